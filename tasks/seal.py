@@ -1,0 +1,59 @@
+"""Patient data at rest in Redis: sealed values, and look-up keys that are only an HMAC.
+
+Both keys are derived from `secret_key` with HKDF (RFC 5869). A sealed value is bound to the place where it
+stands, so that a value moved to another job's row does not open.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import os
+from hashlib import sha256
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_NONCE_BYTES = 12
+
+
+class SealBroken(Exception):
+    """A sealed value does not open: written under another `secret_key`, moved, or damaged."""
+
+
+class Seal:
+    """Seals and opens with AES-256-GCM; makes look-up keys with HMAC-SHA256."""
+
+    def __init__(self, secret_key: str) -> None:
+        if not secret_key:
+            raise ValueError("secret_key must not be empty")
+        self._aead = AESGCM(_derive(secret_key, b"chartpost seal"))
+        self._lookup_key = _derive(secret_key, b"chartpost lookup")
+
+    def seal(self, plain: str, *, place: str) -> str:
+        """Seal `plain` for `place` (such as `<job id>:document`); text in, URL-safe text out."""
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._aead.encrypt(nonce, plain.encode("utf-8", "surrogatepass"), place.encode())
+        return base64.urlsafe_b64encode(nonce + sealed).decode()
+
+    def open(self, sealed: str, *, place: str) -> str:
+        """The plain text again. Raises SealBroken."""
+        try:
+            raw = base64.urlsafe_b64decode(sealed)
+            plain = self._aead.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], place.encode())
+        except (ValueError, InvalidTag) as error:
+            raise SealBroken(
+                f"The sealed value at {place} does not open: was secret_key changed since it was written?"
+            ) from error
+        return plain.decode("utf-8", "surrogatepass")
+
+    def lookup(self, *parts: str) -> str:
+        """A key under which something may be found again without saying what: 32 hex digits."""
+        message = "\0".join(f"{len(part)}:{part}" for part in parts)
+        return hmac.new(self._lookup_key, message.encode("utf-8", "surrogatepass"), sha256).hexdigest()[:32]
+
+
+def _derive(secret_key: str, purpose: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(secret_key.encode())
