@@ -1,0 +1,81 @@
+"""Which keys the settings may hold: walks the models, so that no key is written down twice."""
+
+from collections.abc import Iterator, Mapping
+from typing import get_origin
+
+from pydantic.fields import FieldInfo
+
+from config.accounts import AccountOfUnknownKind, kind_of
+from config.faults import KeyPath
+from config.values import MayBeInFile, Section
+
+ACCOUNTS = "accounts"
+
+
+class Keys:
+    """The keys below `root`, where each account's keys are those of its provider's kind."""
+
+    def __init__(self, root: type[Section], provider_of: Mapping[str, object]) -> None:
+        self._root = root
+        self._provider_of = provider_of
+
+    def table(self, path: KeyPath) -> type[Section] | None:
+        """The model of the table at `path`; None if no table belongs there, or its keys cannot be known."""
+        table: type[Section] | None = self._root
+        if path[:1] == (ACCOUNTS,):
+            table = kind_of(self._provider_of.get(str(path[1]))) if len(path) > 1 else None
+            path = path[2:]
+        for part in path:
+            table = _table_behind(table, part) if table else None
+        return table
+
+    def field(self, path: KeyPath) -> FieldInfo | None:
+        """The key at `path`; None if there is no such key, or it is a table."""
+        table = self.table(path[:-1])
+        if table is None or path in ((ACCOUNTS,), ()) or _table_behind(table, path[-1]):
+            return None
+        return table.model_fields.get(str(path[-1]))
+
+    def is_open(self, path: KeyPath) -> bool:
+        """Whether any key may stand here, because the account's provider is not known."""
+        return path[:1] == (ACCOUNTS,) and len(path) > 2 and self.table(path[:2]) is AccountOfUnknownKind
+
+    def names(self, path: KeyPath) -> list[str]:
+        """The keys that the table at `path` may hold, those that name files included."""
+        table = self.table(path)
+        return list(_names(table)) if table else []
+
+    def leaves(self, path: KeyPath = ()) -> Iterator[KeyPath]:
+        """Every key below `path` that holds a value."""
+        for name in self.names(path):
+            table = self.table((*path, name))
+            if table:
+                yield from self.leaves((*path, name))
+            elif (*path, name) != (ACCOUNTS,):
+                yield (*path, name)
+        if not path:
+            for account in self._provider_of:
+                yield from self.leaves((ACCOUNTS, account))
+
+
+def _table_behind(table: type[Section], part: str | int) -> type[Section] | None:
+    field = table.model_fields.get(str(part))
+    annotation = field.annotation if field else None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def _names(table: type[Section]) -> Iterator[str]:
+    for name, field in table.model_fields.items():
+        yield name
+        if may_be_in_file(field):
+            yield f"{name}_file"
+
+
+def may_be_in_file(field: FieldInfo | None) -> bool:
+    """Whether the key's value may be given as a file."""
+    return field is not None and any(isinstance(mark, MayBeInFile) for mark in field.metadata)
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Whether the key holds several values."""
+    return get_origin(field.annotation) is tuple

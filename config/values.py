@@ -1,0 +1,164 @@
+"""The kinds of value that settings hold: what each accepts, and the words that say so.
+
+A refusal is worded to follow the key's name ("redis.url must be ..."). It never repeats the value, which may be secret.
+"""
+
+import contextlib
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
+
+HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\Z")
+# What redis-py and kombu both understand; anything else reaches one of them as an unknown argument, late.
+REDIS_QUERY = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"}
+TEN_YEARS_IN_SECONDS = 315_360_000.0
+
+
+class Section(BaseModel):
+    """One table of the settings file. Its errors leave the input out, since that may be a secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+
+@dataclass(frozen=True)
+class MayBeInFile:
+    """Marks a key `x` whose value may instead be the content of the file that `x_file` names."""
+
+
+def _not_a_truth_value(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # pydantic lets a TypeError through
+    return value
+
+
+def _absolute(value: Path) -> Path:
+    if "\0" in str(value):
+        raise ValueError("must be a path without zero characters")
+    with contextlib.suppress(RuntimeError):  # no home folder known: the path stands as written
+        value = value.expanduser()
+    return value.absolute()
+
+
+def _host_name(value: str) -> str:
+    name = value.lower().rstrip(".")
+    if not is_address(name) and not HOST_NAME.match(name):
+        raise ValueError("must be a host name, without scheme, port or path")
+    return name
+
+
+def _host_pattern(value: str) -> str:
+    wildcard = value.startswith("*.")
+    try:
+        return "*." * wildcard + _host_name(value.removeprefix("*."))
+    except ValueError:
+        raise ValueError(
+            'must be a host name, without scheme, port or path; a wildcard may only lead it, as in "*.example.org"'
+        ) from None
+
+
+def _split(value: str) -> SplitResult | None:
+    """The parts of an address; None if it cannot be read as one."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # reading it is what checks it
+    except ValueError:
+        return None
+    return None if re.search(r"[\x00-\x20\x7f]", value) else parts
+
+
+def _web_address(value: str) -> str:
+    parts = _split(value)
+    if parts is None or parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError("must be an address such as https://api.example.org/v1")
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise ValueError("must be an address without user name, password, query or fragment")
+    return value.rstrip("/")
+
+
+def _s3_prefix(value: str) -> str:
+    if value and not re.fullmatch(r"s3://[A-Za-z0-9][A-Za-z0-9._-]+(/[^?#\x00-\x1f]*)?", value):
+        raise ValueError('must be an address such as "s3://bucket/prefix"')
+    return value.rstrip("/")
+
+
+def _redis_url(value: str) -> str:
+    if not value:
+        return value
+    parts = _split(value)
+    if parts is None or parts.scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("must begin with redis://, rediss:// or unix://, or be empty for the embedded server")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme == "unix":
+        _check_socket(parts, query)
+    else:
+        _check_server(parts, query)
+    return value
+
+
+def _check_socket(parts: SplitResult, query: dict[str, str]) -> None:
+    if parts.hostname or len(parts.path) < 2 or parts.fragment:
+        raise ValueError("must name the socket's absolute path, as in unix:///run/redis.sock")
+    if query.keys() - {"db"} or not query.get("db", "0").isdecimal():
+        raise ValueError("may carry nothing after the socket's path but ?db=<number>")
+
+
+def _check_server(parts: SplitResult, query: dict[str, str]) -> None:
+    if not parts.hostname or parts.fragment:
+        raise ValueError("must name a host, as in redis://redis.example.org:6379/0")
+    if not re.fullmatch(r"/?|/[0-9]+", parts.path):
+        raise ValueError("must end in the number of a database, as in redis://redis.example.org:6379/0")
+    if query.keys() - (REDIS_QUERY if parts.scheme == "rediss" else set()):
+        known = ", ".join(sorted(REDIS_QUERY))
+        raise ValueError(f"carries an option that is not known: rediss:// takes {known}, redis:// takes none")
+    if query.get("ssl_cert_reqs", "required").lower() not in ("required", "cert_required"):
+        raise ValueError("turns certificate checking off: remove ssl_cert_reqs, and name your CA in ssl_ca_certs")
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not (text.isascii() and text.isprintable() and text == text.strip()):
+        raise ValueError("must be plain ASCII characters on one line, without spaces around them")
+    return value
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address instead of a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host (name, pattern or IP address, without brackets) means this machine."""
+    name = host.lower().rstrip(".").removeprefix("*.")
+    if not is_address(name):
+        return name == "localhost" or name.endswith(".localhost")
+    address = ipaddress.ip_address(name)
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
+
+
+Number = BeforeValidator(_not_a_truth_value)
+Seconds = Annotated[float, Field(gt=0, le=TEN_YEARS_IN_SECONDS, allow_inf_nan=False), Number]
+LeaseSeconds = Annotated[float, Field(ge=1, le=3600, allow_inf_nan=False), Number]
+Count = Annotated[int, Field(ge=1), Number]
+Days = Annotated[int, Field(ge=1, le=3650), Number]
+DaysOrForEver = Annotated[int, Field(ge=0, le=3650), Number]
+Port = Annotated[int, Field(ge=0, le=65_535), Number]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+HostName = Annotated[str, AfterValidator(_host_name)]
+HostPattern = Annotated[str, AfterValidator(_host_pattern)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+OptionalWebAddress = Annotated[str, AfterValidator(lambda value: value and _web_address(value))]
+Bucket = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$")]
+S3Prefix = Annotated[str, AfterValidator(_s3_prefix)]
+RedisUrl = Annotated[str, MayBeInFile(), AfterValidator(_redis_url), Field(repr=False)]
+OptionalSecret = Annotated[SecretStr, MayBeInFile()]
+ApiKey = Annotated[SecretStr, MayBeInFile(), Field(min_length=1), AfterValidator(_header_value)]
