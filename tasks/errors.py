@@ -73,7 +73,15 @@ class DocumentRefused(StageError):
 
 
 class AccountBlocked(StageError):
-    """Credentials, permission or set-up of the account are wrong: park the account, leave the document untouched."""
+    """Credentials, permission or set-up of the account are wrong: park the account, leave the document untouched.
+
+    `credentials` is True for what looks like refused credentials (401, 403). Some providers refuse a single document
+    in that way, so such a document is tried once more when the account is well, and then failed.
+    """
+
+    def __init__(self, reason: str, *, credentials: bool = False) -> None:
+        super().__init__(reason)
+        self.credentials = credentials
 
 
 class OutcomeUnknown(StageError):

@@ -64,7 +64,7 @@ class Document:
     """What is to be delivered. Patient data: sealed wherever it rests outside our folders.
 
     `source` is a `file://` or `s3://` address; `identity` is what must not change while we send (inode, size and
-    mtime of a file, ETag of an object).
+    mtime of a file, ETag of an object). `stream_id` is the entry of the intake stream that it came by.
     """
 
     account: str
@@ -80,6 +80,7 @@ class Document:
     idempotency_key: str | None = None
     callback_url: str | None = None
     delete_source: bool = False
+    stream_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +149,10 @@ class Job:
     """One document and how far it has come, as the ledger had it when it was read.
 
     `committed` is true from the commit point on: the last block of the creating request may have left.
-    `times` holds when each stage was reached. `attempts` counts starts of a stage that reaches the outside;
-    `provider_calls` counts requests to the provider and its storage.
+    `times` holds when each stage was reached. `attempts` counts starts of a step, `failures` those since the last
+    progress that ended in a delay (`failing_since`), `presigns` forms obtained, `looks` polls without a result;
+    `provider_calls` counts requests to the provider and its storage. `blocked_before`: it parked its account once.
+    `sick_before` is how long the account had been parked or down, in seconds, when the stage was reached.
     """
 
     id: str
@@ -163,15 +166,21 @@ class Job:
     next_at: datetime | None = None
     committed: bool = False
     unknown_since: datetime | None = None
+    failing_since: datetime | None = None
     attempts: int = 0
     failures: int = 0
+    presigns: int = 0
+    looks: int = 0
     provider_calls: int = 0
     times: Mapping[str, datetime] = field(default_factory=dict)
     failure: Failure | None = None
     resolved_by_human: bool = False
+    blocked_before: bool = False
     duplicate_of: str | None = None
+    continues: str | None = None
     closed: frozenset[str] = frozenset()
     redis_run: str = ""
+    sick_before: float = 0.0
 
     @property
     def account(self) -> str:

@@ -1,0 +1,61 @@
+"""The accounts of this process: settings, the provider's client, and a count of the calls made."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+
+import httpx
+
+from config.settings import Account as AccountSettings
+from tasks.health import Gates
+from tasks.http import Clients
+from tasks.providers import build
+from tasks.providers.base import Memory, Provider
+
+
+class Account:
+    """One account at work. Calls are counted per thread, so that each step knows its own."""
+
+    def __init__(self, name: str, settings: AccountSettings, gates: Gates, memory: Memory) -> None:
+        self.name = name
+        self.settings = settings
+        self._clients = Clients(settings.ca_bundle)
+        self._gates = gates
+        self._count = threading.local()
+        self.provider: Provider = build(
+            name, settings, clients=self._clients, limiter=self._take_call, on_call=self.count_call, memory=memory
+        )
+
+    def start_counting(self) -> None:
+        self._count.calls = 0
+
+    def count_call(self) -> None:
+        self._count.calls = self.counted() + 1
+
+    def counted(self) -> int:
+        """Calls to the provider and its storage by this thread since `start_counting`."""
+        return int(getattr(self._count, "calls", 0))
+
+    def storage_client(self) -> httpx.Client:
+        """This thread's client for uploads: no keys, no cookies, no redirects."""
+        return self._clients.storage()
+
+    def _take_call(self) -> None:
+        self._gates.take_call(self.provider.limit_group, self.settings.requests_per_minute)
+
+
+class Accounts(Mapping[str, Account]):
+    """Every account of the settings, by name."""
+
+    def __init__(self, settings: Mapping[str, AccountSettings], gates: Gates, memory: Memory) -> None:
+        self._accounts = {name: Account(name, account, gates, memory) for name, account in sorted(settings.items())}
+
+    def __getitem__(self, name: str) -> Account:
+        return self._accounts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._accounts)
+
+    def __len__(self) -> int:
+        return len(self._accounts)

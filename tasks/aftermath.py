@@ -1,0 +1,206 @@
+"""What becomes of jobs whose step ended without the result that it was meant to have."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from tasks import retry
+from tasks.accounts import Account
+from tasks.errors import (
+    AccountBlocked,
+    Code,
+    DocumentRefused,
+    LeaseLost,
+    OutcomeUnknown,
+    PresignAgain,
+    RetryLater,
+    StageError,
+)
+from tasks.health import Gates
+from tasks.job import Failure, Job, Stage, Step
+from tasks.ledger import Hold, Ledger
+
+log = structlog.get_logger()
+
+_PRESIGNS_IN_A_ROW = 3
+_SLOW_LOOK = timedelta(days=1)
+_SLOW_LOOK_CAPS = 10
+_THROTTLED_SECONDS = 10.0
+
+_NOT_CONFIRMED = Failure(
+    Code.NOT_CONFIRMED,
+    "The upload was stored, but the provider's validation produced no record in time.",
+    "Look into the chart. We go on looking for a day; put the file back into the inbox, or retry, to continue then.",
+)
+_NOT_CONFIRMED_FINAL = Failure(
+    Code.NOT_CONFIRMED,
+    "The upload was stored, but the provider's validation produced no record within a day.",
+    "The provider has dropped it: check the file's type and name, then put it back into the inbox, or retry.",
+)
+
+
+class Aftermath:
+    def __init__(self, ledger: Ledger, gates: Gates, *, first: float, cap: float, give_up_after: float) -> None:
+        self._ledger = ledger
+        self._gates = gates
+        self._first = first
+        self._cap = cap
+        self._give_up_after = timedelta(seconds=give_up_after)
+        self._chance = random.random
+
+    def of(self, error: StageError, holds: Sequence[Hold], account: Account) -> tuple[str, ...]:
+        """Settle jobs after an error of theirs. Returns the ids of those that ended."""
+        calls = account.counted()
+        self._tell_gates(error, holds[0], account)
+        finished = []
+        for hold in holds:
+            try:
+                if self._settle(error, hold, account, calls):
+                    finished.append(hold.job.id)
+            except LeaseLost as lost:
+                log.info("lease_lost", job=hold.job.id, account=account.name, why=str(lost))
+            calls = 0
+        return tuple(finished)
+
+    def of_a_look_without_result(self, hold: Hold, account: Account, calls: int) -> bool:
+        """The provider has no record yet: wait, send again, or give up. True when the job ended."""
+        job, confirm = hold.job, account.settings.confirm
+        if job.stage is Stage.FAILED:
+            return self._looked_slowly(hold, account, calls)
+        waited = self._waited(hold, job.unknown_since or job.times[job.stage])
+        if job.stage is Stage.PRESIGNED and waited >= timedelta(seconds=confirm.look_seconds):
+            self._ledger.send_again(hold, calls)
+            log.info("job_sent_again", job=job.id, account=job.account)
+            return False
+        if job.stage is not Stage.PRESIGNED and waited >= timedelta(seconds=confirm.give_up_after_seconds):
+            self._fail(hold, _NOT_CONFIRMED, calls, keep_name=True)
+            return True
+        wait = retry.poll_delay(job.looks, confirm.first_seconds, confirm.cap_seconds, self._chance)
+        self._ledger.deferred(hold, wait, calls, looked=True)
+        return False
+
+    # --- gates -------------------------------------------------------------------------------------------------
+
+    def _tell_gates(self, error: StageError, hold: Hold, account: Account) -> None:
+        if isinstance(error, RetryLater) and error.throttled:
+            self._gates.throttle(account.provider.limit_group, error.after_seconds or _THROTTLED_SECONDS)
+            log.info("account_throttled", account=account.name, seconds=error.after_seconds)
+        elif isinstance(error, RetryLater) and error.unreachable:
+            if self._gates.unreachable(account.name, str(error)) == "down":
+                log.warning("account_down", account=account.name, reason=str(error))
+        elif isinstance(error, AccountBlocked) and not hold.job.blocked_before:
+            self._park(account, str(error), hold)
+
+    def _park(self, account: Account, reason: str, hold: Hold) -> None:
+        self._gates.park(account.name, reason, hold.job.id)
+        log.warning("account_parked", account=account.name, reason=reason, job=hold.job.id)
+
+    # --- jobs --------------------------------------------------------------------------------------------------
+
+    def _settle(self, error: StageError, hold: Hold, account: Account, calls: int) -> bool:
+        match error:
+            case RetryLater():
+                return self._retry(error, hold, calls)
+            case PresignAgain():
+                return self._presign_again(error, hold, calls)
+            case DocumentRefused():
+                return self._refuse(error, hold, calls)
+            case AccountBlocked():
+                return self._block(error, hold, account, calls)
+            case OutcomeUnknown():
+                self._ledger.unknown(hold, account.settings.confirm.first_seconds, calls)
+                log.warning("outcome_unknown", job=hold.job.id, account=account.name, reason=str(error))
+                return False
+        raise error
+
+    def _retry(self, error: RetryLater, hold: Hold, calls: int) -> bool:
+        job = hold.job
+        ours = error.after_seconds is not None and not error.unreachable
+        if not ours and self._out_of_patience(hold):
+            failure = Failure(
+                Code.GAVE_UP, f"Tried for too long: {error}", "Retry it when the provider is well: chartpost retry."
+            )
+            self._fail(hold, failure, calls)
+            return True
+        delay = retry.delay(job.failures + 1, self._first, self._cap, self._chance)
+        if error.after_seconds is not None:
+            delay = error.after_seconds * (1 + 0.2 * self._chance())
+        self._ledger.deferred(hold, delay, calls, failed=not ours)
+        log.info("job_deferred", job=job.id, account=job.account, reason=str(error), seconds=round(delay, 1))
+        return False
+
+    def _presign_again(self, error: PresignAgain, hold: Hold, calls: int) -> bool:
+        if hold.job.presigns and hold.job.presigns % _PRESIGNS_IN_A_ROW == 0:
+            wait = retry.delay(hold.job.presigns, self._first, self._cap, self._chance)
+        else:
+            wait = 0.0
+        self._ledger.presign_again(hold, wait, calls)
+        log.info("job_presigned_again", job=hold.job.id, account=hold.job.account, reason=str(error))
+        return False
+
+    def _refuse(self, error: DocumentRefused, hold: Hold, calls: int) -> bool:
+        if hold.job.stage is not Stage.RECEIVED and hold.job.step is Step.CONFIRM:
+            # The patient may be gone by now, but the document went before: only the look's end decides.
+            self._ledger.deferred(hold, self._cap, calls, failed=True)
+            return False
+        failure = Failure(error.code, error.message, error.hint, redacted(error.detail, hold.job))
+        self._fail(hold, failure, calls)
+        return True
+
+    def _block(self, error: AccountBlocked, hold: Hold, account: Account, calls: int) -> bool:
+        if error.credentials and hold.job.blocked_before and self._account_is_well(account):
+            failure = Failure(
+                Code.REFUSED_BY_PROVIDER,
+                "The provider refuses this document as it refuses bad credentials, though the account works.",
+                "Ask the provider what this account may write for this patient, then retry.",
+            )
+            self._fail(hold, failure, calls)
+            return True
+        if hold.job.blocked_before:
+            self._park(account, str(error), hold)
+        self._ledger.blocked(hold, calls)
+        return False
+
+    def _account_is_well(self, account: Account) -> bool:
+        try:
+            account.provider.probe()
+        except StageError:
+            return False
+        return True
+
+    def _looked_slowly(self, hold: Hold, account: Account, calls: int) -> bool:
+        job = hold.job
+        if job.unknown_since is None or hold.now - job.unknown_since < _SLOW_LOOK:
+            self._ledger.deferred(hold, _SLOW_LOOK_CAPS * account.settings.confirm.cap_seconds, calls, looked=True)
+            return False
+        self._ledger.look_ended(hold, _NOT_CONFIRMED_FINAL, calls)
+        log.info("look_ended", job=job.id, account=job.account)
+        return True
+
+    def _fail(self, hold: Hold, failure: Failure, calls: int, *, keep_name: bool = False) -> None:
+        self._ledger.failed(hold, failure, calls, keep_name=keep_name)
+        log.warning("job_failed", job=hold.job.id, account=hold.job.account, code=failure.code, reason=failure.message)
+
+    # --- patience ----------------------------------------------------------------------------------------------
+
+    def _out_of_patience(self, hold: Hold) -> bool:
+        if hold.job.step is Step.CONFIRM or hold.job.failing_since is None:
+            return False
+        return self._waited(hold, hold.job.failing_since) >= self._give_up_after
+
+    def _waited(self, hold: Hold, since: datetime) -> timedelta:
+        """How long a job has waited while its account was neither parked nor down."""
+        sick = self._gates.sick_seconds(hold.job.account, hold.now) - hold.job.sick_before
+        return hold.now - since - timedelta(seconds=max(0.0, sick))
+
+
+def redacted(words: str, job: Job) -> str:
+    """The provider's words, shortened, without this document's patient and name."""
+    for private in (job.document.file_name, job.document.patient_id):
+        if private and len(private) > 1:
+            words = words.replace(private, "…")
+    return words[:500]

@@ -1,0 +1,47 @@
+"""The Celery application, shared by workers and producers. It is configured when it is first used, not on import."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, chain
+from celery.app.amqp import AMQP
+from config.celery_settings import celery_settings
+
+from tasks.job import Step
+from tasks.process import current
+
+
+class QuietAMQP(AMQP):
+    """Messages whose headers show no argument: Flower, events and logs print what stands there."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__(app)
+        self.task_protocols = {**self.task_protocols, 2: self._as_quiet_task}
+
+    def _as_quiet_task(self, task_id: str, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        hidden = {**options, "argsrepr": "(…)", "kwargsrepr": "{…}"}
+        return super().as_task_v2(task_id, name, args, kwargs, **hidden)
+
+
+class App(Celery):
+    amqp_cls = QuietAMQP
+
+
+app = App("chartpost", include=["tasks.upload"])
+
+
+@app.on_configure.connect
+def _configure(sender: App, **_: Any) -> None:
+    process = current()
+    sender.config_from_object(celery_settings(process.redis_url, process.settings))
+
+
+def task_name(step: Step) -> str:
+    return f"chartpost.{step}"
+
+
+def send_steps(job_id: str, steps: list[Step]) -> None:
+    """Send the chain of these steps of one job; its messages carry the job's id and nothing else."""
+    signatures = [app.signature(task_name(step), args=(job_id,), immutable=True) for step in steps]
+    chain(*signatures).apply_async() if len(signatures) > 1 else signatures[0].apply_async()

@@ -1,0 +1,159 @@
+"""Feeds due jobs to Celery: a short window, accounts in turn, and what has stalled once more.
+
+Any number of feeders may run beside each other: what one takes is no longer due for the others.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+
+import redis
+import structlog
+
+from tasks.accounts import Accounts
+from tasks.errors import StageError
+from tasks.health import Gates
+from tasks.job import Stage, Step
+from tasks.ledger import CLOSING, PREFIX
+from tasks.workers import Workers
+
+log = structlog.get_logger()
+
+STAGES_QUEUE = "chartpost.stages"
+_TICK_SECONDS = 0.3
+_WINDOW_PER_SLOT = 2
+_HOUSEKEEPING_SECONDS = 60.0
+_STEP_OF = {Stage.PRESIGNED: Step.PRESIGN, Stage.STORED: Step.POST, Stage.REGISTERED: Step.REGISTER}
+
+
+def steps_from(step: Step, stages: Sequence[Stage]) -> list[Step]:
+    """The chain of steps that a provider with these stages has from `step` on."""
+    chain = [_STEP_OF[stage] for stage in stages]
+    return chain[chain.index(step) :] if step in chain else [step]
+
+
+class Feeder:
+    """`send` sends the chain of steps of one job; `consuming` tells whether this process takes messages."""
+
+    def __init__(
+        self,
+        *,
+        client: redis.Redis,
+        gates: Gates,
+        accounts: Accounts,
+        workers: Workers,
+        lease_seconds: float,
+        jobs_days: float,
+        send: Callable[[str, list[Step]], None],
+    ) -> None:
+        self._redis = client
+        self._gates = gates
+        self._accounts = accounts
+        self._workers = workers
+        self._lease = int(lease_seconds * 1000)
+        self._keep_ms = int(jobs_days * 86_400_000)
+        self._send = send
+        self._feed = client.register_script(resources.files("tasks").joinpath("lua", "feed.lua").read_text())
+        self._probes = ThreadPoolExecutor(max_workers=4, thread_name_prefix="account-probe")
+        self._poked = threading.Event()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._housekeeping_at = 0.0
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="feeder", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Feed no more. Does not wait for probes."""
+        self._stopped.set()
+        self._poked.set()
+        if self._thread:
+            self._thread.join(timeout=10)
+        self._probes.shutdown(wait=False, cancel_futures=True)
+
+    def poke(self) -> None:
+        """Something may be due, or a slot is free: look now rather than at the next tick."""
+        self._poked.set()
+
+    def tick(self) -> int:
+        """Send what is due and has room. Returns how many jobs were sent."""
+        slots = self._workers.slots()
+        taken = self._feed(
+            args=[PREFIX, self._lease, _WINDOW_PER_SLOT * slots, STAGES_QUEUE, json.dumps(self._lanes(slots))]
+        )
+        for job_id, step, lane in zip(taken[::3], taken[1::3], taken[2::3], strict=True):
+            self._send(str(job_id), self._chain(Step(step), str(lane)))
+        return len(taken) // 3
+
+    def _chain(self, step: Step, lane: str) -> list[Step]:
+        return [step] if lane == CLOSING else steps_from(step, self._accounts[lane].provider.stages)
+
+    def _lanes(self, slots: int) -> list[dict[str, object]]:
+        half = max(1, slots // 2)
+        lanes: list[dict[str, object]] = [{"lane": CLOSING, "slots": half, "gated": False, "group": ""}]
+        for name, account in self._accounts.items():
+            share = account.settings.max_in_flight or half
+            group = account.provider.limit_group
+            lanes.append({"lane": name, "slots": share, "gated": True, "group": group})
+        return lanes
+
+    # --- the thread --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        away = False
+        while not self._stopped.is_set():
+            self._poked.clear()
+            try:
+                self._round()
+                if away:
+                    log.info("redis_back")
+                away = False
+            except redis.RedisError as error:
+                if not away:
+                    log.warning("redis_unreachable", error=type(error).__name__)
+                away = True
+            except Exception as error:
+                log.error("feeder_round_failed", error=type(error).__name__, exc_info=True)
+            self._poked.wait(2.0 if away else _TICK_SECONDS)
+
+    def _round(self) -> None:
+        self._workers.beat()
+        self._probe_the_unwell(self._gates.unwell(self._accounts))
+        if time.monotonic() >= self._housekeeping_at:
+            self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
+            self._forget_the_old()
+        self.tick()
+
+    def _probe_the_unwell(self, names: Iterable[str]) -> None:
+        for name in names:
+            if self._gates.take_probe(name):
+                self._probes.submit(self._probe, name)
+
+    def _probe(self, name: str) -> None:
+        """One cheap call; when it succeeds the account's documents go on."""
+        try:
+            self._accounts[name].provider.probe()
+        except StageError as error:
+            log.info("account_still_unwell", account=name, reason=str(error))
+            return
+        except Exception as error:
+            log.error("probe_failed", account=name, error=type(error).__name__, exc_info=True)
+            return
+        if self._gates.well(name):
+            log.info("account_resumed", account=name)
+            self.poke()
+
+    def _forget_the_old(self) -> None:
+        """Finished jobs leave their rows by themselves (EXPIRE); their index entries leave here."""
+        seconds, micros = self._redis.time()
+        before = seconds * 1000 + micros // 1000 - self._keep_ms
+        for job_id in self._redis.zrangebyscore(PREFIX + "finished", "-inf", before, start=0, num=1000):
+            if not self._redis.exists(f"{PREFIX}job:{job_id}"):
+                self._redis.zrem(PREFIX + "finished", job_id)
+                self._redis.zrem(PREFIX + "jobs", job_id)

@@ -1,0 +1,90 @@
+"""What another service asks for, checked once at the door: a Celery call, a stream message, `chartpost send`."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.errors import Code, DocumentRefused
+
+_PATIENT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+_NAME_BYTES = 255
+
+
+class Request(BaseModel):
+    """The fields of `chartpost.upload` and of a stream message."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    account: str
+    patient_id: str | None = None
+    source: str
+    file_name: str | None = None
+    content_type: str | None = None
+    description: str | None = None
+    idempotency_key: str | None = None
+    options: dict[str, Any] | None = None
+    callback_url: str | None = None
+    delete_source: bool = False
+
+
+def read_request(fields: Mapping[str, Any]) -> Request:
+    """The request in these fields. Raises DocumentRefused, `invalid_request`, that names every faulty field."""
+    try:
+        request = Request.model_validate(dict(fields))
+    except ValidationError as error:
+        raise _invalid(f"The request is not understood: {faults(error)}.") from None
+    check_patient_id(request.patient_id)
+    check_file_name(name_of(request))
+    return request
+
+
+def faults(error: ValidationError) -> str:
+    """Which fields are wrong and how, without their values, which may name the patient."""
+    found = []
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        field = ".".join(str(part) for part in fault["loc"][:1]) or "the request"
+        found.append(f"{field}: {fault['msg'][:1].lower()}{fault['msg'][1:]}")
+    return "; ".join(sorted(set(found)))
+
+
+def name_of(request: Request) -> str:
+    """The document's name: as asked, or the last part of the source's path."""
+    if request.file_name is not None:
+        return request.file_name
+    try:
+        path = urlsplit(request.source).path
+    except ValueError:
+        raise _invalid("The source is not an address; use file:///path or s3://bucket/key.") from None
+    return unquote(path, errors="replace").rstrip("/").rsplit("/", 1)[-1]
+
+
+def check_patient_id(patient_id: str | None) -> None:
+    """Raises DocumentRefused for what cannot be a patient's id at any provider."""
+    if patient_id is None:
+        return
+    if patient_id in (".", "..") or not _PATIENT_ID.fullmatch(patient_id):
+        raise _invalid("The patient id must be 1 to 128 of A-Z a-z 0-9 . _ : @ - and not . or ..")
+
+
+def check_file_name(name: str) -> None:
+    """Raises DocumentRefused for a name that is no base name, or that S3 or a chart would change."""
+    if not name or name in (".", ".."):
+        raise _invalid("The file name is empty; give file_name.")
+    if "/" in name or "\\" in name:
+        raise _invalid("The file name holds a slash; give the name alone, without folders.")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        raise _invalid("The file name holds a control character; rename the file.")
+    if "${filename}" in name:
+        raise _invalid("The file name holds ${filename}, which S3 would replace; rename the file.")
+    if len(name.encode()) > _NAME_BYTES:
+        raise _invalid(f"The file name is longer than {_NAME_BYTES} bytes; shorten it.")
+
+
+def _invalid(message: str) -> DocumentRefused:
+    return DocumentRefused(Code.INVALID_REQUEST, message, hint="Correct the request and send it again.")

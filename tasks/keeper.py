@@ -1,0 +1,82 @@
+"""Keeps the leases of this process's running steps alive, from one thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import redis
+import structlog
+
+from tasks.errors import LeaseLost
+from tasks.ledger import Hold, Ledger
+
+log = structlog.get_logger()
+
+
+class Grip:
+    """What a running step asks before it goes on: are all my leases still mine?"""
+
+    def __init__(self, holds: Sequence[Hold], lease_seconds: float) -> None:
+        self.holds = holds
+        self._lease_seconds = lease_seconds
+        self._renewed_at = time.monotonic()
+        self._lost = False
+
+    def check(self) -> None:
+        """Raises LeaseLost once a renewal was refused, or none succeeded for a whole lease."""
+        if self._lost:
+            raise LeaseLost("The lease was lost: another worker holds the job.")
+        if time.monotonic() - self._renewed_at >= self._lease_seconds:
+            raise LeaseLost("The lease ran out without being renewed: was the process or Redis stopped?")
+
+    def renewed(self, at: float) -> None:
+        self._renewed_at = at
+
+    def lost(self) -> None:
+        self._lost = True
+
+
+class Keeper:
+    """Renews every third of a lease. Start it once per process; it idles while nothing runs."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._grips: set[Grip] = set()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def holding(self, holds: Sequence[Hold]) -> Iterator[Grip]:
+        grip = Grip(holds, self._ledger.lease_seconds)
+        with self._lock:
+            self._grips.add(grip)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+                self._thread.start()
+        try:
+            yield grip
+        finally:
+            with self._lock:
+                self._grips.discard(grip)
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._ledger.lease_seconds / 3):
+            try:
+                self._renew()
+            except redis.RedisError as error:
+                log.warning("leases_not_renewed", error=type(error).__name__)
+
+    def _renew(self) -> None:
+        with self._lock:
+            grips = list(self._grips)
+        pairs = [(grip, (hold.job.id, hold.token)) for grip in grips for hold in grip.holds]
+        at = time.monotonic()
+        for (grip, _), kept in zip(pairs, self._ledger.renew(pair for _, pair in pairs), strict=True):
+            grip.renewed(at) if kept else grip.lost()

@@ -1,0 +1,451 @@
+"""The Redis record of every job: named, guarded moves, and one due entry for every job with work left.
+
+The ledger is the truth and Celery's messages are wake-ups. Each move is one Lua script (in `tasks/lua/`): it happens
+only from the stage that was read and only for the holder of the lease, who shows the fencing token that `start` gave.
+All times are Redis's own, so that hosts' clocks do not matter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib import resources
+from typing import Any
+
+import redis
+
+from tasks.errors import Code, LeaseLost
+from tasks.job import Document, Facts, Failure, Job, Record, Stage, Step
+from tasks.rows import Rows, from_ms
+from tasks.seal import Seal
+
+PREFIX = "chartpost:"
+CLOSING = "~closing"
+"""The lane of closing work, which no sick account holds up."""
+
+_UNFINISHED = (Stage.RECEIVED, Stage.PRESIGNED, Stage.STORED, Stage.REGISTERED)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """`kind`: opened, exists (the same id before), same (another job under this idempotency key), conflict."""
+
+    kind: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A job that this process works on, as it was at the start, and the token that proves it. `now` is Redis's."""
+
+    job: Job
+    token: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """Why a step did not start: gone, moved (it was done already) or leased (another worker is at it)."""
+
+    why: str
+
+
+def connect(url: str) -> redis.Redis:
+    """A Redis client with bounds on every wait. Thread-safe; make it after any fork."""
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=10,
+        socket_connect_timeout=5,
+        health_check_interval=25,
+        client_name="chartpost",
+    )
+
+
+class Ledger:
+    def __init__(self, client: redis.Redis, seal: Seal, *, lease_seconds: float, jobs_days: float) -> None:
+        self.redis = client
+        self.rows = Rows(seal)
+        self.lease_seconds = lease_seconds
+        self._lease = int(lease_seconds * 1000)
+        self._jobs_days = jobs_days
+        self._scripts = {name: client.register_script(_lua(name)) for name in _SCRIPTS}
+
+    # --- opening and reading -----------------------------------------------------------------------------------
+
+    def open(
+        self,
+        job_id: str,
+        document: Document,
+        provider: str,
+        *,
+        failure: Failure | None = None,
+        maybe_sent: Facts | None = None,
+    ) -> Opened:
+        """Open a job, once per id and once per idempotency key.
+
+        With `failure` the job was refused at the door and only its closing is left. With `maybe_sent` (after a
+        wipe) its outcome is unknown: these facts are what the look needs.
+        """
+        row = self.rows.opening(job_id, document, provider)
+        lane, key = document.account, self.rows.idempotency_key(document)
+        if failure:
+            lane, key = CLOSING, ""
+            row |= {"stage": Stage.FAILED, "step": Step.NOTIFY, "code": failure.code}
+            row["failure"] = self.rows.seal_failure(job_id, failure)
+        if maybe_sent:
+            row |= {"stage": Stage.PRESIGNED, "step": Step.POST, "committed": "1"}
+            row["facts"] = self.rows.seal_facts(job_id, maybe_sent)
+        fields = [str(part) for pair in row.items() for part in pair]
+        kind, found = self._run("open", job_id, lane, key, self.rows.fingerprint(document), *fields)
+        return Opened(kind, found)
+
+    def get(self, job_id: str) -> Job | None:
+        """The job under this id or an alias of it."""
+        row = self._row(job_id)
+        if not row:
+            job_id = str(self.redis.get(PREFIX + "alias:" + job_id) or "")
+            row = self._row(job_id) if job_id else {}
+        return self.rows.job(job_id, row) if row else None
+
+    def known(self, job_id: str) -> bool:
+        return bool(self.redis.exists(PREFIX + "job:" + job_id))
+
+    def alias(self, alias: str, job_id: str) -> None:
+        """Let `alias` (a stream entry, a second call's id) find the job."""
+        self.redis.set(PREFIX + "alias:" + alias, job_id, ex=int(self._jobs_days * 86400))
+
+    def aliases(self, job_id: str) -> list[str]:
+        """The ids of other calls whose result is this job's outcome."""
+        return sorted(str(alias) for alias in self.redis.smembers(PREFIX + "aliases:" + job_id))
+
+    def redis_run(self) -> str:
+        """Which Redis this is: another run after a restart, a failover or a wipe."""
+        return str(self.redis.info("server")["run_id"])
+
+    # --- holding -----------------------------------------------------------------------------------------------
+
+    def start(self, job_id: str, step: Step) -> list[Hold] | NotStarted:
+        """Start a step. For confirm, all of the patient's waiting jobs that nobody holds are started with it."""
+        started = self._run("start", job_id, step, self._lease, "1" if step is Step.CONFIRM else "")
+        if started[0][0] == "refused":
+            return NotStarted(started[0][1])
+        return [
+            Hold(self.rows.job(found, dict(_pairs(row))), str(token), from_ms(now))
+            for found, token, row, now in started
+        ]
+
+    def renew(self, holds: Iterable[tuple[str, str]]) -> list[bool]:
+        """Renew the leases of (job id, token) pairs; False where another holds the job by now."""
+        flat = [part for pair in holds for part in pair]
+        return [bool(kept) for kept in self._run("renew", self._lease, *flat)] if flat else []
+
+    def reserve_name(self, job: Job) -> str:
+        """The id of the job that holds this document's name; ours if it was free."""
+        return str(self._run("reserve", job.id, self.rows.name_key(job.document)))
+
+    # --- moves forward -----------------------------------------------------------------------------------------
+
+    def presigned(self, hold: Hold, facts: Facts, redis_run: str, calls: int) -> None:
+        self._move(
+            hold,
+            (Stage.RECEIVED,),
+            stage=Stage.PRESIGNED,
+            step=Step.POST,
+            set={"facts": self.rows.seal_facts(hold.job.id, facts), "redis_run": redis_run, "failures": 0},
+            unset=["committed", "unknown_since", "failing_since"],
+            incr={"calls": calls, "presigns": 1},
+            due_in=self._lease,
+            fly=True,
+            healthy=True,
+        )
+
+    def committed(self, hold: Hold) -> None:
+        """The commit point: from here on the last block may leave. Raises LeaseLost."""
+        self._move(hold, (Stage.PRESIGNED, Stage.STORED), set={"committed": "1"}, keep=True)
+
+    def uncommitted(self, hold: Hold) -> None:
+        """The last block certainly did not leave, or was answered with 'not stored'."""
+        self._move(hold, (Stage.PRESIGNED, Stage.STORED), unset=["committed"], keep=True)
+
+    def stored(self, hold: Hold, facts: Facts, step: Step, due_in: float, calls: int) -> None:
+        self._move(
+            hold,
+            (Stage.PRESIGNED,),
+            stage=Stage.STORED,
+            step=step,
+            set={
+                "facts": self.rows.seal_facts(hold.job.id, facts),
+                "sha256": facts.stored.sha256 if facts.stored else "",
+                "failures": 0,
+            },
+            unset=["committed", "unknown_since", "failing_since", "looks"],
+            incr={"calls": calls},
+            due_in=self._lease if step is Step.REGISTER else _ms(due_in),
+            fly=step is Step.REGISTER,
+            healthy=True,
+        )
+
+    def delivered(self, hold: Hold, record: Record, calls: int, sha256: str | None) -> bool:
+        """The record is known. False when it already proves another job."""
+        facts = _with_record(hold.job.facts, record)
+        row_set: dict[str, Any] = {"facts": self.rows.seal_facts(hold.job.id, facts), "failures": 0}
+        change: dict[str, Any] = {"claim": record.id, "healthy": True, **self._closing()}
+        if sha256:
+            change["sent"] = [self.rows.sent_key(hold.job.document), sha256]
+        why = self._try_move(
+            hold,
+            (*_UNFINISHED, Stage.FAILED),
+            stage=Stage.DELIVERED,
+            set=row_set,
+            unset=["code", "failure", "committed", "unknown_since", "failing_since", "closed"],
+            incr={"calls": calls},
+            release=True,
+            **change,
+        )
+        if why == "claimed":
+            return False
+        _unless_ok(why)
+        return True
+
+    def duplicate(self, hold: Hold, earlier: Job, calls: int) -> None:
+        """The same bytes under the same name stand in the chart already: delivered, by the earlier job."""
+        facts = _with_record(hold.job.facts, earlier.facts.record)
+        self._move(
+            hold,
+            (Stage.RECEIVED,),
+            stage=Stage.DELIVERED,
+            set={
+                "facts": self.rows.seal_facts(hold.job.id, facts),
+                "duplicate_of": earlier.id,
+                "code": "duplicate",
+            },
+            incr={"calls": calls},
+            release=True,
+            **self._closing(),
+        )
+
+    def failed(self, hold: Hold, failure: Failure, calls: int, *, keep_name: bool = False) -> None:
+        """The job failed. `keep_name`: its outcome may still turn, so nobody else may use name and patient."""
+        self._move(
+            hold,
+            _UNFINISHED,
+            stage=Stage.FAILED,
+            set={"failure": self.rows.seal_failure(hold.job.id, failure), "code": failure.code},
+            unset=["closed", "unknown_since"],
+            unknown=keep_name,
+            incr={"calls": calls},
+            release=not keep_name,
+            **self._closing(),
+        )
+
+    # --- waiting and turning back ------------------------------------------------------------------------------
+
+    def deferred(self, hold: Hold, due_in: float, calls: int, *, failed: bool = False, looked: bool = False) -> None:
+        """The same step again in `due_in` seconds. `failed` adds to the back-off; `looked`: a poll without result."""
+        incr = {"calls": calls, "failures": int(failed), "looks": int(looked)}
+        change: dict[str, Any] = {}
+        if failed and hold.job.failing_since is None:
+            change["set"] = {"failing_since": _stamp(hold.now)}
+        if not failed:
+            change["unset"] = ["failing_since"]
+            change["healthy"] = looked
+        self._move(hold, (*_UNFINISHED, Stage.FAILED), incr=incr, due_in=_ms(due_in), **change)
+
+    def blocked(self, hold: Hold, calls: int) -> None:
+        """It parked its account: it waits untouched, and is tried once more when the account is well."""
+        self._move(hold, (*_UNFINISHED, Stage.FAILED), set={"blocked": "1"}, incr={"calls": calls}, due_in=0)
+
+    def presign_again(self, hold: Hold, due_in: float, calls: int) -> None:
+        self._move(
+            hold,
+            (Stage.PRESIGNED,),
+            stage=Stage.RECEIVED,
+            step=Step.PRESIGN,
+            unset=["committed", "unknown_since"],
+            incr={"calls": calls},
+            due_in=_ms(due_in),
+        )
+
+    def unknown(self, hold: Hold, due_in: float, calls: int) -> None:
+        """An outcome that we could not see: look for the record before sending again."""
+        self._move(
+            hold,
+            (Stage.PRESIGNED,),
+            step=Step.CONFIRM,
+            set={"committed": "1"},
+            unknown=True,
+            incr={"calls": calls},
+            due_in=_ms(due_in),
+        )
+
+    def send_again(self, hold: Hold, calls: int) -> None:
+        """Looked long enough and found nothing: post once more, with the same form while it holds."""
+        self._move(
+            hold,
+            (Stage.PRESIGNED,),
+            step=Step.POST,
+            unset=["committed", "unknown_since", "looks"],
+            incr={"calls": calls},
+            due_in=0,
+        )
+
+    # --- closing -----------------------------------------------------------------------------------------------
+
+    def closed(self, hold: Hold, done: Iterable[str], event: Mapping[str, str] | None = None) -> None:
+        """Record which closing steps are done, with the event that is one of them; the holder goes on."""
+        change: dict[str, Any] = {"event": [part for pair in event.items() for part in pair]} if event else {}
+        self._move(hold, _FINAL, set={"closed": ",".join(sorted(done))}, keep=True, **change)
+
+    def closing_deferred(self, hold: Hold, due_in: float) -> None:
+        self._move(hold, _FINAL, incr={"failures": 1}, due_in=_ms(due_in))
+
+    def finished(self, hold: Hold) -> None:
+        """No work is left; the row leaves after the retention time."""
+        self._move(hold, _FINAL, step=Step.NONE, due_in=-1, expire_days=self._jobs_days)
+
+    def looks_on(self, hold: Hold, due_in: float) -> None:
+        """Closed for the time being, but its record may still appear: back to its account's lane for a slow look."""
+        self._move(hold, (Stage.FAILED,), step=Step.CONFIRM, lane=hold.job.account, due_in=_ms(due_in))
+
+    def look_ended(self, hold: Hold, failure: Failure, calls: int) -> None:
+        """The slow look found nothing in its day: the failure is final, the name is free again."""
+        self._move(
+            hold,
+            (Stage.FAILED,),
+            set={"failure": self.rows.seal_failure(hold.job.id, failure)},
+            unset=["closed", "unknown_since"],
+            incr={"calls": calls},
+            release=True,
+            **self._closing(),
+        )
+
+    # --- a human's moves ---------------------------------------------------------------------------------------
+
+    def cancel(self, job: Job) -> str:
+        """Stop a job that is not committed: 'ok', 'committed', 'moved' (already final) or 'gone'."""
+        failure = Failure(_CANCELLED, "The job was cancelled.", "Move the file back to the inbox to send it after all.")
+        return self._free_move(
+            job,
+            (Stage.RECEIVED, Stage.PRESIGNED),
+            stage=Stage.CANCELLED,
+            set={"failure": self.rows.seal_failure(job.id, failure), "code": failure.code},
+            uncommitted=True,
+            release=True,
+            **self._closing(),
+        )
+
+    def retry(self, job: Job, document: Document | None = None) -> str:
+        """From the start again, with a document whose file may lie elsewhere by now."""
+        document = document or job.document
+        return self._free_move(
+            job,
+            (Stage.FAILED, Stage.CANCELLED),
+            stage=Stage.RECEIVED,
+            step=Step.PRESIGN,
+            lane=job.account,
+            set={"document": self.rows.seal_document(job.id, document), "failures": 0},
+            unset=[*_OUTCOME_FIELDS, "facts", "committed", "unknown_since", "presigns", "looks"],
+            due_in=0,
+        )
+
+    def retry_looking(self, job: Job, document: Document | None = None) -> str:
+        """Continue a job whose outcome is unknown: look first, send only after that."""
+        document = document or job.document
+        return self._free_move(
+            job,
+            (Stage.FAILED,),
+            stage=Stage.PRESIGNED,
+            step=Step.CONFIRM,
+            lane=job.account,
+            set={"document": self.rows.seal_document(job.id, document), "committed": "1", "failures": 0},
+            unset=[*_OUTCOME_FIELDS, "looks"],
+            unknown=True,
+            due_in=0,
+        )
+
+    def resolve_delivered(self, job: Job, record: Record) -> str:
+        """A human found it in the chart."""
+        facts = _with_record(job.facts, record)
+        return self._free_move(
+            job,
+            (Stage.FAILED,),
+            stage=Stage.DELIVERED,
+            claim=record.id,
+            set={"facts": self.rows.seal_facts(job.id, facts), "human": "1"},
+            unset=[*_OUTCOME_FIELDS],
+            release=True,
+            **self._closing(),
+        )
+
+    # --- what is known of a patient's and a document's past -----------------------------------------------------
+
+    def claims(self, document: Document) -> dict[str, str]:
+        """The patient's records that already prove a job: record id -> job id."""
+        claims = self.redis.hgetall(PREFIX + "claims:" + self.rows.patient_key(document))
+        return {str(record): str(job) for record, job in claims.items()}
+
+    def sent_before(self, document: Document) -> dict[str, str]:
+        """Deliveries of this name, patient and size within 30 days: SHA-256 -> job id."""
+        sent = self.redis.hgetall(PREFIX + "sent:" + self.rows.sent_key(document))
+        return {str(sha256): str(job) for sha256, job in sent.items()}
+
+    def name_holder(self, document: Document) -> str | None:
+        """The job that holds this name for this patient, if any."""
+        holder = self.redis.get(PREFIX + "name:" + self.rows.name_key(document))
+        return str(holder) if holder else None
+
+    # --- inside ------------------------------------------------------------------------------------------------
+
+    def _closing(self) -> dict[str, Any]:
+        """A final move leaves closing work, and its message is sent at once."""
+        return {"step": Step.NOTIFY, "lane": CLOSING, "due_in": self._lease, "fly": True}
+
+    def _row(self, job_id: str) -> Mapping[str, str]:
+        return {str(k): str(v) for k, v in self.redis.hgetall(PREFIX + "job:" + job_id).items()}
+
+    def _move(self, hold: Hold, stages: Sequence[Stage], **change: Any) -> None:
+        _unless_ok(self._try_move(hold, stages, **change))
+
+    def _try_move(self, hold: Hold, stages: Sequence[Stage], **change: Any) -> str:
+        return str(self._run("move", hold.job.id, hold.token, ",".join(stages), json.dumps(change)))
+
+    def _free_move(self, job: Job, stages: Sequence[Stage], **change: Any) -> str:
+        """A move that needs no holder; it takes the job from whoever holds it."""
+        return str(self._run("move", job.id, "", ",".join(stages), json.dumps(change)))
+
+    def _run(self, script: str, *args: object) -> Any:
+        return self._scripts[script](args=[PREFIX, *(str(arg) for arg in args)])
+
+
+_SCRIPTS = ("open", "start", "renew", "reserve", "move")
+_FINAL = (Stage.DELIVERED, Stage.FAILED, Stage.CANCELLED)
+_OUTCOME_FIELDS = ("code", "failure", "closed", "failing_since")
+_CANCELLED = Code.CANCELLED
+
+
+def _lua(name: str) -> str:
+    return resources.files("tasks").joinpath("lua", f"{name}.lua").read_text()
+
+
+def _unless_ok(why: str) -> None:
+    if why != "ok":
+        raise LeaseLost(f"The move was refused ({why}): another worker or a human was faster.")
+
+
+def _with_record(facts: Facts, record: Record | None) -> Facts:
+    return replace(facts, record=record)
+
+
+def _ms(seconds: float) -> int:
+    return max(0, int(seconds * 1000))
+
+
+def _stamp(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _pairs(flat: Sequence[Any]) -> Iterable[tuple[str, str]]:
+    return zip(map(str, flat[::2]), map(str, flat[1::2]), strict=True)

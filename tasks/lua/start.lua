@@ -1,0 +1,40 @@
+-- Start a step of one job, or of all jobs of its patient. ARGV: prefix, id, step, lease ms, group ('1' or '').
+-- Returns a list of {id, token, row as a flat list, now in ms}; the asked job's refusal as {{'refused', why}}.
+local prefix, id, step, lease, group = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function why_not(job)
+  local row = redis.call('HMGET', prefix .. 'job:' .. job, 'step', 'lease_until')
+  if not row[1] then return 'gone' end
+  if row[1] ~= step then return 'moved' end
+  if row[2] and tonumber(row[2]) > now then return 'leased' end
+  return nil
+end
+
+local function start(job)
+  local row = prefix .. 'job:' .. job
+  local token = redis.call('HINCRBY', row, 'token', 1)
+  redis.call('HINCRBY', row, 'attempts', 1)
+  redis.call('HSET', row, 'lease_until', now + lease, 'next_at', now + lease)
+  redis.call('HDEL', row, 'sent_at')
+  local lane = redis.call('HGET', row, 'lane')
+  redis.call('ZADD', prefix .. 'due:' .. lane, now + lease, job)
+  return {job, token, redis.call('HGETALL', row), now}
+end
+
+local refusal = why_not(id)
+if refusal then return {{'refused', refusal}} end
+local started = {start(id)}
+redis.call('ZADD', prefix .. 'flying:' .. redis.call('HGET', prefix .. 'job:' .. id, 'lane'), now + lease, id)
+if group == '1' then
+  local patient = redis.call('HGET', prefix .. 'job:' .. id, 'patient')
+  for _, other in ipairs(redis.call('SMEMBERS', prefix .. 'waiting:' .. patient)) do
+    if other ~= id then
+      local reason = why_not(other)
+      if reason == 'gone' then redis.call('SREM', prefix .. 'waiting:' .. patient, other) end
+      if not reason then started[#started + 1] = start(other) end
+    end
+  end
+end
+return started

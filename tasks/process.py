@@ -1,0 +1,150 @@
+"""Everything that one process of ours holds, built in one place and only when it is first needed.
+
+Built lazily, because Redis and HTTP clients made before a fork would answer with other requests' answers.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import redis
+
+from config.settings import Settings, SettingsError, ensure_secret_key, load
+from tasks.accounts import Accounts
+from tasks.aftermath import Aftermath
+from tasks.care import Care
+from tasks.closing import Closing
+from tasks.folders import Folders
+from tasks.health import Gates
+from tasks.keeper import Keeper
+from tasks.ledger import Ledger, connect
+from tasks.memory import SealedMemory
+from tasks.pipeline import Pipeline
+from tasks.results import Results
+from tasks.seal import Seal
+from tasks.sources import Sources
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+_lock = threading.Lock()
+_current: Process | None = None
+
+
+class Process:
+    """The collaborators of one process. `stopping` is set when it has been asked to end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = ensure_secret_key(settings)
+        self.stopping = threading.Event()
+
+    @cached_property
+    def redis_url(self) -> str:
+        """The configured address, else that of the embedded server. Raises SettingsError when neither is there."""
+        if self.settings.redis.url:
+            return self.settings.redis.url
+        path = self.settings.data_dir / "redis.url"
+        try:
+            return path.read_text().strip()
+        except OSError:
+            raise SettingsError(
+                ["No Redis: redis.url is empty and no embedded server runs here; start `chartpost run`, or set redis.url."]
+            ) from None
+
+    @cached_property
+    def seal(self) -> Seal:
+        return Seal(self.settings.secret_key.get_secret_value())
+
+    @cached_property
+    def redis(self) -> redis.Redis:
+        return connect(self.redis_url)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(
+            self.redis,
+            self.seal,
+            lease_seconds=self.settings.worker.lease_seconds,
+            jobs_days=self.settings.retention.jobs_days,
+        )
+
+    @cached_property
+    def gates(self) -> Gates:
+        retry = self.settings.retry
+        return Gates(
+            self.redis, probe_first_seconds=retry.probe_first_seconds, probe_cap_seconds=retry.probe_cap_seconds
+        )
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        return Accounts(self.settings.accounts, self.gates, SealedMemory(self.redis, self.seal))
+
+    @cached_property
+    def folders(self) -> Folders:
+        return Folders(self.settings.data_dir)
+
+    @cached_property
+    def sources(self) -> Sources:
+        return Sources.of(self.settings)
+
+    @cached_property
+    def care(self) -> Care:
+        return Care(self.folders, self.sources)
+
+    @cached_property
+    def results(self) -> Results:
+        return Results(self.celery, self.ledger)
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        return Keeper(self.ledger)
+
+    @cached_property
+    def celery(self) -> Celery:
+        from tasks.app import app  # the app asks for this process when it is configured
+
+        return app
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        retry = self.settings.retry
+        aftermath = Aftermath(
+            self.ledger,
+            self.gates,
+            first=retry.first_seconds,
+            cap=retry.cap_seconds,
+            give_up_after=retry.give_up_after_seconds,
+        )
+        return Pipeline(
+            ledger=self.ledger,
+            keeper=self.keeper,
+            accounts=self.accounts,
+            care=self.care,
+            results=self.results,
+            aftermath=aftermath,
+            stopping=self.stopping,
+        )
+
+    @cached_property
+    def closing(self) -> Closing:
+        return Closing(
+            ledger=self.ledger, keeper=self.keeper, care=self.care, results=self.results, settings=self.settings
+        )
+
+
+def current() -> Process:
+    """This process's collaborators, from the settings that the environment names. Raises SettingsError."""
+    global _current  # noqa: PLW0603, one per process is the point
+    with _lock:
+        if _current is None:
+            _current = Process(load())
+        return _current
+
+
+def use(process: Process) -> None:
+    """Make `process` the current one: for a command line that has read its settings already."""
+    global _current  # noqa: PLW0603
+    with _lock:
+        _current = process

@@ -1,0 +1,116 @@
+"""A job as a Redis hash: what scripts must see in the clear, all else sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from pydantic import TypeAdapter
+
+from tasks.job import Document, Facts, Failure, Job, Stage, Step
+from tasks.seal import Seal
+
+_DOCUMENT = TypeAdapter(Document)
+_FACTS = TypeAdapter(Facts)
+_FAILURE = TypeAdapter(Failure)
+
+
+class Rows:
+    """Writes and reads rows. Sealed values are bound to their job and field."""
+
+    def __init__(self, seal: Seal) -> None:
+        self._seal = seal
+
+    def opening(self, job_id: str, document: Document, provider: str) -> dict[str, str]:
+        """The fields of a fresh row, besides its times."""
+        return {
+            "account": document.account,
+            "provider": provider,
+            "stage": Stage.RECEIVED,
+            "step": Step.PRESIGN,
+            "door": document.door,
+            "size_bytes": str(document.size_bytes),
+            "patient": self.patient_key(document),
+            "name": self.name_key(document),
+            "document": self.seal_document(job_id, document),
+        }
+
+    def patient_key(self, document: Document) -> str:
+        return self._seal.lookup("patient", document.account, document.patient_id or "")
+
+    def name_key(self, document: Document) -> str:
+        return self._seal.lookup("name", document.account, document.patient_id or "", document.file_name)
+
+    def sent_key(self, document: Document) -> str:
+        """Where delivered documents of this name, patient and size are found again."""
+        return self._seal.lookup(
+            "sent", document.account, document.patient_id or "", document.file_name, str(document.size_bytes)
+        )
+
+    def idempotency_key(self, document: Document) -> str:
+        if not document.idempotency_key:
+            return ""
+        return self._seal.lookup("idempotency", document.account, document.idempotency_key)
+
+    def fingerprint(self, document: Document) -> str:
+        """Tells whether two calls under one idempotency key ask for the same thing."""
+        asked = (
+            document.patient_id,
+            document.source,
+            document.file_name,
+            document.size_bytes,
+            document.content_type,
+            document.description,
+            sorted(document.options.items(), key=str),
+        )
+        return self._seal.lookup("fingerprint", repr(asked))
+
+    def seal_document(self, job_id: str, document: Document) -> str:
+        return self._seal.seal(_DOCUMENT.dump_json(document).decode(), place=f"{job_id}:document")
+
+    def seal_facts(self, job_id: str, facts: Facts) -> str:
+        return self._seal.seal(_FACTS.dump_json(facts).decode(), place=f"{job_id}:facts")
+
+    def seal_failure(self, job_id: str, failure: Failure) -> str:
+        return self._seal.seal(_FAILURE.dump_json(failure).decode(), place=f"{job_id}:failure")
+
+    def job(self, job_id: str, row: Mapping[str, str]) -> Job:
+        """The job in a row. Raises SealBroken when `secret_key` is not the one it was written with."""
+
+        def opened(field: str) -> str | None:
+            value = row.get(field)
+            return self._seal.open(value, place=f"{job_id}:{field}") if value else None
+
+        facts, failure = opened("facts"), opened("failure")
+        return Job(
+            id=job_id,
+            provider=row["provider"],
+            stage=Stage(row["stage"]),
+            step=Step(row.get("step", "")),
+            document=_DOCUMENT.validate_json(opened("document") or "{}"),
+            facts=_FACTS.validate_json(facts) if facts else Facts(),
+            failure=_FAILURE.validate_json(failure) if failure else None,
+            created_at=from_ms(row["created_at"]),
+            updated_at=from_ms(row["updated_at"]),
+            next_at=from_ms(row["next_at"]) if row.get("next_at") else None,
+            committed=row.get("committed") == "1",
+            unknown_since=from_ms(row["unknown_since"]) if row.get("unknown_since") else None,
+            failing_since=from_ms(row["failing_since"]) if row.get("failing_since") else None,
+            attempts=int(row.get("attempts", 0)),
+            failures=int(row.get("failures", 0)),
+            presigns=int(row.get("presigns", 0)),
+            looks=int(row.get("looks", 0)),
+            provider_calls=int(row.get("calls", 0)),
+            times={field[3:]: from_ms(at) for field, at in row.items() if field.startswith("at_")},
+            resolved_by_human=row.get("human") == "1",
+            blocked_before=row.get("blocked") == "1",
+            duplicate_of=row.get("duplicate_of"),
+            continues=row.get("continues"),
+            closed=frozenset(filter(None, row.get("closed", "").split(","))),
+            redis_run=row.get("redis_run", ""),
+            sick_before=float(row.get("sick_before", 0)) / 1000,
+        )
+
+
+def from_ms(ms: str | float) -> datetime:
+    return datetime.fromtimestamp(float(ms) / 1000, UTC)

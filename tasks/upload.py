@@ -1,0 +1,102 @@
+"""The Celery tasks, thin: each runs one step of one job; `chartpost.upload` opens a job for another service.
+
+Messages of ours carry a job's id and nothing else, and any of them may be lost, late or doubled: the ledger decides.
+A step that made no forward move raises `Ignore`, so that its chain neither runs on nor forks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import redis
+import structlog
+from celery import Task
+from celery.exceptions import Ignore
+
+from tasks.app import app, task_name
+from tasks.doors import open_call
+from tasks.errors import Code, DocumentRefused
+from tasks.job import Step
+from tasks.pipeline import crash_site
+from tasks.process import current
+
+log = structlog.get_logger()
+
+
+class Quiet(Task):  # type: ignore[misc]  # Celery ships no types
+    """A task whose messages' arguments are shown nowhere, not even those of foreign callers."""
+
+    Request = "tasks.quiet:QuietRequest"
+    abstract = True
+
+
+def _run(task: Quiet, step: Step, job_id: str) -> None:
+    try:
+        ran = current().pipeline.run(step, job_id)
+        for finished in ran.finished:
+            app.send_task(task_name(Step.NOTIFY), args=(finished,))
+    except redis.RedisError as error:
+        # The lease runs out and a feeder sends the step again: nothing is lost but time.
+        log.warning("redis_unreachable", job=job_id, step=step, error=type(error).__name__)
+        _end(task)
+    if not ran.forward:
+        _end(task)
+
+
+def _end(task: Quiet) -> None:
+    """End without running the chain on; shown as a success, since a deferral or a duplicate is no fault."""
+    task.send_event("task-succeeded", result="", runtime=0)
+    raise Ignore
+
+
+@app.task(base=Quiet, bind=True, name="chartpost.presign")
+def presign(self: Quiet, job_id: str) -> None:
+    _run(self, Step.PRESIGN, job_id)
+
+
+@app.task(base=Quiet, bind=True, name="chartpost.post")
+def post(self: Quiet, job_id: str) -> None:
+    _run(self, Step.POST, job_id)
+
+
+@app.task(base=Quiet, bind=True, name="chartpost.confirm")
+def confirm(self: Quiet, job_id: str) -> None:
+    _run(self, Step.CONFIRM, job_id)
+
+
+@app.task(base=Quiet, bind=True, name="chartpost.notify")
+def notify(self: Quiet, job_id: str) -> None:
+    """Close a job: receipt or error file, file move, result, event, callback."""
+    try:
+        current().closing.run(job_id)
+    except redis.RedisError as error:
+        log.warning("redis_unreachable", job=job_id, step=Step.NOTIFY, error=type(error).__name__)
+    except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient
+        log.error("closing_crashed", job=job_id, **crash_site(error))
+
+
+@app.task(base=Quiet, bind=True, name="chartpost.upload", acks_late=True)
+def upload(self: Quiet, *args: Any, **fields: Any) -> None:
+    """Deliver a document for another service; INTERFACE names the keyword arguments.
+
+    The task's id is the job's. Its result is stored when the job ends, so this task itself ends with Ignore.
+    """
+    process, task_id = current(), str(self.request.id)
+    try:
+        if args:
+            raise DocumentRefused(Code.INVALID_REQUEST, "The fields must be keyword arguments.")
+        if not _is_uuid(task_id):
+            raise DocumentRefused(Code.INVALID_REQUEST, "The task id must be a UUID: it becomes the job's id.")
+        open_call(process, task_id, fields)
+    except DocumentRefused as refused:
+        log.warning("call_refused", job=task_id, code=refused.code, reason=refused.message)
+        process.results.refused(task_id, refused.code, refused.message)
+    _end(self)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False

@@ -1,0 +1,52 @@
+"""Which workers consume, and how many slots they have: a key each, that leaves by itself when its worker does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import redis
+
+from tasks.ledger import PREFIX
+
+_ALIVE_SECONDS = 10.0
+_BEAT_SECONDS = 2.0
+
+
+class Workers:
+    """`consuming` tells whether this worker's consumer is alive; a worker that is not is not counted."""
+
+    def __init__(
+        self, client: redis.Redis, name: str = "", slots: int = 0, consuming: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._redis = client
+        self._name = name
+        self._slots = slots
+        self._consuming = consuming
+        self._beaten_at = float("-inf")
+
+    def beat(self) -> None:
+        """Say that this worker consumes, every now and then."""
+        if not self._name or time.monotonic() - self._beaten_at < _BEAT_SECONDS or not self._consuming():
+            return
+        self._redis.set(f"{PREFIX}worker:{self._name}", self._slots, px=int(_ALIVE_SECONDS * 1000))
+        self._redis.sadd(PREFIX + "workers", self._name)
+        self._beaten_at = time.monotonic()
+
+    def leave(self) -> None:
+        self._redis.delete(f"{PREFIX}worker:{self._name}")
+
+    def slots(self) -> int:
+        """The slots of all workers that consume."""
+        return sum(self.alive().values())
+
+    def alive(self) -> dict[str, int]:
+        """Worker name -> slots."""
+        names = sorted(str(name) for name in self._redis.smembers(PREFIX + "workers"))
+        if not names:
+            return {}
+        slots = self._redis.mget([f"{PREFIX}worker:{name}" for name in names])
+        gone = [name for name, value in zip(names, slots, strict=True) if value is None]
+        if gone:
+            self._redis.srem(PREFIX + "workers", *gone)
+        return {name: int(value) for name, value in zip(names, slots, strict=True) if value is not None}
