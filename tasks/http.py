@@ -1,0 +1,358 @@
+"""The one module that builds httpx clients: timeouts, TLS, no redirects, no environment surprises.
+
+No redirect is ever followed: httpx drops only `Authorization` when it crosses to another origin and would hand over
+key headers such as `x-api-key`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+import certifi
+import httpcore
+import httpx
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from config.values import HOST_NAME, is_address, is_loopback
+from tasks.errors import AccountBlocked, RetryLater
+from tasks.listening import ListeningBackend
+
+USER_AGENT = "chartpost"
+API_TIMEOUT = httpx.Timeout(connect=5, read=30, write=30, pool=5)
+STORAGE_TIMEOUT = httpx.Timeout(connect=5, read=120, write=60, pool=5)  # 5 s, httpx's own, breaks slow links
+XML_BYTES = 64 * 1024
+JSON_BYTES = 10_000_000
+
+_BODY_SECONDS = 60.0  # an answer that drips longer than this is taken for lost
+_API_KEEPALIVE_SECONDS = 15.0
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+# --- clients ---------------------------------------------------------------------------------------------------------
+
+
+class Clients:
+    """One API client and one storage client for each thread, made when first used; all share one TLS set-up.
+
+    One client shared by many threads collapses under its pool's lock, and one that was used before a fork answers
+    with other requests' answers: so each belongs to one thread of one process.
+    """
+
+    def __init__(self, ca_bundle: Path | None = None) -> None:
+        self._ca_bundle = ca_bundle
+        self._mine = threading.local()
+        self._all: weakref.WeakSet[httpx.Client] = weakref.WeakSet()
+
+    def api(self) -> httpx.Client:
+        """For a provider's API; keeps connections open."""
+        return self._client("api", _api_client)
+
+    def storage(self) -> httpx.Client:
+        """For uploads. A fresh connection each, since one that was just being closed looks like a lost answer."""
+        return self._client("storage", _storage_client)
+
+    def close(self) -> None:
+        """Close every thread's clients; those asked for afterwards are new."""
+        self._mine = threading.local()
+        for client in list(self._all):
+            client.close()
+        self._all.clear()
+
+    def _client(self, kind: str, build: Callable[[ssl.SSLContext], httpx.Client]) -> httpx.Client:
+        name = f"{kind}_of_{os.getpid()}"
+        client: httpx.Client | None = getattr(self._mine, name, None)
+        if client is None:
+            client = build(tls(self._ca_bundle))
+            setattr(self._mine, name, client)
+            self._all.add(client)
+        return client
+
+
+@lru_cache
+def tls(ca_bundle: Path | None = None) -> ssl.SSLContext:
+    """The TLS set-up: the system's certificate authorities (certifi's where it has none), and those of `ca_bundle`."""
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"] and not _has_ca_folder():
+        context.load_verify_locations(certifi.where())
+    if ca_bundle:
+        context.load_verify_locations(ca_bundle)
+    return context
+
+
+def _has_ca_folder() -> bool:
+    """OpenSSL looks into the folder of authorities only when it verifies, so that they are not counted."""
+    folder = ssl.get_default_verify_paths().capath
+    return folder is not None and any(Path(folder).iterdir())
+
+
+def _api_client(context: ssl.SSLContext) -> httpx.Client:
+    return httpx.Client(
+        verify=context,
+        trust_env=False,
+        follow_redirects=False,
+        cookies=_no_cookies(),
+        timeout=API_TIMEOUT,
+        limits=httpx.Limits(keepalive_expiry=_API_KEEPALIVE_SECONDS),
+        headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+    )
+
+
+def _storage_client(context: ssl.SSLContext) -> httpx.Client:
+    return httpx.Client(
+        transport=_ListeningTransport(context),
+        trust_env=False,
+        follow_redirects=False,
+        cookies=_no_cookies(),
+        timeout=STORAGE_TIMEOUT,
+    )
+
+
+class _ListeningTransport(httpx.HTTPTransport):
+    """httpx's own transport over listening connections, none of which is used twice."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(verify=context, trust_env=False)
+        # httpx passes every argument on to httpcore's pool but this one.
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context, max_keepalive_connections=0, network_backend=ListeningBackend()
+        )
+
+
+def _no_cookies() -> CookieJar:
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+
+
+# --- addresses -------------------------------------------------------------------------------------------------------
+
+
+def address(url: str, *, insecure: bool) -> httpx.URL:
+    """The parsed address, if it may be called at all: https, a host, no user name and password.
+
+    `insecure` allows http:// and loopback. The value returned is what must be called, so that no second parser can
+    read the text differently. Raises ValueError, whose words do not repeat the address.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError):
+        raise ValueError("it cannot be read") from None
+    host = parsed.raw_host.decode("ascii").lower().rstrip(".")
+    if not (is_address(host) or HOST_NAME.match(host)):
+        raise ValueError("it names no host")
+    if parsed.userinfo:
+        raise ValueError("it holds a user name")
+    if parsed.scheme != "https" and not (insecure and parsed.scheme == "http"):
+        raise ValueError("it is not https://")
+    if is_loopback(host) and not insecure:
+        raise ValueError("it leads to this machine itself")
+    return parsed
+
+
+# --- one exchange ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `body` holds up to one byte more than was allowed; `lost`: the connection ended within it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    lost: bool = False
+
+    @property
+    def success(self) -> bool:
+        return 200 <= self.status < 300
+
+
+def exchange(client: httpx.Client, request: httpx.Request, *, most_bytes: int, whom: str) -> Answer:
+    """Send a request and read its answer, up to `most_bytes` and one more.
+
+    Raises RetryLater (unreachable) without an answer, AccountBlocked if the request cannot be sent at all. What the
+    request's body raises comes through as it is. Neither texts nor chained causes quote headers or address.
+    """
+    try:
+        response = client.send(request, stream=True)
+    except httpx.LocalProtocolError:
+        raise AccountBlocked(f"A request to {whom} cannot be sent: check this account's keys and base_url.") from None
+    except httpx.HTTPError as error:
+        raise _unanswered(error, whom) from error
+    try:
+        body, lost = _read(response, most_bytes)
+    finally:
+        response.close()
+    return Answer(response.status_code, response.headers, body, lost)
+
+
+def _read(response: httpx.Response, most_bytes: int) -> tuple[bytes, bool]:
+    until = time.monotonic() + _BODY_SECONDS
+    body = bytearray()
+    try:
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > most_bytes:
+                return bytes(body[: most_bytes + 1]), False
+            if time.monotonic() > until:
+                return bytes(body), True
+    except httpx.HTTPError:
+        return bytes(body), True
+    return bytes(body), False
+
+
+def _unanswered(error: httpx.HTTPError, whom: str) -> RetryLater | AccountBlocked:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return AccountBlocked(
+                f"The certificate of {whom} is not trusted: if it is your own authority's, name it in ca_bundle."
+            )
+        cause = cause.__cause__ or cause.__context__
+    return RetryLater(f"No answer from {whom} ({type(error).__name__}).", unreachable=True)
+
+
+# --- a provider's API ------------------------------------------------------------------------------------------------
+
+
+class ApiClient:
+    """All calls to one account's API go through here: asked of the rate limiter first, counted, answered or raised.
+
+    `limiter` raises RetryLater when no slot is free; `on_call` is told of every request that is about to leave.
+    `headers` hold the keys: they go to `base_url`'s own origin and nowhere else.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        base_url: str,
+        *,
+        provider: str,
+        headers: Mapping[str, str],
+        limiter: Callable[[], None],
+        on_call: Callable[[], None],
+        insecure: bool = False,
+    ) -> None:
+        self.provider = provider
+        self.base_url = base_url.rstrip("/")
+        self._clients = clients
+        self._headers = headers
+        self._limiter = limiter
+        self._on_call = on_call
+        self._insecure = insecure
+
+    def url(self, *segments: str) -> str:
+        """The address of a resource; each segment is percent-encoded, since ids may hold anything."""
+        return "/".join((self.base_url, *map(_encoded, segments)))
+
+    def call(
+        self,
+        method: str,
+        *segments: str,
+        params: Sequence[tuple[str, str]] = (),
+        json: JsonValue = None,
+    ) -> Answer:
+        """One request, whatever the status of its answer. Raises RetryLater and AccountBlocked."""
+        request = self._request(method, self.url(*segments), params, json)
+        self._limiter()
+        self._on_call()
+        answer = exchange(self._clients.api(), request, most_bytes=JSON_BYTES, whom=self.provider)
+        if answer.lost:
+            raise RetryLater(f"The answer of {self.provider} broke off.", unreachable=True)
+        return answer
+
+    def _request(self, method: str, url: str, params: Sequence[tuple[str, str]], json: JsonValue) -> httpx.Request:
+        try:
+            target = address(url, insecure=self._insecure)
+            if params:
+                target = target.copy_merge_params(list(params))
+            return self._clients.api().build_request(method, target, headers=self._headers, json=json)
+        except UnicodeError:
+            raise AccountBlocked(
+                f"A key for {self.provider} holds characters that no header can carry: paste the key again."
+            ) from None
+        except ValueError as error:
+            raise AccountBlocked(f"The base_url of this account cannot be used: {error}.") from None
+
+
+def _encoded(segment: str) -> str:
+    """A path segment; a dot segment, which clients resolve (RFC 3986, 5.2.4), is encoded too."""
+    return quote(segment, safe="") if segment.strip(".") else segment.replace(".", "%2E")
+
+
+def understood(answer: Answer, model: type[Model], provider: str) -> Model:
+    """The answer's JSON as a model. Raises AccountBlocked, never quoting the answer."""
+    if len(answer.body) > JSON_BYTES:
+        raise not_understood(provider, f"more than {JSON_BYTES:_} bytes")
+    try:
+        return model.model_validate_json(answer.body)
+    except ValidationError as error:
+        raise not_understood(provider, _faults(error, model)) from None
+
+
+def not_understood(provider: str, what: str) -> AccountBlocked:
+    """The error for an answer whose shape we do not know: we never guess."""
+    return AccountBlocked(
+        f"{provider} answered in a shape that is not understood ({what}): "
+        "check base_url, and whether a newer version of chartpost knows this answer."
+    )
+
+
+def _faults(error: ValidationError, model: type[BaseModel]) -> str:
+    """Which of the model's own fields are at fault; anything else may be the patient's."""
+    names = [str(fault["loc"][0]) if fault["loc"] else "" for fault in error.errors(include_input=False)]
+    known = sorted({name for name in names if name in model.model_fields})
+    return "no JSON object" if not known else "wrong or missing: " + ", ".join(known)
+
+
+# --- how long the other side asks us to wait -------------------------------------------------------------------------
+
+
+def asked_wait(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds that an answer asks us to wait, by Retry-After or X-RateLimit-Reset; None if it does not say."""
+    return _first(
+        retry_after(headers.get("retry-after", ""), now),
+        rate_limit_reset(headers.get("x-ratelimit-reset", ""), now),
+    )
+
+
+def retry_after(value: str, now: datetime) -> float | None:
+    """Retry-After, in seconds or as an HTTP date (RFC 9110, 10.2.3), held within 1 second and 1 hour."""
+    if re.fullmatch(r"[0-9]{1,15}", value.strip()):
+        return _within(float(value), 1, 3600)
+    try:
+        at = parsedate_to_datetime(value)
+        return _within((_aware(at) - now).total_seconds(), 1, 3600)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def rate_limit_reset(value: str, now: datetime) -> float | None:
+    """X-RateLimit-Reset, in seconds since 1970, held within 1 second and 2 minutes: clocks differ."""
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", value.strip()):
+        return None
+    return _within(float(value) - now.timestamp(), 1, 120)
+
+
+def _within(value: float, least: float, most: float) -> float:
+    return min(max(value, least), most)
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
