@@ -1,0 +1,87 @@
+"""`python -m sandbox`: serve until SIGTERM or Ctrl-C; standard output is a settings file, then `# ready`."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sandbox.engine import Engine, EngineFailed, EngineMissing
+from sandbox.server import running
+from sandbox.settings import settings_file
+from sandbox.world import World
+
+log = logging.getLogger("sandbox")
+
+
+def main() -> int:
+    options = parse_arguments()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    forget_aws_settings()
+    try:
+        with engine_folder(options.state) as folder:
+            return asyncio.run(serve(Engine(folder), options))
+    except (EngineMissing, EngineFailed, OSError) as reason:
+        print(f"sandbox: {reason}", file=sys.stderr)
+        return 1
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    parser.add_argument("--port", type=int, default=9000, help="on loopback; 0 picks a free one")
+    parser.add_argument("--validation-seconds", type=float, default=1.0, help="what a provider takes to validate")
+    parser.add_argument("--seed", type=int, help="makes record ids and keys the same in every run")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="keep the engine's files here, and leave them")
+    return parser.parse_args()
+
+
+async def serve(engine: Engine, options: argparse.Namespace) -> int:
+    asked_to_stop = asyncio.Event()
+    stop_on_signals(asked_to_stop)
+    async with running(engine, options.port, World(options.validation_seconds), options.seed) as sandbox:
+        print(settings_file(sandbox) + "# ready", flush=True)
+        return await until_end(engine, asked_to_stop)
+
+
+async def until_end(engine: Engine, asked_to_stop: asyncio.Event) -> int:
+    """0 if we were asked to stop, 1 if the engine ended without being asked."""
+    asked, ended = asyncio.create_task(asked_to_stop.wait()), asyncio.create_task(engine.ended())
+    await asyncio.wait({asked, ended}, return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
+    if asked.done():
+        return 0
+    asked.cancel()
+    log.error("the S3 engine ended by itself")
+    return 1
+
+
+def stop_on_signals(asked_to_stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: loop.call_soon_threadsafe(asked_to_stop.set))
+
+
+@contextmanager
+def engine_folder(state: Path | None) -> Iterator[Path]:
+    if state is None:
+        with tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    else:
+        state.mkdir(parents=True, exist_ok=True)
+        yield state.resolve()
+
+
+def forget_aws_settings() -> None:
+    """What the caller's environment and files say of AWS is about the real one."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+
+
+if __name__ == "__main__":
+    sys.exit(main())

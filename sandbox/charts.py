@@ -1,0 +1,29 @@
+"""What reached each chart, over all providers: the list that a test compares with what was sent."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Record:
+    """One document in one chart. Size and digest are of the bytes as the S3 engine gave them back."""
+
+    provider: str
+    tenant: str
+    patient_id: str
+    file_name: str
+    size_bytes: int
+    sha256: str
+    record_id: str
+
+
+class Charts:
+    """The records of all providers, in the order in which they appeared."""
+
+    def __init__(self) -> None:
+        self._records: list[Record] = []
+
+    def add(self, record: Record) -> None:
+        self._records.append(record)
+
+    def as_json(self) -> dict[str, list[dict[str, object]]]:
+        return {"records": [asdict(record) for record in self._records]}

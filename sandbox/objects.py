@@ -1,0 +1,150 @@
+"""What the sandbox itself does in the engine: sign forms and addresses, read objects back, copy and delete them."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import aiohttp
+import boto3
+from botocore.config import Config
+from minio.credentials.providers import StaticProvider
+from minio.minioadmin import MinioAdmin
+from yarl import URL
+
+from sandbox.engine import LOOPBACK, ROOT, AccessKey, Engine
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+REGION = "ap-southeast-2"
+USER = AccessKey("sandbox-user", "sandbox-user-secret")
+TOKEN_LIFETIME = timedelta(days=7)
+TOKEN_RENEWED_BEFORE_END = timedelta(days=1)
+BLOCK_BYTES = 256 * 1024
+# Path style, since every bucket is behind one host; no proxy, since the engine is on loopback.
+BOTO = Config(signature_version="s3v4", s3={"addressing_style": "path"}, proxies={})
+
+
+@dataclass(frozen=True)
+class Witness:
+    """What the engine holds under one key, as read back from it."""
+
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Form:
+    """A presigned POST as boto3 makes it: `fields` in order, with the names that boto3 gives them."""
+
+    fields: dict[str, str]
+
+
+class Objects:
+    """The engine's objects, as its provider-side owner sees them."""
+
+    def __init__(self, engine: Engine, http: aiohttp.ClientSession) -> None:
+        self._engine = engine
+        self._http = http
+        self._renew_after = datetime.min.replace(tzinfo=UTC)
+        self._signer: S3Client
+
+    def prepare(self, buckets: list[str]) -> None:
+        """Make the engine's user and the buckets. The root user may not ask for session tokens, so one is made."""
+        admin = MinioAdmin(
+            endpoint=f"{LOOPBACK}:{self._engine.port}", credentials=StaticProvider(ROOT.id, ROOT.secret), secure=False
+        )
+        admin.user_add(USER.id, USER.secret)
+        admin.policy_set("readwrite", user=USER.id)
+        client = self._client(USER)
+        present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        for bucket in buckets:
+            if bucket not in present:
+                client.create_bucket(Bucket=bucket)
+        self._renew_token()
+
+    def form(self, bucket: str, key: str, *, lifetime_seconds: int, max_bytes: int) -> Form:
+        """A form for exactly this key; a negative lifetime gives one that has expired already."""
+        post = self._with_token().generate_presigned_post(
+            bucket, key, Conditions=[["content-length-range", 1, max_bytes]], ExpiresIn=lifetime_seconds
+        )
+        return Form(post["fields"])
+
+    def address(self, bucket: str, key: str, *, lifetime_seconds: int = 300) -> URL:
+        """A presigned address on the engine, from which the object can be read."""
+        return self._signed("get_object", bucket, key, lifetime_seconds)
+
+    async def witness(self, bucket: str, key: str) -> Witness | None:
+        """Read the object back from the engine, in constant memory; None if there is none."""
+        digest, size_bytes = hashlib.sha256(), 0
+        async with self._http.get(self.address(bucket, key)) as answer:
+            if answer.status == 404:
+                return None
+            answer.raise_for_status()
+            async for block in answer.content.iter_chunked(BLOCK_BYTES):
+                digest.update(block)
+                size_bytes += len(block)
+        return Witness(size_bytes, digest.hexdigest())
+
+    async def put(self, bucket: str, key: str, content: bytes) -> None:
+        await self._do("PUT", self._signed("put_object", bucket, key), data=content)
+
+    async def delete(self, bucket: str, key: str) -> None:
+        await self._do("DELETE", self._signed("delete_object", bucket, key))
+
+    async def copy(self, bucket: str, key: str, to_key: str) -> None:
+        source = {"Bucket": bucket, "Key": key}
+        address = self._signed("copy_object", bucket, to_key, CopySource=source)
+        headers = {"x-amz-copy-source": quote(f"{bucket}/{key}", safe="/~")}  # as botocore signed it
+        await self._do("PUT", address, headers=headers)
+
+    async def _do(
+        self, method: str, address: URL, *, data: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        async with self._http.request(method, address, data=data, headers=headers) as answer:
+            await answer.read()
+            answer.raise_for_status()
+
+    def _signed(self, operation: str, bucket: str, key: str, seconds: int = 300, **more: object) -> URL:
+        address = self._with_token().generate_presigned_url(
+            operation, Params={"Bucket": bucket, "Key": key, **more}, ExpiresIn=seconds
+        )
+        return URL(address, encoded=True)
+
+    def _with_token(self) -> "S3Client":
+        """A client with a session token that is good for another day at least, so that any run may last."""
+        if datetime.now(UTC) > self._renew_after:
+            self._renew_token()
+        return self._signer
+
+    def _renew_token(self) -> None:
+        sts = boto3.client(
+            "sts",
+            endpoint_url=self._engine.url,
+            region_name=REGION,
+            aws_access_key_id=USER.id,
+            aws_secret_access_key=USER.secret,
+            config=BOTO,
+        )
+        given = sts.assume_role(
+            RoleArn="arn:aws:iam::000000000000:role/sandbox",
+            RoleSessionName="sandbox",
+            DurationSeconds=int(TOKEN_LIFETIME.total_seconds()),
+        )["Credentials"]
+        self._renew_after = given["Expiration"] - TOKEN_RENEWED_BEFORE_END
+        self._signer = self._client(AccessKey(given["AccessKeyId"], given["SecretAccessKey"]), given["SessionToken"])
+
+    def _client(self, key: AccessKey, token: str | None = None) -> "S3Client":
+        client: S3Client = boto3.client(
+            "s3",
+            endpoint_url=self._engine.url,
+            region_name=REGION,
+            aws_access_key_id=key.id,
+            aws_secret_access_key=key.secret,
+            aws_session_token=token,
+            config=BOTO,
+        )
+        return client

@@ -1,0 +1,28 @@
+"""The settings file that points at this sandbox, as it is printed on standard output."""
+
+import json
+
+from sandbox.objects import USER
+from sandbox.server import SOURCES_BUCKET, Sandbox
+from sandbox.surroundings import Setting
+
+
+def settings_file(sandbox: Sandbox) -> str:
+    """TOML; the keys for s3:// sources are comments, since they belong into the environment."""
+    lines = [
+        f"s3_buckets = {literal([SOURCES_BUCKET])}",
+        "",
+        "[s3]",
+        f"endpoint_url = {literal(sandbox.engine.url)}",
+        f"# AWS_ACCESS_KEY_ID={USER.id}",
+        f"# AWS_SECRET_ACCESS_KEY={USER.secret}",
+    ]
+    for provider in sandbox.providers:
+        for name, keys in provider.accounts().items():
+            lines += ["", f"[accounts.{name}]", *(f"{key} = {literal(value)}" for key, value in keys.items())]
+    return "\n".join(lines) + "\n"
+
+
+def literal(value: Setting) -> str:
+    """JSON's plain strings, numbers, booleans and lists are TOML's too."""
+    return json.dumps(value)

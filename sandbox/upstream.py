@@ -1,0 +1,68 @@
+"""Passes one form on to the engine over a connection of its own, which is cut if the client's is."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from email.message import Message
+from http.client import parse_headers
+
+from sandbox.engine import LOOPBACK
+from sandbox.s3_errors import S3Error
+
+
+@dataclass(frozen=True)
+class EngineAnswer:
+    """The engine's answer to a form, read to its end."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+    @property
+    def stored(self) -> bool:
+        return 200 <= self.status < 300
+
+
+async def pass_on(port: int, head: bytes, blocks: AsyncIterator[bytes]) -> EngineAnswer:
+    """Send a request whose body is `blocks`. If `blocks` raises, the engine sees a cut and stores nothing."""
+    try:
+        reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    except OSError as gone:
+        raise S3Error("ServiceUnavailable") from gone
+    answer = asyncio.ensure_future(_read_answer(reader))
+    answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # blocks' own error comes first
+    try:
+        writer.write(head)
+        await _write_until_answered(writer, blocks, answer)
+        return await answer
+    except asyncio.IncompleteReadError as gone:
+        raise S3Error("InternalError") from gone
+    finally:
+        answer.cancel()
+        writer.transport.abort()
+
+
+async def _write_until_answered(
+    writer: asyncio.StreamWriter, blocks: AsyncIterator[bytes], answer: "asyncio.Future[EngineAnswer]"
+) -> None:
+    """The engine may refuse before it has read everything; then the rest is not sent."""
+    async for block in blocks:
+        if answer.done():
+            return
+        writer.write(block)
+        with suppress(ConnectionError):  # the answer tells more than the failed write
+            await writer.drain()
+
+
+def request_head(path: str, headers: dict[str, str]) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "Connection: close"]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> EngineAnswer:
+    head = await reader.readuntil(b"\r\n\r\n")
+    status_line, _, header_lines = head.partition(b"\r\n")
+    headers = parse_headers(io.BytesIO(header_lines))
+    return EngineAnswer(int(status_line.split()[1]), headers, await reader.read())
