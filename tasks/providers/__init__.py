@@ -1,0 +1,51 @@
+"""The providers: one file each, and the table that finds them by the kind that settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from config.settings import Account
+from tasks.http import Clients
+from tasks.job import Assurance
+from tasks.providers.base import Memory, Provider
+from tasks.providers.pracsuite import PracSuite
+
+
+class Kind(Protocol):
+    """A provider's class."""
+
+    assurance: Assurance
+
+    def __call__(
+        self,
+        name: str,
+        account: Any,  # each kind has settings of its own
+        *,
+        clients: Clients,
+        limiter: Callable[[], None],
+        on_call: Callable[[], None],
+        memory: Memory,
+    ) -> Provider: ...
+
+
+KINDS: Mapping[str, Kind] = {PracSuite.kind: PracSuite}
+
+
+def build(
+    name: str,
+    account: Account,
+    *,
+    clients: Clients,
+    limiter: Callable[[], None],
+    on_call: Callable[[], None],
+    memory: Memory,
+) -> Provider:
+    """The provider of an account. `limiter` raises RetryLater when no call is free; `on_call` counts calls."""
+    kind = KINDS[account.provider]
+    return kind(name, account, clients=clients, limiter=limiter, on_call=on_call, memory=memory)
+
+
+def assurance_of(kind: str) -> Assurance:
+    """What `delivered` rests on at providers of this kind."""
+    return KINDS[kind].assurance

@@ -1,0 +1,470 @@
+"""PracSuite: presign, upload, and wait until its validation has made a record of the file.
+
+Vendor pages: https://docs.api.pracsuite.com/guides/uploading-attachments and the reference beside it. What they leave
+open (the name of the list's array, ids as numbers or text, a record's name) is tolerated; what cannot be understood
+blocks the account with a sentence that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
+
+import httpx
+from pydantic import BaseModel, Field, StrictStr, StringConstraints, ValidationError
+
+from config.settings import PracsuiteAccount
+from tasks.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
+from tasks.forms import check_name
+from tasks.http import Answer, ApiClient, Clients, asked_wait, not_understood, understood
+from tasks.job import Assurance, Document, Facts, Form, Job, Record, Stage
+from tasks.providers.base import Found, Memory
+
+_NAME = "PracSuite"
+_ATTACHMENTS = "patient_attachment"
+_PAGE_SIZE = 100
+_MOST_PAGES = 200
+_SNAPSHOT_SECONDS = 5.0
+_NAME_SECONDS = 86_400.0
+
+Query = Sequence[tuple[str, str]]
+
+
+class PracSuite:
+    """One clinic's account. `limiter` and `on_call` are asked and told before each API call."""
+
+    kind = "pracsuite"
+    stages: tuple[Stage, ...] = (Stage.PRESIGNED, Stage.STORED)
+    assurance = Assurance.CONFIRMED
+    patient_required = True
+
+    def __init__(
+        self,
+        name: str,
+        account: PracsuiteAccount,
+        *,
+        clients: Clients,
+        limiter: Callable[[], None],
+        on_call: Callable[[], None],
+        memory: Memory,
+    ) -> None:
+        vendor_key, clinic_key = account.vendor_api_key.get_secret_value(), account.api_key.get_secret_value()
+        self._max_bytes = account.max_bytes
+        self._memory = memory
+        self._vendor = _fingerprint(vendor_key)
+        # With the keys: under another clinic's, the same id is another record.
+        self._scope = f"{name} {_fingerprint(account.base_url, vendor_key, clinic_key)}"
+        self._api = ApiClient(
+            clients,
+            account.base_url,
+            provider=_NAME,
+            headers={"x-api-key": vendor_key, "a-api-key": clinic_key},
+            limiter=limiter,
+            on_call=on_call,
+            insecure=account.insecure,
+        )
+
+    @property
+    def limit_group(self) -> str:
+        """PracSuite limits by the vendor's key, whatever the clinic."""
+        return f"{self.kind}:{self._vendor}"
+
+    def check(self, document: Document) -> None:
+        """Patient, size and name. Raises DocumentRefused."""
+        _check_patient(document)
+        _check_size(document, self._max_bytes)
+        _file_name(document)
+
+    def before_sending(self, job: Job) -> Facts:
+        """Note the ids of the records that the patient has; a job that has been sent before keeps its first snapshot.
+
+        One listing may serve all documents that are sent within some seconds: it was taken before any of their
+        presigns, and what has been proven since is left out by the claims.
+        """
+        if job.facts.snapshot is not None:
+            return job.facts
+        patient = _patient(job.document)
+        known = self._memory.recall(f"ids {self._scope}", patient)
+        if known is None:
+            known = json.dumps([attachment.id for attachment in self._attachments(patient)])
+            self._memory.remember(f"ids {self._scope}", patient, known, _SNAPSHOT_SECONDS)
+        return replace(job.facts, snapshot=tuple(json.loads(known)))
+
+    def presign(self, job: Job) -> Form:
+        """Ask for a form. Repeating it harms nothing: only an upload creates something."""
+        path = ("patient", _patient(job.document), _ATTACHMENTS)
+        answer = self._api.call("POST", *path, json={"file_name": _file_name(job.document)})
+        presigned = understood(_success(answer), _Presigned, _NAME)
+        return Form(presigned.url, presigned.fields)
+
+    def look(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
+        """One listing for all jobs of a patient, and one more call for each new record whose size fits."""
+        try:
+            attachments = self._attachments(_patient(jobs[0].document))
+        except DocumentRefused:
+            return {}  # the patient is not there now; what became of the upload is for the deadline to say
+        return self._matched(jobs, attachments, claimed)
+
+    def still_there(self, document: Document, record: Record) -> bool:
+        """Whether the patient's list still has the record."""
+        try:
+            return any(attachment.id == record.id for attachment in self._attachments(_patient(document)))
+        except DocumentRefused:
+            return False
+
+    def probe(self) -> None:
+        """List the attachments of a patient who need not exist: what matters is who is asking."""
+        answer = self._api.call("GET", "patient", "0", _ATTACHMENTS, params=[("page_size", "1")])
+        if not answer.success and not isinstance(error := _error(answer), DocumentRefused):
+            raise error
+
+    # --- matching ----------------------------------------------------------------------------------------------
+
+    def _matched(
+        self, jobs: Sequence[Job], attachments: Sequence[Attachment], claimed: Mapping[str, str]
+    ) -> Mapping[str, Found]:
+        """Each record proves one job at most: one that came after its snapshot, with its size and its name."""
+        found: dict[str, Found] = {}
+        taken = dict(claimed)
+        names = _Names(self._name_of)
+        try:
+            for job in sorted(jobs, key=lambda job: job.created_at):
+                for attachment in _candidates(job, attachments, taken):
+                    if names.match(attachment, _file_name(job.document)):
+                        found[job.id] = Found(self._record(attachment))
+                        taken[attachment.id] = job.id
+                        break
+        except RetryLater:
+            if not found:  # else what is known settles its jobs now; the names asked for are remembered
+                raise
+        return found
+
+    def _name_of(self, attachment_id: str) -> str:
+        """The file name behind a record, asked for once and remembered; empty where there is none to be had."""
+        known = self._memory.recall(f"names {self._scope}", attachment_id)
+        if known is not None:
+            return known
+        answer = self._api.call("GET", _ATTACHMENTS, attachment_id, "presign_url")
+        try:
+            name = understood(_success(answer), _Download, _NAME).file_name or ""
+        except DocumentRefused:
+            return ""  # gone again, or without a file
+        self._memory.remember(f"names {self._scope}", attachment_id, name, _NAME_SECONDS)
+        return name
+
+    def _record(self, attachment: Attachment) -> Record:
+        constructed = self._api.url(_ATTACHMENTS, attachment.id)
+        said = attachment.links.get("self") if isinstance(attachment.links, dict) else None
+        ours = isinstance(said, str) and said.startswith(self._api.base_url + "/")
+        return Record(attachment.id, str(said) if ours else constructed)
+
+    # --- listing -----------------------------------------------------------------------------------------------
+
+    def _attachments(self, patient: str) -> Sequence[Attachment]:
+        """All of a patient's records. Raises AccountBlocked if the pages do not add up, even when read again."""
+        for _ in range(2):  # a record removed while we turn the pages makes them miss one
+            listing = self._listing(patient)
+            if listing.complete:
+                return tuple(listing.attachments.values())
+        raise not_understood(_NAME, "a list that holds fewer records than it announces")
+
+    def _listing(self, patient: str) -> _Listing:
+        listing, query = _Listing(), _numbered(1)
+        for number in range(1, _MOST_PAGES + 1):
+            answer = self._api.call("GET", "patient", patient, _ATTACHMENTS, params=query)
+            page = _Page.of(understood(_success(answer), _List, _NAME))
+            more = listing.add(page)
+            query = self._next(listing, page, number, patient)
+            if not (more and query):
+                return listing
+        raise not_understood(_NAME, f"a list of more than {_MOST_PAGES} pages")
+
+    def _next(self, listing: _Listing, page: _Page, number: int, patient: str) -> Query:
+        """How to ask for the next page: as its link does, where that leads to this very list; else by number."""
+        if page.next is not None:
+            return _query_of(page.next, self._api.url("patient", patient, _ATTACHMENTS)) or _numbered(number + 1)
+        return _numbered(number + 1) if listing.lacks or not page.announces else ()
+
+
+def _numbered(page: int) -> Query:
+    return (("page", str(page)), ("page_size", str(_PAGE_SIZE)))
+
+
+def _fingerprint(*secrets: str) -> str:
+    return sha256("\0".join(secrets).encode()).hexdigest()[:12]
+
+
+# --- documents -------------------------------------------------------------------------------------------------------
+
+
+def _check_patient(document: Document) -> None:
+    if not document.patient_id:
+        raise DocumentRefused(
+            Code.PATIENT_REQUIRED,
+            "PracSuite needs a patient for every document.",
+            hint="Put the file into a folder named by the patient's id in PracSuite.",
+        )
+
+
+def _check_size(document: Document, max_bytes: int) -> None:
+    if document.size_bytes < 1:
+        raise DocumentRefused(Code.FILE_EMPTY, "The file is empty.", hint="Check that it was written completely.")
+    if document.size_bytes > max_bytes:
+        raise DocumentRefused(
+            Code.FILE_TOO_LARGE,
+            f"The file has {document.size_bytes} bytes; PracSuite takes at most {max_bytes}.",
+            hint="Make the file smaller, or split it.",
+        )
+
+
+def _file_name(document: Document) -> str:
+    """The name to ask for and to send. Raises DocumentRefused for one that could not arrive as it is."""
+    name = check_name(document.file_name)
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise DocumentRefused(
+            Code.INVALID_REQUEST,
+            "The file name holds control characters.",
+            hint="Rename the file and send it again.",
+        )
+    return name
+
+
+def _patient(document: Document) -> str:
+    return document.patient_id or ""
+
+
+def _candidates(job: Job, attachments: Sequence[Attachment], taken: Mapping[str, str]) -> Iterator[Attachment]:
+    """The records that may be this job's: without a snapshot none, since then nothing was sent."""
+    if job.facts.snapshot is None:
+        return
+    before = set(job.facts.snapshot)
+    for attachment in attachments:
+        free = taken.get(attachment.id, job.id) == job.id
+        if free and attachment.id not in before and attachment.size in (None, job.document.size_bytes):
+            yield attachment
+
+
+class _Names:
+    """Compares names, asking for each record's at most once."""
+
+    def __init__(self, ask: Callable[[str], str]) -> None:
+        self._ask = ask
+        self._known: dict[str, str] = {}
+
+    def match(self, attachment: Attachment, name: str) -> bool:
+        """Whether the record is of a file of this name; the same letters composed differently are the same name."""
+        wanted = _composed(name)
+        if isinstance(attachment.file_name, str) and attachment.file_name:
+            return _composed(attachment.file_name) == wanted
+        if isinstance(attachment.name, str) and _composed(attachment.name) == wanted:
+            return True
+        if attachment.id not in self._known:
+            self._known[attachment.id] = _composed(self._ask(attachment.id))
+        return self._known[attachment.id] == wanted
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+class _Presigned(BaseModel):
+    url: StrictStr
+    fields: dict[StrictStr, StrictStr]
+
+
+class _Download(BaseModel):
+    file_name: StrictStr | None
+
+
+class _List(BaseModel, extra="allow"):
+    """A page of a list; its records stand under a key that is not documented for attachments."""
+
+    total_entries: Any = None
+    links: Any = None
+
+
+class Attachment(BaseModel):
+    """A Patient Attachment record. Anything but the id may be missing or of an unexpected kind."""
+
+    attachment_client_id: (
+        Annotated[int, Field(strict=True, ge=0, lt=10**30)]
+        | Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200)]
+    )
+    file_size: Any = None
+    file_name: Any = None
+    name: Any = None
+    links: Any = None
+
+    @property
+    def id(self) -> str:
+        return str(self.attachment_client_id)
+
+    @property
+    def size(self) -> int | None:
+        """In bytes; None where the record does not say, in digits."""
+        return _whole(self.file_size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """`announces`: it says by links or total whether more will come."""
+
+    attachments: Sequence[Attachment]
+    total: int | None
+    next: str | None
+    announces: bool
+
+    @classmethod
+    def of(cls, said: _List) -> _Page:
+        links = said.links if isinstance(said.links, dict) else None
+        following = links.get("next") if links else None
+        total = _whole(said.total_entries)
+        return cls(
+            attachments=_attachments_in(said.model_extra or {}),
+            total=total,
+            next=following if isinstance(following, str) and following else None,
+            announces=links is not None or total is not None,
+        )
+
+
+class _Listing:
+    """The pages read so far. The total counts as the first page gave it: what is added later may be missing."""
+
+    def __init__(self) -> None:
+        self.attachments: dict[str, Attachment] = {}
+        self._total: int | None = None
+        self._pages = 0
+        self._more = False
+
+    def add(self, page: _Page) -> bool:
+        """Add a page; False if it brought nothing that was not known."""
+        if not self._pages:
+            self._total = page.total
+        self._pages += 1
+        self._more = page.next is not None
+        before = len(self.attachments)
+        self.attachments |= {attachment.id: attachment for attachment in page.attachments}
+        return len(self.attachments) > before
+
+    @property
+    def lacks(self) -> bool:
+        return self._total is not None and len(self.attachments) < self._total
+
+    @property
+    def complete(self) -> bool:
+        return not self.lacks if self._total is not None else not self._more
+
+
+def _attachments_in(lists: Mapping[str, object]) -> Sequence[Attachment]:
+    """The one top-level value that is a list of objects, whatever its key."""
+    arrays = [value for value in lists.values() if isinstance(value, list)]
+    filled = [array for array in arrays if array and all(isinstance(item, dict) for item in array)]
+    if len(filled) > 1 or not arrays or (not filled and any(arrays)):
+        raise not_understood(_NAME, f"{len(filled) or 'no'} lists of records in one answer")
+    try:
+        return [Attachment.model_validate(item) for item in (filled[0] if filled else ())]
+    except ValidationError:
+        raise not_understood(_NAME, "records without attachment_client_id") from None
+
+
+def _whole(value: object) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _query_of(link: str, own: str) -> Query:
+    """The query of a link that leads to the list itself; none from any other (vendor examples differ in the path)."""
+    try:
+        there, here = httpx.URL(link), httpx.URL(own)
+        same = there.copy_with(query=None, fragment=None) == here
+        return parse_qsl(there.query.decode("ascii")) if same else ()
+    except (httpx.InvalidURL, ValueError):
+        return ()
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+class _Words(BaseModel):
+    class Error(BaseModel):
+        code: Any = ""
+        detail: Any = ""
+
+    error: Error
+    request_id: Any = ""
+
+
+_Meaning = Callable[[Answer], StageError]
+
+
+def _success(answer: Answer) -> Answer:
+    if not answer.success:
+        raise _error(answer)
+    return answer
+
+
+def _error(answer: Answer) -> StageError:
+    """What an answer other than 2xx means. By status: the documentation's bodies contradict it."""
+    if answer.status in _MEANINGS:
+        return _MEANINGS[answer.status](answer)
+    if answer.status >= 500:
+        return _unwell(answer)
+    if 300 <= answer.status < 400:
+        return AccountBlocked(f"PracSuite answered {answer.status}, a redirect, which is not followed: check base_url.")
+    return AccountBlocked(f"PracSuite answered {answer.status}, which is not foreseen: check base_url and keys.")
+
+
+def _refused(message: str, hint: str) -> _Meaning:
+    return lambda answer: DocumentRefused(Code.REFUSED_BY_PROVIDER, message, hint=hint, detail=_words(answer))
+
+
+def _locked_out(message: str) -> _Meaning:
+    return lambda answer: AccountBlocked(message, credentials=True)
+
+
+def _unwell(answer: Answer) -> StageError:
+    wait = asked_wait(answer.headers, datetime.now(UTC))
+    return RetryLater(f"PracSuite answered {answer.status}.", after_seconds=wait, unreachable=True)
+
+
+def _throttled(answer: Answer) -> StageError:
+    wait = asked_wait(answer.headers, datetime.now(UTC))
+    return RetryLater("PracSuite answered 429: too many requests.", after_seconds=wait, throttled=True)
+
+
+_UNACCEPTABLE = _refused(
+    "PracSuite does not accept the patient id or the file name.", "Check both, then send it again with a better one."
+)
+
+_MEANINGS: Mapping[int, _Meaning] = {
+    400: _UNACCEPTABLE,
+    422: _UNACCEPTABLE,
+    404: _refused(
+        "PracSuite knows no such patient.", "Check the patient id: it must be the one that PracSuite's addresses show."
+    ),
+    401: _locked_out("PracSuite refused the keys (401): check vendor_api_key and api_key of this account."),
+    403: _locked_out(
+        "PracSuite refused access (403): check the keys, the permissions of the clinic's key, and base_url."
+    ),
+    408: _unwell,
+    429: _throttled,
+}
+
+
+def _words(answer: Answer) -> str:
+    """The provider's own words, for the error file only."""
+    try:
+        said = _Words.model_validate_json(answer.body[:65_536])
+    except ValidationError:
+        return ""
+    return f"{said.error.code}: {said.error.detail} {said.request_id}".strip()[:2000]
