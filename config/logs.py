@@ -1,0 +1,133 @@
+"""Logging, set up once per process: structlog's events and everybody else's records leave through one handler."""
+
+import json
+import logging
+import sys
+import threading
+from types import TracebackType
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from config.quiet import OURS, REWRITES, QuietErrors, QuietMessages, traceback_of
+
+# At INFO these name every address (httpx: patients and signatures) or every task's arguments; urllib3's warnings hold
+# addresses as well.
+QUIET_LEVELS = {
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "botocore": logging.WARNING,
+    "urllib3": logging.ERROR,
+    "celery.worker.strategy": logging.WARNING,
+}
+PAYLOAD_KEYS = ("data", "args", "kwargs", "return_value")
+
+
+class OurHandler(logging.StreamHandler[Any]):  # Any: sys.stderr may be replaced by anything that writes text
+    """The handler that `configure_logs` installs, recognisable when it is called again."""
+
+
+def configure_logs(format: str, level: str) -> None:  # noqa: A002  the settings' own word
+    """Send everything that is logged in this process to standard error, as "json" lines or for the "console".
+
+    `level` (debug, info, warning, error) is that of our own loggers. Those of libraries never go below INFO, since
+    their debugging output holds keys and message bodies. Uncaught errors and warnings are logged as well.
+    """
+    handler = OurHandler(sys.stderr)
+    handler.setFormatter(_formatter(format))
+    handler.addFilter(QuietErrors())
+    root = logging.getLogger()
+    root.handlers = [other for other in root.handlers if not isinstance(other, OurHandler)] + [handler]
+    _set_levels(logging.getLevelNamesMapping()[level.upper()])
+    _quieten()
+    logging.captureWarnings(True)
+    _catch_uncaught()
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared(),
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.processors.StackInfoRenderer(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _shared() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        drop_payloads,
+    ]
+
+
+def _formatter(format: str) -> logging.Formatter:  # noqa: A002
+    renderer: Processor = structlog.processors.JSONRenderer(serializer=json.dumps, default=str)
+    if format == "console":
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*_shared(), name_task],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.ExceptionRenderer(traceback_of),
+            renderer,
+        ],
+    )
+
+
+def drop_payloads(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A structlog processor that removes the keys under which Celery hands over arguments and results."""
+    for key in PAYLOAD_KEYS:
+        event.pop(key, None)
+    return event
+
+
+def name_task(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """A structlog processor that adds a task's id, name and running time to Celery's own lines about it."""
+    context = getattr(event.get("_record"), "data", None)
+    if isinstance(context, dict):
+        names = {"id": "task_id", "name": "task", "runtime": "runtime_seconds"}
+        event.update({names[key]: value for key, value in context.items() if key in names})
+    return event
+
+
+def _set_levels(level: int) -> None:
+    logging.getLogger().setLevel(max(level, logging.INFO))
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
+    for name, quiet in QUIET_LEVELS.items():
+        logging.getLogger(name).setLevel(max(level, quiet))
+
+
+def _quieten() -> None:
+    for name, rewrite in REWRITES.items():
+        logger = logging.getLogger(name)
+        logger.filters = [other for other in logger.filters if not isinstance(other, QuietMessages)]
+        logger.addFilter(QuietMessages(rewrite))
+
+
+def _catch_uncaught() -> None:
+    """Log what would else be printed by the interpreter, words and all."""
+    log = structlog.get_logger("config.logs")
+
+    def in_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+        else:
+            log.critical("process_crashed", exc_info=(kind, error, trace))
+
+    def in_thread(crash: threading.ExceptHookArgs) -> None:
+        if crash.exc_value is not None and not isinstance(crash.exc_value, SystemExit):
+            name = crash.thread.name if crash.thread else None
+            log.critical("thread_crashed", thread=name, exc_info=(crash.exc_type, crash.exc_value, crash.exc_traceback))
+
+    sys.excepthook = in_process
+    threading.excepthook = in_thread
