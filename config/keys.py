@@ -23,7 +23,8 @@ class Keys:
         """The model of the table at `path`; None if no table belongs there, or its keys cannot be known."""
         table: type[Section] | None = self._root
         if path[:1] == (ACCOUNTS,):
-            table = kind_of(self._provider_of.get(str(path[1]))) if len(path) > 1 else None
+            name = str(path[1]) if len(path) > 1 else ""
+            table = kind_of(self._provider_of[name]) if name in self._provider_of else None
             path = path[2:]
         for part in path:
             table = _table_behind(table, part) if table else None

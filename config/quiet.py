@@ -39,7 +39,7 @@ def told(error: BaseException) -> str:
 def traceback_of(exc_info: ExcInfo) -> str:
     """A traceback with the errors as `told` puts them, causes first."""
     _, error, trace = exc_info
-    return "\n".join(_chapters(error, trace)) if error else ""
+    return "\n\n".join(_chapters(error, trace)) if error else ""
 
 
 def _chapters(error: BaseException, trace: TracebackType | None) -> Iterator[str]:
@@ -47,8 +47,7 @@ def _chapters(error: BaseException, trace: TracebackType | None) -> Iterator[str
     while earlier := _before(links[-1][0], {id(link) for link, _ in links}):
         links.append((earlier, earlier.__traceback__))
     for link, frames in reversed(links):
-        yield "Traceback (most recent call last):"
-        yield "".join(traceback.format_tb(frames)) + told(link)
+        yield "Traceback (most recent call last):\n" + "".join(traceback.format_tb(frames)) + told(link)
 
 
 def _before(error: BaseException, seen: set[int]) -> BaseException | None:

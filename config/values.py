@@ -92,6 +92,8 @@ def _redis_url(value: str) -> str:
     parts = _split(value)
     if parts is None or parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must begin with redis://, rediss:// or unix://, or be empty for the embedded server")
+    if ";" in value:  # kombu reads it as a list of servers
+        raise ValueError("must name one server; within a password, write ; as %3B")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "unix":
         _check_socket(parts, query)

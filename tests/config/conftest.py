@@ -1,0 +1,48 @@
+"""Settings read from text, as a process would read them from a file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from config.settings import Settings, SettingsError, load
+
+ACCOUNT = """
+[accounts.north_clinic]
+provider = "pracsuite"
+vendor_api_key = "vendor-key"
+api_key = "clinic-key"
+"""
+
+
+class Read(Protocol):
+    """Reads settings from TOML text and an environment."""
+
+    def __call__(self, toml: str | bytes = "", environ: Mapping[str, str] | None = None) -> Settings: ...
+
+
+class Faults(Protocol):
+    """What is wrong with settings that must not be accepted."""
+
+    def __call__(self, toml: str | bytes, environ: Mapping[str, str] | None = None) -> tuple[str, ...]: ...
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    def read_text(toml: str | bytes = "", environ: Mapping[str, str] | None = None) -> Settings:
+        path = tmp_path / "chartpost.toml"
+        path.write_bytes(toml if isinstance(toml, bytes) else toml.encode())
+        return load(path, environ or {})
+
+    return read_text
+
+
+@pytest.fixture
+def faults(read: Read) -> Faults:
+    def faults_of(toml: str | bytes, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        with pytest.raises(SettingsError) as caught:
+            read(toml, environ)
+        return caught.value.faults
+
+    return faults_of
