@@ -8,8 +8,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-
-from aiohttp import StreamReader
+from typing import Protocol
 
 from sandbox.s3_errors import S3Error
 
@@ -31,10 +30,17 @@ class FormHead:
         return next((value for key, value in self.fields.items() if key.lower() == name), None)
 
 
+class Content(Protocol):
+    """A request's body, as aiohttp gives it."""
+
+    async def readany(self) -> bytes:
+        """What has arrived by now, at least one byte; nothing at the end."""
+
+
 class IncomingForm:
     """Reads one request's body. `read_head` first, then `blocks`, which gives the whole body on, unchanged."""
 
-    def __init__(self, content: StreamReader, boundary: str, idle_seconds: float) -> None:
+    def __init__(self, content: Content, boundary: str, idle_seconds: float) -> None:
         self._content = content
         self._delimiter = b"\r\n--" + boundary.encode()
         self._idle_seconds = idle_seconds
@@ -53,7 +59,7 @@ class IncomingForm:
         """Blocks of the body from its start. The form's end is held back until it is known to be a proper end."""
         end = FormEnd(self._delimiter)
         yield self._buffer[: self._head.length]
-        block, self._buffer = self._buffer[self._head.length :], b""
+        block = self._buffer[self._head.length :] or await self._next_block()
         while block:
             if passed := end.feed(block):
                 yield passed
@@ -145,14 +151,12 @@ def names_in(part_head: bytes) -> tuple[str, str | None]:
     return (name[1] if name else ""), (file_name[1] if file_name else None)
 
 
-def decoded_file_name(written: str) -> str:
-    """A part's file name as the user knows it: browsers write `"`, CR and LF as %22, %0D and %0A, and curl did
-    write `\\"` (https://html.spec.whatwg.org/#multipart-form-data)."""
-    for escaped, plain in (('\\"', '"'), ("%22", '"'), ("%0D", "\r"), ("%0A", "\n")):
-        written = written.replace(escaped, plain)
-    return written
-
-
 def means_file_name(written: str, file_name: str) -> bool:
-    """Whether a part's file name, as written, means this one; a name may also really hold `%22`."""
-    return file_name in {written, decoded_file_name(written)}
+    """Whether a part's file name, as it is written there, means this one.
+
+    Browsers write `"`, CR and LF as %22, %0D and %0A (https://html.spec.whatwg.org/#multipart-form-data); curl and
+    others put a backslash before `"` and before a backslash; and a name may really hold `%22`.
+    """
+    as_browsers = written.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")
+    as_curl = re.sub(r'\\(["\\])', r"\1", written)
+    return file_name in {written, as_browsers, as_curl}

@@ -1,5 +1,6 @@
 """A sandbox in a process of its own, for tests of anything that needs an outside world."""
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,8 @@ STOP_WITHIN_SECONDS = 10
 class SandboxProcess:
     """Starts `python -m sandbox` on a free port and returns when it is ready.
 
-    `toml` is the settings file that it printed, `settings` the same as a dict, `base` its address without a slash.
+    `toml` is the settings file that it printed, `settings` the same as a dict, `base` its address without a slash,
+    `aws_environment` the variables with which boto3 may use the bucket `sources` at `settings["s3"]`.
     """
 
     def __init__(self, *arguments: str, validation_seconds: float = 0.2) -> None:
@@ -27,6 +29,7 @@ class SandboxProcess:
         )
         self.toml = self._read_settings()
         self.settings: dict[str, Any] = tomllib.loads(self.toml)
+        self.aws_environment = dict(re.findall(r"^# (AWS_\w+)=(.*)$", self.toml, re.MULTILINE))
         account = next(iter(self.settings["accounts"].values()))
         self.base = str(httpx.URL(account["base_url"]).copy_with(raw_path=b"")).rstrip("/")
         self._http = httpx.Client(base_url=self.base, trust_env=False, timeout=30)

@@ -1,0 +1,32 @@
+"""One sandbox for all of its tests; each test uses patients of its own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.sandbox.clinic import Clinic
+from tests.worlds import SandboxProcess
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[SandboxProcess]:
+    process = SandboxProcess(validation_seconds=0.1)
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def changed(sandbox: SandboxProcess) -> Iterator[SandboxProcess]:
+    """A sandbox whose behaviour a test changes; it behaves as usual again afterwards."""
+    yield sandbox
+    sandbox.world(reset=True)
+
+
+@pytest.fixture(scope="session")
+def north(sandbox: SandboxProcess) -> Clinic:
+    return Clinic(sandbox, "north_clinic")
+
+
+@pytest.fixture(scope="session")
+def south(sandbox: SandboxProcess) -> Clinic:
+    return Clinic(sandbox, "south_clinic")
