@@ -46,7 +46,7 @@ def _address(parts: SplitResult) -> str:
     """The address as Celery and kombu write it; sockets are `redis+socket://`, and TLS options stand elsewhere."""
     if parts.scheme == "unix":
         database = parse_qs(parts.query).get("db", ["0"])[0]
-        return urlunsplit(("redis+socket", parts.netloc, parts.path, f"virtual_host={database}", ""))
+        return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
     return urlunsplit(parts._replace(query=""))
 
 
