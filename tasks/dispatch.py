@@ -153,7 +153,8 @@ class Feeder:
         """Finished jobs leave their rows by themselves (EXPIRE); their index entries leave here."""
         seconds, micros = self._redis.time()
         before = seconds * 1000 + micros // 1000 - self._keep_ms
-        for job_id in self._redis.zrangebyscore(PREFIX + "finished", "-inf", before, start=0, num=1000):
+        for found in self._redis.zrangebyscore(PREFIX + "finished", "-inf", before, start=0, num=1000):
+            job_id = str(found)
             if not self._redis.exists(f"{PREFIX}job:{job_id}"):
                 self._redis.zrem(PREFIX + "finished", job_id)
                 self._redis.zrem(PREFIX + "jobs", job_id)

@@ -22,7 +22,7 @@ from tasks.job import Facts, Job, Stage, Step, Stored
 from tasks.keeper import Grip, Keeper
 from tasks.ledger import Hold, Ledger, NotStarted
 from tasks.results import Results
-from tasks.transfer import check_form, post
+from tasks.transfer import post
 
 log = structlog.get_logger()
 
@@ -64,7 +64,7 @@ class Pipeline:
         if isinstance(started, NotStarted):
             log.info("step_not_started", job=job_id, step=step, why=started.why)
             return Ran()
-        account = self._accounts.get(started[0].job.account)
+        account = self._accounts[started[0].job.account]
         account.start_counting()
         acts: dict[Step, Callable[[list[Hold], Account, Grip], Ran]] = {
             Step.PRESIGN: self._presign,
@@ -208,23 +208,18 @@ class _Transfer:
         job, form = self._hold.job, self._hold.job.facts.form
         assert form is not None  # noqa: S101, the caller has looked
         settings = self._account.settings
-        check_form(
-            form,
-            job.document.size_bytes,
-            now=self._hold.now,
-            allowed_hosts=settings.upload_hosts,
-            insecure=settings.insecure,
-        )
         try:
             with self._care.open(job) as source:
-                self._account.count_call()
                 return post(
                     form,
                     source,
                     job.document.file_name,
                     client=self._account.storage_client(),
+                    allowed_hosts=settings.upload_hosts,
+                    insecure=settings.insecure,
                     commit=self._commit,
                     beat=self._beat,
+                    on_call=self._account.count_call,
                 )
         except (OutcomeUnknown, LeaseLost):
             raise

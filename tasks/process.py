@@ -18,6 +18,7 @@ from tasks.care import Care
 from tasks.closing import Closing
 from tasks.folders import Folders
 from tasks.health import Gates
+from tasks.job import Step
 from tasks.keeper import Keeper
 from tasks.ledger import Ledger, connect
 from tasks.memory import SealedMemory
@@ -50,7 +51,9 @@ class Process:
             return path.read_text().strip()
         except OSError:
             raise SettingsError(
-                ["No Redis: redis.url is empty and no embedded server runs here; start `chartpost run`, or set redis.url."]
+                [
+                    "redis.url is empty and no embedded server runs here: start `chartpost run`, or set redis.url."
+                ]
             ) from None
 
     @cached_property
@@ -107,6 +110,10 @@ class Process:
 
         return app
 
+    def send_step(self, job_id: str, step: Step) -> None:
+        """Send one step's message at once; should it be lost, a feeder sends it again."""
+        self.celery.send_task(f"chartpost.{step}", args=(job_id,))
+
     @cached_property
     def pipeline(self) -> Pipeline:
         retry = self.settings.retry
@@ -136,7 +143,7 @@ class Process:
 
 def current() -> Process:
     """This process's collaborators, from the settings that the environment names. Raises SettingsError."""
-    global _current  # noqa: PLW0603, one per process is the point
+    global _current
     with _lock:
         if _current is None:
             _current = Process(load())
@@ -145,6 +152,6 @@ def current() -> Process:
 
 def use(process: Process) -> None:
     """Make `process` the current one: for a command line that has read its settings already."""
-    global _current  # noqa: PLW0603
+    global _current
     with _lock:
         _current = process

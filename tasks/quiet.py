@@ -9,13 +9,14 @@ from celery.worker.request import Request
 _HIDDEN_ARGS, _HIDDEN_KWARGS = "(…)", "{…}"
 
 
-class QuietRequest(Request):  # type: ignore[misc]  # Celery ships no types
+class QuietRequest(Request):
     """A foreign caller's message carries its arguments' text in its headers; here it ends."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._argsrepr, self._kwargsrepr = _HIDDEN_ARGS, _HIDDEN_KWARGS
-        self._request_dict["argsrepr"], self._request_dict["kwargsrepr"] = _HIDDEN_ARGS, _HIDDEN_KWARGS
+        shown: dict[str, Any] = self._request_dict  # type: ignore[attr-defined]  # the stubs leave it out
+        shown |= {"argsrepr": _HIDDEN_ARGS, "kwargsrepr": _HIDDEN_KWARGS}
 
     def info(self, safe: bool = False) -> Any:
         return {**super().info(safe=True), "args": _HIDDEN_ARGS, "kwargs": _HIDDEN_KWARGS}

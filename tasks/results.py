@@ -12,8 +12,9 @@ from celery import Celery, states
 from redis.exceptions import RedisError
 
 from tasks.errors import Code
-from tasks.job import Assurance, Door, Job, Stage
+from tasks.job import Door, Job, Stage
 from tasks.ledger import Ledger
+from tasks.providers import assurance_of
 from tasks.receipt import public
 
 log = structlog.get_logger()
@@ -37,15 +38,15 @@ class Results:
         except (RedisError, OSError) as error:
             log.info("progress_not_shown", job=job.id, error=type(error).__name__)
 
-    def final(self, job: Job, assurance: Assurance) -> None:
+    def final(self, job: Job) -> None:
         """Show the outcome to the caller, and to every later call that asked for the same. May be repeated."""
         called = [job.id] if job.document.door is Door.CELERY else []
         for task_id in called + self._ledger.aliases(job.id):
-            self.outcome(task_id, job, assurance)
+            self.outcome(task_id, job)
 
-    def outcome(self, task_id: str, job: Job, assurance: Assurance) -> None:
+    def outcome(self, task_id: str, job: Job) -> None:
         if job.stage is Stage.DELIVERED:
-            self._store(task_id, public(job, assurance), states.SUCCESS)
+            self._store(task_id, public(job, assurance_of(job.provider)), states.SUCCESS)
         elif job.failure:
             self.refused(task_id, job.failure.code, job.failure.message)
 

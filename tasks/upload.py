@@ -12,11 +12,11 @@ from uuid import UUID
 import redis
 import structlog
 from celery import Task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 
-from tasks.app import app, task_name
+from tasks.app import app
 from tasks.doors import open_call
-from tasks.errors import Code, DocumentRefused
+from tasks.errors import Code, DocumentRefused, RetryLater
 from tasks.job import Step
 from tasks.pipeline import crash_site
 from tasks.process import current
@@ -24,7 +24,7 @@ from tasks.process import current
 log = structlog.get_logger()
 
 
-class Quiet(Task):  # type: ignore[misc]  # Celery ships no types
+class Quiet(Task[Any, Any]):
     """A task whose messages' arguments are shown nowhere, not even those of foreign callers."""
 
     Request = "tasks.quiet:QuietRequest"
@@ -35,7 +35,7 @@ def _run(task: Quiet, step: Step, job_id: str) -> None:
     try:
         ran = current().pipeline.run(step, job_id)
         for finished in ran.finished:
-            app.send_task(task_name(Step.NOTIFY), args=(finished,))
+            current().send_step(finished, Step.NOTIFY)
     except redis.RedisError as error:
         # The lease runs out and a feeder sends the step again: nothing is lost but time.
         log.warning("redis_unreachable", job=job_id, step=step, error=type(error).__name__)
@@ -92,6 +92,14 @@ def upload(self: Quiet, *args: Any, **fields: Any) -> None:
     except DocumentRefused as refused:
         log.warning("call_refused", job=task_id, code=refused.code, reason=refused.message)
         process.results.refused(task_id, refused.code, refused.message)
+    except (redis.RedisError, RetryLater) as error:
+        # The message is all there is of the job so far: it goes back to the queue, a little later.
+        log.warning("call_put_back", job=task_id, error=type(error).__name__)
+        process.stopping.wait(1.0)
+        raise Reject(requeue=True) from None
+    except Exception as error:  # noqa: BLE001, outermost: the caller must hear of it, without the error's words
+        log.error("call_crashed", job=task_id, **crash_site(error))
+        process.results.refused(task_id, Code.INVALID_REQUEST, "The call could not be opened; the log names the place.")
     _end(self)
 
 

@@ -1,0 +1,134 @@
+"""Closing a finished job: receipt or error file, file move, result, event, source removal, callback.
+
+Every step may be repeated after a kill; what is done is recorded, and the rest is run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import structlog
+
+from config.settings import Settings
+from tasks import receipt, retry
+from tasks.care import Care
+from tasks.errors import DocumentRefused, LeaseLost, RetryLater, StageError
+from tasks.http import Clients
+from tasks.job import Job, Stage, Step
+from tasks.keeper import Grip, Keeper
+from tasks.ledger import Hold, Ledger, NotStarted
+from tasks.providers import assurance_of
+from tasks.results import Results
+
+log = structlog.get_logger()
+
+_CALLBACK_PATIENCE = timedelta(days=1)
+
+
+class Closing:
+    def __init__(self, *, ledger: Ledger, keeper: Keeper, care: Care, results: Results, settings: Settings) -> None:
+        self._ledger = ledger
+        self._keeper = keeper
+        self._care = care
+        self._results = results
+        self._settings = settings
+        self._clients = Clients()
+        # In this order: the files first, since they are what a human and a wiped Redis are left with.
+        self._steps: dict[str, Callable[[Hold], None]] = {
+            "files": lambda hold: self._care.close(hold.job, written(hold.job)),
+            "source": lambda hold: self._remove_source(hold.job),
+            "result": lambda hold: self._results.final(hold.job),
+            "event": lambda hold: None,  # written in one move with the record that it is done
+            "callback": self._callback,
+        }
+
+    def run(self, job_id: str) -> None:
+        """Do what is left of a job's closing. Raises Redis's errors and what nobody foresaw."""
+        started = self._ledger.start(job_id, Step.NOTIFY)
+        if isinstance(started, NotStarted):
+            log.info("step_not_started", job=job_id, step=Step.NOTIFY, why=started.why)
+            return
+        with self._keeper.holding(started) as grip:
+            try:
+                self._close(started[0], grip)
+            except LeaseLost as error:
+                log.info("lease_lost", job=job_id, step=Step.NOTIFY, why=str(error))
+            except (StageError, OSError) as error:
+                self._defer(started[0], error)
+
+    def _close(self, hold: Hold, grip: Grip) -> None:
+        done = set(hold.job.closed)
+        for name, act in self._steps.items():
+            if name in done:
+                continue
+            grip.check()
+            act(hold)
+            done.add(name)
+            self._ledger.closed(hold, done, event=event_of(hold.job) if name == "event" else None)
+        if receipt.still_looking(hold.job):
+            self._ledger.looks_on(hold, self._settings.accounts[hold.job.account].confirm.cap_seconds)
+        else:
+            self._ledger.finished(hold)
+        log.info("job_closed", job=hold.job.id, account=hold.job.account, state=hold.job.stage, code=hold.job.code)
+
+    def _defer(self, hold: Hold, error: StageError | OSError) -> None:
+        policy = self._settings.retry
+        wait = retry.delay(hold.job.failures + 1, policy.first_seconds, policy.cap_seconds, random.random)
+        # An OSError's words name the path, and so the patient.
+        reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__} {error.errno or ''}"
+        log.warning("closing_deferred", job=hold.job.id, account=hold.job.account, reason=reason, seconds=wait)
+        self._ledger.closing_deferred(hold, wait)
+
+    def _remove_source(self, job: Job) -> None:
+        if job.stage is not Stage.DELIVERED or not job.document.delete_source or job.document.door.has_folder:
+            return
+        try:
+            self._care.sources.remove(job.document.source, job.document.identity)
+        except DocumentRefused as error:
+            log.warning("source_not_removed", job=job.id, account=job.account, code=error.code)
+
+    def _callback(self, hold: Hold) -> None:
+        job, url = hold.job, hold.job.document.callback_url
+        if url is None or httpx.URL(url).host not in self._settings.callback_hosts:
+            return
+        try:
+            self._call_back(url, json.dumps(written(job)).encode())
+        except RetryLater as error:
+            if hold.now - job.times[job.stage] < _CALLBACK_PATIENCE:
+                raise
+            log.error("callback_given_up", job=job.id, account=job.account, reason=str(error))
+
+    def _call_back(self, url: str, body: bytes) -> None:
+        secret = self._settings.callback_secret.get_secret_value().encode()
+        signature = hmac.new(secret, body, hashlib.sha256).hexdigest()
+        headers = {"Content-Type": "application/json", "X-Chartpost-Signature": f"sha256={signature}"}
+        try:
+            answer = self._clients.api().post(url, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise RetryLater(f"The callback was not answered ({type(error).__name__}).") from error
+        if not answer.is_success:
+            raise RetryLater(f"The callback was answered with HTTP {answer.status_code}.")
+
+
+def written(job: Job) -> dict[str, Any]:
+    """The receipt of a delivered job, else its error file."""
+    return receipt.receipt(job, assurance_of(job.provider)) if job.stage is Stage.DELIVERED else receipt.error(job)
+
+
+def event_of(job: Job) -> dict[str, str]:
+    """The entry of the events stream, in the fields of the public contract."""
+    return {
+        "job": job.id,
+        "account": job.account,
+        "state": str(job.stage),
+        "code": str(job.code or ""),
+        "at": receipt.iso(job.times.get(job.stage)) or "",
+        "stream_id": job.document.stream_id or "",
+    }

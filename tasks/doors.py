@@ -1,0 +1,123 @@
+"""Where documents come in: a call, a stream message, a file in our care. Each opens a job in the ledger, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from tasks.errors import Code, DocumentRefused
+from tasks.intake import Request, name_of, read_request
+from tasks.job import Document, Door, Failure, Step
+from tasks.ledger import Opened
+from tasks.process import Process
+
+log = structlog.get_logger()
+
+
+def open_call(process: Process, job_id: str, fields: Mapping[str, Any]) -> None:
+    """Open the job of a Celery call. Raises DocumentRefused where not even a failed job can be opened."""
+    request = read_request(fields)
+    try:
+        document = admit(process, request, Door.CELERY)
+    except DocumentRefused as refusal:
+        open_refused(process, job_id, _unadmitted(request, Door.CELERY), refusal)
+        return
+    opened = open_document(process, job_id, document)
+    if opened.kind == "same":
+        _show_outcome(process, job_id, opened.job_id)
+
+
+def open_document(process: Process, job_id: str, document: Document) -> Opened:
+    """Open a job. Raises DocumentRefused when its idempotency key was used for something else."""
+    provider = process.accounts[document.account].provider.kind
+    opened = process.ledger.open(job_id, document, provider)
+    if opened.kind == "conflict":
+        raise DocumentRefused(
+            Code.INVALID_REQUEST,
+            "This idempotency key was used for another document.",
+            hint="Use one key for one document only.",
+        )
+    if opened.kind == "opened":
+        log.info("job_opened", job=job_id, account=document.account, door=document.door, size=document.size_bytes)
+    return opened
+
+
+def open_refused(process: Process, job_id: str, document: Document, refusal: DocumentRefused) -> None:
+    """Open a job that is refused at the door: it fails at once, and is closed like any other."""
+    failure = Failure(refusal.code, refusal.message, refusal.hint, refusal.detail)
+    account = process.settings.accounts.get(document.account)
+    opened = process.ledger.open(job_id, document, account.provider if account else "", failure=failure)
+    if opened.kind == "opened":
+        log.warning("document_refused", job=job_id, account=document.account, code=refusal.code, reason=refusal.message)
+        process.send_step(job_id, Step.NOTIFY)
+
+
+def admit(process: Process, request: Request, door: Door, stream_id: str | None = None) -> Document:
+    """The document that a request asks for, checked as far as it can be without its provider.
+
+    Raises DocumentRefused with the code that the public contract names.
+    """
+    account = process.accounts.get(request.account)
+    if account is None:
+        raise _unknown_account(process)
+    _check_callback(process, request.callback_url)
+    located = process.sources.locate(request.source)
+    document = replace(
+        _unadmitted(request, door),
+        size_bytes=located.size_bytes,
+        identity=located.identity,
+        stream_id=stream_id,
+    )
+    account.provider.check(document)
+    return document
+
+
+def _unadmitted(request: Request, door: Door) -> Document:
+    return Document(
+        account=request.account,
+        patient_id=request.patient_id,
+        source=request.source,
+        file_name=name_of(request),
+        size_bytes=0,
+        door=door,
+        content_type=request.content_type,
+        description=request.description,
+        options=request.options or {},
+        idempotency_key=request.idempotency_key,
+        callback_url=request.callback_url,
+        delete_source=request.delete_source,
+    )
+
+
+def _show_outcome(process: Process, task_id: str, job_id: str) -> None:
+    """A call that asks for what was asked before shows the earlier job's outcome, at once if there is one."""
+    earlier = process.ledger.get(job_id)
+    if earlier and earlier.stage.final:
+        process.results.outcome(task_id, earlier)
+
+
+def _check_callback(process: Process, url: str | None) -> None:
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        allowed = parts.scheme == "https" and parts.hostname in process.settings.callback_hosts and not parts.username
+    except ValueError:
+        allowed = False
+    if not allowed:
+        raise DocumentRefused(
+            Code.INVALID_REQUEST,
+            "The callback_url is not https to one of the callback_hosts in the settings.",
+            hint="Add its host to callback_hosts, or leave callback_url out.",
+        )
+
+
+def _unknown_account(process: Process) -> DocumentRefused:
+    known = ", ".join(process.accounts) or "none"
+    return DocumentRefused(
+        Code.UNKNOWN_ACCOUNT, f"No such account; the settings know: {known}.", hint="Correct the account's name."
+    )

@@ -1,0 +1,275 @@
+"""The ledger's moves: guarded by stage and token, one due entry for every job with work left."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+import redis
+
+from tasks.errors import Code, LeaseLost
+from tasks.job import Document, Facts, Failure, Form, Record, Stage, Step, Stored
+from tasks.ledger import CLOSING, PREFIX, Hold, Ledger, NotStarted
+from tasks.seal import Seal
+
+STORED = Stored("temp/scan.pdf", "e" * 32, True, "5" * 64, "e" * 32)
+PRESIGNED = Facts(form=Form("https://s3.example/", {"key": "temp/scan.pdf"}), snapshot=("1",), key="temp/scan.pdf")
+
+
+def document(**change: object) -> Document:
+    fields = {
+        "account": "north",
+        "patient_id": "4711",
+        "source": "file:///in/Meier%20scan.pdf",
+        "file_name": "Meier scan.pdf",
+        "size_bytes": 3,
+    }
+    return Document(**(fields | change))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def ledger(valkey: redis.Redis) -> Ledger:
+    return Ledger(valkey, Seal("a secret"), lease_seconds=30, jobs_days=30)
+
+
+@pytest.fixture
+def job_id(ledger: Ledger) -> str:
+    job = str(uuid4())
+    assert ledger.open(job, document(), "pracsuite").kind == "opened"
+    return job
+
+
+def held(ledger: Ledger, job: str, step: Step) -> Hold:
+    started = ledger.start(job, step)
+    assert not isinstance(started, NotStarted), started
+    return started[0]
+
+
+def expire_lease(ledger: Ledger, job: str) -> None:
+    ledger.redis.hset(f"{PREFIX}job:{job}", "lease_until", 1)
+
+
+def due_entries(ledger: Ledger, job: str) -> list[str]:
+    lanes = [key for key in ledger.redis.scan_iter(f"{PREFIX}due:*") if ledger.redis.zscore(key, job) is not None]
+    return sorted(str(key).removeprefix(f"{PREFIX}due:") for key in lanes)
+
+
+def to_stored(ledger: Ledger, job: str) -> None:
+    ledger.presigned(held(ledger, job, Step.PRESIGN), PRESIGNED, "run", calls=2)
+    hold = held(ledger, job, Step.POST)
+    ledger.committed(hold)
+    ledger.stored(hold, Facts(snapshot=("1",), stored=STORED), Step.CONFIRM, 2.0, calls=1)
+
+
+def to_delivered(ledger: Ledger, job: str, record: str = "77") -> None:
+    to_stored(ledger, job)
+    assert ledger.delivered(held(ledger, job, Step.CONFIRM), Record(record), 1, STORED.sha256)
+
+
+def test_a_job_reads_back_as_it_was_opened(ledger: Ledger, job_id: str) -> None:
+    job = ledger.get(job_id)
+    assert job is not None
+    assert (job.stage, job.step, job.document) == (Stage.RECEIVED, Step.PRESIGN, document())
+
+
+def test_opening_the_same_id_twice_changes_nothing(ledger: Ledger, job_id: str) -> None:
+    assert ledger.open(job_id, document(file_name="other.pdf"), "pracsuite").kind == "exists"
+    job = ledger.get(job_id)
+    assert job is not None
+    assert job.document.file_name == "Meier scan.pdf"
+
+
+def test_nothing_in_redis_names_the_patient_or_the_file(ledger: Ledger, job_id: str) -> None:
+    to_delivered(ledger, job_id)
+    ledger.open(str(uuid4()), document(idempotency_key="Meier-4711"), "pracsuite")
+    seen = dump(ledger.redis)
+    assert job_id in seen
+    for private in ("Meier", "4711", "scan.pdf"):
+        assert private not in seen, private
+
+
+def dump(client: redis.Redis) -> str:
+    """Every key and value of the server as text."""
+    texts: list[str] = []
+    for key in client.scan_iter("*"):
+        read: dict[str, Callable[[str], object]] = {
+            "hash": client.hgetall,
+            "zset": lambda name: client.zrange(name, 0, -1),
+            "set": client.smembers,
+            "string": client.get,
+            "stream": client.xrange,
+            "list": lambda name: client.lrange(name, 0, -1),
+        }
+        texts.append(f"{key} {read[str(client.type(key))](str(key))}")
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("stage", ["received", "presigned", "stored", "delivered", "failed"])
+def test_every_job_with_work_left_has_exactly_one_due_entry(ledger: Ledger, job_id: str, stage: str) -> None:
+    if stage == "presigned":
+        ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    elif stage == "stored":
+        to_stored(ledger, job_id)
+    elif stage == "delivered":
+        to_delivered(ledger, job_id)
+    elif stage == "failed":
+        ledger.failed(held(ledger, job_id, Step.PRESIGN), Failure(Code.FILE_EMPTY, "It is empty."), calls=0)
+    assert due_entries(ledger, job_id) == ([CLOSING] if stage in ("delivered", "failed") else ["north"])
+
+
+def test_a_closed_job_has_no_due_entry_and_leaves_after_its_time(ledger: Ledger, job_id: str) -> None:
+    to_delivered(ledger, job_id)
+    ledger.finished(held(ledger, job_id, Step.NOTIFY))
+    assert due_entries(ledger, job_id) == []
+    assert 0 < int(ledger.redis.ttl(f"{PREFIX}job:{job_id}")) <= 30 * 86400
+
+
+def test_a_step_that_is_running_is_not_started_again(ledger: Ledger, job_id: str) -> None:
+    held(ledger, job_id, Step.PRESIGN)
+    assert ledger.start(job_id, Step.PRESIGN) == NotStarted("leased")
+
+
+def test_a_step_that_is_done_is_not_started_again(ledger: Ledger, job_id: str) -> None:
+    to_stored(ledger, job_id)
+    assert ledger.start(job_id, Step.PRESIGN) == NotStarted("moved")
+    assert ledger.start(job_id, Step.POST) == NotStarted("moved")
+
+
+def test_of_many_workers_that_start_a_step_one_gets_it(ledger: Ledger, job_id: str) -> None:
+    got: list[object] = []
+    threads = [threading.Thread(target=lambda: got.append(ledger.start(job_id, Step.PRESIGN))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([start for start in got if isinstance(start, list)]) == 1
+
+
+def test_whoever_lost_the_lease_moves_nothing(ledger: Ledger, job_id: str) -> None:
+    zombie = held(ledger, job_id, Step.PRESIGN)
+    expire_lease(ledger, job_id)
+    successor = held(ledger, job_id, Step.PRESIGN)
+    with pytest.raises(LeaseLost):
+        ledger.presigned(zombie, PRESIGNED, "run", calls=0)
+    ledger.presigned(successor, PRESIGNED, "run", calls=0)
+    assert ledger.renew([(job_id, zombie.token)]) == [False]
+
+
+def test_whoever_lost_the_lease_does_not_pass_the_commit_point(ledger: Ledger, job_id: str) -> None:
+    ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    zombie = held(ledger, job_id, Step.POST)
+    expire_lease(ledger, job_id)
+    held(ledger, job_id, Step.POST)
+    with pytest.raises(LeaseLost):
+        ledger.committed(zombie)
+
+
+def test_nobody_passes_the_commit_point_of_a_wiped_ledger(ledger: Ledger, job_id: str) -> None:
+    ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    hold = held(ledger, job_id, Step.POST)
+    ledger.redis.flushall()
+    with pytest.raises(LeaseLost):
+        ledger.committed(hold)
+
+
+def test_a_record_proves_one_job_only(ledger: Ledger, job_id: str) -> None:
+    other = str(uuid4())
+    ledger.open(other, document(file_name="other.pdf"), "pracsuite")
+    to_delivered(ledger, job_id, record="77")
+    to_stored(ledger, other)
+    assert ledger.delivered(held(ledger, other, Step.CONFIRM), Record("77"), 1, None) is False
+    job = ledger.get(other)
+    assert job is not None
+    assert job.stage is Stage.STORED
+
+
+def test_one_start_holds_all_of_a_patients_waiting_jobs(ledger: Ledger, job_id: str) -> None:
+    others = [str(uuid4()) for _ in range(3)]
+    for number, other in enumerate(others):
+        ledger.open(other, document(file_name=f"{number}.pdf"), "pracsuite")
+        to_stored(ledger, other)
+    elsewhere = str(uuid4())
+    ledger.open(elsewhere, document(patient_id="9"), "pracsuite")
+    to_stored(ledger, elsewhere)
+    to_stored(ledger, job_id)
+    started = ledger.start(job_id, Step.CONFIRM)
+    assert not isinstance(started, NotStarted)
+    assert {hold.job.id for hold in started} == {job_id, *others}
+
+
+def test_a_name_is_held_by_one_job_and_handed_on_when_it_ends(ledger: Ledger, job_id: str) -> None:
+    second = str(uuid4())
+    ledger.open(second, document(), "pracsuite")
+    first_job, second_job = ledger.get(job_id), ledger.get(second)
+    assert first_job is not None
+    assert second_job is not None
+    assert ledger.reserve_name(first_job) == job_id
+    assert ledger.reserve_name(second_job) == job_id
+    ledger.deferred(held(ledger, second, Step.PRESIGN), 600, calls=0)
+    to_delivered(ledger, job_id)
+    assert ledger.redis.zscore(f"{PREFIX}due:north", second) <= int(ledger.redis.time()[0]) * 1000 + 1000
+    assert ledger.reserve_name(second_job) == second
+
+
+def test_a_name_stays_held_while_the_outcome_may_turn(ledger: Ledger, job_id: str) -> None:
+    job = ledger.get(job_id)
+    assert job is not None
+    ledger.reserve_name(job)
+    to_stored(ledger, job_id)
+    failure = Failure(Code.NOT_CONFIRMED, "No record.")
+    ledger.failed(held(ledger, job_id, Step.CONFIRM), failure, calls=0, keep_name=True)
+    assert ledger.name_holder(document()) == job_id
+
+
+def test_one_idempotency_key_opens_one_job(ledger: Ledger) -> None:
+    first, second, third = (str(uuid4()) for _ in range(3))
+    assert ledger.open(first, document(idempotency_key="k"), "pracsuite").kind == "opened"
+    again = ledger.open(second, document(idempotency_key="k"), "pracsuite")
+    assert (again.kind, again.job_id) == ("same", first)
+    assert ledger.aliases(first) == [second]
+    assert ledger.open(third, document(idempotency_key="k", file_name="x.pdf"), "pracsuite").kind == "conflict"
+
+
+def test_a_committed_job_is_too_late_to_cancel(ledger: Ledger, job_id: str) -> None:
+    ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    ledger.committed(held(ledger, job_id, Step.POST))
+    job = ledger.get(job_id)
+    assert job is not None
+    assert ledger.cancel(job) == "committed"
+
+
+def test_cancelling_takes_the_job_from_the_worker_that_holds_it(ledger: Ledger, job_id: str) -> None:
+    ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    hold = held(ledger, job_id, Step.POST)
+    assert ledger.cancel(hold.job) == "ok"
+    with pytest.raises(LeaseLost):
+        ledger.committed(hold)
+    job = ledger.get(job_id)
+    assert job is not None
+    assert (job.stage, job.code) == (Stage.CANCELLED, Code.CANCELLED)
+
+
+def test_a_retried_job_begins_again_and_keeps_its_id(ledger: Ledger, job_id: str) -> None:
+    ledger.failed(held(ledger, job_id, Step.PRESIGN), Failure(Code.FILE_MISSING, "Gone."), calls=0)
+    failed = ledger.get(job_id)
+    assert failed is not None
+    assert ledger.retry(failed) == "ok"
+    job = ledger.get(job_id)
+    assert job is not None
+    assert (job.stage, job.step, job.failure) == (Stage.RECEIVED, Step.PRESIGN, None)
+    assert due_entries(ledger, job_id) == ["north"]
+
+
+def test_a_retry_after_an_unknown_outcome_looks_first(ledger: Ledger, job_id: str) -> None:
+    to_stored(ledger, job_id)
+    failure = Failure(Code.NOT_CONFIRMED, "No record.")
+    ledger.failed(held(ledger, job_id, Step.CONFIRM), failure, calls=0, keep_name=True)
+    failed = ledger.get(job_id)
+    assert failed is not None
+    assert ledger.retry_looking(failed) == "ok"
+    job = ledger.get(job_id)
+    assert job is not None
+    assert (job.stage, job.step, job.committed) == (Stage.PRESIGNED, Step.CONFIRM, True)
+    assert job.facts.snapshot == ("1",)

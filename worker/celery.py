@@ -1,0 +1,130 @@
+"""The process side of the Celery application: `celery -A worker worker` finds `app` here.
+
+Adds to `tasks.app` what only a worker needs: logging, the feeder, a heartbeat, an orderly stop, and a guard against a
+fault of Celery 5.7.0.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from typing import Any
+
+import structlog
+from celery import bootsteps, signals
+
+from config.logs import configure_logs
+from tasks.app import app, send_steps
+from tasks.dispatch import Feeder
+from tasks.process import Process, current
+from tasks.workers import Workers
+from worker.guard import guard_channel
+
+__all__ = ["app"]
+
+log = structlog.get_logger()
+
+_TICK_SECONDS = 1.0
+_SILENCE_SECONDS = 5.0
+
+guard_channel()
+
+
+class Pulse:
+    """When the consumer's event loop last turned. While the broker is away it does not turn at all."""
+
+    def __init__(self) -> None:
+        self._turned_at = float("-inf")
+
+    def turn(self) -> None:
+        self._turned_at = time.monotonic()
+
+    def alive(self) -> bool:
+        return time.monotonic() - self._turned_at < _SILENCE_SECONDS
+
+
+_pulse = Pulse()
+
+
+class PulseStep(bootsteps.StartStopStep):
+    """Lets the consumer's own event loop say that it turns; started again after each reconnect."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        self._timer = parent.timer.call_repeatedly(_TICK_SECONDS, _pulse.turn)
+        _pulse.turn()
+
+    def stop(self, parent: Any) -> None:
+        self._timer.cancel()
+
+
+class FeederStep(bootsteps.StartStopStep):
+    """The feeder, in every worker."""
+
+    def start(self, parent: Any) -> None:
+        process = current()
+        self._workers = Workers(process.redis, worker_name(), parent.concurrency, _pulse.alive)
+        self._feeder = feeder_of(process, self._workers)
+        self._feeder.start()
+        signals.task_postrun.connect(self._poke)
+        log.info("worker_started", worker=worker_name(), slots=parent.concurrency)
+
+    def stop(self, parent: Any) -> None:
+        signals.task_postrun.disconnect(self._poke)
+        self._feeder.stop()
+        self._workers.leave()
+
+    def _poke(self, **_: Any) -> None:
+        """A slot is free: the next job may be sent at once."""
+        self._feeder.poke()
+
+
+app.steps["consumer"].add(PulseStep)
+app.steps["worker"].add(FeederStep)
+
+
+def worker_name() -> str:
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def feeder_of(process: Process, workers: Workers) -> Feeder:
+    return Feeder(
+        client=process.redis,
+        gates=process.gates,
+        accounts=process.accounts,
+        workers=workers,
+        lease_seconds=process.settings.worker.lease_seconds,
+        jobs_days=process.settings.retention.jobs_days,
+        send=send_steps,
+    )
+
+
+@signals.setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    settings = current().settings
+    configure_logs(settings.log.format, settings.log.level)
+
+
+@signals.worker_init.connect
+def _say_warnings(**_: Any) -> None:
+    for warning in current().settings.warnings:
+        log.warning("settings_warning", warning=warning)
+
+
+@signals.worker_shutting_down.connect
+def _stop(**_: Any) -> None:
+    """Running uploads that have not passed their commit point are handed back, so that the worker ends soon."""
+    current().stopping.set()
+
+
+@signals.task_prerun.connect
+def _bind(task_id: str, task: Any, **_: Any) -> None:
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(task=task.name, message=task_id)
+
+
+@signals.task_postrun.connect
+def _unbind(**_: Any) -> None:
+    structlog.contextvars.clear_contextvars()
