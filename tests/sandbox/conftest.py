@@ -12,7 +12,9 @@ from tests.worlds import SandboxProcess
 def sandbox() -> Iterator[SandboxProcess]:
     process = SandboxProcess(validation_seconds=0.1)
     yield process
-    process.stop()
+    log = process.log()
+    assert process.stop() == 0
+    assert "Traceback" not in log, log
 
 
 @pytest.fixture
