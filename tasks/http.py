@@ -155,6 +155,8 @@ def address(url: str, *, insecure: bool) -> httpx.URL:
         raise ValueError("it names no host")
     if parsed.userinfo:
         raise ValueError("it holds a user name")
+    if parsed.port is not None and not 0 < parsed.port < 65_536:
+        raise ValueError("its port cannot exist")
     if parsed.scheme != "https" and not (insecure and parsed.scheme == "http"):
         raise ValueError("it is not https://")
     if is_loopback(host) and not insecure:

@@ -120,6 +120,7 @@ class _Body:
             yield held
             self._listen()
             held = block
+        self._listen()
         self._commit()
         self._listen()  # committed, but the last block need not leave
         self.sent_whole = True

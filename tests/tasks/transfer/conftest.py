@@ -1,0 +1,109 @@
+"""Uploads to a server of our own, under the eyes of the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tasks.http import Clients
+from tasks.job import Form, Stored
+from tasks.transfer import Source, post
+from tests.tasks.transfer.storage_server import StorageServer, make_certificate
+
+KEY = "temp/1/4711/secret-folder/referral.pdf"
+FIELDS = {
+    "key": KEY,
+    "Policy": "bm90IGEgcG9saWN5",
+    "x-amz-algorithm": "AWS4-HMAC-SHA256",
+    "x-amz-date": "20261121T100000Z",
+    "x-amz-signature": "abc",
+    "x-amz-security-token": "token with spaces + and =",
+}
+
+
+class Bytes:
+    """An open source of known bytes, which may turn out shorter, longer or changed."""
+
+    def __init__(self, content: bytes, *, size: int | None = None, unchanged: bool = True) -> None:
+        self.size = len(content) if size is None else size
+        self._rest = memoryview(content)
+        self._unchanged = unchanged
+
+    def read(self, count: int) -> bytes:
+        block, self._rest = self._rest[:count], self._rest[count:]
+        return bytes(block)
+
+    def unchanged(self) -> bool:
+        return self._unchanged
+
+
+@dataclass
+class Upload:
+    """One upload to be made, and what happened in it."""
+
+    client: httpx.Client
+    form: Form
+    commits: int = 0
+    calls: int = 0
+    commit: Callable[[], None] = lambda: None
+    beat: Callable[[], None] = lambda: None
+    file_name: str = "referral.pdf"
+    allowed_hosts: list[str] = field(default_factory=list)
+
+    def send(self, content: bytes | Source) -> Stored:
+        return post(
+            self.form,
+            Bytes(content) if isinstance(content, bytes) else content,
+            self.file_name,
+            client=self.client,
+            allowed_hosts=self.allowed_hosts,
+            insecure=True,
+            commit=self._commit,
+            beat=self.beat,
+            on_call=self._count,
+        )
+
+    def _commit(self) -> None:
+        self.commits += 1
+        self.commit()
+
+    def _count(self) -> None:
+        self.calls += 1
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def storage() -> Iterator[StorageServer]:
+    with StorageServer() as server:
+        yield server
+
+
+@pytest.fixture
+def secure_storage(certificate: Path) -> Iterator[StorageServer]:
+    with StorageServer(certificate=certificate) as server:
+        yield server
+
+
+@pytest.fixture
+def clients(certificate: Path) -> Iterator[Clients]:
+    clients = Clients(certificate)
+    yield clients
+    clients.close()
+
+
+@pytest.fixture
+def upload(storage: StorageServer, clients: Clients) -> Upload:
+    return Upload(clients.storage(), Form(storage.url, FIELDS))
+
+
+@pytest.fixture
+def secure_upload(secure_storage: StorageServer, clients: Clients) -> Upload:
+    return Upload(clients.storage(), Form(secure_storage.url, FIELDS))

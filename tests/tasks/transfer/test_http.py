@@ -1,0 +1,305 @@
+"""Clients, answers, and how long the other side asks us to wait."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from tasks.errors import AccountBlocked, RetryLater
+from tasks.http import JSON_BYTES, Answer, ApiClient, Clients, asked_wait, retry_after, tls, understood
+from tests.tasks.transfer.storage_server import StorageServer, Visit
+
+NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
+
+
+# --- waiting ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("17", 17),
+        (" 17 ", 17),
+        ("0", 1),
+        ("999999", 3600),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), 90),
+        (format_datetime(NOW - timedelta(days=1), usegmt=True), 1),
+        (format_datetime(NOW + timedelta(days=1), usegmt=True), 3600),
+        ("Sat, 21 Nov 2026 10:00:30 -0000", 30),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", 1),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1e3", None),
+        ("٣", None),
+        ("9" * 400, None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms_and_held_in_bounds(value: str, seconds: float | None) -> None:
+    assert asked_wait({"retry-after": value}, NOW) == seconds
+
+
+@pytest.mark.parametrize(("offset", "seconds"), [(30, 30), (-30, 1), (0, 1), (500, 120), (None, None)])
+def test_the_rate_limits_reset_is_a_moment_and_held_in_bounds(offset: int | None, seconds: float | None) -> None:
+    value = "" if offset is None else str(int(NOW.timestamp()) + offset)
+    assert asked_wait({"x-ratelimit-reset": value}, NOW) == seconds
+
+
+def test_retry_after_goes_before_the_rate_limits_reset() -> None:
+    reset = str(int(NOW.timestamp()) + 30)
+    assert asked_wait({"retry-after": "7", "x-ratelimit-reset": reset}, NOW) == 7
+
+
+@given(st.text() | st.text("0123456789:+-, JanFebGMT", max_size=40), st.text())
+def test_no_header_raises_or_leads_out_of_bounds(value: str, reset: str) -> None:
+    wait = asked_wait({"retry-after": value, "x-ratelimit-reset": reset}, NOW)
+    assert wait is None or 1 <= wait <= 3600
+
+
+@given(st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC)))
+def test_any_moment_can_be_asked_for_at_any_time(at: datetime, now: datetime) -> None:
+    wait = retry_after(format_datetime(at, usegmt=True), now)
+    assert wait is not None
+    assert 1 <= wait <= 3600
+
+
+# --- clients ---------------------------------------------------------------------------------------------------------
+
+
+def in_thread(act: Callable[[], object]) -> object:
+    results: list[object] = []
+    thread = threading.Thread(target=lambda: results.append(act()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def test_each_thread_has_clients_of_its_own_and_keeps_them() -> None:
+    clients = Clients()
+    assert clients.api() is clients.api()
+    assert clients.storage() is clients.storage()
+    assert clients.api() is not clients.storage()
+    assert clients.api() is not in_thread(clients.api)
+    clients.close()
+
+
+def test_a_forked_process_does_not_use_its_parents_clients() -> None:
+    clients = Clients()
+    before = clients.api()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if clients.api() is not before else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    clients.close()
+
+
+def test_closing_closes_every_threads_clients_and_later_ones_are_new() -> None:
+    clients = Clients()
+    mine, other = clients.storage(), in_thread(clients.api)
+    clients.close()
+    assert mine.is_closed
+    assert isinstance(other, httpx.Client)
+    assert other.is_closed
+    assert not clients.storage().is_closed
+    clients.close()
+
+
+def test_the_tls_set_up_is_shared_and_knows_some_authorities() -> None:
+    assert tls() is tls()
+    assert tls().cert_store_stats()["x509_ca"] > 0
+    assert tls().check_hostname
+
+
+# --- a provider's API ------------------------------------------------------------------------------------------------
+
+
+class Shape(BaseModel):
+    name: str
+
+
+class Api:
+    """An API client towards a server of ours, and what it asked and told."""
+
+    def __init__(self, server: StorageServer, clients: Clients) -> None:
+        self.server = server
+        self.asked = 0
+        self.told = 0
+        self.no_slot: RetryLater | None = None
+        self.client = ApiClient(
+            clients,
+            server.url + "v1/",
+            provider="Somebody",
+            headers={"x-api-key": "secret-key"},
+            limiter=self._limit,
+            on_call=self._count,
+            insecure=True,
+        )
+
+    def _limit(self) -> None:
+        self.asked += 1
+        if self.no_slot:
+            raise self.no_slot
+
+    def _count(self) -> None:
+        self.told += 1
+
+
+@pytest.fixture
+def api(storage: StorageServer, clients: Clients) -> Api:
+    return Api(storage, clients)
+
+
+def test_each_call_is_asked_for_and_told_once(api: Api) -> None:
+    api.server.script = answering("200 OK")
+    api.client.call("GET", "a")
+    api.client.call("GET", "b")
+    assert (api.asked, api.told) == (2, 2)
+
+
+def test_without_a_free_slot_nothing_leaves_and_nothing_is_counted(api: Api) -> None:
+    api.no_slot = RetryLater("no slot", after_seconds=3)
+    with pytest.raises(RetryLater) as later:
+        api.client.call("GET", "a")
+    assert later.value is api.no_slot
+    assert (api.told, api.server.visits) == (0, [])
+
+
+def answering(status: str, body: str = "", **headers: str) -> Callable[[Visit], None]:
+    def script(visit: Visit) -> None:
+        visit.read_head()
+        if "content-length" in visit.headers:
+            visit.read_to(visit.announced)
+        visit.answer(status, body, Connection="close", **headers)
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("segment", "sent"),
+    [
+        ("4711", "4711"),
+        ("a/b?c#d", "a%2Fb%3Fc%23d"),
+        ("a:b@c", "a%3Ab%40c"),
+        ("..", "%2E%2E"),
+        (".", "%2E"),
+        ("%2e", "%252e"),
+        ("ü", "%C3%BC"),
+    ],
+)
+def test_what_an_id_holds_cannot_change_the_address(api: Api, segment: str, sent: str) -> None:
+    api.server.script = answering("200 OK")
+    api.client.call("GET", "patient", segment, "x", params=[("page", "1")])
+    assert api.server.visit.head.split()[1] == f"/v1/patient/{sent}/x?page=1"
+
+
+def test_keys_are_not_carried_along_a_redirect(api: Api) -> None:
+    with StorageServer() as elsewhere:
+        api.server.script = answering("307 Temporary Redirect", Location=elsewhere.url)
+        assert api.client.call("GET", "a").status == 307
+        assert elsewhere.visits == []
+    assert api.server.visit.headers["x-api-key"] == "secret-key"
+
+
+@pytest.mark.parametrize("script", [Visit.close, Visit.reset, lambda visit: visit.say("nonsense\r\n\r\n")])
+def test_a_call_without_an_answer_is_made_again_later(api: Api, script: Callable[[Visit], None]) -> None:
+    api.server.script = script
+    with pytest.raises(RetryLater) as later:
+        api.client.call("GET", "a")
+    assert later.value.unreachable
+    assert api.told == 1
+
+
+def test_an_answer_that_breaks_off_is_no_answer(api: Api) -> None:
+    def script(visit: Visit) -> None:
+        visit.read_head()
+        visit.say("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+
+    api.server.script = script
+    with pytest.raises(RetryLater, match="broke off"):
+        api.client.call("GET", "a")
+
+
+def test_an_answer_without_end_is_read_up_to_a_bound(api: Api) -> None:
+    def script(visit: Visit) -> None:
+        visit.read_head()
+        visit.say("HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n")
+        while True:
+            visit.say(b" " * 1_000_000)
+
+    api.server.script = script
+    answer = api.client.call("GET", "a")
+    assert len(answer.body) == JSON_BYTES + 1
+    with pytest.raises(AccountBlocked, match="shape"):
+        understood(answer, Shape, "Somebody")
+
+
+@pytest.mark.parametrize("key", ["caf\u00e9", "a\nb", "a\0b", "\ud800"])
+def test_a_key_that_no_header_can_carry_blocks_the_account_without_being_quoted(
+    storage: StorageServer, clients: Clients, key: str
+) -> None:
+    client = ApiClient(
+        clients,
+        storage.url,
+        provider="Somebody",
+        headers={"x-api-key": key},
+        limiter=lambda: None,
+        on_call=lambda: None,
+        insecure=True,
+    )
+    with pytest.raises(AccountBlocked) as blocked:
+        client.call("GET", "a")
+    assert key not in "".join(traceback.format_exception(blocked.value))
+
+
+@pytest.mark.parametrize("url", ["http://api.example/", "https://127.0.0.1/", "https://user:pw@api.example/", "x"])
+def test_a_base_url_that_is_not_safe_blocks_the_account(clients: Clients, url: str) -> None:
+    client = ApiClient(clients, url, provider="Somebody", headers={}, limiter=lambda: None, on_call=lambda: None)
+    with pytest.raises(AccountBlocked, match="base_url"):
+        client.call("GET", "a")
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def told(body: bytes) -> Answer:
+    return Answer(200, {}, body)
+
+
+def test_json_of_the_right_shape_is_understood() -> None:
+    assert understood(told(b'{"name": "a", "more": 1}'), Shape, "Somebody").name == "a"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "no JSON object"),
+        (b"<html>", "no JSON object"),
+        (b"[]", "no JSON object"),
+        (b"\xff", "no JSON object"),
+        (b'{"name": 5}', "name"),
+        (b'{"patient": "Anna"}', "name"),
+    ],
+)
+def test_any_other_shape_blocks_the_account_without_being_quoted(body: bytes, why: str) -> None:
+    with pytest.raises(AccountBlocked, match="answered in a shape that is not understood") as blocked:
+        understood(told(body), Shape, "Somebody")
+    shown = "".join(traceback.format_exception(blocked.value))
+    assert why in str(blocked.value)
+    assert "Anna" not in shown
+
+
+@given(st.binary(max_size=100) | st.text('{}[]":,name0123456789', max_size=60).map(str.encode))
+def test_no_body_raises_anything_but_our_errors(body: bytes) -> None:
+    with contextlib.suppress(AccountBlocked):
+        assert isinstance(understood(told(body), Shape, "Somebody"), Shape)
