@@ -1,0 +1,71 @@
+"""Documents to put into folders, and what has become of them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tasks.file_names import clean
+from tasks.folders import Folders, JobFile
+
+JOB = "11111111-2222-4333-8444-555555555555"
+OTHER_JOB = "99999999-2222-4333-8444-555555555555"
+ACCOUNT, PATIENT = "north_clinic", "4711"
+CONTENT = b"%PDF-1.7 a referral"
+
+
+def drop(folders: Folders, name: str = "referral.pdf", content: bytes = CONTENT) -> Path:
+    """Put a file into the patient's inbox."""
+    folder = folders.inbox / ACCOUNT / PATIENT
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+def job_file(path: Path, job_id: str = JOB, **fields: Any) -> JobFile:
+    return JobFile(
+        **{
+            "job_id": job_id,
+            "account": ACCOUNT,
+            "patient_id": PATIENT,
+            "file_name": clean(path.name),
+            "disk_name": path.name,
+            "size_bytes": path.lstat().st_size,
+            "received_at": datetime.now(UTC),
+            **fields,
+        }
+    )
+
+
+def claim(folders: Folders, path: Path, job_id: str = JOB, **fields: Any) -> Path:
+    return folders.claim(path, job_id, job_file(path, job_id, **fields))
+
+
+def receipt(job_id: str = JOB, name: str = "referral.pdf") -> dict[str, Any]:
+    return {"job_id": job_id, "account": ACCOUNT, "patient_id": PATIENT, "file_name": name}
+
+
+def error(job_id: str = JOB, name: str = "referral.pdf", **fields: str | bool) -> dict[str, Any]:
+    return {**receipt(job_id, name), "state": "failed", "code": "refused_by_provider", "final": True, **fields}
+
+
+def said(companion: Path) -> dict[str, Any]:
+    """What a companion file says."""
+    values = json.loads(companion.read_bytes())
+    assert isinstance(values, dict)
+    return values
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too: name -> content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def copies(folders: Folders, content: bytes = CONTENT) -> list[Path]:
+    """Where the document lies, under whatever name."""
+    trees = (folders.inbox, folders.processing, folders.delivered, folders.failed)
+    # rglob does not enter a folder that is itself a link
+    found = (path for tree in trees for path in tree.resolve().rglob("*"))
+    return [path for path in found if path.is_file() and path.read_bytes() == content]

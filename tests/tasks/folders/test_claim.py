@@ -1,0 +1,271 @@
+"""A file's way from the inbox into our care."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tasks.disk import FileIdentity
+from tasks.errors import Code, DocumentRefused
+from tasks.folders import AlreadyInCare, ChangedMeanwhile, Damaged, Folders, Held, JobFileDamaged
+from tests.tasks.folders.documents import CONTENT, JOB, claim, copies, drop, files_in, job_file
+
+
+def make(kind: str, path: Path, target: Path) -> None:
+    """Something that is no regular file, or nothing."""
+    if kind == "link":
+        path.symlink_to(target)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+
+
+def test_a_claim_moves_the_file_and_says_what_it_is(folders: Folders) -> None:
+    path = drop(folders)
+    held = claim(folders, path, description="a letter", options={"document_id": "7"})
+    assert held == folders.processing / JOB / "referral.pdf"
+    assert copies(folders) == [held]
+    assert folders.document(JOB) == held
+    read = folders.read_job_file(JOB)
+    assert (read.disk_name, read.description, read.options) == ("referral.pdf", "a letter", {"document_id": "7"})
+    assert read.size_bytes == len(CONTENT)
+    assert not read.committed
+
+
+def test_what_is_in_our_care_is_for_our_eyes_only(folders: Folders) -> None:
+    claim(folders, drop(folders))
+    assert stat.S_IMODE(folders.processing.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folders.processing / JOB).stat().st_mode) == 0o700
+    assert stat.S_IMODE((folders.processing / JOB / "job.json").stat().st_mode) == 0o600
+
+
+def test_a_sidecar_comes_along(folders: Folders) -> None:
+    path, sidecar = drop(folders), drop(folders, "referral.pdf.meta.json", b"{}")
+    folders.claim(path, JOB, job_file(path), sidecar=sidecar)
+    (orphan,) = folders.orphans(lambda _: False)
+    assert isinstance(orphan, Held)
+    assert orphan.sidecar
+    assert orphan.sidecar.read_bytes() == b"{}"
+    assert files_in(folders.inbox) == {}
+
+
+def test_a_file_that_was_replaced_after_it_was_judged_is_not_taken(folders: Folders) -> None:
+    path = drop(folders)
+    seen = FileIdentity.at(path)
+    path.unlink()
+    drop(folders, content=b"another document")
+    with pytest.raises(ChangedMeanwhile):
+        folders.claim(path, JOB, job_file(path), seen=seen)
+    assert path.read_bytes() == b"another document"
+    assert list(folders.processing.iterdir()) == []
+
+
+def test_a_file_that_is_replaced_in_the_very_moment_of_the_rename_is_given_back(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = drop(folders)
+    rename = Path.rename
+
+    def replaced_just_before(self: Path, target: Path) -> Path:
+        if self == path:
+            monkeypatch.undo()
+            path.unlink()
+            path.write_bytes(b"another document")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", replaced_just_before)
+    with pytest.raises(ChangedMeanwhile):
+        claim(folders, path)
+    assert path.read_bytes() == b"another document"
+    assert list(folders.processing.iterdir()) == []
+
+
+def test_a_file_that_has_gone_leaves_no_folder_and_its_sidecar_where_it_was(folders: Folders) -> None:
+    path, sidecar = drop(folders), drop(folders, "referral.pdf.meta.json", b"{}")
+    claimed = job_file(path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        folders.claim(path, JOB, claimed, sidecar=sidecar)
+    assert list(folders.processing.iterdir()) == []
+    assert sidecar.read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_only_a_regular_file_is_taken(folders: Folders, kind: str) -> None:
+    target = drop(folders, "elsewhere.pdf")
+    path = target.with_name("referral.pdf")
+    make(kind, path, target)
+    with pytest.raises(ChangedMeanwhile):
+        claim(folders, path)
+    assert os.path.lexists(path)
+    assert list(folders.processing.iterdir()) == []
+
+
+def test_a_job_takes_no_second_document(folders: Folders) -> None:
+    claim(folders, drop(folders))
+    second = drop(folders, "second.pdf", b"second")
+    with pytest.raises(AlreadyInCare):
+        claim(folders, second)
+    assert second.read_bytes() == b"second"
+    assert folders.read_job_file(JOB).disk_name == "referral.pdf"
+
+
+@pytest.mark.parametrize("job_id", ["../outside", "", "JOB", "11111111222243338444555555555555", JOB.upper() + "A"])
+def test_what_is_no_job_id_opens_no_folder(folders: Folders, job_id: str) -> None:
+    with pytest.raises(ValueError, match="UUID"):
+        folders.document(job_id)
+
+
+@pytest.mark.parametrize("name", ["job.json", ".chartpost-lock", ".chartpost-draft", "document"])
+def test_a_document_may_be_called_as_our_own_files_are(folders: Folders, name: str) -> None:
+    held = claim(folders, drop(folders, name))
+    assert held.read_bytes() == CONTENT
+    assert folders.document(JOB) == held
+    folders.update_job_file(JOB, committed=True)
+    delivered = folders.deliver(JOB, "north_clinic", "4711", {"job_id": JOB, "file_name": name})
+    assert delivered == folders.delivered / "north_clinic" / "4711" / name
+    assert delivered.read_bytes() == CONTENT
+
+
+def test_a_claim_works_across_file_systems(folders_on_two_disks: Folders) -> None:
+    folders = folders_on_two_disks
+    path, sidecar = drop(folders), drop(folders, "referral.pdf.meta.json", b"{}")
+    os.utime(path, ns=(1, 1_000_000_007))
+    held = folders.claim(path, JOB, job_file(path), sidecar=sidecar)
+    assert copies(folders) == [held]
+    assert held.stat().st_mtime_ns == 1_000_000_007
+    assert files_in(folders.inbox.resolve()) == {}
+    assert sorted(path.name for path in held.parent.iterdir()) == [
+        ".chartpost-lock",
+        ".chartpost-sidecar",
+        "job.json",
+        "referral.pdf",
+    ]
+
+
+def test_a_file_that_grows_while_it_is_copied_stays_in_the_inbox(
+    folders_on_two_disks: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = folders_on_two_disks
+    path = drop(folders)
+    with path.open("ab") as writer:
+
+        def write_more(*_: object, **__: object) -> None:
+            writer.write(b" and more")
+            writer.flush()
+
+        monkeypatch.setattr("tasks.disk.os.utime", write_more)
+        with pytest.raises(ChangedMeanwhile):
+            claim(folders, path)
+    assert files_in(folders.inbox.resolve()) == {"north_clinic/4711/referral.pdf": CONTENT + b" and more"}
+    assert list(folders.processing.iterdir()) == []
+
+
+def test_a_sent_file_is_copied_and_its_size_noted(folders: Folders, tmp_path: Path) -> None:
+    source = tmp_path / "letter.pdf"
+    source.write_bytes(CONTENT)
+    noted = job_file(source, size_bytes=0)
+    held = folders.adopt_copy(source, JOB, noted)
+    assert source.read_bytes() == held.read_bytes() == CONTENT
+    assert folders.read_job_file(JOB).size_bytes == len(CONTENT)
+    with source.open("rb") as stream:
+        assert folders.adopt_copy(stream, JOB, noted) == held
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("pipe", Code.NOT_A_REGULAR_FILE), ("folder", Code.NOT_A_REGULAR_FILE), ("nothing", Code.FILE_MISSING)],
+)
+def test_what_cannot_be_sent_is_refused_and_leaves_nothing(
+    folders: Folders, tmp_path: Path, kind: str, code: Code
+) -> None:
+    source = tmp_path / "letter.pdf"
+    make(kind, source, tmp_path)
+    noted = job_file(tmp_path, disk_name="letter.pdf")
+    with pytest.raises(DocumentRefused) as refusal:
+        folders.adopt_copy(source, JOB, noted)
+    assert refusal.value.code is code
+    assert list(folders.processing.iterdir()) == []
+
+
+def test_updates_of_different_fields_do_not_undo_each_other(folders: Folders) -> None:
+    claim(folders, drop(folders))
+    children = []
+    for changes in ({"committed": True}, {"key": "uploads/1"}, {"snapshot": ("a", "b")}):
+        child = os.fork()
+        if child == 0:
+            for _ in range(20):
+                folders.update_job_file(JOB, **changes)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    read = folders.read_job_file(JOB)
+    assert (read.committed, read.key, read.snapshot) == (True, "uploads/1", ("a", "b"))
+
+
+def test_an_update_that_cannot_be_made_durable_is_an_error(folders: Folders) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        folders.update_job_file(str(uuid4()), committed=True)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"job_id": "', b"[]", b"{}", b"\xff", b'{"version": 2}'])
+def test_a_damaged_job_file_is_reported_and_its_document_kept(folders: Folders, content: bytes) -> None:
+    held = claim(folders, drop(folders))
+    (held.parent / "job.json").write_bytes(content)
+    with pytest.raises(JobFileDamaged):
+        folders.read_job_file(JOB)
+    with pytest.raises(JobFileDamaged):
+        folders.update_job_file(JOB, committed=True)
+    (found,) = folders.orphans(lambda _: False)
+    assert isinstance(found, Damaged)
+    assert found.job_id == JOB
+    assert held.read_bytes() == CONTENT
+
+
+def test_a_document_whose_job_file_is_missing_is_reported_and_kept(folders: Folders) -> None:
+    held = claim(folders, drop(folders))
+    (held.parent / "job.json").unlink()
+    assert list(folders.orphans(lambda _: False)) == [Damaged(JOB, "job.json is missing")]
+    assert held.read_bytes() == CONTENT
+
+
+def test_only_jobs_that_the_ledger_does_not_know_are_orphans(folders: Folders) -> None:
+    claim(folders, drop(folders))
+    assert list(folders.orphans(lambda job_id: job_id == JOB)) == []
+    (orphan,) = folders.orphans(lambda _: False)
+    assert isinstance(orphan, Held)
+    assert orphan.job_file.committed is False
+
+
+def test_an_orphan_tells_what_a_look_needs(folders: Folders) -> None:
+    claim(folders, drop(folders))
+    folders.update_job_file(JOB, committed=True, snapshot=("1", "2"), key="k", provider_facts={"token": "t"})
+    (orphan,) = folders.orphans(lambda _: False)
+    assert isinstance(orphan, Held)
+    told = orphan.job_file
+    assert (told.committed, told.snapshot, told.key, told.provider_facts) == (True, ("1", "2"), "k", {"token": "t"})
+
+
+def test_a_folder_that_somebody_works_on_is_left_alone(folders: Folders) -> None:
+    job = folders.job_folder(JOB)
+    with job.alone(make=True):
+        job.write(job_file(drop(folders)))
+        assert folders.finish_claims() == []
+        assert list(folders.orphans(lambda _: False)) == []
+        assert (job.path / "job.json").exists()
+    folders.finish_claims()
+    assert not job.path.exists()
+
+
+def test_strangers_in_the_folder_of_jobs_are_left_alone(folders: Folders) -> None:
+    (folders.processing / "notes").mkdir()
+    (folders.processing / "readme.txt").write_bytes(b"hello")
+    assert folders.finish_claims() == []
+    assert list(folders.orphans(lambda _: False)) == []
+    assert (folders.processing / "notes").is_dir()
+    assert (folders.processing / "readme.txt").exists()

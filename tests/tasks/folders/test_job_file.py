@@ -1,0 +1,74 @@
+"""job.json, as it is written and read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.errors import Code
+from tasks.job import Door, Failure
+from tasks.job_file import JobFile, JobFileDamaged, from_bytes, to_bytes
+from tests.tasks.folders.documents import JOB
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+FULL = JobFile(
+    job_id=JOB,
+    account="north_clinic",
+    patient_id="4711",
+    file_name="M_ller.pdf",
+    disk_name="M\udcfcller.pdf",
+    size_bytes=7,
+    received_at=NOW,
+    door=Door.SEND,
+    content_type="application/pdf",
+    description="„Brief“\n",
+    options={"metadata": {"type": "a|b|c"}},
+    idempotency_key="k",
+    callback_url="https://example.org/",
+    round=2,
+    refused=Failure(Code.FILE_EMPTY, "The file is empty.", hint="Scan it again."),
+    committed=True,
+    unknown_since=NOW,
+    snapshot=("1", "2"),
+    key="uploads/1",
+    provider_facts={"token": "t"},
+    sent_at=NOW,
+)
+
+
+def there_and_back(job_file: JobFile) -> JobFile:
+    return JobFile.from_json(from_bytes(to_bytes(job_file.to_json())))
+
+
+def test_every_field_comes_back_as_it_was() -> None:
+    assert there_and_back(FULL) == FULL
+
+
+@given(st.text(st.characters(exclude_categories=[])), st.text(st.characters(exclude_categories=[])))
+def test_any_name_and_description_come_back(name: str, description: str) -> None:
+    job_file = replace(FULL, disk_name=name, description=description)
+    assert there_and_back(job_file) == job_file
+
+
+@given(st.binary())
+def test_noise_is_damage_and_nothing_else(content: bytes) -> None:
+    with pytest.raises(JobFileDamaged):
+        JobFile.from_json(from_bytes(content))
+
+
+@given(st.integers(min_value=0, max_value=len(to_bytes(FULL.to_json())) - 3))
+def test_a_file_cut_off_anywhere_is_damage(length: int) -> None:
+    with pytest.raises(JobFileDamaged):
+        JobFile.from_json(from_bytes(to_bytes(FULL.to_json())[:length]))
+
+
+@pytest.mark.parametrize("damage", [{"received_at": "2026-03-01T12:00:00"}, {"size_bytes": "many"}, {"version": 2}])
+def test_what_is_damaged_is_named_and_its_value_is_not(damage: dict[str, object]) -> None:
+    (name, value), *_ = damage.items()
+    with pytest.raises(JobFileDamaged, match=name) as error:
+        JobFile.from_json({**FULL.to_json(), **damage})
+    assert str(value) not in str(error.value)

@@ -1,0 +1,131 @@
+"""Names of every kind that Linux allows, and what becomes of them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from itertools import islice
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from tasks.file_names import MAX_NAME_BYTES, beside, byte_length, clean, cut, tagged, tags
+from tasks.folders import Folders
+from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, error, files_in, receipt, said
+
+raw_names = st.binary(min_size=1, max_size=MAX_NAME_BYTES).filter(
+    lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+)
+awkward_names = st.sampled_from(
+    [
+        b"job.json",
+        b"a.receipt.json",
+        b"a.error.json",
+        b"a",
+        b"a.",
+        b".a",
+        b"..a",
+        b"-",
+        b"\xff" * 255,
+        b"x" * 250 + b".json",
+        "ü".encode() * 127,
+        b"n." + b"s" * 253,
+        b"document",
+        b".chartpost-11111111-2222-4333-8444-555555555555",
+    ]
+)
+names = st.one_of(raw_names, awkward_names).map(os.fsdecode)
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(names, st.booleans()), min_size=1, max_size=6))
+def test_no_name_overwrites_another_or_is_lost(dropped: list[tuple[str, bool]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        folders = Folders(Path(folder))
+        contents = {}
+        for number, (name, delivered) in enumerate(dropped):
+            job_id = str(UUID(int=number))  # all begin with the same eight digits
+            contents[job_id] = f"document {number}".encode()
+            claim(folders, drop(folders, name, contents[job_id]), job_id)
+            close = folders.deliver if delivered else folders.fail
+            written = receipt(job_id, clean(name)) if delivered else error(job_id, clean(name))
+            closed = close(job_id, ACCOUNT, PATIENT, written)
+            assert closed.read_bytes() == contents[job_id]
+            before = files_in(folders.delivered.parent)
+            close(job_id, ACCOUNT, PATIENT, written)
+            assert files_in(folders.delivered.parent) == before
+        lying = {**_prefixed("d", files_in(folders.delivered)), **_prefixed("f", files_in(folders.failed))}
+        assert sorted(content for content in lying.values() if content.startswith(b"document")) == sorted(
+            contents.values()
+        )
+        assert len(lying) == 2 * len(dropped)
+        assert list(folders.processing.iterdir()) == []
+        for place, told in folders.error_files():
+            assert place.document.read_bytes() == contents[told["job_id"]]
+
+
+def _prefixed(prefix: str, files: dict[str, bytes]) -> dict[str, bytes]:
+    return {prefix + name: content for name, content in files.items()}
+
+
+@given(names, st.text())
+def test_a_clean_name_is_text_without_control_characters(name: str, text: str) -> None:
+    for given_name in (name, text):
+        cleaned = clean(given_name)
+        cleaned.encode()  # raises for surrogates
+        assert len(cleaned) == len(given_name)
+        assert not any(char < " " or char == "\x7f" for char in cleaned)
+
+
+def test_a_clean_name_stays_as_it_is() -> None:
+    name = "Überweisung – 王.pdf"
+    assert clean(name) == name
+    assert clean("M\udcfcller\n.pdf") == "M_ller_.pdf"
+
+
+@given(names, st.integers(min_value=0, max_value=MAX_NAME_BYTES))
+def test_a_cut_name_fits_and_is_a_beginning(name: str, room: int) -> None:
+    short = cut(name, room)
+    assert byte_length(short) <= room
+    assert name.startswith(short)
+    if short != name:
+        assert byte_length(name[: len(short) + 1]) > room
+
+
+@given(names, st.sampled_from([".receipt.json", ".error.json", ".meta.json"]))
+def test_every_tag_gives_another_name_that_fits(name: str, ending: str) -> None:
+    made = [tagged(name, tag) for tag in islice(tags("11111111-2222"), 12)]
+    companions = [beside(tagged(name, tag), tag, ending) for tag in islice(tags("11111111-2222"), 12)]
+    assert len(set(made)) == len(set(companions)) == 12
+    assert max(map(byte_length, made + companions)) <= MAX_NAME_BYTES
+    assert made[0] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("referral.pdf", "referral-8.pdf"),
+        ("a.tar.gz", "a.tar-8.gz"),
+        ("README", "README-8"),
+        (".hidden", ".hidden-8"),
+        ("ends.", "ends.-8"),
+        ("x" * 255, "x" * 253 + "-8"),
+        ("x" * 251 + ".pdf", "x" * 249 + "-8.pdf"),
+        ("n." + "s" * 253, "n." + "s" * 251 + "-8"),
+    ],
+)
+def test_a_tag_goes_before_the_last_suffix(name: str, expected: str) -> None:
+    assert tagged(name, "-8") == expected
+
+
+def test_what_is_said_of_a_name_that_is_no_text_can_be_read_by_any_program(tmp_path: Path) -> None:
+    folders = Folders(tmp_path)
+    claim(folders, drop(folders, "M\udcfcller.pdf"), str(UUID(int=1)))
+    failed = folders.fail(str(UUID(int=1)), ACCOUNT, PATIENT, error(str(UUID(int=1)), "M_ller.pdf"))
+    companion = failed.with_name(failed.name + ".error.json")
+    companion.read_bytes().decode()  # raises for what is not UTF-8
+    assert said(companion)["job_file"]["disk_name"] == "M\udcfcller.pdf"
