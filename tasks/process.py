@@ -26,6 +26,7 @@ from tasks.pipeline import Pipeline
 from tasks.results import Results
 from tasks.seal import Seal
 from tasks.sources import Sources
+from tasks.workers import Workers
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -99,6 +100,11 @@ class Process:
     @cached_property
     def results(self) -> Results:
         return Results(self.celery, self.ledger)
+
+    @cached_property
+    def workers(self) -> Workers:
+        """To look at; a worker makes one that beats."""
+        return Workers(self.redis)
 
     @cached_property
     def keeper(self) -> Keeper:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,3 +27,17 @@ def emptied(url: str) -> redis.Redis:
     client = redis.Redis.from_url(url, decode_responses=True)
     client.flushall()
     return client
+
+
+def everything_in(client: redis.Redis) -> str:
+    """Every key and value of a server as text."""
+    read: dict[str, Callable[[str], object]] = {
+        "hash": client.hgetall,
+        "zset": lambda name: client.zrange(name, 0, -1),
+        "set": client.smembers,
+        "string": client.get,
+        "stream": client.xrange,
+        "list": lambda name: client.lrange(name, 0, -1),
+        "none": lambda name: "gone meanwhile",
+    }
+    return "\n".join(f"{key} {read[str(client.type(key))](str(key))}" for key in client.scan_iter("*"))

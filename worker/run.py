@@ -16,9 +16,7 @@ import redis
 import structlog
 
 from config.settings import Settings
-from tasks.ledger import connect
 from tasks.process import Process
-from tasks.workers import Workers
 from worker.children import die_with_parent
 from worker.valkey import EmbeddedValkey
 
@@ -125,7 +123,7 @@ def consuming_check(process: Process) -> Callable[[], bool]:
 
     def consuming() -> bool:
         with contextlib.suppress(redis.RedisError):
-            return Workers(connect(process.redis_url)).slots() > 0
+            return process.workers.slots() > 0
         return False
 
     return consuming

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
@@ -13,6 +12,7 @@ from tasks.errors import Code, LeaseLost
 from tasks.job import Document, Facts, Failure, Form, Record, Stage, Step, Stored
 from tasks.ledger import CLOSING, PREFIX, Hold, Ledger, NotStarted
 from tasks.seal import Seal
+from tests.valkeys import everything_in
 
 STORED = Stored("temp/scan.pdf", "e" * 32, True, "5" * 64, "e" * 32)
 PRESIGNED = Facts(form=Form("https://s3.example/", {"key": "temp/scan.pdf"}), snapshot=("1",), key="temp/scan.pdf")
@@ -84,26 +84,10 @@ def test_opening_the_same_id_twice_changes_nothing(ledger: Ledger, job_id: str) 
 def test_nothing_in_redis_names_the_patient_or_the_file(ledger: Ledger, job_id: str) -> None:
     to_delivered(ledger, job_id)
     ledger.open(str(uuid4()), document(idempotency_key="Meier-4711"), "pracsuite")
-    seen = dump(ledger.redis)
+    seen = everything_in(ledger.redis)
     assert job_id in seen
     for private in ("Meier", "4711", "scan.pdf"):
         assert private not in seen, private
-
-
-def dump(client: redis.Redis) -> str:
-    """Every key and value of the server as text."""
-    texts: list[str] = []
-    for key in client.scan_iter("*"):
-        read: dict[str, Callable[[str], object]] = {
-            "hash": client.hgetall,
-            "zset": lambda name: client.zrange(name, 0, -1),
-            "set": client.smembers,
-            "string": client.get,
-            "stream": client.xrange,
-            "list": lambda name: client.lrange(name, 0, -1),
-        }
-        texts.append(f"{key} {read[str(client.type(key))](str(key))}")
-    return "\n".join(texts)
 
 
 @pytest.mark.parametrize("stage", ["received", "presigned", "stored", "delivered", "failed"])

@@ -1,0 +1,25 @@
+"""One sandbox for all acceptance tests; each test has a clinic of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clinics import Clinic, clinic
+from tests.worlds import SandboxProcess
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[SandboxProcess]:
+    sandbox = SandboxProcess(validation_seconds=0.2)
+    yield sandbox
+    sandbox.stop()
+
+
+@pytest.fixture
+def north(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Clinic]:
+    """A clinic on the shared Valkey, emptied for it."""
+    with clinic(tmp_path / "clinic", world, valkey_url) as started:
+        yield started

@@ -1,0 +1,198 @@
+"""A clinic with chartpost installed: real Valkey, the sandbox as its world, our processes as children."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import redis
+from celery import Celery
+from celery.result import AsyncResult
+
+from config.settings import load
+from tasks.process import Process
+from tests.valkeys import running_valkey
+from tests.worlds import ROOT, SandboxProcess
+
+PATIENCE_SECONDS = 90.0
+
+
+def wait_until(true: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """The first true value; fails with `what` when there is none in time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if value := true():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"in vain: {what}")
+
+
+class Child:
+    """One of our processes, its log kept."""
+
+    def __init__(self, command: list[str], config: Path, log: Path, **environ: str) -> None:
+        self.log_path = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=ROOT,
+                env={**os.environ, "CHARTPOST_CONFIG": str(config), **environ},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, to all that it has started too."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self, seconds: float = 60) -> int:
+        """SIGTERM; the exit code. Fails when it does not end in time."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(seconds)
+        finally:
+            self.kill()
+
+
+class Clinic:
+    """Settings, folders and processes of one installation. `top` and `end` are extra TOML for its settings."""
+
+    def __init__(self, folder: Path, world: SandboxProcess, redis_url: str, top: str = "", end: str = "") -> None:
+        self.folder = folder
+        self.world = world
+        self.redis_url = redis_url
+        self.data = folder / "data"
+        self.documents = folder / "documents"
+        self.documents.mkdir()
+        self.config = folder / "chartpost.toml"
+        self.config.write_text(
+            f'data_dir = "{self.data}"\nsecret_key = "a secret"\nfile_roots = ["{self.documents}"]\n{top}\n'
+            + confirming_quickly(world.toml)
+            + f'[redis]\nurl = "{redis_url}"\n[inbox]\nsettle_seconds = 0.3\nrescan_seconds = 2.0\n'
+            + "[worker]\nlease_seconds = 2.0\n"
+            + "[retry]\nfirst_seconds = 0.3\ncap_seconds = 2.0\nprobe_first_seconds = 0.5\nprobe_cap_seconds = 2.0\n"
+            + end
+        )
+        self.children: list[Child] = []
+        self.celery = Celery(broker=redis_url, backend=redis_url)  # a foreign caller: no code of ours in it
+
+    def start(self, *command: str, **environ: str) -> Child:
+        """Start `python -m <command>`."""
+        name = f"{len(self.children)}-{'-'.join(command)}.log".replace("/", "_")
+        child = Child(list(command), self.config, self.folder / name, **environ)
+        self.children.append(child)
+        return child
+
+    def start_worker(self, **environ: str) -> Child:
+        """A Celery worker, returned when it consumes."""
+        before = len(self.process.workers.alive())
+        child = self.start("celery", "-A", "worker", "worker", **environ)
+        wait_until(lambda: len(self.process.workers.alive()) > before, "the worker consumes")
+        return child
+
+    @property
+    def process(self) -> Process:
+        """Our own collaborators, to look into the ledger."""
+        if not hasattr(self, "_process"):
+            self._process = Process(load(self.config, {}))
+        return self._process
+
+    @property
+    def redis(self) -> redis.Redis:
+        return self.process.redis
+
+    def write(self, name: str, content: bytes) -> str:
+        """A document for file:// callers; its address."""
+        path = self.documents / name
+        path.write_bytes(content)
+        return path.as_uri()
+
+    def upload(self, source: str, patient_id: str | None = "4711", **fields: Any) -> AsyncResult[Any]:
+        """Call `chartpost.upload` as a foreign service does."""
+        kwargs = {"account": "north_clinic", "patient_id": patient_id, "source": source, **fields}
+        task_id = str(uuid4())
+        return self.celery.send_task("chartpost.upload", kwargs=kwargs, queue="chartpost", task_id=task_id)
+
+    def chart(self, **wanted: object) -> list[dict[str, Any]]:
+        return self.world.charts(**wanted)
+
+    def command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run `chartpost` to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "worker", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "CHARTPOST_CONFIG": str(self.config)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            **{"check": False, **options},
+        )
+
+    def drop(self, patient_id: str | None, name: str, content: bytes, account: str = "north_clinic") -> Path:
+        """Put a file into the inbox, as a scanner does that writes elsewhere and moves in."""
+        folder = self.data / "inbox" / account / (patient_id or "")
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".{uuid4()}.part"
+        draft.write_bytes(content)
+        return draft.rename(folder / name)
+
+    def receipts(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in sorted(self.data.glob("delivered/**/*.receipt.json"))]
+
+    def errors(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in sorted(self.data.glob("failed/**/*.error.json"))]
+
+    def stop(self) -> None:
+        for child in reversed(self.children):
+            child.kill()
+
+
+def confirming_quickly(toml: str) -> str:
+    """The sandbox's settings with polls and patience of seconds instead of minutes."""
+    quick = "confirm.first_seconds = 0.2\nconfirm.cap_seconds = 0.5\nconfirm.give_up_after_seconds = 6.0\n"
+    return toml.replace('provider = "pracsuite"', f'provider = "pracsuite"\n{quick}')
+
+
+@contextmanager
+def clinic(
+    folder: Path, world: SandboxProcess, redis_url: str | None = None, *, top: str = "", end: str = ""
+) -> Iterator[Clinic]:
+    """A clinic with a Valkey of its own, unless it is given one."""
+    folder.mkdir(exist_ok=True)
+    if redis_url:
+        redis.Redis.from_url(redis_url).flushall()
+        yield from _stopped(Clinic(folder, world, redis_url, top, end))
+        return
+    with running_valkey(folder / "valkey") as url:
+        yield from _stopped(Clinic(folder, world, url, top, end))
+
+
+def _stopped(started: Clinic) -> Iterator[Clinic]:
+    try:
+        yield started
+    finally:
+        started.stop()
