@@ -1,0 +1,138 @@
+"""Killed and stopped in mid-upload: delivered once, and soon.
+
+The storage engine is frozen (SIGSTOP) so that an upload stands still in the middle of its body: presigning needs no
+engine, and a document larger than all socket buffers cannot have left.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from celery.result import AsyncResult
+
+from tasks.job import Stage, Step
+from tests.clinics import Child, Clinic, wait_until
+
+LARGE = 30_000_000
+LEASE_SECONDS = 2.0
+
+
+@contextmanager
+def frozen_engine(clinic: Clinic) -> Iterator[None]:
+    """The S3 engine is stopped meanwhile."""
+    engines = children_of(clinic.world.process.pid)
+    assert engines
+    for engine in engines:
+        os.kill(engine, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for engine in engines:
+            os.kill(engine, signal.SIGCONT)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def posting(clinic: Clinic, job_id: str) -> bool:
+    """Whether the upload is under way: the step runs, and nothing is committed."""
+    job = clinic.process.ledger.get(job_id)
+    row = clinic.redis.hgetall(f"chartpost:job:{job_id}")
+    running = float(row.get("lease_until") or 0) > time.time() * 1000
+    return bool(job and job.step is Step.POST and running and job.times.get("presigned") and not job.committed)
+
+
+def uploading(clinic: Clinic, patient: str) -> AsyncResult[object]:
+    """A call whose upload stands still in mid-body."""
+    result = clinic.upload(clinic.write("large.pdf", os.urandom(LARGE)), patient)
+    wait_until(lambda: posting(clinic, result.id), "the upload has begun")
+    time.sleep(0.5)  # well into the body: what fits into buffers is gone
+    return result
+
+
+def stored_at(clinic: Clinic, job_id: str) -> float:
+    job = clinic.process.ledger.get(job_id)
+    assert job is not None
+    return job.times[Stage.STORED].timestamp()
+
+
+def test_a_worker_killed_in_mid_upload_is_followed_by_another_within_two_leases(north: Clinic) -> None:
+    patient = f"k{uuid4()}"
+    first = north.start_worker()
+    with frozen_engine(north):
+        result = uploading(north, patient)
+        first.kill()
+    north.start_worker()
+    consuming = time.time()
+    assert result.get(timeout=60)["size_bytes"] == LARGE  # type: ignore[index]
+    assert len(north.chart(patient_id=patient)) == 1
+    assert stored_at(north, result.id) - consuming < 2 * LEASE_SECONDS
+
+
+def test_a_worker_stopped_beyond_its_lease_sends_nothing_when_it_wakes(north: Clinic) -> None:
+    patient = f"z{uuid4()}"
+    zombie = north.start_worker()
+    with frozen_engine(north):
+        result = uploading(north, patient)
+        zombie.send(signal.SIGSTOP)
+    successor = north.start_worker()
+    assert result.get(timeout=60)["size_bytes"] == LARGE  # type: ignore[index]
+    zombie.send(signal.SIGCONT)
+    wait_until(lambda: said(zombie, result.id, "lease_lost"), "the zombie notices")
+    time.sleep(1)  # time for a second record, had the last block been sent
+    assert len(north.chart(patient_id=patient)) == 1
+    posts = [request for request in north.world.requests()["last"] if patient in str(request)]
+    assert posts
+    assert not said(successor, result.id, "lease_lost")
+
+
+def said(child: Child, job_id: str, event: str) -> bool:
+    return any(job_id in line and event in line for line in child.log.splitlines())
+
+
+def test_a_worker_killed_after_the_commit_point_looks_before_it_sends_again(north: Clinic) -> None:
+    patient = f"l{uuid4()}"
+    worker = north.start_worker()
+    result = north.upload(north.write("STALL-30.pdf", b"stalled"), patient)
+    wait_until(lambda: north.chart(patient_id=patient), "the record appears while the answer is withheld")
+    worker.kill()
+    north.start_worker()
+    assert result.get(timeout=60)["size_bytes"] == 7  # type: ignore[index]
+    assert len(north.chart(patient_id=patient)) == 1
+
+
+def test_a_lost_answer_is_looked_up_and_not_sent_again(north: Clinic) -> None:
+    patient = f"l{uuid4()}"
+    north.start_worker()
+    result = north.upload(north.write("LOST.pdf", b"lost"), patient)
+    assert result.get(timeout=60)["size_bytes"] == 4  # type: ignore[index]
+    assert len(north.chart(patient_id=patient)) == 1
+
+
+def test_faults_of_the_storage_are_ridden_out_without_a_second_copy(north: Clinic) -> None:
+    patient = f"f{uuid4()}"
+    north.start_worker()
+    names = ["BUSY-2.pdf", "CUT.pdf", "EXPIRED.pdf", "SLOW-2.pdf", "S3-RequestTimeout.pdf", "S3-ExpiredToken.pdf"]
+    results = {name: north.upload(north.write(name, name.encode()), patient) for name in names}
+    for name, result in results.items():
+        assert result.get(timeout=60)["size_bytes"] == len(name)  # type: ignore[index]
+    assert sorted(record["file_name"] for record in north.chart(patient_id=patient)) == sorted(names)
+
+
+def test_sigterm_hands_an_upload_back_and_ends_at_once(north: Clinic) -> None:
+    patient = f"t{uuid4()}"
+    first = north.start_worker()
+    with frozen_engine(north):
+        result = uploading(north, patient)
+        first.send(signal.SIGTERM)
+    assert first.stop(30) == 0
+    north.start_worker()
+    assert result.get(timeout=60)["size_bytes"] == LARGE  # type: ignore[index]
+    assert len(north.chart(patient_id=patient)) == 1
