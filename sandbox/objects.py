@@ -1,7 +1,6 @@
-"""What the sandbox itself does in the engine: sign forms and addresses, read objects back, copy and delete them."""
+"""What the sandbox itself does in the engine: sign forms and addresses, read objects back, move and delete them."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -36,13 +35,6 @@ class Witness:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Form:
-    """A presigned POST as boto3 makes it: `fields` in order, with the names that boto3 gives them."""
-
-    fields: dict[str, str]
-
-
 class Objects:
     """The engine's objects, as its provider-side owner sees them."""
 
@@ -66,23 +58,22 @@ class Objects:
                 client.create_bucket(Bucket=bucket)
         self._renew_token()
 
-    def form(self, bucket: str, key: str, *, lifetime_seconds: int, max_bytes: int) -> Form:
-        """A form for exactly this key; a negative lifetime gives one that has expired already."""
+    def form(self, bucket: str, key: str, *, lifetime_seconds: int, max_bytes: int) -> dict[str, str]:
+        """The fields of a form for exactly this key, under boto3's names; a negative lifetime has passed already."""
         post = self._with_token().generate_presigned_post(
             bucket, key, Conditions=[["content-length-range", 1, max_bytes]], ExpiresIn=lifetime_seconds
         )
-        return Form(post["fields"])
+        fields: dict[str, str] = post["fields"]
+        return fields
 
     def address(self, bucket: str, key: str, *, lifetime_seconds: int = 300) -> URL:
         """A presigned address on the engine, from which the object can be read."""
         return self._signed("get_object", bucket, key, lifetime_seconds)
 
-    async def witness(self, bucket: str, key: str) -> Witness | None:
-        """Read the object back from the engine, in constant memory; None if there is none."""
+    async def witness(self, bucket: str, key: str) -> Witness:
+        """Read the object back from the engine, in constant memory."""
         digest, size_bytes = hashlib.sha256(), 0
         async with self._http.get(self.address(bucket, key)) as answer:
-            if answer.status == 404:
-                return None
             answer.raise_for_status()
             async for block in answer.content.iter_chunked(BLOCK_BYTES):
                 digest.update(block)
@@ -95,16 +86,20 @@ class Objects:
     async def delete(self, bucket: str, key: str) -> None:
         await self._do("DELETE", self._signed("delete_object", bucket, key))
 
-    async def copy(self, bucket: str, key: str, to_key: str) -> None:
-        source = {"Bucket": bucket, "Key": key}
-        address = self._signed("copy_object", bucket, to_key, CopySource=source)
+    async def move(self, bucket: str, key: str, to_key: str) -> bool:
+        """Copy, then delete; whether there was anything to move."""
+        address = self._signed("copy_object", bucket, to_key, CopySource={"Bucket": bucket, "Key": key})
         headers = {"x-amz-copy-source": quote(f"{bucket}/{key}", safe="/~")}  # as botocore signed it
-        await self._do("PUT", address, headers=headers)
+        async with self._http.put(address, headers=headers) as answer:
+            await answer.read()
+            if answer.status == 404:
+                return False
+            answer.raise_for_status()
+        await self.delete(bucket, key)
+        return True
 
-    async def _do(
-        self, method: str, address: URL, *, data: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> None:
-        async with self._http.request(method, address, data=data, headers=headers) as answer:
+    async def _do(self, method: str, address: URL, *, data: bytes | None = None) -> None:
+        async with self._http.request(method, address, data=data) as answer:
             await answer.read()
             answer.raise_for_status()
 

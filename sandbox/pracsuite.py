@@ -78,11 +78,12 @@ class Clinic:
     account: str
     tenant_id: int
     api_key: str
-    attachments: list[Attachment] = field(default_factory=list)
-    patients_seen: set[str] = field(default_factory=set)
+    by_id: dict[str, Attachment] = field(default_factory=dict)
+    by_patient: dict[str, list[Attachment]] = field(default_factory=dict)
 
-    def of_patient(self, patient_id: str) -> list[Attachment]:
-        return [each for each in self.attachments if each.patient_id == patient_id]
+    def add(self, attachment: Attachment) -> None:
+        self.by_id[str(attachment.id)] = attachment
+        self.by_patient.setdefault(attachment.patient_id, []).append(attachment)
 
 
 Handler = Callable[[Clinic, web.Request], Awaitable[web.Response]]
@@ -170,15 +171,14 @@ class PracSuite:
             raise ApiError(Refusal(400))
         expired = Faults.read(file_name).expired and self._around.turns.take(ticket.document, "EXPIRED")
         seconds = -60 if expired else self._around.world.form_seconds
-        form = self._around.objects.form(BUCKET, ticket.key, lifetime_seconds=seconds, max_bytes=MAX_BYTES)
-        return web.json_response({"url": self._around.front.expect(ticket), "fields": as_pracsuite(form.fields)})
+        fields = self._around.objects.form(BUCKET, ticket.key, lifetime_seconds=seconds, max_bytes=MAX_BYTES)
+        return web.json_response({"url": self._around.front.expect(ticket), "fields": as_pracsuite(fields)})
 
     async def _list(self, clinic: Clinic, request: web.Request) -> web.Response:
         page = positive(request, "page", 1)
         page_size = positive(request, "page_size", DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        found = clinic.of_patient(request.match_info["patient"])
-        if self._around.world.newest_first:
-            found.reverse()
+        oldest_first = clinic.by_patient.get(request.match_info["patient"], [])
+        found = oldest_first[::-1] if self._around.world.newest_first else oldest_first
         shown = list(enumerate(found, start=1))[(page - 1) * page_size : page * page_size]
         return web.json_response({
             self._around.world.list_key: [self._shape(clinic, each, row, len(found)) for row, each in shown],
@@ -243,9 +243,8 @@ class PracSuite:
 
     def _remember_old_records(self, clinic: Clinic, patient_id: str) -> None:
         """Patients named old… have had records before anything was sent: three, or n if named old-<n>."""
-        if not patient_id.startswith("old") or patient_id in clinic.patients_seen:
+        if not patient_id.startswith("old") or patient_id in clinic.by_patient:
             return
-        clinic.patients_seen.add(patient_id)
         count = re.match(r"old-(\d+)", patient_id)
         numbered = [(f"old-{number}.pdf", 1000 + number) for number in range(1, int(count[1]) + 1)] if count else None
         for name, size_bytes in numbered if numbered is not None else OLD_RECORDS:
@@ -254,7 +253,7 @@ class PracSuite:
     def _add(self, clinic: Clinic, patient_id: str, name: str, size_bytes: int, key: str) -> Attachment:
         self._last_id += self._around.random.randint(1, 9)
         attachment = Attachment(self._last_id, patient_id, name, size_bytes, key, datetime.now(UTC).date())
-        clinic.attachments.append(attachment)
+        clinic.add(attachment)
         return attachment
 
     def _uuid(self) -> uuid.UUID:
@@ -297,17 +296,17 @@ class Validation:
         try:
             if right and not faults.invalid:
                 await self._accept(ticket)
-            await self._around.objects.delete(BUCKET, ticket.key)
+            else:
+                await self._around.objects.delete(BUCKET, ticket.key)
         except aiohttp.ClientError:
             log.exception("a document could not be read back from the engine")
 
     async def _accept(self, ticket: Ticket) -> None:
+        """Take the document and create its record, with what the engine says it holds."""
         key = f"attachments/{uuid.uuid4()}/{ticket.file_name}"
-        await self._around.objects.copy(BUCKET, ticket.key, key)
-        await self._around.objects.delete(BUCKET, ticket.key)
+        if not await self._around.objects.move(BUCKET, ticket.key, key):
+            return  # consumed already: two uploads to one form, the second while the first was being taken
         witness = await self._around.objects.witness(BUCKET, key)
-        if witness is None:
-            return
         record_id = self._file(ticket, key, witness.size_bytes)
         self._around.charts.add(
             Record(
@@ -359,10 +358,9 @@ def positive(request: web.Request, name: str, default: int, most: int | None = N
 def find(clinic: Clinic, request: web.Request) -> Attachment:
     """The record in the address; another clinic's records do not exist."""
     wanted = request.match_info["record"]
-    for attachment in clinic.attachments:
-        if str(attachment.id) == wanted:
-            return attachment
-    raise ApiError(Refusal(404), f"Could not find Patient Attachment with ID {wanted}")
+    if wanted not in clinic.by_id:
+        raise ApiError(Refusal(404), f"Could not find Patient Attachment with ID {wanted}")
+    return clinic.by_id[wanted]
 
 
 def as_pracsuite(fields: dict[str, str]) -> dict[str, str]:

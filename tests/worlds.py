@@ -6,7 +6,7 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import httpx
 
@@ -33,6 +33,12 @@ class SandboxProcess:
         account = next(iter(self.settings["accounts"].values()))
         self.base = str(httpx.URL(account["base_url"]).copy_with(raw_path=b"")).rstrip("/")
         self._http = httpx.Client(base_url=self.base, trust_env=False, timeout=30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def charts(self, **wanted: object) -> list[dict[str, Any]]:
         """The records in all charts, or those whose fields are as wanted: `charts(patient_id="4711")`."""

@@ -172,6 +172,7 @@ def test_an_upload_that_is_cut_stores_nothing(north: Clinic, missing: int, polit
     north.records_after_validation(patient_id)
     assert stored(north.sandbox, form["fields"]["key"]) == []
     assert north.records(patient_id) == []
+    assert "gone" in [each["status"] for each in north.sandbox.requests()["last"]]
 
 
 def test_an_upload_that_stands_still_is_given_up(changed: SandboxProcess, north: Clinic) -> None:

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from tests.sandbox.clinic import Clinic
+from tests.sandbox.engine_view import stored
 
 
 @pytest.mark.parametrize("name", ["other.pdf", "referral.txt", "referral", "REFERRAL.PDF", "folder/referral.pdf"])
@@ -43,6 +44,13 @@ def test_a_second_upload_before_validation_replaces_the_first(north: Clinic) -> 
     assert len(north.records("twice")) == 1
 
 
+def test_the_last_uploads_name_is_the_one_that_counts(north: Clinic) -> None:
+    form = north.form("renamed", "SLOW-0.3.txt")
+    north.post(form, b"first", name="other.txt")
+    north.post(form, b"second!")
+    assert [record["size_bytes"] for record in north.records_once_there("renamed")] == [len(b"second!")]
+
+
 def test_a_second_upload_after_validation_is_a_second_record(north: Clinic) -> None:
     form = north.form("duplicate", "a.txt")
     north.post(form, b"the same")
@@ -52,8 +60,10 @@ def test_a_second_upload_after_validation_is_a_second_record(north: Clinic) -> N
 
 
 def test_an_invalid_document_never_gets_a_record(north: Clinic) -> None:
-    assert north.send("invalid", "INVALID.pdf", b"a").status_code == 204
+    form = north.form("invalid", "INVALID.pdf")
+    assert north.post(form, b"a").status_code == 204
     assert north.records_after_validation("invalid") == []
+    assert stored(north.sandbox, form["fields"]["key"]) == []
 
 
 def test_slow_validation_takes_the_seconds_in_the_name(north: Clinic) -> None:
