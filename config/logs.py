@@ -1,5 +1,6 @@
 """Logging, set up once per process: structlog's events and everybody else's records leave through one handler."""
 
+import contextlib
 import json
 import logging
 import sys
@@ -26,6 +27,13 @@ PAYLOAD_KEYS = ("data", "args", "kwargs", "return_value")
 
 class OurHandler(logging.StreamHandler[Any]):  # Any: sys.stderr may be replaced by anything that writes text
     """The handler that `configure_logs` installs, recognisable when it is called again."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the standard library's name
+        """Say that a line was lost and where; the standard library would print its arguments."""
+        lost = {"event": "log_line_lost", "logger": record.name, "place": f"{record.filename}:{record.lineno}"}
+        with contextlib.suppress(OSError, ValueError):  # the stream itself is gone
+            self.stream.write(json.dumps(lost) + self.terminator)
+            self.flush()
 
 
 def configure_logs(format: str, level: str) -> None:  # noqa: A002  the settings' own word
