@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from tasks.errors import DocumentRefused, RetryLater, StageError
+from tasks.errors import Code, DocumentRefused, RetryLater, StageError
 from tasks.sources.base import Located, changed, empty, invalid, irregular, missing, not_allowed
 
 if TYPE_CHECKING:
@@ -54,11 +54,10 @@ class Objects:
 
     def locate(self, address: str) -> Located:
         bucket, key = self._allowed(address)
-        with _translated():
-            head = self.client().head_object(Bucket=bucket, Key=key)
-        if not head["ContentLength"]:
+        size, etag = self._head(bucket, key)
+        if not size:
             raise empty()
-        return Located(head["ContentLength"], _identity(head["ContentLength"], head["ETag"]), key.rpartition("/")[2])
+        return Located(size, _identity(size, etag), key.rpartition("/")[2])
 
     def open(self, address: str, identity: str) -> OpenObject:
         bucket, key = self._allowed(address)
@@ -73,15 +72,30 @@ class Objects:
         """Remove the object if it still is what was located; one that is gone already counts as removed."""
         bucket, key = self._allowed(address)
         try:
+            if _identity(*self._head(bucket, key)) != identity:
+                return False
             with _translated():
-                head = self.client().head_object(Bucket=bucket, Key=key)
-                if _identity(head["ContentLength"], head["ETag"]) != identity:
-                    return False
                 self.client().delete_object(Bucket=bucket, Key=key)
         except DocumentRefused as refused:
-            if refused.code is not missing().code:
+            if refused.code is not Code.FILE_MISSING:
                 raise
         return True
+
+    def _head(self, bucket: str, key: str) -> tuple[int, str]:
+        """Size and ETag."""
+        try:
+            with _translated():
+                head = self.client().head_object(Bucket=bucket, Key=key)
+        except DocumentRefused as refused:
+            if refused.code is Code.SOURCE_NOT_ALLOWED:
+                self._why_denied(bucket, key)
+            raise
+        return head["ContentLength"], head["ETag"]
+
+    def _why_denied(self, bucket: str, key: str) -> None:
+        """Ask in a way whose answer has words: credentials that have expired are no fault of the document."""
+        with _translated():
+            self.client().get_object(Bucket=bucket, Key=key)["Body"].close()
 
     def _allowed(self, address: str) -> tuple[str, str]:
         bucket, key = parse(address)

@@ -1,0 +1,148 @@
+"""S3 objects, on a real S3 server."""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tasks.errors import Code, DocumentRefused, RetryLater
+from tasks.sources import Objects
+from tests.tasks.sources.conftest import BUCKET
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+KEY = "patient-4711/Über weisung 100%.pdf"
+ADDRESS = f"s3://{BUCKET}/{KEY}"
+
+
+@pytest.fixture
+def stored(s3: S3Client) -> str:
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"12345")
+    return ADDRESS
+
+
+def refusal(act: Callable[[], object]) -> Code:
+    with pytest.raises(DocumentRefused) as refused:
+        act()
+    assert refused.value.hint
+    assert "patient-4711" not in "".join(traceback.format_exception(refused.value, limit=0))
+    return refused.value.code
+
+
+def test_an_object_is_located_with_its_size_and_name(objects: Objects, stored: str) -> None:
+    located = objects.locate(stored)
+    assert (located.size_bytes, located.file_name) == (5, "Über weisung 100%.pdf")
+
+
+def test_each_attempt_reads_from_the_start(objects: Objects, stored: str) -> None:
+    identity = objects.locate(stored).identity
+    for _ in range(2):
+        with objects.open(stored, identity) as source:
+            assert source.size == 5
+            assert source.read(3) + source.read(100) == b"12345"
+            assert source.read(1) == b""
+            assert source.unchanged()
+
+
+def test_an_object_replaced_since_it_was_located_is_not_opened(objects: Objects, s3: S3Client, stored: str) -> None:
+    identity = objects.locate(stored).identity
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"54321")
+    assert refusal(lambda: objects.open(stored, identity)) is Code.FILE_CHANGED
+
+
+def test_an_object_replaced_while_it_is_read_is_read_as_it_was(objects: Objects, s3: S3Client) -> None:
+    s3.put_object(Bucket=BUCKET, Key="large", Body=b"1" * 2_000_000)
+    address = f"s3://{BUCKET}/large"
+    with objects.open(address, objects.locate(address).identity) as source:
+        first = source.read(1)
+        s3.put_object(Bucket=BUCKET, Key="large", Body=b"2" * 2_000_000)
+        rest = b""
+        while block := source.read(262_144):
+            rest += block
+    assert first + rest == b"1" * 2_000_000
+
+
+def test_an_object_that_is_not_there_is_missing(objects: Objects) -> None:
+    assert refusal(lambda: objects.locate(f"s3://{BUCKET}/patient-4711/none")) is Code.FILE_MISSING
+    assert refusal(lambda: objects.open(f"s3://{BUCKET}/patient-4711/none", '5:"a"')) is Code.FILE_MISSING
+
+
+def test_an_empty_object_is_refused(objects: Objects, s3: S3Client) -> None:
+    s3.put_object(Bucket=BUCKET, Key="empty", Body=b"")
+    assert refusal(lambda: objects.locate(f"s3://{BUCKET}/empty")) is Code.FILE_EMPTY
+
+
+@pytest.mark.parametrize("address", ["s3://another/a.pdf", "s3://sources.another/a", "s3://Sources/a"])
+def test_other_buckets_are_not_read(objects: Objects, address: str) -> None:
+    assert refusal(lambda: objects.locate(address)) is Code.SOURCE_NOT_ALLOWED
+    assert refusal(lambda: objects.remove(address, "")) is Code.SOURCE_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("address", ["s3://", "s3://sources", "s3://sources/", "s3:///a", "s3://sources/\udcff"])
+def test_what_names_no_object_is_an_invalid_request(objects: Objects, address: str) -> None:
+    assert refusal(lambda: objects.locate(address)) is Code.INVALID_REQUEST
+
+
+def test_a_folder_is_not_a_file(objects: Objects) -> None:
+    assert refusal(lambda: objects.locate(f"s3://{BUCKET}/folder/")) is Code.NOT_A_REGULAR_FILE
+
+
+def test_a_bucket_that_is_not_there_is_told(objects: Objects) -> None:
+    code = refusal(lambda: objects.open("s3://not-made/a.pdf", '5:"a"'))
+    assert code is Code.SOURCE_NOT_ALLOWED
+
+
+def test_an_object_is_removed_only_while_it_is_what_was_located(objects: Objects, s3: S3Client, stored: str) -> None:
+    identity = objects.locate(stored).identity
+    s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"54321")
+    assert not objects.remove(stored, identity)
+    assert objects.remove(stored, objects.locate(stored).identity)
+    assert refusal(lambda: objects.locate(stored)) is Code.FILE_MISSING
+    assert objects.remove(stored, identity)  # a second time, as after a kill
+
+
+def test_storage_that_cannot_be_reached_is_tried_again_without_being_named(engine: str) -> None:
+    unreachable = Objects([BUCKET], "http://127.0.0.1:9")
+    with pytest.raises(RetryLater) as later:
+        unreachable.locate(ADDRESS)
+    assert not later.value.unreachable  # that would be said of the provider
+    assert "patient-4711" not in "".join(traceback.format_exception(later.value, limit=0))
+
+
+def test_keys_that_are_missing_are_no_fault_of_the_document(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    with pytest.raises(RetryLater, match="NoCredentials"):
+        Objects([BUCKET], engine).locate(ADDRESS)
+
+
+def test_keys_that_are_wrong_are_no_fault_of_the_document(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
+    with pytest.raises(RetryLater, match="SignatureDoesNotMatch"):
+        Objects([BUCKET], engine).open(ADDRESS, '5:"a"')
+    with pytest.raises(RetryLater, match="SignatureDoesNotMatch"):
+        Objects([BUCKET], engine).locate(ADDRESS)
+
+
+def test_all_threads_share_one_client_and_a_forked_process_makes_its_own(objects: Objects) -> None:
+    clients = []
+    threads = [threading.Thread(target=lambda: clients.append(objects.client())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(clients) == 8
+    assert len(set(map(id, clients))) == 1
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if objects.client() is not clients[0] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
