@@ -44,12 +44,23 @@ _NOT_CONFIRMED_FINAL = Failure(
 
 
 class Aftermath:
-    def __init__(self, ledger: Ledger, gates: Gates, *, first: float, cap: float, give_up_after: float) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        gates: Gates,
+        *,
+        first: float,
+        cap: float,
+        give_up_after: float,
+        slow_look: timedelta = _SLOW_LOOK,
+    ) -> None:
+        """`first`, `cap` and `give_up_after` are the settings' [retry], in seconds."""
         self._ledger = ledger
         self._gates = gates
         self._first = first
         self._cap = cap
         self._give_up_after = timedelta(seconds=give_up_after)
+        self._slow_look = slow_look
         self._chance = random.random
 
     def of(self, error: StageError, holds: Sequence[Hold], account: Account) -> tuple[str, ...]:
@@ -72,7 +83,8 @@ class Aftermath:
         if job.stage is Stage.FAILED:
             return self._looked_slowly(hold, account, calls)
         waited = self._waited(hold, job.unknown_since or job.times[job.stage])
-        if job.stage is Stage.PRESIGNED and waited >= timedelta(seconds=confirm.look_seconds):
+        patience = self._slow_look if job.long_look else timedelta(seconds=confirm.look_seconds)
+        if job.stage is Stage.PRESIGNED and waited >= patience:
             self._ledger.send_again(hold, calls)
             log.info("job_sent_again", job=job.id, account=job.account)
             return False
@@ -174,7 +186,7 @@ class Aftermath:
 
     def _looked_slowly(self, hold: Hold, account: Account, calls: int) -> bool:
         job = hold.job
-        if job.unknown_since is None or hold.now - job.unknown_since < _SLOW_LOOK:
+        if job.unknown_since is None or hold.now - job.unknown_since < self._slow_look:
             self._ledger.deferred(hold, _SLOW_LOOK_CAPS * account.settings.confirm.cap_seconds, calls, looked=True)
             return False
         self._ledger.look_ended(hold, _NOT_CONFIRMED_FINAL, calls)

@@ -28,13 +28,14 @@ class Care:
         return self.sources.open(job.document.source, job.document.identity)
 
     def sha256(self, job: Job, beat: Callable[[], None]) -> str:
-        """The digest of the document as it lies there now."""
-        digest = hashlib.sha256()
+        """The digest of the document as it lies there now. `beat` is called at every block and may raise."""
         with self.open(job) as source:
-            while block := source.read(_BLOCK_BYTES):
-                beat()
-                digest.update(block)
-        return digest.hexdigest()
+            return _digest(source, beat)
+
+    def digest(self, address: str) -> str:
+        """The digest of what lies at a source's address now. Raises DocumentRefused and RetryLater."""
+        with self.sources.open(address, self.sources.locate(address).identity) as source:
+            return _digest(source, lambda: None)
 
     def committed_on_disk(self, job: Job) -> bool | None:
         """Whether the document's folder says that its last block may have left; None where no folder can be asked."""
@@ -64,3 +65,11 @@ class Care:
     def note_commit_undone(self, job: Job) -> None:
         if job.document.door.has_folder and self.folders.document(job.id):
             self.folders.update_job_file(job.id, committed=False, unknown_since=None)
+
+
+def _digest(source: OpenSource, beat: Callable[[], None]) -> str:
+    digest = hashlib.sha256()
+    while block := source.read(_BLOCK_BYTES):
+        beat()
+        digest.update(block)
+    return digest.hexdigest()

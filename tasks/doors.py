@@ -11,9 +11,10 @@ import structlog
 
 from tasks.errors import Code, DocumentRefused
 from tasks.intake import Request, name_of, read_request
-from tasks.job import Document, Door, Failure, Step
+from tasks.job import Document, Door, Failure, Job, Step
 from tasks.ledger import Opened
 from tasks.process import Process
+from tasks.receipt import still_looking
 
 log = structlog.get_logger()
 
@@ -33,6 +34,9 @@ def open_call(process: Process, job_id: str, fields: Mapping[str, Any]) -> None:
 
 def open_document(process: Process, job_id: str, document: Document) -> Opened:
     """Open a job. Raises DocumentRefused when its idempotency key was used for something else."""
+    earlier = continues(process, document)
+    if earlier and earlier.id != job_id:
+        return _continued(process, job_id, earlier, document)
     provider = process.accounts[document.account].provider.kind
     opened = process.ledger.open(job_id, document, provider)
     if opened.kind == "conflict":
@@ -44,6 +48,26 @@ def open_document(process: Process, job_id: str, document: Document) -> Opened:
     if opened.kind == "opened":
         log.info("job_opened", job=job_id, account=document.account, door=document.door, size=document.size_bytes)
     return opened
+
+
+def continues(process: Process, document: Document) -> Job | None:
+    """The failed job whose outcome is still open and whose document this is: same bytes, name and patient."""
+    holder = process.ledger.name_holder(document)
+    job = process.ledger.get(holder) if holder else None
+    if job is None or not still_looking(job) or job.document.size_bytes != document.size_bytes:
+        return None
+    if job.facts.stored and job.facts.stored.sha256 != process.care.digest(document.source):
+        return None
+    return job
+
+
+def _continued(process: Process, job_id: str, earlier: Job, document: Document) -> Opened:
+    """The earlier job goes on, with this call's copy of the document; this call's id becomes another name for it."""
+    again = replace(earlier.document, source=document.source, identity=document.identity)
+    process.ledger.adopt_alias(job_id, earlier.id)
+    why = process.ledger.retry_looking(earlier, again)
+    log.info("job_continued", job=earlier.id, account=document.account, asked_by=job_id, why=why)
+    return Opened("same", earlier.id)
 
 
 def open_refused(process: Process, job_id: str, document: Document, refusal: DocumentRefused) -> None:

@@ -152,6 +152,7 @@ class Job:
     `times` holds when each stage was reached. `attempts` counts starts of a step, `failures` those since the last
     progress that ended in a delay (`failing_since`), `presigns` forms obtained, `looks` polls without a result;
     `provider_calls` counts requests to the provider and its storage. `blocked_before`: it parked its account once.
+    `long_look`: taken up again after an outcome that nobody saw, so looked for during a day before it is sent again.
     `sick_before` is how long the account had been parked or down, in seconds, when the stage was reached.
     """
 
@@ -176,8 +177,8 @@ class Job:
     failure: Failure | None = None
     resolved_by_human: bool = False
     blocked_before: bool = False
+    long_look: bool = False
     duplicate_of: str | None = None
-    continues: str | None = None
     closed: frozenset[str] = frozenset()
     redis_run: str = ""
     sick_before: float = 0.0

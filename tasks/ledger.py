@@ -83,14 +83,16 @@ class Ledger:
         *,
         failure: Failure | None = None,
         maybe_sent: Facts | None = None,
+        reserve_key: bool = True,
     ) -> Opened:
         """Open a job, once per id and once per idempotency key.
 
         With `failure` the job was refused at the door and only its closing is left. With `maybe_sent` (after a
-        wipe) its outcome is unknown: these facts are what the look needs.
+        wipe) its outcome is unknown: these facts are what the look needs. Without `reserve_key` its idempotency key
+        stays with whoever has it.
         """
         row = self.rows.opening(job_id, document, provider)
-        lane, key = document.account, self.rows.idempotency_key(document)
+        lane, key = document.account, self.rows.idempotency_key(document) if reserve_key else ""
         if failure:
             lane, key = CLOSING, ""
             row |= {"stage": Stage.FAILED, "step": Step.NOTIFY, "code": failure.code}
@@ -116,6 +118,16 @@ class Ledger:
     def alias(self, alias: str, job_id: str) -> None:
         """Let `alias` (a stream entry, a second call's id) find the job."""
         self.redis.set(PREFIX + "alias:" + alias, job_id, ex=int(self._jobs_days * 86400))
+
+    def adopt_alias(self, alias: str, job_id: str) -> None:
+        """Let a call that asks for the same show this job's outcome, now and when it changes."""
+        self.alias(alias, job_id)
+        self.redis.sadd(PREFIX + "aliases:" + job_id, alias)
+        self.redis.expire(PREFIX + "aliases:" + job_id, int(self._jobs_days * 86400))
+
+    def unalias(self, alias: str, job_id: str) -> None:
+        self.redis.delete(PREFIX + "alias:" + alias)
+        self.redis.srem(PREFIX + "aliases:" + job_id, alias)
 
     def aliases(self, job_id: str) -> list[str]:
         """The ids of other calls whose result is this job's outcome."""
@@ -181,7 +193,7 @@ class Ledger:
                 "sha256": facts.stored.sha256 if facts.stored else "",
                 "failures": 0,
             },
-            unset=["committed", "unknown_since", "failing_since", "looks"],
+            unset=["committed", "unknown_since", "failing_since", "looks", "long_look"],
             incr={"calls": calls},
             due_in=self._lease if step is Step.REGISTER else _ms(due_in),
             fly=step is Step.REGISTER,
@@ -287,7 +299,7 @@ class Ledger:
             hold,
             (Stage.PRESIGNED,),
             step=Step.POST,
-            unset=["committed", "unknown_since", "looks"],
+            unset=["committed", "unknown_since", "looks", "long_look"],
             incr={"calls": calls},
             due_in=0,
         )
@@ -347,7 +359,7 @@ class Ledger:
             step=Step.PRESIGN,
             lane=job.account,
             set={"document": self.rows.seal_document(job.id, document), "failures": 0},
-            unset=[*_OUTCOME_FIELDS, "facts", "committed", "unknown_since", "presigns", "looks"],
+            unset=[*_OUTCOME_FIELDS, "facts", "committed", "unknown_since", "presigns", "looks", "long_look"],
             due_in=0,
         )
 
@@ -360,7 +372,12 @@ class Ledger:
             stage=Stage.PRESIGNED,
             step=Step.CONFIRM,
             lane=job.account,
-            set={"document": self.rows.seal_document(job.id, document), "committed": "1", "failures": 0},
+            set={
+                "document": self.rows.seal_document(job.id, document),
+                "committed": "1",
+                "failures": 0,
+                "long_look": "1",
+            },
             unset=[*_OUTCOME_FIELDS, "looks"],
             unknown=True,
             due_in=0,

@@ -93,7 +93,8 @@ class Pipeline:
         account.provider.check(job.document)
         if not self._reserved(hold, account):
             return Ran()
-        if account.settings.duplicates == "skip" and self._skipped_as_duplicate(hold, account, grip):
+        wary = account.settings.duplicates == "skip" or job.document.idempotency_key
+        if wary and self._skipped_as_duplicate(hold, account, grip):
             return Ran(finished=(job.id,))
         facts = self._facts_before_sending(job, account)
         grip.check()
