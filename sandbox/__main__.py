@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sandbox.engine import Engine, EngineFailed, EngineMissing
@@ -37,12 +38,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--validation-seconds", type=float, default=1.0, help="what a provider takes to validate")
     parser.add_argument("--seed", type=int, help="makes record ids and keys the same in every run")
     parser.add_argument("--state", type=Path, metavar="DIR", help="keep the engine's files here, and leave them")
+    parser.add_argument(
+        "--stop-at-eof", action="store_true", help="stop when standard input ends, so as not to outlive a starter"
+    )
     return parser.parse_args()
 
 
 async def serve(engine: Engine, options: argparse.Namespace) -> int:
     asked_to_stop = asyncio.Event()
     stop_on_signals(asked_to_stop)
+    if options.stop_at_eof:
+        stop_at_eof(asked_to_stop)
     async with running(engine, options.port, World(options.validation_seconds), options.seed) as sandbox:
         print(settings_file(sandbox) + "# ready", flush=True)
         return await until_end(engine, asked_to_stop)
@@ -64,6 +70,18 @@ def stop_on_signals(asked_to_stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: loop.call_soon_threadsafe(asked_to_stop.set))
+
+
+def stop_at_eof(asked_to_stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        with suppress(RuntimeError):  # the loop has ended for another reason
+            loop.call_soon_threadsafe(asked_to_stop.set)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

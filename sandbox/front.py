@@ -59,6 +59,7 @@ class Front:
         self, base_url: str, engine: Engine, http: aiohttp.ClientSession, world: World, turns: Turns, journal: Journal
     ) -> None:
         self._base_url = base_url + PREFIX
+        self._host = base_url.removeprefix("http://")
         self._engine = engine
         self._http = http
         self._world = world
@@ -131,8 +132,8 @@ class Front:
         return self._pass_back(answer)
 
     async def _store(self, request: web.Request, blocks: AsyncIterator[bytes]) -> EngineAnswer:
-        # POST policies do not sign the host, so the engine may see the client's, and names it in Location.
-        headers = {name: request.headers[name] for name in ("Host", "Content-Type", "Content-Length")}
+        headers = {name: request.headers[name] for name in ("Content-Type", "Content-Length")}
+        headers["Host"] = self._host  # POST policies do not sign the host, and Location names it
         path = "/" + request.match_info["bucket"]
         return await pass_on(self._engine.port, request_head(path, headers), blocks)
 
@@ -140,12 +141,15 @@ class Front:
         status, body = as_aws_says_it(answer.status, answer.body)
         headers = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
         if "Location" in headers:
-            origin = self._base_url.removesuffix(PREFIX)
-            headers["Location"] = headers["Location"].replace(origin, self._base_url)
-            body = body.replace(f"<Location>{origin}".encode(), f"<Location>{self._base_url}".encode())
+            headers["Location"] = self._with_prefix(headers["Location"])
+            body = self._with_prefix(body.decode()).encode()
         if self._world.etag_not_md5 and "ETag" in headers:
             headers["ETag"] = f'"{uuid.uuid4().hex}"'
         return web.Response(status=status, headers=headers | {"Server": "AmazonS3"}, body=body or None)
+
+    def _with_prefix(self, text: str) -> str:
+        """The engine knows the front's host, but not the path under which the buckets are."""
+        return text.replace(f"http://{self._host}/", f"{self._base_url}/")
 
     async def _be_down(self, request: web.Request, form: IncomingForm) -> web.StreamResponse:
         kind = self._world.storage_down

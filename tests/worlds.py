@@ -25,7 +25,12 @@ class SandboxProcess:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
         command = [sys.executable, "-m", "sandbox", "--port", "0", "--validation-seconds", str(validation_seconds)]
         self.process = subprocess.Popen(
-            [*command, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=self._log, text=True
+            [*command, "--stop-at-eof", *arguments],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,  # ends with this process, however it ends
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
         )
         self.toml = self._read_settings()
         self.settings: dict[str, Any] = tomllib.loads(self.toml)
@@ -71,22 +76,16 @@ class SandboxProcess:
     def stop(self) -> int:
         """Ask it to stop; its exit code."""
         self._http.close()
-        self.process.terminate()
-        try:
-            return self.process.wait(STOP_WITHIN_SECONDS)
-        finally:
-            self.process.kill()
-            self._out.close()
-            self._log.close()
-
-    @property
-    def _out(self) -> IO[str]:
-        assert self.process.stdout is not None
-        return self.process.stdout
+        with self._log, self.process:
+            self.process.terminate()
+            try:
+                return self.process.wait(STOP_WITHIN_SECONDS)
+            finally:
+                self.process.kill()
 
     def _read_settings(self) -> str:
         lines: list[str] = []
-        for line in self._out:
+        for line in self.process.stdout or ():
             if line == "# ready\n":
                 return "".join(lines)
             lines.append(line)

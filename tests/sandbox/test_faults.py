@@ -89,7 +89,7 @@ def test_a_stalling_answer_comes_after_the_document_was_stored(north: Clinic) ->
     began = time.monotonic()
     assert north.send("stall", "STALL-0.5.txt", CONTENT).status_code == 204
     assert time.monotonic() - began >= 0.5
-    assert len(north.records("stall")) == 1
+    assert len(north.records_once_there("stall")) == 1
 
 
 def test_words_act_one_after_the_other(north: Clinic) -> None:

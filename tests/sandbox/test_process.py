@@ -64,6 +64,14 @@ def test_the_engine_does_not_outlive_a_killed_sandbox() -> None:
         subprocess.run(["rm", "-r", folder], check=True)
 
 
+def test_it_stops_when_its_starter_has_gone() -> None:
+    sandbox = SandboxProcess()
+    assert sandbox.process.stdin is not None
+    sandbox.process.stdin.close()
+    assert sandbox.process.wait(5) == 0
+    sandbox.stop()
+
+
 def test_hanging_answers_do_not_hold_up_the_end() -> None:
     sandbox = SandboxProcess()
     sandbox.world(down={"pracsuite": "hang"})
