@@ -22,7 +22,7 @@ class SandboxProcess:
     """
 
     def __init__(self, *arguments: str, validation_seconds: float = 0.2) -> None:
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
+        self._log: IO[bytes] = tempfile.TemporaryFile("a+b")  # noqa: SIM115 (it lives as long as the process)
         command = [sys.executable, "-m", "sandbox", "--port", "0", "--validation-seconds", str(validation_seconds)]
         self.process = subprocess.Popen(
             [*command, "--stop-at-eof", *arguments],
