@@ -60,7 +60,8 @@ def missing(path: KeyPath, *, may_be_in_file: bool, because: str = "") -> Fault:
     ways = ["set it"]
     if may_be_in_file:
         ways.append(f"{path[-1]}_file")
-    ways.append(environment_name(path))
+    if all(re.fullmatch(r"[A-Za-z0-9_]+", str(part)) for part in path):  # else no variable can name it
+        ways.append(environment_name(path))
     reason = f" ({because})" if because else ""
     return Fault((path,), f"is missing{reason}: {', or '.join(ways)}")
 

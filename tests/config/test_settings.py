@@ -263,6 +263,10 @@ def test_a_missing_provider_is_said(faults: Faults) -> None:
     assert fault == "accounts.a.provider is missing: set it, or CHARTPOST_ACCOUNTS__A__PROVIDER."
 
 
+def test_no_variable_is_offered_where_none_can_be_written(faults: Faults) -> None:
+    assert 'accounts."a\\n".provider is missing: set it.' in faults('[accounts."a\\n"]')
+
+
 def test_every_kind_of_account_has_its_row() -> None:
     for name, kind in ACCOUNT_KINDS.items():
         assert name not in NOT_YET_BUILT
