@@ -1,7 +1,7 @@
-"""A document in our care: its bytes, and what its own folder knows about it.
+"""A document in our care: its bytes, and what its own `job.json` knows about it.
 
 A document that came by the inbox or by `chartpost send` lies in `processing/<job id>/`, beside a `job.json` that
-survives Redis. Others are read where their sender keeps them.
+survives Redis; it may be staged to S3 besides. Others are read where their sender keeps them.
 """
 
 from __future__ import annotations
@@ -11,17 +11,23 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from tasks.errors import RetryLater
 from tasks.folders import Folders
 from tasks.job import Job, Stage
 from tasks.sources import OpenSource, Sources
+from tasks.staging import Staging, is_staged
 
 _BLOCK_BYTES = 1024 * 1024
 
 
 class Care:
-    def __init__(self, folders: Folders, sources: Sources) -> None:
+    """`at_home` is set in the process that owns the folders of staged documents: their watcher."""
+
+    def __init__(self, folders: Folders, sources: Sources, staging: Staging | None, *, at_home: bool = False) -> None:
         self.folders = folders
         self.sources = sources
+        self._staging = staging
+        self._at_home = at_home
 
     def open(self, job: Job) -> OpenSource:
         """A fresh stream of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
@@ -37,34 +43,72 @@ class Care:
         with self.sources.open(address, self.sources.locate(address).identity) as source:
             return _digest(source, lambda: None)
 
+    # --- job.json ----------------------------------------------------------------------------------------------
+
     def committed_on_disk(self, job: Job) -> bool | None:
-        """Whether the document's folder says that its last block may have left; None where no folder can be asked."""
-        if not job.document.door.has_folder or not self.folders.document(job.id):
-            return None
-        return self.folders.read_job_file(job.id).committed
+        """Whether job.json says that the last block may have left; None where there is none to be asked."""
+        if self._staged(job):
+            return self._staging_of(job).read_job_file(job.id).committed
+        if self._here(job):
+            return self.folders.read_job_file(job.id).committed
+        return None
 
     def note_commit(self, job: Job) -> None:
-        """Write down, before the last block leaves, what a look would need. Raises OSError: then nothing may leave."""
-        if job.document.door.has_folder and self.folders.document(job.id):
-            self.folders.update_job_file(
-                job.id,
-                committed=True,
-                snapshot=job.facts.snapshot,
-                key=job.facts.key,
-                provider_facts=dict(job.facts.provider),
-                unknown_since=datetime.now(UTC),
-            )
+        """Write down, before the last block leaves, what a look would need.
+
+        Raises OSError, RetryLater and DocumentRefused: then nothing may leave.
+        """
+        self._note(
+            job,
+            {
+                "committed": True,
+                "snapshot": job.facts.snapshot,
+                "key": job.facts.key,
+                "provider_facts": dict(job.facts.provider),
+                "unknown_since": datetime.now(UTC),
+            },
+        )
+
+    def note_commit_undone(self, job: Job) -> None:
+        self._note(job, {"committed": False, "unknown_since": None})
+
+    def _note(self, job: Job, changes: Mapping[str, Any]) -> None:
+        if self._staged(job):
+            self._staging_of(job).update_job_file(job.id, changes)
+        elif self._here(job):
+            self.folders.update_job_file(job.id, **changes)
+
+    # --- closing -----------------------------------------------------------------------------------------------
 
     def close(self, job: Job, written: Mapping[str, Any]) -> None:
-        """Move the document to `delivered/` or `failed/`, with its receipt or error file beside it."""
+        """Move the document to `delivered/` or `failed/`, with its receipt or error file beside it.
+
+        Raises RetryLater for a staged document whose folders are another process's.
+        """
         if not job.document.door.has_folder:
             return
+        if is_staged(job) and not self._at_home:
+            raise RetryLater("The document's folders lie with the watcher that staged it; it closes the files.")
         place = self.folders.deliver if job.stage is Stage.DELIVERED else self.folders.fail
         place(job.id, job.account, job.document.patient_id, dict(written))
 
-    def note_commit_undone(self, job: Job) -> None:
-        if job.document.door.has_folder and self.folders.document(job.id):
-            self.folders.update_job_file(job.id, committed=False, unknown_since=None)
+    def unstage(self, job: Job) -> None:
+        """Remove a staged copy that nobody needs any more."""
+        if self._staged(job):
+            self._staging_of(job).remove(job.id)
+
+    # --- where it lies -----------------------------------------------------------------------------------------
+
+    def _here(self, job: Job) -> bool:
+        return job.document.door.has_folder and self.folders.document(job.id) is not None
+
+    def _staged(self, job: Job) -> bool:
+        return is_staged(job) and job.document.source.startswith("s3://")
+
+    def _staging_of(self, job: Job) -> Staging:
+        if self._staging is None:
+            raise RetryLater("The document is staged to S3, and this worker's settings have no s3.stage_inbox.")
+        return self._staging
 
 
 def _digest(source: OpenSource, beat: Callable[[], None]) -> str:

@@ -43,6 +43,7 @@ class Closing:
         # In this order: the files first, since they are what a human and a wiped Redis are left with.
         self._steps: dict[str, Callable[[Hold], None]] = {
             "files": lambda hold: self._care.close(hold.job, written(hold.job)),
+            "staged": lambda hold: None if receipt.still_looking(hold.job) else self._care.unstage(hold.job),
             "source": lambda hold: self._remove_source(hold.job),
             "result": lambda hold: self._results.final(hold.job),
             "event": lambda hold: None,  # written in one move with the record that it is done
@@ -83,6 +84,8 @@ class Closing:
         wait = retry.delay(hold.job.failures + 1, policy.first_seconds, policy.cap_seconds, random.random)
         # An OSError's words name the path, and so the patient.
         reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__} {error.errno or ''}"
+        if hold.job.document.home:
+            self._ledger.leave_to(hold.job.document.home, hold.job.id)
         log.warning("closing_deferred", job=hold.job.id, account=hold.job.account, reason=reason, seconds=wait)
         self._ledger.closing_deferred(hold, wait)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tasks.job_file import JobFile
 from tasks.process import Process
 from tasks.receipt import still_looking
 from tasks.sources import file_address
+from tasks.staging import machine
 
 log = structlog.get_logger()
 
@@ -34,7 +36,7 @@ class InboxDoor:
             return
         document = document_of(job_file, path)
         try:
-            document = self._checked(document)
+            job_file, document = self._staged(job_file, path, self._checked(document))
         except DocumentRefused as refusal:
             self.refuse(job_id, job_file, path, refusal)
             return
@@ -60,10 +62,22 @@ class InboxDoor:
         """The document as it lies there. Raises DocumentRefused."""
         check_patient_id(document.patient_id)
         check_file_name(document.file_name)
-        located = self._process.sources.locate(document.source)
+        located = self._process.care.sources.locate(document.source)
         document = replace(document, size_bytes=located.size_bytes, identity=located.identity)
         self._process.accounts[document.account].provider.check(document)
         return document
+
+    def _staged(self, job_file: JobFile, path: Path, document: Document) -> tuple[JobFile, Document]:
+        """The document as workers elsewhere read it, and the job.json that they have written beside it."""
+        staging = self._process.staging
+        if staging is None:
+            return job_file, document
+        with suppress(DocumentRefused):  # not there yet
+            job_file = staging.read_job_file(job_file.job_id)
+        source = staging.put(job_file, path)
+        identity = self._process.care.sources.locate(source).identity
+        home = machine(self._process.settings.data_dir)
+        return job_file, replace(document, source=source, identity=identity, home=home)
 
     def _continued(self, job_id: str, document: Document) -> bool:
         """Whether this is a failed job's document that has come back."""

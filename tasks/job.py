@@ -64,7 +64,8 @@ class Document:
     """What is to be delivered. Patient data: sealed wherever it rests outside our folders.
 
     `source` is a `file://` or `s3://` address; `identity` is what must not change while we send (inode, size and
-    mtime of a file, ETag of an object). `stream_id` is the entry of the intake stream that it came by.
+    mtime of a file, ETag of an object). `stream_id` is the entry of the intake stream that it came by. `home` names
+    the machine whose folders hold a document that was staged to S3.
     """
 
     account: str
@@ -81,6 +82,7 @@ class Document:
     callback_url: str | None = None
     delete_source: bool = False
     stream_id: str | None = None
+    home: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

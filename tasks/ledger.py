@@ -318,6 +318,18 @@ class Ledger:
         """No work is left; the row leaves after the retention time."""
         self._move(hold, _FINAL, step=Step.NONE, due_in=-1, expire_days=self._jobs_days)
 
+    def leave_to(self, machine: str, job_id: str) -> None:
+        """Let the machine that has the document's folders know that there is something to close."""
+        self.redis.sadd(PREFIX + "home:" + machine, job_id)
+
+    def left_to(self, machine: str) -> list[str]:
+        """The jobs whose files this machine has to close; those that are closed by now are forgotten."""
+        left = [str(job_id) for job_id in self.redis.smembers(PREFIX + "home:" + machine)]
+        done = [job_id for job_id in left if self.redis.hget(f"{PREFIX}job:{job_id}", "step") != Step.NOTIFY]
+        if done:
+            self.redis.srem(PREFIX + "home:" + machine, *done)
+        return [job_id for job_id in left if job_id not in done]
+
     def looks_on(self, hold: Hold, due_in: float) -> None:
         """Closed for the time being, but its record may still appear: back to its account's lane for a slow look."""
         self._move(hold, (Stage.FAILED,), step=Step.CONFIRM, lane=hold.job.account, due_in=_ms(due_in))

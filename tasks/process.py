@@ -26,6 +26,7 @@ from tasks.pipeline import Pipeline
 from tasks.results import Results
 from tasks.seal import Seal
 from tasks.sources import Sources
+from tasks.staging import Staging
 from tasks.workers import Workers
 
 if TYPE_CHECKING:
@@ -36,10 +37,14 @@ _current: Process | None = None
 
 
 class Process:
-    """The collaborators of one process. `stopping` is set when it has been asked to end."""
+    """The collaborators of one process. `stopping` is set when it has been asked to end.
 
-    def __init__(self, settings: Settings) -> None:
+    `at_home` is true in the watcher, which owns the folders of documents that it stages to S3.
+    """
+
+    def __init__(self, settings: Settings, *, at_home: bool = False) -> None:
         self.settings = ensure_secret_key(settings)
+        self.at_home = at_home
         self.stopping = threading.Event()
 
     @cached_property
@@ -52,9 +57,7 @@ class Process:
             return path.read_text().strip()
         except OSError:
             raise SettingsError(
-                [
-                    "redis.url is empty and no embedded server runs here: start `chartpost run`, or set redis.url."
-                ]
+                ["redis.url is empty and no embedded server runs here: start `chartpost run`, or set redis.url."]
             ) from None
 
     @cached_property
@@ -95,7 +98,16 @@ class Process:
 
     @cached_property
     def care(self) -> Care:
-        return Care(self.folders, self.sources)
+        return Care(self.folders, self._sources_of_ours, self.staging, at_home=self.at_home)
+
+    @cached_property
+    def staging(self) -> Staging | None:
+        prefix = self.settings.s3.stage_inbox
+        return Staging(self._sources_of_ours.objects, prefix) if prefix else None
+
+    @cached_property
+    def _sources_of_ours(self) -> Sources:
+        return Sources.of(self.settings, staged=True)
 
     @cached_property
     def results(self) -> Results:

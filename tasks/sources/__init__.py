@@ -21,11 +21,12 @@ class Sources:
         self._stores: Mapping[str, Store] = {"file": files, "s3": objects}
 
     @classmethod
-    def of(cls, settings: Settings) -> Sources:
-        """Those that the settings allow."""
+    def of(cls, settings: Settings, *, staged: bool = False) -> Sources:
+        """Those that the settings allow callers; with `staged` also where we stage documents ourselves."""
+        stage = [settings.s3.stage_inbox.removeprefix("s3://").partition("/")[0]] if staged else []
         return cls(
             Files((settings.data_dir, *settings.file_roots)),
-            Objects(settings.s3_buckets, settings.s3.endpoint_url),
+            Objects([*settings.s3_buckets, *stage], settings.s3.endpoint_url),
         )
 
     def locate(self, source: str) -> Located:

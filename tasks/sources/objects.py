@@ -7,6 +7,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tasks.errors import Code, DocumentRefused, RetryLater, StageError
@@ -80,6 +81,29 @@ class Objects:
             if refused.code is not Code.FILE_MISSING:
                 raise
         return True
+
+    def put(self, address: str, path: Path) -> None:
+        """Copy a file to an object, in parts where it is large. Raises DocumentRefused and RetryLater."""
+        bucket, key = self._allowed(address)
+        with _translated(), path.open("rb") as file:
+            self.client().upload_fileobj(file, bucket, key)
+
+    def write(self, address: str, content: bytes) -> None:
+        bucket, key = self._allowed(address)
+        with _translated():
+            self.client().put_object(Bucket=bucket, Key=key, Body=content)
+
+    def read(self, address: str) -> bytes:
+        """A small object's content. Raises DocumentRefused (`file_missing`) and RetryLater."""
+        bucket, key = self._allowed(address)
+        with _translated():
+            return self.client().get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def delete(self, address: str) -> None:
+        """Remove an object, whatever it holds; one that is gone already is no fault."""
+        bucket, key = self._allowed(address)
+        with _translated():
+            self.client().delete_object(Bucket=bucket, Key=key)
 
     def _head(self, bucket: str, key: str) -> tuple[int, str]:
         """Size and ETag."""
