@@ -21,7 +21,7 @@ from tasks.errors import Code
 from tasks.file_names import clean
 from tasks.job_file import JobFile, JobFileDamaged
 from tasks.job_folder import JobFolder
-from tasks.outcomes import SIDECAR_ENDING, Ending, Outcomes, Place
+from tasks.outcomes import SIDECAR_ENDING, Ending, Outcomes, Place, round_of
 
 __all__ = [
     "SIDECAR_ENDING",
@@ -141,20 +141,21 @@ class Folders:
         Until then a sidecar may be away from its document. Folders that others work on are passed over; returned
         are those that could not be settled.
         """
-        return [damaged for job_id in self._job_ids() if (damaged := self._try_to_settle(job_id))]
+        settled = (self._unless_busy(job_id, self._settle) for job_id in self._job_ids())
+        return [found for found in settled if isinstance(found, Damaged)]
 
     def orphans(self, known: Callable[[str], bool]) -> Iterator[Held | Damaged]:
-        """Documents in our care that belong to no job the ledger knows, to be opened again under the same id.
+        """Documents in our care whose jobs the ledger does not know, to be opened again under the same id.
 
         What a kill left is settled on the way: an unfinished claim is finished or undone, and an end that stands in
-        delivered/ or failed/ is completed. Whatever `known` raises ends the iteration.
+        delivered/ or failed/ is completed. Folders that others work on are passed over. Whatever `known` raises ends
+        the iteration.
         """
         for job_id in self._job_ids():
-            found: Held | Damaged | None = self._try_to_settle(job_id)
-            if found is None and self.document(job_id) and not known(job_id):
-                found = self._orphan(job_id)
-            if found:
-                yield found
+            if not known(job_id):
+                found = self._unless_busy(job_id, self._orphan)
+                if found:
+                    yield found
 
     # --- job.json ----------------------------------------------------------------------------------------------
 
@@ -244,16 +245,15 @@ class Folders:
         entries = self.processing.iterdir() if self.processing.is_dir() else ()
         return sorted(entry.name for entry in entries if _is_job_id(entry.name))
 
-    def _try_to_settle(self, job_id: str) -> Damaged | None:
+    def _unless_busy(self, job_id: str, act: Callable[[JobFolder], Held | None]) -> Held | Damaged | None:
         job = self.job_folder(job_id)
         try:
             with job.alone(wait=False):
-                self._settle(job)
+                return act(job)
         except BlockingIOError:  # somebody is at work on it
             return None
         except (OSError, ChangedMeanwhile) as error:
             return Damaged(job_id, _reason(error))
-        return None
 
     def _settle(self, job: JobFolder) -> None:
         """Go on with a copy that was interrupted, and remove a folder that has no document.
@@ -269,21 +269,17 @@ class Folders:
                 job.return_sidecar(_inbox_path(self.inbox, job_file, SIDECAR_ENDING))
         job.remove()
 
-    def _orphan(self, job_id: str) -> Held | Damaged | None:
-        """What lies in a folder that the ledger does not know; None if its job had ended."""
-        job = self.job_folder(job_id)
-        with job.alone():
-            document = job.document
-            if document is None:
-                return None
-            try:
-                job_file = job.read()
-                if self._completed(job, job_file):
-                    return None
-                self._drop_stale(self._errors.find(job_id, job_file.account, job_file.patient_id), job)
-                return Held(job_id, _with_size(job_file, document), document, job.sidecar)
-            except OSError as error:
-                return Damaged(job_id, _reason(error))
+    def _orphan(self, job: JobFolder) -> Held | None:
+        """The document in a folder that the ledger does not know; None if there is none, or its job had ended."""
+        self._settle(job)
+        document = job.document
+        if document is None:
+            return None
+        job_file = job.read()
+        if self._completed(job, job_file):
+            return None
+        self._drop_stale(self._errors.find(job.job_id, job_file.account, job_file.patient_id), job)
+        return Held(job.job_id, _with_size(job_file, document), document, job.sidecar)
 
     def _completed(self, job: JobFolder, job_file: JobFile) -> bool:
         """Complete the end of this round if one stands; False if none does."""
@@ -317,8 +313,8 @@ class Folders:
         if job_file:
             return job_file.disk_name
         if failed:
-            kept = self._errors.read(failed).get("job_file") or {}
-            return str(kept.get("disk_name") or failed.document.name)
+            kept = _known_by(self._errors.read(failed))
+            return kept.disk_name if kept else failed.document.name
         document = job.document
         return document.name if document else clean(str(content["file_name"])).replace("/", "_")
 
@@ -355,11 +351,18 @@ def _same_file(path: Path, seen: FileIdentity | None) -> FileIdentity:
     return identity
 
 
+def _known_by(error: Mapping[str, Any]) -> JobFile | None:
+    """What an error file knows of its job, unless somebody has written another one."""
+    with suppress(JobFileDamaged):
+        return JobFile.from_json(error.get("job_file"))
+    return None
+
+
 def _carried_over(job_file: JobFile, error: Mapping[str, Any]) -> JobFile:
     """With what the error file of an earlier round knows of what was sent."""
-    if not isinstance(error.get("job_file"), dict):
-        return job_file
-    earlier = JobFile.from_json(error["job_file"])
+    earlier = _known_by(error)
+    if earlier is None:
+        return replace(job_file, round=round_of(error) + 1, committed=_perhaps_sent(error)) if error else job_file
     return replace(
         job_file,
         round=earlier.round + 1,
@@ -373,16 +376,18 @@ def _carried_over(job_file: JobFile, error: Mapping[str, Any]) -> JobFile:
 
 
 def _reopened(job_id: str, account: str, patient_id: str | None, failed: Place, error: Mapping[str, Any]) -> JobFile:
-    """A failed document's job.json of the next round; made anew if the error file was written without one."""
+    """A failed document's job.json of the next round; made anew if its error file does not hold one."""
     name, size_bytes = failed.document.name, failed.document.stat().st_size
-    if isinstance(error.get("job_file"), dict):
-        earlier = JobFile.from_json(error["job_file"])
+    earlier = _known_by(error)
+    if earlier:
         return replace(earlier, job_id=job_id, size_bytes=size_bytes, round=earlier.round + 1, refused=None)
-    perhaps_sent = error.get("code") in (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
-    file_name, now = str(error.get("file_name") or clean(name)), datetime.now(UTC)
-    return JobFile(
-        job_id, account, patient_id, file_name, name, size_bytes, received_at=now, round=1, committed=perhaps_sent
-    )
+    file_name = str(error.get("file_name") or clean(name))
+    made = JobFile(job_id, account, patient_id, file_name, name, size_bytes, received_at=datetime.now(UTC))
+    return replace(made, round=round_of(error) + 1, committed=_perhaps_sent(error))
+
+
+def _perhaps_sent(error: Mapping[str, Any]) -> bool:
+    return error.get("code") in (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
 
 
 def _with_size(job_file: JobFile, document: Path) -> JobFile:

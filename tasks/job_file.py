@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from tasks.job import Door, Failure
+from tasks.job import Document, Door, Failure
 
 
 class JobFileDamaged(OSError):
@@ -47,6 +48,22 @@ class JobFile:
     provider_facts: Mapping[str, Any] = field(default_factory=dict)
     sent_at: AwareDatetime | None = None
     version: Literal[1] = 1
+
+    def document(self, path: Path) -> Document:
+        """The document as a job knows it, lying at `path`; its identity is for whoever locates it to add."""
+        return Document(
+            account=self.account,
+            patient_id=self.patient_id,
+            source=path.absolute().as_uri(),
+            file_name=self.file_name,
+            size_bytes=self.size_bytes,
+            door=self.door,
+            content_type=self.content_type,
+            description=self.description,
+            options=self.options,
+            idempotency_key=self.idempotency_key,
+            callback_url=self.callback_url,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

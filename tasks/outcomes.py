@@ -73,7 +73,7 @@ class Outcomes:
         for folder in self._folders(end.account, end.patient_id, end.job_id):
             for place in islice(self._places(folder, end.disk_name, end.job_id), _NAMES_LOOKED_AT):
                 companion = _read(place.companion)
-                if companion.get("job_id") == end.job_id and _round(companion) >= end.round:
+                if companion.get("job_id") == end.job_id and round_of(companion) >= end.round:
                     return place
         return None
 
@@ -104,17 +104,20 @@ class Outcomes:
         names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
         for name in sorted(names):
             # What has a companion itself is a document, even if it looks like a companion.
-            if name.endswith(self._ending) and name + self._ending not in names:
+            if name.endswith(self._ending) and name != self._ending and name + self._ending not in names:
                 content = _read(folder / name)
                 if isinstance(content.get("job_id"), str):
                     yield self._place_of(folder / name, content), content
 
     def _place_of(self, companion: Path, content: Mapping[str, Any]) -> Place:
         """The place that a companion belongs to; its name alone does not tell when it was cut."""
-        disk_name = (content.get("job_file") or {}).get("disk_name") or companion.name.removesuffix(self._ending)
-        places = islice(self._places(companion.parent, disk_name, content["job_id"]), _NAMES_LOOKED_AT)
         document = companion.with_name(companion.name.removesuffix(self._ending))
         by_name = Place(document, companion, companion.with_name(beside(document.name, "", SIDECAR_ENDING)))
+        job_file = content.get("job_file")
+        disk_name = job_file.get("disk_name") if isinstance(job_file, dict) else None
+        if not isinstance(disk_name, str) or not _is_one_name(disk_name):
+            return by_name
+        places = islice(self._places(companion.parent, disk_name, content["job_id"]), _NAMES_LOOKED_AT)
         return next((place for place in places if place.companion == companion), by_name)
 
     def _folders(self, account: str, patient_id: str | None, job_id: str) -> list[Path]:
@@ -183,7 +186,8 @@ def _read(companion: Path) -> dict[str, Any]:
     return {}
 
 
-def _round(companion: Mapping[str, Any]) -> int:
+def round_of(companion: Mapping[str, Any]) -> int:
+    """Which round of its job a companion tells of."""
     job_file = companion.get("job_file")
     found = job_file.get("round") if isinstance(job_file, dict) else 0
     return found if isinstance(found, int) else 0
@@ -191,6 +195,10 @@ def _round(companion: Mapping[str, Any]) -> int:
 
 def _one_name(name: str) -> str:
     """Raises ValueError for what would leave its folder."""
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
+    if not _is_one_name(name):
         raise ValueError("this cannot be the name of one file or folder")
     return name
+
+
+def _is_one_name(name: str) -> bool:
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name

@@ -1,0 +1,78 @@
+"""A file has settled when it has held still for long enough, by a clock that nobody sets."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.inbox import SettledTracker
+
+
+def tracker(settle_seconds: float = 2.0) -> SettledTracker[str]:
+    return SettledTracker(settle_seconds)
+
+
+def test_a_file_settles_once_it_has_held_still() -> None:
+    tracked = tracker()
+    assert tracked.look({"a": 1}, now=0.0) == []
+    assert tracked.look({"a": 1}, now=1.9) == []
+    assert tracked.look({"a": 1}, now=2.0) == ["a"]
+    assert tracked.look({"a": 1}, now=3.0) == ["a"]
+
+
+def test_a_file_that_was_there_at_the_start_has_to_hold_still_too() -> None:
+    assert tracker().look({"a": 1}, now=1e9) == []
+
+
+def test_a_change_begins_the_wait_anew() -> None:
+    tracked = tracker()
+    tracked.look({"a": 1}, now=0.0)
+    assert tracked.look({"a": 2}, now=1.9) == []
+    assert tracked.look({"a": 2}, now=3.8) == []
+    assert tracked.look({"a": 2}, now=3.9) == ["a"]
+
+
+def test_a_settled_file_that_changes_is_not_settled_any_more() -> None:
+    tracked = tracker()
+    tracked.look({"a": 1}, now=0.0)
+    assert tracked.look({"a": 1}, now=5.0) == ["a"]
+    assert tracked.look({"a": 2}, now=6.0) == []
+
+
+def test_a_file_that_vanished_and_came_back_begins_anew() -> None:
+    tracked = tracker()
+    tracked.look({"a": 1}, now=0.0)
+    tracked.look({}, now=1.0)
+    assert tracked.look({"a": 1}, now=2.5) == []
+
+
+def test_it_says_when_to_look_again() -> None:
+    tracked = tracker()
+    assert tracked.next_at is None
+    tracked.look({"a": 1}, now=0.0)
+    tracked.look({"a": 1, "b": 1}, now=1.5)
+    assert tracked.next_at == 2.0
+    tracked.look({"a": 1, "b": 1}, now=2.0)
+    assert tracked.next_at == 3.5
+    tracked.look({"a": 1, "b": 1}, now=3.5)
+    assert tracked.next_at is None
+
+
+def test_without_a_wait_a_file_has_settled_at_once() -> None:
+    assert tracker(0.0).look({"a": 1}, now=0.0) == ["a"]
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)))))
+def test_what_settles_was_seen_unchanged_for_the_whole_time(looks: list[tuple[float, dict[str, int]]]) -> None:
+    tracked, now, seen = tracker(), 0.0, list[tuple[float, dict[str, int]]]()
+    for pause, files in looks:
+        now += pause
+        seen.append((now, files))
+        for name in tracked.look(files, now):
+            still = [at for at, then in seen if at >= now - 2.0 and then.get(name) == files[name]]
+            assert len(still) == len([at for at, _ in seen if at >= now - 2.0])
+            earlier = [then for at, then in seen if at <= now - 2.0]
+            assert earlier
+            assert earlier[-1].get(name) == files[name]
+        if tracked.next_at is not None:
+            assert now < tracked.next_at <= now + 2.0
