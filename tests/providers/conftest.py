@@ -1,0 +1,66 @@
+"""Accounts at a PracSuite of our own and at the sandbox's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from config.settings import PracsuiteAccount
+from tasks.http import Clients
+from tasks.providers.pracsuite import PracSuite
+from tests.providers.doubles import DictMemory, Slots
+from tests.providers.odd_pracsuite import OddPracSuite
+from tests.worlds import SandboxProcess
+
+
+@pytest.fixture
+def odd() -> Iterator[OddPracSuite]:
+    with OddPracSuite() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def clients() -> Iterator[Clients]:
+    clients = Clients()
+    yield clients
+    clients.close()
+
+
+@pytest.fixture
+def memory() -> DictMemory:
+    return DictMemory()
+
+
+@pytest.fixture
+def slots() -> Slots:
+    return Slots()
+
+
+@pytest.fixture
+def pracsuite(odd: OddPracSuite, clients: Clients, memory: DictMemory, slots: Slots) -> PracSuite:
+    account = PracsuiteAccount.model_validate(
+        {
+            "provider": "pracsuite",
+            "base_url": odd.base + "/v1",
+            "vendor_api_key": "the-vendor-key",
+            "api_key": "the-clinic-key",
+            "insecure": True,
+        }
+    )
+    return PracSuite("north_clinic", account, clients=clients, limiter=slots.take, on_call=slots.count, memory=memory)
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[SandboxProcess]:
+    process = SandboxProcess(validation_seconds=0.1)
+    yield process
+    assert process.leaks() == []
+    process.stop()
+
+
+@pytest.fixture
+def world(sandbox: SandboxProcess) -> Iterator[SandboxProcess]:
+    """The sandbox, whose behaviour a test may change; it behaves as usual again afterwards."""
+    yield sandbox
+    sandbox.world(reset=True)
