@@ -23,7 +23,7 @@ from tasks.process import Process
 from tests.valkeys import running_valkey
 from tests.worlds import ROOT, SandboxProcess
 
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 60.0
 
 
 def wait_until(true: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:

@@ -1,0 +1,182 @@
+"""The main job: files dropped into a folder end in `delivered/`, once in the chart, with a true receipt."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.clinics import Clinic, clinic, wait_until
+from tests.worlds import SandboxProcess
+
+NAMES = (
+    "referral.pdf",
+    "with spaces in it.pdf",
+    "Überweisung Größe.pdf",
+    "naïve café ☕.pdf",
+    "it's quoted.pdf",
+    'say "ah".pdf',
+    "archive.tar.gz",
+    "scan.pdf.pdf",
+    "UPPER.PDF",
+    "no-suffix",
+    "semi;colon.pdf",
+    "100%25.pdf",
+    "a+b&c=d.pdf",
+    "日本語.pdf",
+    "dots...pdf",
+    "x" * 200 + ".pdf",
+)
+
+
+@pytest.fixture(scope="module")
+def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess, valkey_url: str) -> Iterator[Clinic]:
+    """A clinic with a worker and a watcher, for the tests that harm neither."""
+    with clinic(tmp_path_factory.mktemp("inbox") / "clinic", world, valkey_url) as started:
+        started.start("worker", "watch")
+        started.start_worker()
+        yield started
+
+
+def test_forty_mixed_documents_are_each_exactly_once_in_the_chart(at_work: Clinic) -> None:
+    rng = random.Random(7)
+    patients = [f"i{uuid4()}" for _ in range(4)]
+    dropped = []
+    for number in range(40):
+        name, patient = NAMES[number % len(NAMES)], patients[number % 3 if number < 38 else 3]
+        size = 1 if number == 0 else 5_000_000 if number in (1, 2) else rng.randint(2, 300_000)
+        content = rng.randbytes(size)
+        if number >= 38:  # the same name twice for one patient, with other bytes
+            name = "twice.pdf"
+            wait_until(lambda: not list((at_work.data / "inbox").rglob("twice.pdf")), "the first was claimed")
+        at_work.drop(patient, name, content)
+        dropped.append((patient, name, hashlib.sha256(content).hexdigest()))
+    mine = wait_until(lambda: settled(at_work, patients, 40), "forty receipts")
+    charts = [record for patient in patients for record in at_work.chart(patient_id=patient)]
+    assert sorted((r["patient_id"], r["file_name"], r["sha256"]) for r in charts) == sorted(dropped)
+    by_record = {record["record_id"]: record for record in charts}
+    for receipt in mine:
+        record = by_record[receipt["record"]["id"]]
+        for field in ("patient_id", "file_name", "size_bytes", "sha256"):
+            assert receipt[field] == record[field], field
+        assert receipt["assurance"] == "confirmed"
+    kept = [path for path in at_work.data.glob("delivered/**/*") if path.is_file() and not path.name.endswith(".json")]
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+    assert {digest for _, _, digest in dropped} <= digests
+    assert not list((at_work.data / "processing").iterdir())
+
+
+def settled(clinic: Clinic, patients: list[str], count: int) -> list[dict[str, object]]:
+    mine = [receipt for receipt in clinic.receipts() if receipt["patient_id"] in patients]
+    return mine if len(mine) == count else []
+
+
+def test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_delivered(at_work: Clinic) -> None:
+    patient = f"w{uuid4()}"
+    inbox = at_work.data / "inbox"
+    at_work.drop(patient, "empty.pdf", b"")
+    large = at_work.drop(patient, ".large.pdf", b"")
+    os.truncate(large, 100_000_001)
+    large.rename(large.with_name("large.pdf"))
+    at_work.drop("404" + patient, "nobody.pdf", b"unknown patient")
+    at_work.drop(patient, "INVALID.pdf", b"dropped by validation")
+    at_work.drop(None, "no patient.pdf", b"lies beside the patients' folders")
+    folder = inbox / "north_clinic" / patient
+    (folder / "bad.pdf.meta.json").write_text("{not json")
+    at_work.drop(patient, "bad.pdf", b"with a sidecar that cannot be read")
+    (folder / "link.pdf").symlink_to(at_work.config)
+    os.mkfifo(folder / "pipe.pdf")
+    (folder / "half.pdf.part").write_bytes(b"half")
+    at_work.drop(patient, "elsewhere.pdf", b"x", account="nobody_clinic")
+    (folder / "good.pdf.meta.json").write_text('{"file_name": "Given name.pdf", "description": "A referral"}')
+    at_work.drop(patient, "good.pdf", b"good")
+    wait_until(lambda: settled(at_work, [patient], 1), "the good one is delivered")
+    errors = wait_until(lambda: len(at_work.errors()) >= 6 and at_work.errors(), "six error files")
+    assert {error["file_name"]: error["code"] for error in errors} == {
+        "empty.pdf": "file_empty",
+        "large.pdf": "file_too_large",
+        "nobody.pdf": "refused_by_provider",
+        "INVALID.pdf": "not_confirmed",
+        "no patient.pdf": "patient_required",
+        "bad.pdf": "invalid_request",
+    }
+    assert all(error["message"] and error["hint"] for error in errors)
+    assert [record["file_name"] for record in at_work.chart(patient_id=patient)] == ["Given name.pdf"]
+    for left in ("link.pdf", "pipe.pdf", "half.pdf.part"):
+        assert os.path.lexists(folder / left)
+    assert (inbox / "nobody_clinic" / patient / "elsewhere.pdf").exists()
+    for name in ("empty.pdf", "large.pdf", "INVALID.pdf", "bad.pdf"):
+        assert (at_work.data / "failed" / "north_clinic" / patient / name).exists()
+
+
+def test_a_file_that_is_still_being_written_is_not_taken_before_it_holds_still(at_work: Clinic) -> None:
+    patient = f"h{uuid4()}"
+    path = at_work.drop(patient, "growing.pdf", b"begun")
+    for _ in range(6):
+        with path.open("ab") as file:
+            file.write(b" more" * 100)
+        wait_until(lambda: True, "")
+        threading_pause(0.15)
+    size = path.stat().st_size
+    [receipt] = wait_until(lambda: settled(at_work, [patient], 1), "it is delivered")
+    assert receipt["size_bytes"] == size
+
+
+def threading_pause(seconds: float) -> None:
+    import time
+
+    time.sleep(seconds)
+
+
+def test_the_same_document_again_is_skipped_as_a_duplicate(at_work: Clinic) -> None:
+    patient = f"d{uuid4()}"
+    for _ in range(2):
+        at_work.drop(patient, "same.pdf", b"the same bytes")
+        wait_until(lambda: not list((at_work.data / "inbox").rglob("same.pdf")), "it was claimed")
+    receipts = wait_until(lambda: settled(at_work, [patient], 2), "two receipts")
+    assert sorted(receipt.get("code", "") for receipt in receipts) == ["", "duplicate"]
+    assert len({receipt["record"]["id"] for receipt in receipts}) == 1
+    assert len(at_work.chart(patient_id=patient)) == 1
+
+
+def test_a_failed_file_moved_back_to_the_inbox_is_tried_again(at_work: Clinic) -> None:
+    patient = f"b{uuid4()}"
+    at_work.drop(patient, "again.pdf", b"")
+    failed = at_work.data / "failed" / "north_clinic" / patient / "again.pdf"
+    wait_until(failed.with_name("again.pdf.error.json").exists, "it fails")
+    failed.write_bytes(b"now it has content")
+    failed.rename(at_work.data / "inbox" / "north_clinic" / patient / "again.pdf")
+    wait_until(lambda: settled(at_work, [patient], 1), "it is delivered")
+    assert len(at_work.chart(patient_id=patient)) == 1
+
+
+def test_a_wiped_redis_loses_no_inbox_file_and_doubles_none(north: Clinic) -> None:
+    patient = f"r{uuid4()}"
+    north.start("worker", "watch")
+    worker = north.start_worker()
+    names = [f"{'LOST' if n % 3 == 0 else 'SLOW-2' if n % 3 == 1 else 'plain'} {n}.pdf" for n in range(9)]
+    for name in names:
+        north.drop(patient, name, name.encode())
+    wait_until(lambda: len(north.chart(patient_id=patient)) >= 2, "some are under way")
+    north.redis.flushall()
+    wait_until(lambda: len(settled(north, [patient], 9)) == 9, "all are delivered")
+    assert worker.process.poll() is None
+    assert sorted(record["file_name"] for record in north.chart(patient_id=patient)) == sorted(names)
+
+
+def test_a_killed_watcher_is_followed_by_one_that_finishes_its_work(north: Clinic) -> None:
+    patient = f"x{uuid4()}"
+    north.start_worker()
+    for number in range(60):
+        north.drop(patient, f"{number}.pdf", f"document {number}".encode())
+    for _ in range(3):
+        watcher = north.start("worker", "watch")
+        threading_pause(0.9 + random.random() / 2)
+        watcher.kill()
+    north.start("worker", "watch")
+    wait_until(lambda: settled(north, [patient], 60), "all are delivered")
+    assert len(north.chart(patient_id=patient)) == 60

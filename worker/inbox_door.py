@@ -1,0 +1,110 @@
+"""The inbox's way into the ledger: a claimed file becomes a job, and what a wiped Redis forgot becomes one again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import redis
+import structlog
+
+from tasks.doors import continues, open_refused
+from tasks.errors import Code, DocumentRefused, RetryLater
+from tasks.job import Document, Facts, Stage, Step
+from tasks.job_file import JobFile
+from tasks.process import Process
+from tasks.receipt import still_looking
+from tasks.staging import machine
+from worker.claims import LedgerAway
+
+log = structlog.get_logger()
+
+
+@contextmanager
+def _or_away() -> Iterator[None]:
+    """Redis, or the storage that files are staged to, cannot be reached: the watcher waits and comes back."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise LedgerAway(f"Redis cannot be asked ({type(error).__name__}).") from error
+    except RetryLater as error:
+        raise LedgerAway(str(error)) from error
+
+
+class InboxDoor:
+    """Implements `worker.claims.InboxLedger` over the ledger itself. Every call may be repeated."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    @_or_away()
+    def is_known(self, job_id: str) -> bool:
+        job = self._process.ledger.get(job_id)
+        return job is not None and not (job.stage.final and job.step is Step.NONE)
+
+    @_or_away()
+    def earlier(self, account: str, patient_id: str | None, file_name: str, path: Path) -> str | None:
+        document = Document(account, patient_id, path.as_uri(), file_name, path.stat().st_size)
+        job = continues(self._process, document)
+        return job.id if job else None
+
+    def check(self, document: Document) -> None:
+        self._process.accounts[document.account].provider.check(document)
+
+    @_or_away()
+    def open_inbox(self, job_id: str, job_file: JobFile, path: Path) -> None:
+        document = self._located(job_file.document(path))
+        job_file, document = self._staged(job_file, path, document)
+        if not self._continued(job_id, document):
+            self._open(job_id, job_file, document)
+
+    recover = open_inbox
+    """After a wipe: job.json says what is known, above all whether the document may have been sent."""
+
+    @_or_away()
+    def open_refused(self, job_id: str, job_file: JobFile, path: Path, refusal: DocumentRefused) -> None:
+        open_refused(self._process, job_id, job_file.document(path), refusal)
+
+    def _located(self, document: Document) -> Document:
+        located = self._process.care.sources.locate(document.source)
+        return replace(document, size_bytes=located.size_bytes, identity=located.identity)
+
+    def _staged(self, job_file: JobFile, path: Path, document: Document) -> tuple[JobFile, Document]:
+        """The document as workers elsewhere read it, and the job.json that they have written beside it."""
+        staging = self._process.staging
+        if staging is None:
+            return job_file, document
+        with suppress(DocumentRefused):  # not there yet
+            job_file = staging.read_job_file(job_file.job_id)
+        source = staging.put(job_file, path)
+        identity = self._process.care.sources.locate(source).identity
+        home = machine(self._process.settings.data_dir)
+        return job_file, replace(document, source=source, identity=identity, home=home)
+
+    def _continued(self, job_id: str, document: Document) -> bool:
+        """Whether this is a failed job's document that has come back."""
+        job = self._process.ledger.get(job_id)
+        if job is None or job.stage not in (Stage.FAILED, Stage.CANCELLED):
+            return False
+        again = self._process.ledger.retry_looking if still_looking(job) else self._process.ledger.retry
+        log.info("job_continued", job=job_id, account=document.account, why=again(job, document))
+        return True
+
+    def _open(self, job_id: str, job_file: JobFile, document: Document) -> None:
+        ledger, provider = self._process.ledger, self._process.accounts[document.account].provider.kind
+        maybe_sent = facts_of(job_file) if job_file.committed else None
+        opened = ledger.open(job_id, document, provider, maybe_sent=maybe_sent)
+        if opened.kind == "conflict":
+            raise DocumentRefused(Code.INVALID_REQUEST, "This idempotency key was used for another document.")
+        if opened.kind == "same":
+            # The file is in our care and needs a job of its own, which will find out that it is a duplicate.
+            ledger.unalias(job_id, opened.job_id)
+            opened = ledger.open(job_id, document, provider, maybe_sent=maybe_sent, reserve_key=False)
+        log.info("job_opened", job=job_id, account=document.account, door=document.door, kind=opened.kind)
+
+
+def facts_of(job_file: JobFile) -> Facts:
+    """What a look needs, as it was written down before the last block could leave."""
+    return Facts(snapshot=job_file.snapshot, key=job_file.key, provider=job_file.provider_facts)
