@@ -18,9 +18,9 @@ from tests.worlds import SandboxProcess
 
 
 @pytest.fixture(scope="module")
-def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess, valkey_url: str) -> Iterator[Clinic]:
+def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Clinic]:
     """One clinic with one worker, for all of these tests: none of them harms it."""
-    with clinic(tmp_path_factory.mktemp("celery") / "clinic", world, valkey_url) as started:
+    with clinic(tmp_path_factory.mktemp("celery") / "clinic", world) as started:
         started.start_worker(**world.aws_environment)
         yield started
 

@@ -34,9 +34,9 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess, valkey_url: str) -> Iterator[Clinic]:
+def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Clinic]:
     """A clinic with a worker and a watcher, for the tests that harm neither."""
-    with clinic(tmp_path_factory.mktemp("inbox") / "clinic", world, valkey_url) as started:
+    with clinic(tmp_path_factory.mktemp("inbox") / "clinic", world) as started:
         started.start("worker", "watch")
         started.start_worker()
         yield started
