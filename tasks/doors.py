@@ -25,7 +25,7 @@ def open_call(process: Process, job_id: str, fields: Mapping[str, Any]) -> None:
     try:
         document = admit(process, request, Door.CELERY)
     except DocumentRefused as refusal:
-        open_refused(process, job_id, _unadmitted(request, Door.CELERY), refusal)
+        open_refused(process, job_id, unadmitted(request, Door.CELERY), refusal)
         return
     opened = open_document(process, job_id, document)
     if opened.kind == "same":
@@ -91,7 +91,7 @@ def admit(process: Process, request: Request, door: Door, stream_id: str | None 
     _check_callback(process, request.callback_url)
     located = process.sources.locate(request.source)
     document = replace(
-        _unadmitted(request, door),
+        unadmitted(request, door),
         size_bytes=located.size_bytes,
         identity=located.identity,
         stream_id=stream_id,
@@ -100,7 +100,8 @@ def admit(process: Process, request: Request, door: Door, stream_id: str | None 
     return document
 
 
-def _unadmitted(request: Request, door: Door) -> Document:
+def unadmitted(request: Request, door: Door) -> Document:
+    """The document as it was asked for, before anybody has looked at its source."""
     return Document(
         account=request.account,
         patient_id=request.patient_id,

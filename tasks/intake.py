@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -45,11 +46,15 @@ def read_request(fields: Mapping[str, Any]) -> Request:
 
 
 def faults(error: ValidationError) -> str:
-    """Which fields are wrong and how, without their values, which may name the patient."""
+    """Which fields are wrong and how, without their values and without names not ours: they may name the patient."""
     found = []
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
-        field = ".".join(str(part) for part in fault["loc"][:1]) or "the request"
-        found.append(f"{field}: {fault['msg'][:1].lower()}{fault['msg'][1:]}")
+        field = str(fault["loc"][0]) if fault["loc"] else "the request"
+        if fault["type"] == "extra_forbidden":
+            near = get_close_matches(field[:_NAME_BYTES], list(Request.model_fields), n=1)
+            found.append("there is a field that is not known" + (f": is it meant to be {near[0]}?" if near else ""))
+        else:
+            found.append(f"{field}: {fault['msg'][:1].lower()}{fault['msg'][1:]}")
     return "; ".join(sorted(set(found)))
 
 

@@ -46,9 +46,6 @@ def receipt(job: Job, assurance: Assurance) -> dict[str, Any]:
 def error(job: Job) -> dict[str, Any]:
     """The error file of a document that failed or was cancelled."""
     failure, document = job.failure, job.document
-    message = failure.message if failure else "The job ended without a reason being known."
-    if failure and failure.detail:
-        message = f"{message} The provider's words: {failure.detail}"
     return {
         "job_id": job.id,
         "account": job.account,
@@ -57,13 +54,21 @@ def error(job: Job) -> dict[str, Any]:
         "file_name": document.file_name,
         "state": job.stage,
         "code": failure.code if failure else None,
-        "message": message,
+        "message": words(job),
         "hint": failure.hint if failure else "",
         "attempts": job.attempts,
         "stage": reached(job),
         "at": iso(job.times.get(job.stage) or job.updated_at),
         "final": not still_looking(job),
     }
+
+
+def words(job: Job) -> str:
+    """Why a job failed, with the provider's words, which may name the patient: for the error file and the terminal."""
+    failure = job.failure
+    if failure is None:
+        return "The job ended without a reason being known."
+    return f"{failure.message} The provider's words: {failure.detail}" if failure.detail else failure.message
 
 
 def public(job: Job, assurance: Assurance) -> dict[str, Any]:

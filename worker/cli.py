@@ -1,0 +1,67 @@
+"""`chartpost`: one group of commands, each imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import click
+
+from worker.foreseen import foreseen
+from worker.front import Front
+
+COMMANDS = {
+    "demo": "worker.demo:demo",
+    "run": "worker.commands.running:run",
+    "worker": "worker.commands.running:worker",
+    "watch": "worker.commands.running:watch",
+    "intake": "worker.commands.running:intake",
+    "send": "worker.commands.send:send",
+    "jobs": "worker.commands.jobs:jobs",
+    "show": "worker.commands.jobs:show",
+    "retry": "worker.commands.retry:retry",
+    "cancel": "worker.commands.ending:cancel",
+    "resolve": "worker.commands.ending:resolve",
+    "accounts": "worker.commands.accounts:accounts",
+    "check": "worker.commands.check:check",
+    "health": "worker.commands.health:health",
+}
+
+
+class Commands(click.Group):
+    """Imports a command when it is asked for, and says foreseen errors in a sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, place in COMMANDS.items() if importlib.util.find_spec(place.partition(":")[0])]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:  # as click declares it
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            said = foreseen(error)
+            if said is None:
+                raise
+            raise said from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--config", type=click.Path(path_type=Path), help="The settings file; else $CHARTPOST_CONFIG.")
+@click.version_option(package_name="chartpost")
+@click.pass_context
+def cli(ctx: click.Context, config: Path | None) -> None:
+    """Carry clinical documents into practice systems, and prove that they arrived."""
+    ctx.obj = Front(config)
+
+
+def main() -> None:
+    """The entry point of `chartpost` and of `python -m worker`."""
+    cli.main(prog_name="chartpost")

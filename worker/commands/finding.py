@@ -1,0 +1,92 @@
+"""Finding the job that somebody names: in the ledger, or by what it left on disk once it has left Redis."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+import click
+
+from tasks.job import Job, Stage
+from tasks.outcomes import Outcomes, Place
+
+if TYPE_CHECKING:
+    from tasks.folders import Folders
+    from tasks.process import Process
+
+_ENTRY = re.compile(r"\d+-\d+")
+_RECEIPT_ENDING = ".receipt.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """A job that has left Redis: its receipt or error file, and where that lies."""
+
+    job_id: str
+    place: Place
+    content: Mapping[str, Any]
+
+    @property
+    def delivered(self) -> bool:
+        return "record" in self.content
+
+    def fields(self) -> dict[str, Any]:
+        """As the public contract lists a job, as far as is known."""
+        said, times = self.content, self.content.get("times") or {}
+        ended_at = times.get(Stage.DELIVERED) if self.delivered else said.get("at")
+        kept = said.get("job_file") or {}
+        return {
+            "id": self.job_id,
+            "account": said.get("account"),
+            "provider": said.get("provider"),
+            "state": Stage.DELIVERED if self.delivered else said.get("state"),
+            "code": said.get("code"),
+            "message": said.get("message"),
+            "patient_id": said.get("patient_id"),
+            "file_name": said.get("file_name"),
+            "size_bytes": said.get("size_bytes", kept.get("size_bytes")),
+            "sha256": said.get("sha256"),
+            "attempts": said.get("attempts"),
+            "created_at": times.get(Stage.RECEIVED, kept.get("received_at")),
+            "updated_at": ended_at,
+            "next_at": None,
+            "record_id": (said.get("record") or {}).get("id"),
+            "assurance": said.get("assurance"),
+        }
+
+
+def ids_of(name: str) -> list[str]:
+    """The ids under which the ledger may know a job: a job's or call's id, or an entry of the intake stream."""
+    if _ENTRY.fullmatch(name):
+        return [name, str(uuid5(NAMESPACE_OID, name))]
+    with suppress(ValueError):
+        return [str(UUID(name))]
+    return [name]
+
+
+def find_job(process: Process, name: str) -> Job | None:
+    found = (process.ledger.get(job_id) for job_id in ids_of(name))
+    return next((job for job in found if job), None)
+
+
+def find_departed(folders: Folders, name: str) -> Departed | None:
+    ids = ids_of(name)
+    return next((departed for departed in all_departed(folders) if departed.job_id in ids), None)
+
+
+def all_departed(folders: Folders) -> Iterator[Departed]:
+    """What stands in failed/, then in delivered/; also of jobs that Redis still knows."""
+    for place, content in folders.error_files():
+        yield Departed(content["job_id"], place, content)
+    for place, content in Outcomes(folders.delivered, _RECEIPT_ENDING).all():
+        yield Departed(content["job_id"], place, content)
+
+
+def not_found(name: str) -> click.ClickException:
+    return click.ClickException(
+        f"No job is known as {name}: look with `chartpost jobs`, or among the files in delivered/ and failed/."
+    )

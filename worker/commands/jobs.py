@@ -1,0 +1,119 @@
+"""`chartpost jobs` and `chartpost show`: what is where, and why."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tasks.errors import Code
+from tasks.job import Job, Stage, Step
+from worker.front import Front, pass_front
+from worker.terminal import json_option, print_rows, print_sheet
+
+if TYPE_CHECKING:
+    from tasks.process import Process
+    from worker.commands.finding import Departed
+
+COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "created_at", "next_at", "message")
+
+
+@click.command
+@click.option("--state", type=click.Choice([str(stage) for stage in Stage]), help="Only those in this state.")
+@click.option("--account", help="Only this account's.")
+@click.option("--code", type=click.Choice([str(code) for code in Code]), help="Only those with this code.")
+@json_option
+@pass_front
+def jobs(front: Front, state: str | None, account: str | None, code: str | None, as_json: bool) -> None:
+    """List the jobs that Redis knows, in the order in which they came in."""
+    from tasks.census import Census, Wanted, fields_of
+
+    process = front.process
+    census = Census(process.ledger, process.gates, process.accounts)
+    found = (fields_of(job) for job in census.jobs(Wanted(state, account, code)))
+    print_rows(COLUMNS, found, as_json=as_json)
+
+
+@click.command
+@click.argument("job")
+@json_option
+@pass_front
+def show(front: Front, job: str, as_json: bool) -> None:
+    """Show one JOB with its receipt or error: by its id, or by the id of its stream entry."""
+    from worker.commands.finding import find_departed, find_job, not_found
+
+    process = front.process
+    found = find_job(process, job)
+    if found:
+        print_sheet(_shown(process, found), as_json=as_json)
+        return
+    departed = find_departed(process.folders, job)
+    if departed is None:
+        raise not_found(job)
+    print_sheet(_shown_departed(departed), as_json=as_json)
+
+
+def _shown(process: Process, job: Job) -> dict[str, Any]:
+    from tasks.census import fields_of
+    from tasks.closing import written
+
+    ending = written(job) if job.stage.final else None
+    delivered = job.stage is Stage.DELIVERED
+    return fields_of(job) | {
+        "receipt": ending if delivered else None,
+        "error": None if delivered else ending,
+        "next": _next(process, job),
+    }
+
+
+def _shown_departed(departed: Departed) -> dict[str, Any]:
+    said = {name: value for name, value in departed.content.items() if name != "job_file"}
+    again = f"{said.get('hint') or ''} `chartpost retry {departed.job_id}` sends it again.".strip()
+    return departed.fields() | {
+        "receipt": said if departed.delivered else None,
+        "error": None if departed.delivered else said,
+        "next": "Nothing: it has arrived, and has left Redis." if departed.delivered else again,
+    }
+
+
+def _next(process: Process, job: Job) -> str:
+    """What happens now, and what to do if that is not enough."""
+    if job.stage is Stage.DELIVERED:
+        return "Nothing: it has arrived."
+    if job.stage.final:
+        return _next_after_failure(job)
+    account = process.accounts.get(job.account)
+    if account is None:
+        return "The settings do not name its account any more: add it again, or cancel the job."
+    health = process.gates.health(job.account, account.provider.limit_group)
+    if health.status != "ok":
+        return _next_of_the_unwell(job, health.status, health.reason)
+    if job.unknown_since:
+        return "The upload's answer was not seen: it looks for the record before it sends again. Leave it, or look."
+    return f"It goes on by itself{_when(job)}; stop it with `chartpost cancel {job.id}`."
+
+
+def _next_after_failure(job: Job) -> str:
+    hint = job.failure.hint if job.failure else ""
+    again = f"`chartpost retry {job.id}` sends it again."
+    if job.code in (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN):
+        again = (
+            f"If it is in the chart: `chartpost resolve {job.id} --delivered`. "
+            f"If not: `chartpost retry {job.id}` looks again, with --send-again it sends at once."
+        )
+    return f"{hint} {again}".strip()
+
+
+def _next_of_the_unwell(job: Job, status: str, reason: str) -> str:
+    waits = f"It waits, since its account is {status}: {reason}"
+    if status == "throttled":
+        return f"{waits} It goes on by itself."
+    return f"{waits} It is tried again by itself; at once with `chartpost accounts resume {job.account}`."
+
+
+def _when(job: Job) -> str:
+    if job.next_at is None or job.step is Step.NONE:
+        return ""
+    seconds = (job.next_at - datetime.now(UTC)).total_seconds()
+    return f", next in {seconds:.0f} s" if seconds >= 1 else ""

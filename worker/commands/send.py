@@ -1,0 +1,244 @@
+"""`chartpost send`: one file into our care, and if wanted its way to the receipt."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import click
+
+from worker.front import Front, pass_front
+from worker.terminal import json_option, note, print_json, print_sheet
+
+if TYPE_CHECKING:
+    from tasks.errors import DocumentRefused
+    from tasks.folders import Held
+    from tasks.job import Job
+    from tasks.job_file import JobFile
+    from tasks.process import Process
+
+
+class Said(click.ParamType[Any]):
+    """Text as it stands, or what `@FILE` or `@-` (standard input) holds: so it stays out of the process list."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = str(value)
+        if not text.startswith("@"):
+            return text
+        try:
+            with click.open_file(text[1:], encoding="utf-8") as file:
+                return str(file.read()).rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+            self.fail(f"{click.format_filename(text[1:])} cannot be read: {reason}.", param, ctx)
+
+
+class Option(Said):
+    """`k=v`, where v is text, a JSON object, a JSON list, or one of these in `@FILE`."""
+
+    name = "k=v"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        key, equals, text = str(value).partition("=")
+        if not key or not equals:
+            self.fail("An option is written k=v.", param, ctx)
+        text = super().convert(text, param, ctx)
+        if not text.startswith(("{", "[")):
+            return key, text
+        try:
+            return key, json.loads(text)
+        except (ValueError, RecursionError):
+            self.fail(f"The value of {key} begins like JSON and is not JSON.", param, ctx)
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What one call asks to be sent."""
+
+    file: Path
+    account: str
+    patient_id: str | None
+    description: str | None
+    options: Mapping[str, Any]
+
+    def job_file(self, job_id: str) -> JobFile:
+        from tasks.file_names import clean
+        from tasks.job import Door
+        from tasks.job_file import JobFile
+
+        return JobFile(
+            job_id=job_id,
+            account=self.account,
+            patient_id=self.patient_id,
+            file_name=clean(self.file.name),
+            disk_name=self.file.name,
+            size_bytes=self.file.stat().st_size,
+            received_at=datetime.now(UTC),
+            door=Door.SEND,
+            description=self.description,
+            options=self.options,
+        )
+
+
+@click.command
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--account", required=True, help="The account to send it to.")
+@click.option("--patient", type=Said(), help="The patient's id; @FILE or @- reads it.")
+@click.option("--description", type=Said(), help="What it is; @FILE or @- reads it.")
+@click.option("--option", "options", type=Option(), multiple=True, help="One of the document's options; k=@FILE too.")
+@click.option("--wait", is_flag=True, help="Wait until it is delivered or has failed, and print the receipt.")
+@json_option
+@pass_front
+def send(
+    front: Front,
+    file: Path,
+    account: str,
+    patient: str | None,
+    description: str | None,
+    options: tuple[tuple[str, Any], ...],
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Copy one FILE into our care and enqueue it; it ends in delivered/ or failed/."""
+    _check_account(front, account)
+    parcel = Parcel(file, account, patient, description, _each_once(options))
+    from tasks.errors import DocumentRefused
+
+    try:
+        job_id = take(front.process, parcel)
+    except DocumentRefused as refusal:
+        if not as_json:
+            raise
+        print_json(_refused(parcel, refusal))
+        raise SystemExit(1) from refusal
+    if wait:
+        _wait(front.process, job_id, as_json=as_json)
+    else:
+        _say_taken(front.process, job_id, as_json=as_json)
+
+
+def take(process: Process, parcel: Parcel) -> str:
+    """Copy the file into our care and open its job; returns the job's id. Raises DocumentRefused and OSError.
+
+    The same document as one whose outcome is still open continues that one's job.
+    """
+    from tasks.folders import Held
+    from worker.claims import Claims
+    from worker.inbox_door import InboxDoor
+
+    job_file = parcel.job_file(str(uuid4()))
+    _check(process, parcel.file, job_file)
+    process.redis.ping()  # rather than find out when the copy is made
+    path = process.folders.adopt_copy(parcel.file, job_file.job_id, job_file)
+    door = InboxDoor(process)
+    earlier = door.earlier(parcel.account, parcel.patient_id, job_file.file_name, path)
+    held = _joined(process, job_file, path, earlier) if earlier else None
+    if held is None:
+        held = Held(job_file.job_id, process.folders.read_job_file(job_file.job_id), path, None)
+    Claims(process.folders, door).recover(held)
+    return held.job_id
+
+
+def _joined(process: Process, job_file: JobFile, path: Path, earlier: str) -> Held | None:
+    """The copy in the earlier job's folder; None if that has a document of its own again."""
+    from tasks.folders import AlreadyInCare, Held
+
+    folders = process.folders
+    try:
+        path = folders.claim(path, earlier, job_file, continues=True)
+    except AlreadyInCare:
+        return None
+    own = folders.job_folder(job_file.job_id)
+    with own.alone():
+        own.remove()
+    return Held(earlier, folders.read_job_file(earlier), path, None)
+
+
+def _check(process: Process, file: Path, job_file: JobFile) -> None:
+    """Refuse what can be refused before anything is copied. Raises DocumentRefused."""
+    from tasks.intake import check_file_name, check_patient_id
+    from tasks.sources.base import empty, irregular
+
+    check_patient_id(job_file.patient_id)
+    check_file_name(job_file.file_name)
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise irregular("a pipe or a device")
+    if not job_file.size_bytes:
+        raise empty()
+    process.accounts[job_file.account].provider.check(job_file.document(file.absolute()))
+
+
+def _check_account(front: Front, account: str) -> None:
+    if account not in front.settings.accounts:
+        known = ", ".join(front.settings.accounts) or "none"
+        raise click.BadParameter(f"{account} is not in the settings, which know: {known}.", param_hint="--account")
+
+
+def _each_once(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    named = dict(options)
+    if len(named) < len(options):
+        raise click.BadParameter("the same option is given twice.", param_hint="--option")
+    return named
+
+
+def _say_taken(process: Process, job_id: str, *, as_json: bool) -> None:
+    job = process.ledger.get(job_id)
+    if job and job.failure:
+        _end(job, as_json=as_json)
+    elif as_json and job:
+        from tasks.census import fields_of
+
+        print_json(fields_of(job))
+    else:
+        click.echo(job_id)
+        note(f"It is on its way; look with: chartpost show {job_id}")
+
+
+def _wait(process: Process, job_id: str, *, as_json: bool) -> None:
+    from worker.commands.waiting import wait_for
+
+    try:
+        job = wait_for(process, job_id)
+    except KeyboardInterrupt:
+        note(f"It goes on without us; look with: chartpost show {job_id}")
+        raise SystemExit(1) from None
+    _end(job, as_json=as_json)
+
+
+def _end(job: Job, *, as_json: bool) -> None:
+    """Print the receipt; or the error, and exit with 1."""
+    from tasks.closing import written
+    from tasks.job import Stage
+
+    ending = written(job)
+    if job.stage is Stage.DELIVERED:
+        print_sheet(ending, as_json=as_json)
+        return
+    if as_json:
+        print_json(ending)
+    else:
+        note(f"Error: {ending['code']}: {ending['message']} {ending['hint']}".rstrip())
+        note(f"The whole of it: chartpost show {job.id}")
+    raise SystemExit(1)
+
+
+def _refused(parcel: Parcel, refusal: DocumentRefused) -> dict[str, Any]:
+    """What would have become the error file of a document that was not even taken."""
+    return {
+        "job_id": None,
+        "account": parcel.account,
+        "patient_id": parcel.patient_id,
+        "file_name": parcel.file.name,
+        "state": "failed",
+        "code": refusal.code,
+        "message": refusal.message,
+        "hint": refusal.hint,
+    }

@@ -1,0 +1,80 @@
+"""What a command prints: tables for people at a terminal, tab-separated lines for a pipe, JSON where asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    click.echo(json.dumps(values, default=str))
+
+
+def print_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Rows of a list; people see these columns, JSON holds all that a row has."""
+    if as_json:
+        for row in rows:
+            print_json(row)
+    elif sys.stdout.isatty():
+        _print_table(columns, rows)
+    else:
+        for row in rows:
+            click.echo("\t".join(shown(row.get(column)) or "-" for column in columns))
+
+
+def print_sheet(values: Mapping[str, Any], *, as_json: bool) -> None:
+    """One thing, a line for each of its values that is there; what is nested stands under `outer.inner`."""
+    if as_json:
+        print_json(values)
+        return
+    lines = [(name, shown(value)) for name, value in _flat(values) if value not in (None, "")]
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, text in lines:
+        click.echo(f"{click.style(name.ljust(width), dim=True)}  {text}")
+
+
+def note(text: str) -> None:
+    """A sentence beside the output, for whoever sits there."""
+    click.echo(text, err=True)
+
+
+def shown(value: object) -> str:
+    """A value as a person reads it, without characters that would move the cursor or cannot be printed."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "".join(" " if char in "\t\n" else char if _is_printed(char) else "�" for char in str(value))
+
+
+def _is_printed(char: str) -> bool:
+    return unicodedata.category(char) not in ("Cc", "Cs")
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(shown(row.get(column))) for column in columns))
+    if table.row_count:
+        Console().print(table)
