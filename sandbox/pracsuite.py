@@ -164,9 +164,14 @@ class PracSuite:
         file_name = await requested_file_name(request)
         folder = f"temp/{clinic.tenant_id}/1/1/1/{self._uuid()}"
         ticket = Ticket(
-            NAME, clinic.account, request.match_info["patient"], file_name, BUCKET, f"{folder}/{file_name}",
+            NAME,
+            clinic.account,
+            request.match_info["patient"],
+            file_name,
+            BUCKET,
+            f"{folder}/{file_name}",
             self._validation.begin,
-        )  # fmt: skip
+        )
         if len(ticket.key.encode()) > MAX_KEY_BYTES:
             raise ApiError(Refusal(400))
         expired = Faults.read(file_name).expired and self._around.turns.take(ticket.document, "EXPIRED")
@@ -180,11 +185,13 @@ class PracSuite:
         oldest_first = clinic.by_patient.get(request.match_info["patient"], [])
         found = oldest_first[::-1] if self._around.world.newest_first else oldest_first
         shown = list(enumerate(found, start=1))[(page - 1) * page_size : page * page_size]
-        return web.json_response({
-            self._around.world.list_key: [self._shape(clinic, each, row, len(found)) for row, each in shown],
-            "total_entries": len(found),
-            "links": self._page_links(request, page, page_size, last=-(-len(found) // page_size)),
-        })  # fmt: skip
+        return web.json_response(
+            {
+                self._around.world.list_key: [self._shape(clinic, each, row, len(found)) for row, each in shown],
+                "total_entries": len(found),
+                "links": self._page_links(request, page, page_size, last=-(-len(found) // page_size)),
+            }
+        )
 
     async def _show(self, clinic: Clinic, request: web.Request) -> web.Response:
         return web.json_response(self._shape(clinic, find(clinic, request), 1, 1))
@@ -192,11 +199,13 @@ class PracSuite:
     async def _presign_url(self, clinic: Clinic, request: web.Request) -> web.Response:
         attachment = find(clinic, request)
         expires = datetime.now(UTC) + timedelta(seconds=LINK_SECONDS)
-        return web.json_response({
-            "url": await self._download_address(attachment),
-            "expires": expires.isoformat(timespec="seconds"),
-            "file_name": attachment.file_name,
-        })  # fmt: skip
+        return web.json_response(
+            {
+                "url": await self._download_address(attachment),
+                "expires": expires.isoformat(timespec="seconds"),
+                "file_name": attachment.file_name,
+            }
+        )
 
     async def _content(self, clinic: Clinic, request: web.Request) -> web.Response:
         address = await self._download_address(find(clinic, request))
