@@ -1,7 +1,7 @@
 """The process side of the Celery application: `celery -A worker worker` finds `app` here.
 
-Adds to `tasks.app` what only a worker needs: logging, the feeder, a heartbeat, an orderly stop, and a guard against a
-fault of Celery 5.7.0.
+Adds to `tasks.app` what only a worker needs: logging, the feeder, a heartbeat, metrics, an orderly stop, and a guard
+against a fault of Celery 5.7.0.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from tasks.app import app, send_steps
 from tasks.dispatch import Feeder
 from tasks.process import Process, current
 from tasks.workers import Workers
-from worker.guard import guard_channel
+from worker.guard import guard_kombu
+from worker.metrics import MetricsStep
 
 __all__ = ["app"]
 
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 _TICK_SECONDS = 1.0
 _SILENCE_SECONDS = 5.0
 
-guard_channel()
+guard_kombu()
 
 
 class Pulse:
@@ -83,6 +84,7 @@ class FeederStep(bootsteps.StartStopStep):
 
 app.steps["consumer"].add(PulseStep)
 app.steps["worker"].add(FeederStep)
+app.steps["worker"].add(MetricsStep)
 
 
 def worker_name() -> str:

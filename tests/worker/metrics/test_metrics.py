@@ -1,0 +1,186 @@
+"""What a Prometheus server sees: real scrapes of the endpoint, over a real Valkey, beside real workers."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+import redis
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
+
+from config.settings import load
+from tasks.job import Document
+from tasks.process import Process
+from tests.clinics import Clinic, clinic, wait_until
+from tests.valkeys import running_valkey
+from tests.worlds import SandboxProcess
+from worker.metrics import Endpoint
+
+SETTINGS = """
+secret_key = "a secret of some length"
+[redis]
+url = "{url}"
+[accounts.north_clinic]
+provider = "pracsuite"
+vendor_api_key = "v"
+api_key = "n"
+[accounts.south_clinic]
+provider = "pracsuite"
+vendor_api_key = "v"
+api_key = "s"
+"""
+LABELS = {"account", "status", "queue", "step", "outcome", "state", "code"}
+OURS = "chartpost_"
+
+Samples = dict[tuple[str, ...], float]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def exposition(port: int) -> str:
+    answer = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=30)
+    assert answer.status_code == 200
+    return answer.text
+
+
+def scrape(port: int) -> Samples:
+    """Our samples: (name without prefix, label values in the order of their labels' names) -> value."""
+    found = {}
+    for family in text_string_to_metric_families(exposition(port)):
+        for sample in family.samples:
+            if sample.name.startswith(OURS):
+                labels = [value for _, value in sorted(sample.labels.items())]
+                found[(sample.name.removeprefix(OURS), *labels)] = sample.value
+    return found
+
+
+@contextmanager
+def endpoint(process: Process) -> Iterator[int]:
+    port, opened = free_port(), Endpoint(process)
+    assert opened.open(port)
+    try:
+        yield port
+    finally:
+        opened.close()
+
+
+def process_at(folder: Path, url: str) -> Process:
+    config = folder / "chartpost.toml"
+    config.write_text(SETTINGS.format(url=url))
+    return Process(load(config, {}))
+
+
+@pytest.fixture
+def process(tmp_path: Path, valkey_url: str, valkey: redis.Redis) -> Process:
+    """Collaborators with two accounts and an empty Valkey."""
+    return process_at(tmp_path, valkey_url)
+
+
+def open_job(process: Process, account: str = "north_clinic") -> str:
+    job_id = str(uuid4())
+    document = Document(account, "Patient-Meier", "file:///Meier.pdf", "Meier.pdf", 7)
+    process.ledger.open(job_id, document, "pracsuite")
+    return job_id
+
+
+def test_a_scrape_shows_every_account_and_how_it_fares(process: Process) -> None:
+    for _ in range(3):
+        open_job(process)
+    open_job(process, "south_clinic")
+    process.gates.park("south_clinic", "The key is refused.")
+    with endpoint(process) as port:
+        seen = scrape(port)
+    assert seen[("redis_up",)] == 1
+    assert (seen[("jobs_waiting", "north_clinic")], seen[("jobs_waiting", "south_clinic")]) == (3, 1)
+    assert seen[("jobs_in_flight", "north_clinic")] == 0
+    assert seen[("account_status", "north_clinic", "ok")] == seen[("account_status", "south_clinic", "parked")] == 1
+    assert seen[("account_status", "south_clinic", "ok")] == 0
+
+
+def test_a_scrape_shows_the_age_of_the_oldest_document(process: Process) -> None:
+    first = open_job(process)
+    open_job(process)
+    process.redis.zadd("chartpost:open:north_clinic", {first: (time.time() - 3600) * 1000})
+    with endpoint(process) as port:
+        seen = scrape(port)
+    assert seen[("oldest_unfinished_seconds", "north_clinic")] == pytest.approx(3600, abs=30)
+    assert seen[("oldest_unfinished_seconds", "south_clinic")] == 0
+
+
+def test_a_scrape_shows_what_waits_for_a_worker(process: Process) -> None:
+    process.redis.lpush("chartpost", "a call", "another")
+    process.redis.lpush("chartpost.stages", "a step")
+    process.redis.xadd("chartpost:intake", {"job": "{}"})
+    process.redis.zadd("chartpost:due:~closing", {"a": 1, "b": 2})
+    with endpoint(process) as port:
+        seen = scrape(port)
+    assert (seen[("messages_waiting", "chartpost")], seen[("messages_waiting", "chartpost.stages")]) == (2, 1)
+    assert (seen[("intake_waiting",)], seen[("closing_backlog",)]) == (1, 2)
+    assert (seen[("workers",)], seen[("slots",)]) == (0, 0)
+
+
+def test_a_scrape_while_redis_is_away_says_so_and_claims_nothing_else(tmp_path: Path) -> None:
+    with running_valkey(tmp_path / "valkey") as url:
+        process = process_at(tmp_path, url)
+        open_job(process)
+        with endpoint(process) as port:
+            assert scrape(port)[("redis_up",)] == 1
+            redis.Redis.from_url(url).shutdown(nosave=True)
+            seen = scrape(port)
+    gauges = {name[0] for name in seen if not name[0].endswith(("_total", "_created"))}
+    assert gauges == {"redis_up"}
+    assert seen[("redis_up",)] == 0
+
+
+def test_a_taken_port_is_warned_about_and_survived(process: Process) -> None:
+    with endpoint(process) as port, capture_logs() as said:
+        second = Endpoint(process)
+        assert not second.open(port)
+        second.close()
+        assert scrape(port)
+    assert [(line["event"], line["port"], line["log_level"]) for line in said] == [
+        ("metrics_port_taken", port, "warning")
+    ]
+
+
+@pytest.fixture
+def measured(tmp_path: Path, valkey_url: str) -> Iterator[tuple[Clinic, int]]:
+    """A clinic whose workers are to listen on one port, and whose log tells only of trouble."""
+    port = free_port()
+    end = f'[metrics]\nport = {port}\n[log]\nlevel = "warning"\n'
+    with SandboxProcess() as world, clinic(tmp_path / "clinic", world, valkey_url, end=end) as started:
+        yield started, port
+
+
+def test_two_workers_of_one_machine_deliver_and_the_first_one_counts(measured: tuple[Clinic, int]) -> None:
+    clinic, port = measured
+    clinic.start_worker()
+    second = clinic.start_worker()
+    assert "metrics_port_taken" in second.log
+    second.stop()
+    content, patient = b"seventeen bytes !", "Patient-Meier"
+    clinic.upload(clinic.write("Meier Befund.pdf", content), patient).get(timeout=60)
+    refused = clinic.upload(clinic.write("leer.pdf", b""), patient)
+    wait_until(refused.ready, "the empty document is refused")
+    closed = ("jobs_closed_total", "north_clinic", "", "delivered")
+    wait_until(lambda: scrape(port).get(closed), "the closing is counted")
+    text, seen = exposition(port), scrape(port)
+    assert seen[("stored_bytes_total", "north_clinic")] == len(content)
+    assert seen[("steps_total", "done", "presign")] == seen[("steps_total", "done", "post")] == 1
+    assert seen[("steps_total", "ended", "confirm")] >= 1
+    assert seen[("workers",)] == 1
+    assert "process_resident_memory_bytes" in text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    assert {label for sample in samples for label in sample.labels} <= LABELS
+    assert not [word for word in ("Meier", "Befund", str(clinic.documents), "Patient") if word in text]
