@@ -50,22 +50,22 @@ def _end(task: Quiet) -> None:
     raise Ignore
 
 
-@app.task(base=Quiet, bind=True, name="chartpost.presign")
+@app.task(base=Quiet, bind=True, shared=False, name="chartpost.presign")
 def presign(self: Quiet, job_id: str) -> None:
     _run(self, Step.PRESIGN, job_id)
 
 
-@app.task(base=Quiet, bind=True, name="chartpost.post")
+@app.task(base=Quiet, bind=True, shared=False, name="chartpost.post")
 def post(self: Quiet, job_id: str) -> None:
     _run(self, Step.POST, job_id)
 
 
-@app.task(base=Quiet, bind=True, name="chartpost.confirm")
+@app.task(base=Quiet, bind=True, shared=False, name="chartpost.confirm")
 def confirm(self: Quiet, job_id: str) -> None:
     _run(self, Step.CONFIRM, job_id)
 
 
-@app.task(base=Quiet, bind=True, name="chartpost.notify")
+@app.task(base=Quiet, bind=True, shared=False, name="chartpost.notify")
 def notify(self: Quiet, job_id: str) -> None:
     """Close a job: receipt or error file, file move, result, event, callback."""
     try:
@@ -76,7 +76,7 @@ def notify(self: Quiet, job_id: str) -> None:
         log.error("closing_crashed", job=job_id, **crash_site(error))
 
 
-@app.task(base=Quiet, bind=True, name="chartpost.upload", acks_late=True)
+@app.task(base=Quiet, bind=True, shared=False, name="chartpost.upload", acks_late=True)
 def upload(self: Quiet, *args: Any, **fields: Any) -> None:
     """Deliver a document for another service; INTERFACE names the keyword arguments.
 

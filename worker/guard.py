@@ -1,8 +1,11 @@
-"""A guard against a fault of kombu 5.7.0: a broker restart ends a worker that holds an unacknowledged message.
+"""Guards against two habits of kombu 5.7.0 that a worker of ours cannot live with.
 
-`Channel.close` then fails half-way, and its second call builds a client from `connection.client`, which is None by
-then: an AttributeError that nobody expects. Raised as a ConnectionError it is what it is, and the worker reconnects.
-Other versions are left alone; `tests/worker/test_guard.py` tells when it can go.
+A broker restart ends a worker that holds an unacknowledged message: `Channel.close` fails half-way, and its second call
+builds a client from `connection.client`, which is None by then: an AttributeError that nobody expects. Raised as a
+ConnectionError it is what it is, and the worker reconnects. `tests/worker/test_guard.py` tells when that can go.
+
+And messages that cannot be given back at shutdown are pickled into a file in the temporary folder, foreign callers'
+arguments included. Redis has them still, as unacknowledged, so the file serves nobody and names patients.
 """
 
 from __future__ import annotations
@@ -13,7 +16,11 @@ from importlib.metadata import version
 from typing import Any
 
 import kombu.transport.redis as transport
+import kombu.transport.virtual.base as virtual
 import redis
+import structlog
+
+log = structlog.get_logger()
 
 AFFECTED = "5.7.0"
 
@@ -27,7 +34,12 @@ class GuardedChannel(transport.Channel):
             yield connection
 
 
-def guard_channel() -> None:
-    """Covers redis:// and rediss://."""
+def guard_kombu() -> None:
+    """The first guard covers redis:// and rediss://, for the version affected; the second covers every version."""
     if version("kombu") == AFFECTED:
         transport.Transport.Channel = GuardedChannel
+    virtual.emergency_dump_state = _no_dump  # type: ignore[attr-defined]  # the stubs leave it out
+
+
+def _no_dump(messages: list[Any], **_: Any) -> None:
+    log.warning("messages_left_unacknowledged", count=len(messages))
