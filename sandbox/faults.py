@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-# Capital letters beside a word make it another word: HAIRCUT is no CUT.
-_WORD = r"(?<![A-Z]){}(?![A-Z])"
 _SECONDS = r"(\d+(?:\.\d+)?)"
 
 
@@ -31,12 +29,12 @@ class Faults:
     def read(cls, file_name: str) -> "Faults":
         slow, stall = _after("SLOW-" + _SECONDS, file_name), _after("STALL-" + _SECONDS, file_name)
         return cls(
-            invalid=_has("INVALID", file_name),
+            invalid="INVALID" in file_name,
             slow_seconds=None if slow is None else float(slow),
             busy_times=int(_after(r"BUSY-(\d+)", file_name) or 0),
-            cut=_has("CUT", file_name),
-            lost=_has("LOST", file_name),
-            expired=_has("EXPIRED", file_name),
+            cut="CUT" in file_name,
+            lost="LOST" in file_name,
+            expired="EXPIRED" in file_name,
             storage_code=_after(r"S3-([A-Za-z]+)", file_name),
             stall_seconds=float(stall or 0),
         )
@@ -56,10 +54,6 @@ class Turns:
         return True
 
 
-def _has(word: str, file_name: str) -> bool:
-    return re.search(_WORD.format(word), file_name) is not None
-
-
 def _after(pattern: str, file_name: str) -> str | None:
-    found = re.search(r"(?<![A-Z])" + pattern, file_name)
+    found = re.search(pattern, file_name)
     return found and found[1]
