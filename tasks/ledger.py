@@ -101,6 +101,9 @@ class Ledger:
             row |= {"stage": Stage.PRESIGNED, "step": Step.POST, "committed": "1"}
             row["facts"] = self.rows.seal_facts(job_id, maybe_sent)
         fields = [str(part) for pair in row.items() for part in pair]
+        if maybe_sent:
+            # It has flown already: no other document of its name may take off before its outcome is known.
+            self.redis.set(PREFIX + "name:" + row["name"], job_id)
         kind, found = self._run("open", job_id, lane, key, self.rows.fingerprint(document), *fields)
         return Opened(kind, found)
 
@@ -395,17 +398,17 @@ class Ledger:
             due_in=0,
         )
 
-    def resolve_delivered(self, job: Job, record: Record) -> str:
-        """A human found it in the chart."""
+    def resolve_delivered(self, job: Job, record: Record | None) -> str:
+        """A human found it in the chart, and perhaps its record."""
         facts = _with_record(job.facts, record)
         return self._free_move(
             job,
             (Stage.FAILED,),
             stage=Stage.DELIVERED,
-            claim=record.id,
             set={"facts": self.rows.seal_facts(job.id, facts), "human": "1"},
             unset=[*_OUTCOME_FIELDS],
             release=True,
+            **({"claim": record.id} if record else {}),
             **self._closing(),
         )
 
