@@ -1,4 +1,4 @@
-"""Children that are killed, or refused by the file system, at a chosen operation on files.
+"""Children that are killed, or hindered, at a chosen operation on files.
 
 Python reports each such operation to audit hooks before it is done (PEP 578); so nothing has to be built into the
 product, and no operation is missed.
@@ -14,15 +14,17 @@ from collections.abc import Callable, Mapping
 
 _OPERATIONS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "fcntl.flock")
 
+Hindrance = Callable[[tuple[object, ...]], None]
 
-def killed(act: Callable[[], object], before: int, refused: Mapping[str, int] | None = None) -> bool:
+
+def killed(act: Callable[[], object], before: int, hindrances: Mapping[str, Hindrance] | None = None) -> bool:
     """Whether a child that does `act` was killed before its operation number `before`; False: it came to its end.
 
-    `refused` names operations that fail in the child, with their errno.
+    `hindrances` are called with the arguments of the operations they are named after, before these are done.
     """
     child = os.fork()
     if child == 0:
-        _act_in_child(act, before, refused or {})
+        _act_in_child(act, before, hindrances or {})
     status = os.waitpid(child, 0)[1]
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
@@ -31,18 +33,27 @@ def killed(act: Callable[[], object], before: int, refused: Mapping[str, int] | 
     return False
 
 
-def refused(act: Callable[[], object], operations: Mapping[str, int]) -> None:
-    """Do `act` in a child in which the named operations fail with their errno."""
-    assert not killed(act, sys.maxsize, operations)
+def hindered(act: Callable[[], object], operation: str, hindrance: Hindrance) -> None:
+    """Do `act` in a child in which `hindrance` comes before each such operation."""
+    assert not killed(act, sys.maxsize, {operation: hindrance})
 
 
-def _act_in_child(act: Callable[[], object], before: int, refused: Mapping[str, int]) -> None:
+def refusal(number: int) -> Hindrance:
+    """A hindrance by which the operation fails with this errno."""
+
+    def refuse(_: tuple[object, ...]) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+def _act_in_child(act: Callable[[], object], before: int, hindrances: Mapping[str, Hindrance]) -> None:
     left = before
 
-    def watch(event: str, _: object) -> None:
+    def watch(event: str, args: tuple[object, ...]) -> None:
         nonlocal left
-        if event in refused:
-            raise OSError(refused[event], os.strerror(refused[event]))
+        if event in hindrances:
+            hindrances[event](args)
         if event in _OPERATIONS:
             left -= 1
             if left < 0:

@@ -13,6 +13,7 @@ from tasks.disk import FileIdentity
 from tasks.errors import Code, DocumentRefused
 from tasks.folders import AlreadyInCare, ChangedMeanwhile, Damaged, Folders, Held, JobFileDamaged
 from tests.tasks.folders.documents import CONTENT, JOB, claim, copies, drop, files_in, job_file
+from tests.tasks.folders.killed import hindered
 
 
 def make(kind: str, path: Path, target: Path) -> None:
@@ -65,22 +66,19 @@ def test_a_file_that_was_replaced_after_it_was_judged_is_not_taken(folders: Fold
     assert list(folders.processing.iterdir()) == []
 
 
-def test_a_file_that_is_replaced_in_the_very_moment_of_the_rename_is_given_back(
-    folders: Folders, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_replaced_in_the_very_moment_of_the_rename_is_given_back(folders: Folders) -> None:
     path = drop(folders)
-    rename = Path.rename
 
-    def replaced_just_before(self: Path, target: Path) -> Path:
-        if self == path:
-            monkeypatch.undo()
+    def replace_it(renamed: tuple[object, ...]) -> None:
+        if renamed[0] == str(path):
             path.unlink()
             path.write_bytes(b"another document")
-        return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", replaced_just_before)
-    with pytest.raises(ChangedMeanwhile):
-        claim(folders, path)
+    def try_to_claim() -> None:
+        with pytest.raises(ChangedMeanwhile, match="while it was being claimed"):
+            claim(folders, path)
+
+    hindered(try_to_claim, "os.rename", replace_it)
     assert path.read_bytes() == b"another document"
     assert list(folders.processing.iterdir()) == []
 
@@ -148,20 +146,20 @@ def test_a_claim_works_across_file_systems(folders_on_two_disks: Folders) -> Non
     ]
 
 
-def test_a_file_that_grows_while_it_is_copied_stays_in_the_inbox(
-    folders_on_two_disks: Folders, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_grows_while_it_is_copied_stays_in_the_inbox(folders_on_two_disks: Folders) -> None:
     folders = folders_on_two_disks
     path = drop(folders)
-    with path.open("ab") as writer:
+    writer = path.open("ab", buffering=0)  # a sender that has not finished writes on, wherever the file is moved
 
-        def write_more(*_: object, **__: object) -> None:
-            writer.write(b" and more")
-            writer.flush()
+    def write_on(_: tuple[object, ...]) -> None:
+        writer.write(b" and more")
 
-        monkeypatch.setattr("tasks.disk.os.utime", write_more)
-        with pytest.raises(ChangedMeanwhile):
+    def try_to_claim() -> None:
+        with pytest.raises(ChangedMeanwhile, match="while it was being copied"):
             claim(folders, path)
+
+    with writer:
+        hindered(try_to_claim, "os.utime", write_on)
     assert files_in(folders.inbox.resolve()) == {"north_clinic/4711/referral.pdf": CONTENT + b" and more"}
     assert list(folders.processing.iterdir()) == []
 

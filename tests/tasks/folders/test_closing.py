@@ -24,7 +24,7 @@ from tests.tasks.folders.documents import (
     receipt,
     said,
 )
-from tests.tasks.folders.killed import refused
+from tests.tasks.folders.killed import hindered, refusal
 
 
 def deliver(folders: Folders, job_id: str = JOB, patient: str | None = PATIENT, name: str = "referral.pdf") -> Path:
@@ -296,13 +296,13 @@ def test_a_stale_error_file_does_not_end_the_new_round(folders: Folders) -> None
     assert orphan.job_id == JOB
 
 
-@pytest.mark.parametrize("operation", [errno.EPERM, errno.EOPNOTSUPP])
-def test_documents_are_closed_where_there_are_no_hard_links(folders: Folders, operation: int) -> None:
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_documents_are_closed_where_there_are_no_hard_links(folders: Folders, number: int) -> None:
     folder = folders.delivered / ACCOUNT / PATIENT
     folder.mkdir(parents=True)
     (folder / "referral.pdf").write_bytes(b"here before")
     claim(folders, drop(folders))
-    refused(lambda: deliver(folders), {"os.link": operation})
+    hindered(lambda: deliver(folders), "os.link", refusal(number))
     lying = files_in(folder)
     assert lying["referral.pdf"] == b"here before"
     assert lying["referral-11111111.pdf"] == CONTENT
@@ -317,7 +317,7 @@ def test_a_disk_that_refuses_leaves_everything_as_it_was(folders: Folders) -> No
         with pytest.raises(OSError, match="No space"):
             deliver(folders)
 
-    refused(try_to_deliver, {"os.mkdir": errno.ENOSPC})
+    hindered(try_to_deliver, "os.mkdir", refusal(errno.ENOSPC))
     assert copies(folders) == [held]
     assert deliver(folders).read_bytes() == CONTENT
 

@@ -25,19 +25,19 @@ from tests.tasks.folders.documents import (
     receipt,
     said,
 )
-from tests.tasks.folders.killed import killed
+from tests.tasks.folders.killed import Hindrance, killed, refusal
 
 SIDECAR = b'{"description": "a letter"}'
-NO_LINKS = {"os.link": errno.EPERM}
+NO_LINKS = {"os.link": refusal(errno.EPERM)}
 
 
 def every_kill(
-    begin: Callable[[], Folders], act: Callable[[Folders], object], refused: Mapping[str, int] | None = None
+    begin: Callable[[], Folders], act: Callable[[Folders], object], hindrances: Mapping[str, Hindrance] | None = None
 ) -> Iterator[Folders]:
     """The folders as they are after a kill before each of the operations of `act` in turn, and at last after none."""
     for before in count():
         folders = begin()
-        was_killed = killed(partial(act, folders), before, refused)
+        was_killed = killed(partial(act, folders), before, hindrances)
         yield folders
         if not was_killed:
             assert before > 5, "hardly anything was done"

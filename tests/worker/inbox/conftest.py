@@ -1,0 +1,22 @@
+"""A data folder, and a ledger to tell of what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.folders import Folders
+from tests.worker.inbox.recording import RecordingLedger
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    made = Folders(tmp_path / "data")
+    made.create()
+    return made
+
+
+@pytest.fixture
+def ledger(folders: Folders) -> RecordingLedger:
+    return RecordingLedger(folders)

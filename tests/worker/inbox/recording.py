@@ -1,0 +1,122 @@
+"""A ledger that remembers in a dictionary what the inbox tells it, and can be away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from config.settings import Inbox
+from tasks.errors import Code, DocumentRefused
+from tasks.folders import Folders, JobFile
+from tasks.job import Document
+from worker.changes import Changes
+from worker.watch import LedgerAway, Watcher
+
+ACCOUNTS = ("north_clinic", "south_clinic")
+MAX_BYTES = 1000
+
+
+@dataclass
+class RecordingLedger:
+    """`away` refuses everything; `away_after` so many calls that went well."""
+
+    folders: Folders
+    away: bool = False
+    away_after: int = 1 << 60
+    opened: dict[str, JobFile] = field(default_factory=dict)
+    refused: dict[str, JobFile] = field(default_factory=dict)
+    recovered: dict[str, JobFile] = field(default_factory=dict)
+    continued: dict[str, str] = field(default_factory=dict)
+    conflicting_key: str = ""
+
+    def is_known(self, job_id: str) -> bool:
+        self._answer()
+        return job_id in self.opened or job_id in self.recovered
+
+    def earlier(self, account: str, patient_id: str | None, file_name: str, path: Path) -> str | None:
+        self._answer()
+        assert path.exists()
+        return self.continued.get(file_name)
+
+    def check(self, document: Document) -> None:
+        if document.size_bytes > MAX_BYTES:
+            raise DocumentRefused(Code.FILE_TOO_LARGE, "The file is too large.")
+
+    def open_inbox(self, job_id: str, job_file: JobFile, path: Path) -> None:
+        self._answer()
+        assert path.exists()
+        if job_file.idempotency_key and job_file.idempotency_key == self.conflicting_key:
+            raise DocumentRefused(Code.INVALID_REQUEST, "This key was used for another document.")
+        self.opened[job_id] = job_file
+
+    def open_refused(self, job_id: str, job_file: JobFile, path: Path, refusal: DocumentRefused) -> None:
+        """Opens the job and closes it at once, as a worker would soon."""
+        self._answer()
+        self.refused[job_id] = job_file
+        error = {"job_id": job_id, "file_name": job_file.file_name, "code": refusal.code, "message": refusal.message}
+        self.folders.fail(job_id, job_file.account, job_file.patient_id, error)
+
+    def recover(self, job_id: str, job_file: JobFile, path: Path) -> None:
+        self._answer()
+        assert path.exists()
+        self.recovered[job_id] = job_file
+
+    def _answer(self) -> None:
+        self.away_after -= 1
+        if self.away or self.away_after < 0:
+            raise LedgerAway
+
+
+def lookup(*parts: str) -> str:
+    return f"{hash(parts):x}"
+
+
+def inbox(*, settle_seconds: float = 0.1, rescan_seconds: float = 60.0, polling: bool = False) -> Inbox:
+    return Inbox(settle_seconds=settle_seconds, rescan_seconds=rescan_seconds, polling=polling)
+
+
+def watcher(
+    folders: Folders,
+    ledger: RecordingLedger,
+    settings: Inbox,
+    stop: threading.Event | None = None,
+    changes: type[Changes] = Changes,
+) -> Watcher:
+    return Watcher(settings, ACCOUNTS, folders, ledger, lookup, stop or threading.Event(), changes=changes)
+
+
+@contextmanager
+def watching(
+    folders: Folders, ledger: RecordingLedger, settings: Inbox, changes: type[Changes] = Changes
+) -> Iterator[None]:
+    """A watcher at work in a thread; whatever it dies of is raised at the end."""
+    stop, died = threading.Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            watcher(folders, ledger, settings, stop, changes).run()
+        except BaseException as error:  # noqa: BLE001, raised again below
+            died.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(10)
+    if died:
+        raise died[0]
+    assert not thread.is_alive(), "the watcher did not stop"
+
+
+def wait_until(holds: Callable[[], object], seconds: float = 10.0) -> None:
+    waited = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if holds():
+            return
+        waited.wait(0.02)
+    raise AssertionError(f"it did not come true within {seconds} seconds")

@@ -1,0 +1,97 @@
+"""A flood of files costs what its size demands, and no more for each of them than a trickle."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.folders import Folders, JobFile
+from tests.worker.inbox.recording import ACCOUNTS, RecordingLedger, inbox, wait_until, watching
+from worker.inbox import SettledTracker, in_turn, look
+
+TEN_TIMES = 25  # times as long is still no sign of quadratic work; a hundred times as long would be
+
+
+def flood(folder: Path, count: int) -> Path:
+    """So many files in an inbox, a hundred to a patient."""
+    for number in range(count):
+        patient = folder / ACCOUNTS[number % 2] / str(number // 100)
+        if number % 100 < 2:
+            patient.mkdir(parents=True, exist_ok=True)
+        (patient / f"{number}.pdf").touch()
+    return folder
+
+
+def least_seconds(act: Callable[[], object]) -> float:
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        act()
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+@pytest.fixture
+def fast_folder(tmp_path: Path) -> Iterator[Path]:
+    """In memory where that can be, since thousands of files are made in it."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as folder:
+        yield Path(folder)
+
+
+def test_a_look_at_ten_times_as_many_files_takes_about_ten_times_as_long(fast_folder: Path) -> None:
+    few, many = flood(fast_folder / "few", 2_000), flood(fast_folder / "many", 20_000)
+
+    def look_and_track(inbox: Path) -> None:
+        tracker: SettledTracker[Path] = SettledTracker(1.0)
+        for now in (0.0, 1.0):
+            found = look(inbox, ACCOUNTS)
+            settled = tracker.look({path: each.mark for path, each in found.candidates.items()}, now)
+        assert len(list(in_turn(found.candidates[path] for path in settled))) == len(found.candidates)
+
+    assert len(look(many, ACCOUNTS).candidates) == 20_000
+    assert least_seconds(lambda: look_and_track(many)) < TEN_TIMES * least_seconds(lambda: look_and_track(few))
+
+
+class Light(Folders):
+    """Folders whose claims cost next to nothing, so that only the watcher's own work is measured."""
+
+    def claim(self, path: Path, job_id: str, job_file: JobFile, **_: Any) -> Path:
+        self.claimed = job_file
+        return path.rename(self.processing / f"{job_id}.pdf")
+
+    def read_job_file(self, job_id: str) -> JobFile:
+        return self.claimed
+
+
+def test_ten_times_as_many_claims_take_about_ten_times_the_work(fast_folder: Path) -> None:
+    def work(count: int) -> float:
+        folders = Light(fast_folder / str(count))
+        folders.create()
+        flood(folders.inbox, count)
+        for path in folders.inbox.rglob("*.pdf"):
+            path.write_bytes(b"x")
+        ledger = RecordingLedger(folders)
+        before = time.process_time()
+        with watching(folders, ledger, inbox()):
+            wait_until(lambda: len(ledger.opened) == count, 60)
+        return time.process_time() - before
+
+    few = work(800)
+    assert work(8_000) < TEN_TIMES * few
+
+
+def test_an_idle_watcher_hardly_works(tmp_path: Path) -> None:
+    folders = Folders(tmp_path)
+    folders.create()
+    flood(folders.inbox / "east_clinic", 200)
+    with watching(folders, RecordingLedger(folders), inbox()):
+        time.sleep(0.5)
+        before = time.process_time()
+        time.sleep(1.0)
+        assert time.process_time() - before < 0.1

@@ -1,0 +1,457 @@
+"""The watcher over real folders: what it claims and when, what it recovers, and what it says."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+from watchfiles._rust_notify import RustNotify
+
+from tasks.folders import Folders, JobFile
+from tests.worker.inbox.recording import MAX_BYTES, RecordingLedger, inbox, wait_until, watcher, watching
+from worker.changes import Changes
+from worker.claims import LedgerAway
+from worker.watch import Pause
+
+
+def put(folders: Folders, place: str, content: bytes = b"x") -> Path:
+    """Drop a file as a careful sender does: written elsewhere, moved in whole."""
+    path = folders.inbox / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_name(".being-written")
+    hidden.write_bytes(content)
+    return hidden.rename(path)
+
+
+def names(jobs: dict[str, Any]) -> list[str]:
+    return sorted(job.disk_name for job in jobs.values())
+
+
+def failed(folders: Folders) -> dict[str, dict[str, Any]]:
+    """Error files: document -> what is said of it."""
+    said = {}
+    for path in folders.failed.rglob("*.error.json"):
+        said[path.name.removesuffix(".error.json")] = json.loads(path.read_bytes())
+    return said
+
+
+# --- once --------------------------------------------------------------------------------------------------------
+
+
+def test_once_takes_what_is_there_and_returns(folders: Folders, ledger: RecordingLedger) -> None:
+    put(folders, "north_clinic/4711/a.pdf")
+    put(folders, "south_clinic/b.pdf")
+    watcher(folders, ledger, inbox()).once()
+    assert names(ledger.opened) == ["a.pdf", "b.pdf"]
+    (job_id, job_file), *_ = sorted(ledger.opened.items(), key=lambda item: item[1].disk_name)
+    assert (job_file.account, job_file.patient_id, job_file.size_bytes) == ("north_clinic", "4711", 1)
+    assert folders.document(job_id) == folders.processing / job_id / "a.pdf"
+
+
+def test_once_leaves_what_is_still_being_written(folders: Folders, ledger: RecordingLedger) -> None:
+    path = put(folders, "north_clinic/4711/a.pdf")
+    put(folders, "north_clinic/4711/whole.pdf")
+    done = threading.Event()
+
+    def write_on() -> None:
+        while not done.wait(0.05):
+            with path.open("ab") as file:
+                file.write(b"more")
+
+    writer = threading.Thread(target=write_on)
+    writer.start()
+    watcher(folders, ledger, inbox(settle_seconds=0.3)).once()
+    done.set()
+    writer.join()
+    assert names(ledger.opened) == ["whole.pdf"]
+    assert path.exists()
+
+
+def test_once_does_not_wait_for_an_empty_inbox(folders: Folders, ledger: RecordingLedger) -> None:
+    started = time.monotonic()
+    watcher(folders, ledger, inbox(settle_seconds=30.0)).once()
+    assert time.monotonic() - started < 5
+
+
+def test_once_says_when_the_ledger_is_away_and_loses_nothing(folders: Folders, ledger: RecordingLedger) -> None:
+    put(folders, "north_clinic/4711/a.pdf")
+    ledger.away_after = 1  # it answers whether the document continues another, and then not any more
+    with pytest.raises(LedgerAway):
+        watcher(folders, ledger, inbox()).once()
+    assert ledger.opened == {}
+    ledger.away_after = 1 << 60
+    watcher(folders, ledger, inbox()).once()
+    assert names(ledger.recovered) == ["a.pdf"]
+    assert len(list(folders.processing.iterdir())) == 1
+
+
+# --- what a document is ------------------------------------------------------------------------------------------
+
+
+def test_the_sidecar_says_what_is_sent(folders: Folders, ledger: RecordingLedger) -> None:
+    fields = {"description": "a letter", "file_name": "letter.pdf", "options": {"a": 1}, "idempotency_key": "k"}
+    put(folders, "north_clinic/4711/scan1.pdf.meta.json", json.dumps(fields).encode())
+    put(folders, "north_clinic/4711/scan1.pdf")
+    watcher(folders, ledger, inbox()).once()
+    (job_file,) = ledger.opened.values()
+    assert (job_file.description, job_file.file_name, job_file.disk_name) == ("a letter", "letter.pdf", "scan1.pdf")
+    assert (job_file.options, job_file.idempotency_key) == ({"a": 1}, "k")
+    assert list((folders.inbox / "north_clinic" / "4711").iterdir()) == []
+
+
+def test_a_name_that_is_no_text_is_sent_clean_and_kept_on_disk(folders: Folders, ledger: RecordingLedger) -> None:
+    put(folders, "north_clinic/4711/M\udcfcller.pdf")
+    watcher(folders, ledger, inbox()).once()
+    ((job_id, job_file),) = ledger.opened.items()
+    assert (job_file.file_name, job_file.disk_name) == ("M_ller.pdf", "M\udcfcller.pdf")
+    document = folders.document(job_id)
+    assert document
+    assert os.fsencode(document.name) == b"M\xfcller.pdf"
+
+
+@pytest.mark.parametrize(
+    ("place", "content", "code"),
+    [
+        ("4711/a.pdf", b"", "file_empty"),
+        ("4711/a.pdf", b"x" * (MAX_BYTES + 1), "file_too_large"),
+        ("Erika Muster/a.pdf", b"x", "invalid_request"),
+        ("lost+found/a.pdf", b"x", "invalid_request"),
+        ("\udcff/a.pdf", b"x", "invalid_request"),
+        ("4711/back\\slash.pdf", b"x", "invalid_request"),
+    ],
+)
+def test_what_cannot_be_sent_fails_beside_its_reason(
+    folders: Folders, ledger: RecordingLedger, place: str, content: bytes, code: str
+) -> None:
+    put(folders, "north_clinic/" + place, content)
+    watcher(folders, ledger, inbox()).once()
+    assert (folders.failed / "north_clinic" / place).read_bytes() == content
+    assert [said["code"] for said in failed(folders).values()] == [code]
+    assert list(folders.processing.iterdir()) == []
+    assert not (folders.inbox / "north_clinic" / place).exists()
+
+
+@pytest.mark.parametrize("kind", ["half", "link"])
+def test_a_document_with_a_faulty_sidecar_fails_and_is_not_sent_without_it(
+    folders: Folders, ledger: RecordingLedger, kind: str
+) -> None:
+    sidecar = folders.inbox / "north_clinic" / "4711" / "a.pdf.meta.json"
+    put(folders, "north_clinic/4711/a.pdf")
+    if kind == "half":
+        sidecar.write_bytes(b'{"description": "ha')
+    else:
+        sidecar.symlink_to("elsewhere")
+    watcher(folders, ledger, inbox()).once()
+    assert ledger.opened == {}
+    assert failed(folders)["a.pdf"]["code"] == "invalid_request"
+    assert "sidecar" in failed(folders)["a.pdf"]["message"]
+    if kind == "half":
+        beside = folders.failed / "north_clinic" / "4711" / "a.pdf.meta.json"
+        assert beside.read_bytes() == b'{"description": "ha'
+
+
+def test_what_the_ledger_refuses_when_it_is_opened_fails_too(folders: Folders, ledger: RecordingLedger) -> None:
+    ledger.conflicting_key = "k"
+    put(folders, "north_clinic/4711/a.pdf.meta.json", b'{"idempotency_key": "k"}')
+    put(folders, "north_clinic/4711/a.pdf")
+    watcher(folders, ledger, inbox()).once()
+    assert failed(folders)["a.pdf"]["code"] == "invalid_request"
+
+
+def test_a_refusal_is_not_forgotten_when_the_ledger_goes_away(folders: Folders, ledger: RecordingLedger) -> None:
+    put(folders, "north_clinic/4711/a.pdf", b"")
+    ledger.away = True
+    with pytest.raises(LedgerAway):
+        watcher(folders, ledger, inbox()).once()
+    ledger.away = False
+    watcher(folders, ledger, inbox()).once()
+    assert ledger.recovered == {}
+    assert failed(folders)["a.pdf"]["code"] == "file_empty"
+
+
+def test_a_document_that_continues_an_earlier_job_gets_its_id(folders: Folders, ledger: RecordingLedger) -> None:
+    put(folders, "north_clinic/4711/a.pdf")
+    watcher(folders, ledger, inbox()).once()
+    ((job_id, _),) = ledger.opened.items()
+    folders.update_job_file(job_id, committed=True, key="uploads/1")
+    failed_at = folders.fail(job_id, "north_clinic", "4711", {"job_id": job_id, "file_name": "a.pdf"})
+    ledger.opened.clear()
+    ledger.continued["a.pdf"] = job_id
+    failed_at.rename(folders.inbox / "north_clinic" / "4711" / "a.pdf")
+    watcher(folders, ledger, inbox()).once()
+    assert list(ledger.opened) == [job_id]
+    assert (ledger.opened[job_id].committed, ledger.opened[job_id].key) == (True, "uploads/1")
+
+
+def test_a_document_whose_earlier_job_is_still_on_its_way_waits(folders: Folders, ledger: RecordingLedger) -> None:
+    put(folders, "north_clinic/4711/a.pdf")
+    watcher(folders, ledger, inbox()).once()
+    ((job_id, _),) = ledger.opened.items()
+    ledger.continued["a.pdf"] = job_id
+    again = put(folders, "north_clinic/4711/a.pdf")
+    with capture_logs() as logs:
+        watcher(folders, ledger, inbox()).once()
+    assert again.exists()
+    assert [line["event"] for line in logs] == ["document_held_back"]
+
+
+def test_files_of_an_unknown_account_stay_where_they_are(folders: Folders, ledger: RecordingLedger) -> None:
+    path = put(folders, "east_clinic/4711/a.pdf")
+    watcher(folders, ledger, inbox()).once()
+    assert path.exists()
+    assert ledger.opened == {}
+
+
+# --- going on ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("polling", [False, True])
+def test_files_are_claimed_as_they_come(folders: Folders, ledger: RecordingLedger, polling: bool) -> None:
+    put(folders, "north_clinic/4711/before.pdf")
+    with watching(folders, ledger, inbox(polling=polling)):
+        wait_until(lambda: names(ledger.opened) == ["before.pdf"])
+        put(folders, "north_clinic/4711/after.pdf")
+        wait_until(lambda: "after.pdf" in names(ledger.opened))
+        put(folders, "south_clinic/a new patient/later.pdf")
+        wait_until(lambda: names(ledger.refused) == ["later.pdf"])
+
+
+def test_a_file_is_not_claimed_before_it_has_held_still(folders: Folders, ledger: RecordingLedger) -> None:
+    path = put(folders, "north_clinic/4711/a.pdf")
+    with watching(folders, ledger, inbox(settle_seconds=0.5)):
+        for _ in range(8):
+            time.sleep(0.15)
+            with path.open("ab") as file:
+                file.write(b"more")
+        assert ledger.opened == {}
+        wait_until(lambda: ledger.opened)
+    (job_file,) = ledger.opened.values()
+    assert job_file.size_bytes == 1 + 8 * 4
+
+
+def test_a_sidecar_that_is_still_being_written_holds_its_document_back(
+    folders: Folders, ledger: RecordingLedger
+) -> None:
+    sidecar = put(folders, "north_clinic/4711/a.pdf.meta.json", b'{"description": "')
+    put(folders, "north_clinic/4711/a.pdf")
+    with watching(folders, ledger, inbox(settle_seconds=0.5)):
+        for _ in range(6):
+            time.sleep(0.15)
+            with sidecar.open("ab") as file:
+                file.write(b"la")
+        with sidecar.open("ab") as file:
+            file.write(b'"}')
+        wait_until(lambda: ledger.opened)
+    (job_file,) = ledger.opened.values()
+    assert job_file.description == "la" * 6
+
+
+def test_names_that_are_no_text_do_not_deafen_the_watcher(folders: Folders, ledger: RecordingLedger) -> None:
+    with watching(folders, ledger, inbox()):
+        put(folders, "north_clinic/4711/M\udcfcller.pdf")
+        wait_until(lambda: len(ledger.opened) == 1)
+        put(folders, "north_clinic/4711/plain.pdf")
+        wait_until(lambda: len(ledger.opened) == 2)
+
+
+class Deaf(Changes):
+    """Hears of no change."""
+
+    def wait(self, seconds: float) -> bool:
+        self._stop.wait(seconds)
+        return False
+
+
+def test_a_file_whose_event_was_missed_is_found_by_the_rescan(folders: Folders, ledger: RecordingLedger) -> None:
+    with watching(folders, ledger, inbox(rescan_seconds=0.3), Deaf):
+        time.sleep(0.2)
+        put(folders, "north_clinic/4711/a.pdf")
+        wait_until(lambda: ledger.opened)
+
+
+def test_the_watcher_waits_for_the_ledger_and_then_goes_on(folders: Folders, ledger: RecordingLedger) -> None:
+    ledger.away = True
+    path = put(folders, "north_clinic/4711/a.pdf")
+    with capture_logs() as logs, watching(folders, ledger, inbox()):
+        time.sleep(0.5)
+        assert path.exists()
+        ledger.away = False
+        wait_until(lambda: ledger.opened or ledger.recovered)
+    assert [line["event"] for line in logs if line["event"].startswith("inbox_")] == ["inbox_paused", "inbox_resumed"]
+
+
+def test_documents_that_the_ledger_has_forgotten_are_opened_again(folders: Folders, ledger: RecordingLedger) -> None:
+    put(folders, "north_clinic/4711/a.pdf")
+    with watching(folders, ledger, inbox(rescan_seconds=0.3)):
+        wait_until(lambda: ledger.opened)
+        job_id = next(iter(ledger.opened))
+        folders.update_job_file(job_id, committed=True, snapshot=("1",))
+        ledger.opened.clear()  # as after a wipe
+        wait_until(lambda: ledger.recovered)
+    assert ledger.recovered[job_id].committed
+    assert ledger.recovered[job_id].snapshot == ("1",)
+
+
+class Refusing(Folders):
+    """Folders that refuse to claim files of some names."""
+
+    def __init__(self, data_dir: Path, refused: dict[str, int]) -> None:
+        super().__init__(data_dir)
+        self.refused = refused
+
+    def claim(self, path: Path, job_id: str, job_file: JobFile, **more: Any) -> Path:
+        number = self.refused.get(path.name)
+        if number:
+            raise OSError(number, os.strerror(number), str(path))
+        return super().claim(path, job_id, job_file, **more)
+
+
+def test_a_document_that_cannot_be_claimed_holds_up_no_other(tmp_path: Path) -> None:
+    folders = Refusing(tmp_path / "data", {"locked.pdf": errno.EACCES})
+    ledger = RecordingLedger(folders)
+    put(folders, "north_clinic/4711/locked.pdf")
+    with capture_logs() as logs, watching(folders, ledger, inbox()):
+        put(folders, "north_clinic/4711/a.pdf")
+        wait_until(lambda: names(ledger.opened) == ["a.pdf"])
+        put(folders, "north_clinic/4711/b.pdf")
+        wait_until(lambda: names(ledger.opened) == ["a.pdf", "b.pdf"])
+    held_back = [line for line in logs if line["event"] == "document_held_back"]
+    assert [line["reason"] for line in held_back] == ["EACCES"]
+
+
+def test_a_full_disk_pauses_everything_and_is_said_once(tmp_path: Path) -> None:
+    folders = Refusing(tmp_path / "data", {"a.pdf": errno.ENOSPC})
+    ledger = RecordingLedger(folders)
+    put(folders, "north_clinic/4711/a.pdf")
+    with capture_logs() as logs, watching(folders, ledger, inbox()):
+        time.sleep(0.5)
+        folders.refused.clear()
+        wait_until(lambda: ledger.opened)
+    paused = [line for line in logs if line["event"] == "inbox_paused"]
+    assert [line["reason"] for line in paused] == ["ENOSPC"]
+
+
+def test_pauses_grow_up_to_a_limit_and_end_with_the_trouble() -> None:
+    trouble: list[BaseException] = [LedgerAway()]
+
+    def act() -> None:
+        if trouble:
+            raise trouble[0]
+
+    pause = Pause()
+    assert [pause.after(act) for _ in range(7)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    trouble.clear()
+    assert pause.after(act) == 0.0
+    trouble.append(OSError(errno.EIO, "x"))
+    assert pause.after(act) == 1.0
+
+
+def test_without_events_the_inbox_is_polled_and_that_is_said(tmp_path: Path) -> None:
+    def unavailable(_: Path) -> RustNotify:
+        raise OSError(errno.ENOSPC, "OS file watch limit reached", str(tmp_path))
+
+    stop = threading.Event()
+    with (
+        capture_logs() as logs,
+        Changes(tmp_path, stop, polling=False, poll_seconds=0.05, begin=unavailable) as changes,
+    ):
+        started = time.monotonic()
+        assert changes.wait(60.0)
+        assert time.monotonic() - started < 5
+    assert [(line["event"], line["reason"]) for line in logs] == [("inbox_events_unavailable", "ENOSPC")]
+
+
+def test_a_change_before_anybody_waits_is_not_missed(tmp_path: Path) -> None:
+    with Changes(tmp_path, threading.Event(), polling=False, poll_seconds=60.0) as changes:
+        (tmp_path / "early").write_bytes(b"x")
+        assert changes.wait(10.0)
+        assert not changes.wait(0.3)
+
+
+def test_waiting_ends_when_told_to_stop(tmp_path: Path) -> None:
+    stop = threading.Event()
+    for polling in (False, True):
+        stop.clear()
+        with Changes(tmp_path, stop, polling=polling, poll_seconds=60.0) as changes:
+            threading.Timer(0.1, stop.set).start()
+            started = time.monotonic()
+            assert not changes.wait(60.0)
+            assert time.monotonic() - started < 5
+
+
+# --- what is said ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_alone_is_said_once_as_long_as_it_stays(folders: Folders, ledger: RecordingLedger) -> None:
+    part = put(folders, "north_clinic/4711/a.pdf.part")
+    put(folders, "east_clinic/a.pdf")
+    watched = watcher(folders, ledger, inbox(settle_seconds=0.001))
+    with capture_logs() as logs:
+        watched.once()
+        watched.once()
+    assert sorted(line["reason"] for line in logs) == ["unfinished", "unknown_account"]
+    part.unlink()
+    watched.once()
+    put(folders, "north_clinic/4711/a.pdf.part")
+    with capture_logs() as logs:
+        watched.once()
+    assert [line["reason"] for line in logs] == ["unfinished"]
+
+
+def test_no_line_names_a_patient_a_file_or_a_path(folders: Folders, ledger: RecordingLedger) -> None:
+    secret = "muster"
+    put(folders, f"north_clinic/{secret}/{secret}.pdf")
+    put(folders, f"north_clinic/{secret} {secret}/{secret}.pdf")
+    put(folders, f"north_clinic/{secret}/{secret}.part")
+    put(folders, f"north_clinic/{secret}/{secret}/{secret}.pdf")
+    put(folders, f"{secret}/{secret}.pdf")
+    put(folders, f"{secret}.pdf")
+    put(folders, f"north_clinic/{secret}/odd.pdf.meta.json", f'{{"{secret}": "{secret}"}}'.encode())
+    put(folders, f"north_clinic/{secret}/odd.pdf")
+    damaged = folders.processing / "11111111-2222-4333-8444-555555555555"
+    damaged.mkdir()
+    (damaged / f"{secret}.pdf").write_bytes(b"x")
+    with capture_logs() as logs:
+        watcher(folders, ledger, inbox()).once()
+    events = {line["event"] for line in logs}
+    assert events == {"inbox_entry_ignored", "document_claimed", "job_folder_not_understood"}
+    assert secret not in repr(logs).lower()
+    assert str(folders.inbox) not in repr(logs)
+
+
+def test_nothing_is_said_at_every_round(folders: Folders, ledger: RecordingLedger) -> None:
+    with capture_logs() as logs, watching(folders, ledger, inbox(rescan_seconds=0.1)):
+        time.sleep(0.5)
+    assert logs == []
+
+
+# --- killed ------------------------------------------------------------------------------------------------------
+
+
+def test_a_watcher_that_is_killed_again_and_again_loses_and_doubles_nothing(
+    folders: Folders, ledger: RecordingLedger
+) -> None:
+    for number in range(120):
+        put(folders, f"north_clinic/{number % 7}/{number}.pdf", f"document {number}".encode())
+    for _ in range(6):
+        child = os.fork()
+        if child == 0:
+            watcher(folders, RecordingLedger(folders), inbox(settle_seconds=0.001)).once()
+            os._exit(0)
+        time.sleep(0.05)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    watcher(folders, ledger, inbox(settle_seconds=0.001)).once()
+    held = [path for path in folders.processing.rglob("*.pdf") if path.is_file()]
+    assert sorted(path.read_bytes() for path in held) == sorted(f"document {n}".encode() for n in range(120))
+    assert len(ledger.opened) + len(ledger.recovered) == 120
+    assert ledger.recovered, "the children were killed too early"
+    assert not [path for path in folders.inbox.rglob("*") if path.is_file()]
