@@ -1,0 +1,45 @@
+"""What the documents say is what the code does."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+from pydantic import BaseModel
+
+from config.settings import ACCOUNT_KINDS, Settings
+from tasks.errors import Code
+from tests.worlds import ROOT
+
+SETTINGS_PAGE = (ROOT / "docs" / "settings.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:
+    found = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += keys_of(inner, f"{prefix}{name}.")
+        elif name != "accounts":
+            found.append(prefix + name)
+    return found
+
+
+@pytest.mark.parametrize(
+    "key", sorted({key for model in (Settings, *ACCOUNT_KINDS.values()) for key in keys_of(model)})
+)
+def test_every_setting_is_in_the_settings_page(key: str) -> None:
+    assert f"`{key}`" in SETTINGS_PAGE
+
+
+def test_every_code_is_in_the_readme() -> None:
+    assert all(f"`{code}`" in README for code in Code)
+
+
+def test_the_readmes_settings_example_is_what_the_settings_read() -> None:
+    example = tomllib.loads(re.search(r"```toml\n(.*?)```", README, re.DOTALL)[1])  # type: ignore[index]
+    account = example["accounts"]["north_clinic"]
+    plain = {key.removesuffix("_file"): value for key, value in account.items()}
+    assert ACCOUNT_KINDS[plain["provider"]].model_validate(plain)
