@@ -19,7 +19,7 @@ from tasks.accounts import Accounts
 from tasks.errors import StageError
 from tasks.health import Gates
 from tasks.job import Stage, Step
-from tasks.ledger import CLOSING, PREFIX
+from tasks.ledger import AWAY, CLOSING, PREFIX
 from tasks.workers import Workers
 
 log = structlog.get_logger()
@@ -114,7 +114,7 @@ class Feeder:
                 if away:
                     log.info("redis_back")
                 away = False
-            except redis.RedisError as error:
+            except AWAY as error:
                 if not away:
                     log.warning("redis_unreachable", error=type(error).__name__)
                 away = True

@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any
 
 import redis
+from kombu.exceptions import OperationalError
 
 from tasks.errors import Code, LeaseLost
 from tasks.job import Document, Facts, Failure, Job, Record, Stage, Step
@@ -24,6 +25,9 @@ from tasks.seal import Seal
 PREFIX = "chartpost:"
 CLOSING = "~closing"
 """The lane of closing work, which no sick account holds up."""
+
+AWAY = (redis.RedisError, OperationalError)
+"""Redis cannot be reached, or will not take what we write: as the ledger, or as Celery's broker."""
 
 _UNFINISHED = (Stage.RECEIVED, Stage.PRESIGNED, Stage.STORED, Stage.REGISTERED)
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import redis
 import structlog
 
 from tasks.accounts import Account, Accounts
@@ -20,7 +19,7 @@ from tasks.care import Care
 from tasks.errors import LeaseLost, OutcomeUnknown, PresignAgain, RetryLater, StageError
 from tasks.job import Facts, Job, Stage, Step, Stored
 from tasks.keeper import Grip, Keeper
-from tasks.ledger import Hold, Ledger, NotStarted
+from tasks.ledger import AWAY, Hold, Ledger, NotStarted
 from tasks.results import Results
 from tasks.transfer import post
 
@@ -79,7 +78,7 @@ class Pipeline:
                 return Ran()
             except StageError as error:
                 return Ran(finished=self._aftermath.of(error, started, account))
-            except redis.RedisError:
+            except AWAY:
                 raise
             except Exception as error:  # noqa: BLE001, a fault of ours in one document must not hold up the others
                 log.error("step_crashed", job=job_id, step=step, **crash_site(error))

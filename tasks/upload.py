@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-import redis
 import structlog
 from celery import Task
 from celery.exceptions import Ignore, Reject
@@ -18,6 +17,7 @@ from tasks.app import app
 from tasks.doors import open_call
 from tasks.errors import Code, DocumentRefused, RetryLater
 from tasks.job import Step
+from tasks.ledger import AWAY
 from tasks.pipeline import crash_site
 from tasks.process import current
 
@@ -36,7 +36,7 @@ def _run(task: Quiet, step: Step, job_id: str) -> None:
         ran = current().pipeline.run(step, job_id)
         for finished in ran.finished:
             current().send_step(finished, Step.NOTIFY)
-    except redis.RedisError as error:
+    except AWAY as error:
         # The lease runs out and a feeder sends the step again: nothing is lost but time.
         log.warning("redis_unreachable", job=job_id, step=step, error=type(error).__name__)
         _end(task)
@@ -70,7 +70,7 @@ def notify(self: Quiet, job_id: str) -> None:
     """Close a job: receipt or error file, file move, result, event, callback."""
     try:
         current().closing.run(job_id)
-    except redis.RedisError as error:
+    except AWAY as error:
         log.warning("redis_unreachable", job=job_id, step=Step.NOTIFY, error=type(error).__name__)
     except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient
         log.error("closing_crashed", job=job_id, **crash_site(error))
@@ -92,7 +92,7 @@ def upload(self: Quiet, *args: Any, **fields: Any) -> None:
     except DocumentRefused as refused:
         log.warning("call_refused", job=task_id, code=refused.code, reason=refused.message)
         process.results.refused(task_id, refused.code, refused.message)
-    except (redis.RedisError, RetryLater) as error:
+    except (*AWAY, RetryLater) as error:
         # The message is all there is of the job so far: it goes back to the queue, a little later.
         log.warning("call_put_back", job=task_id, error=type(error).__name__)
         process.stopping.wait(1.0)
