@@ -109,7 +109,7 @@ def _check_fields(form: Form) -> None:
 
 
 def _check_size(size: int, policy: Policy) -> None:
-    for least, most in policy.sizes:
+    for least, most in ((1, size), *policy.sizes):  # an empty file is never worth sending
         if size > most:
             raise DocumentRefused(
                 Code.FILE_TOO_LARGE,

@@ -85,12 +85,20 @@ class Clients:
 
 @lru_cache
 def tls(ca_bundle: Path | None = None) -> ssl.SSLContext:
-    """The TLS set-up: the system's certificate authorities (certifi's where it has none), and those of `ca_bundle`."""
+    """The TLS set-up: the system's certificate authorities (certifi's where it has none), and those of `ca_bundle`.
+
+    Raises AccountBlocked if `ca_bundle` holds none.
+    """
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"] and not _has_ca_folder():
         context.load_verify_locations(certifi.where())
     if ca_bundle:
-        context.load_verify_locations(ca_bundle)
+        try:
+            context.load_verify_locations(ca_bundle)
+        except OSError:  # ssl's errors among them
+            raise AccountBlocked(
+                "No certificate can be read from ca_bundle: name a PEM file that holds some."
+            ) from None
     return context
 
 

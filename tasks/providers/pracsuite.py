@@ -105,6 +105,8 @@ class PracSuite:
 
     def look(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
         """One listing for all jobs of a patient, and one more call for each new record whose size fits."""
+        if not jobs:
+            return {}
         try:
             attachments = self._attachments(_patient(jobs[0].document))
         except DocumentRefused:
@@ -448,6 +450,8 @@ _UNACCEPTABLE = _refused(
 
 _MEANINGS: Mapping[int, _Meaning] = {
     400: _UNACCEPTABLE,
+    409: _UNACCEPTABLE,
+    413: _UNACCEPTABLE,
     422: _UNACCEPTABLE,
     404: _refused(
         "PracSuite knows no such patient.", "Check the patient id: it must be the one that PracSuite's addresses show."

@@ -143,6 +143,7 @@ def test_a_form_of_another_shape_blocks_the_account(odd: OddPracSuite, pracsuite
     [
         (Reply(400, error("INVALID_PARAMS")), DocumentRefused),
         (Reply(404, error("NOT_FOUND")), DocumentRefused),
+        (Reply(409), DocumentRefused),
         (Reply(422), DocumentRefused),
         (Reply(401, error("UNAUTHORIZED")), AccountBlocked),
         (Reply(403, error("MISSING_AUTHENTICATION_TOKEN")), AccountBlocked),
@@ -333,7 +334,7 @@ def test_a_link_to_another_path_is_not_followed_but_counted_as_a_next_page(
 
 
 @pytest.mark.parametrize(
-    "link", ["{}" + LIST + "?page=2", "{}", "//elsewhere/x", "javascript:x", "http://[", "http://a:b/", "?page=2"]
+    "link", ["{}" + LIST + "?page=3", "{}", "//elsewhere/x", "javascript:x", "http://[", "http://a:b/", "?page=2"]
 )
 def test_a_link_elsewhere_is_not_followed_and_sees_no_key(odd: OddPracSuite, pracsuite: PracSuite, link: str) -> None:
     with OddPracSuite() as elsewhere:

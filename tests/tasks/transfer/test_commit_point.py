@@ -221,6 +221,7 @@ def test_an_early_refusal_is_read_and_ends_the_upload(
     if script is refuse_early_and_stay:  # closing with unread bytes resets, and may take the answer along
         assert isinstance(refused.value, DocumentRefused)
         assert refused.value.code is Code.FILE_TOO_LARGE
+        assert not storage.visits[0].ended.is_set()  # it was heard at once, not when the server gave up
     assert upload.commits == 0
 
 
@@ -228,6 +229,7 @@ def test_an_early_refusal_is_read_over_tls(secure_storage: StorageServer, secure
     secure_storage.script = refuse_early_and_stay
     with pytest.raises(DocumentRefused, match="file_too_large"):
         secure_upload.send(b"x" * 64 * BLOCK_BYTES)
+    assert not secure_storage.visits[0].ended.is_set()
     assert secure_upload.commits == 0
 
 
@@ -235,10 +237,11 @@ def test_an_early_refusal_is_read_over_tls(secure_storage: StorageServer, secure
 def test_a_refusal_heard_just_before_the_commit_prevents_it(request: pytest.FixtureRequest, secure: bool) -> None:
     upload: Upload = request.getfixturevalue("secure_upload" if secure else "upload")
     storage: StorageServer = request.getfixturevalue("secure_storage" if secure else "storage")
-    answered = threading.Event()
+    at_the_end, answered = threading.Event(), threading.Event()
 
-    def refuse_before_the_file(visit: Visit) -> None:
+    def refuse_before_the_end(visit: Visit) -> None:
         visit.read_head()
+        at_the_end.wait(PATIENCE_SECONDS)
         visit.answer("400 Bad Request", TOO_LARGE)
         answered.set()
         visit.stay()
@@ -247,10 +250,11 @@ def test_a_refusal_heard_just_before_the_commit_prevents_it(request: pytest.Fixt
 
     def beat() -> None:
         if next(beats) == 3:  # the last: it finds the end of the file
+            at_the_end.set()
             answered.wait(PATIENCE_SECONDS)
             time.sleep(0.02)
 
-    storage.script, upload.beat = refuse_before_the_file, beat
+    storage.script, upload.beat = refuse_before_the_end, beat
     with pytest.raises(DocumentRefused, match="file_too_large"):
         upload.send(b"x" * (BLOCK_BYTES + 1))
     assert upload.commits == 0

@@ -114,6 +114,11 @@ def test_a_size_outside_the_range_is_refused(size: int, code: Code | None, limit
     assert str(size) in refused.value.message
 
 
+def test_an_empty_file_is_refused_whatever_the_policy_allows() -> None:
+    with pytest.raises(DocumentRefused, match="file_empty"):
+        check(form(["content-length-range", 0, 10]), 0)
+
+
 @pytest.mark.parametrize("name", ["policy", "Policy", "POLICY"])
 def test_the_policy_is_found_whatever_the_case_of_its_field(name: str) -> None:
     limited = encoded({"conditions": [["content-length-range", 0, 10]]})

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import httpx
 import pytest
@@ -121,6 +122,15 @@ def test_the_tls_set_up_is_shared_and_knows_some_authorities() -> None:
     assert tls().check_hostname
 
 
+@pytest.mark.parametrize("content", ["", "not a certificate", None])
+def test_a_ca_bundle_without_certificates_blocks_the_account(tmp_path: Path, content: str | None) -> None:
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_text(content)
+    with pytest.raises(AccountBlocked, match="ca_bundle"):
+        Clients(bundle).api()
+
+
 # --- a provider's API ------------------------------------------------------------------------------------------------
 
 
@@ -209,6 +219,13 @@ def test_keys_are_not_carried_along_a_redirect(api: Api) -> None:
         assert api.client.call("GET", "a").status == 307
         assert elsewhere.visits == []
     assert api.server.visit.headers["x-api-key"] == "secret-key"
+
+
+def test_cookies_of_an_api_are_not_kept(api: Api) -> None:
+    api.server.script = answering("200 OK", Set_Cookie="session=1; Path=/")
+    api.client.call("GET", "a")
+    api.client.call("GET", "a")
+    assert ["cookie" in visit.headers for visit in api.server.visits] == [False, False]
 
 
 @pytest.mark.parametrize("script", [Visit.close, Visit.reset, lambda visit: visit.say("nonsense\r\n\r\n")])

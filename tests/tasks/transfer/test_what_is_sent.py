@@ -105,6 +105,7 @@ def test_cookies_are_neither_kept_nor_sent(storage: StorageServer, upload: Uploa
     upload.send(b"x")
     upload.send(b"x")
     assert ["cookie" in visit.headers for visit in storage.visits] == [False, False]
+    assert not list(upload.client.cookies.jar)
 
 
 def test_each_upload_has_a_connection_of_its_own(storage: StorageServer, upload: Upload) -> None:
