@@ -1,0 +1,115 @@
+"""A Redis restart under a worker that holds an unacknowledged message: with the guard it goes on, without it dies.
+
+When the last test here fails, kombu has mended its fault, and that part of `worker/guard.py` can go.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.clinics import Child, Clinic, clinic, wait_until
+from tests.worlds import SandboxProcess
+from worker.valkey import EmbeddedValkey
+
+
+class SlowStorage(ThreadingHTTPServer):
+    """Holds every request until it is told otherwise; then nothing is there."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.asked, self.let_go = threading.Event(), threading.Event()
+        super().__init__(("127.0.0.1", 0), _Holding)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Holding(BaseHTTPRequestHandler):
+    server: SlowStorage
+
+    def do_HEAD(self) -> None:
+        self.server.asked.set()
+        self.server.let_go.wait(60)
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the tests' output is not for this."""
+
+
+@pytest.fixture
+def storage() -> Iterator[SlowStorage]:
+    storage = SlowStorage()
+    yield storage
+    storage.let_go.set()
+    storage.shutdown()
+    storage.server_close()
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[SandboxProcess]:
+    with SandboxProcess() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedValkey]:
+    """A Valkey of this test's own: it is restarted."""
+    server = EmbeddedValkey(tmp_path / "valkey")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def north(tmp_path: Path, world: SandboxProcess, server: EmbeddedValkey) -> Iterator[Clinic]:
+    url = (tmp_path / "valkey" / "redis.url").read_text().strip()
+    with clinic(tmp_path / "clinic", world, url) as started:
+        yield started
+
+
+def worker_of(application: str, clinic: Clinic, storage: SlowStorage) -> Child:
+    """A worker with a call in its hands, which is acknowledged when it ends: it asks the storage about its source."""
+    environ = {**clinic.world.aws_environment, "CHARTPOST_S3__ENDPOINT_URL": storage.url}
+    worker = clinic.start("celery", "-A", application, "worker", **environ)
+    wait_until(clinic.process.workers.alive, "the worker consumes")
+    clinic.upload("s3://sources/slow.pdf")
+    wait_until(storage.asked.is_set, "the call is taken")
+    assert clinic.redis.zcard("unacked_index") == 1
+    return worker
+
+
+def restart(server: EmbeddedValkey) -> None:
+    server.stop()
+    server.start()
+
+
+def test_a_worker_survives_a_redis_restart_and_delivers_again(
+    north: Clinic, server: EmbeddedValkey, storage: SlowStorage
+) -> None:
+    worker = worker_of("worker", north, storage)
+    restart(server)
+    storage.let_go.set()
+    patient = f"g{uuid4()}"
+    after = north.upload(north.write("after.pdf", b"after"), patient)
+    assert after.get(timeout=60)["size_bytes"] == 5
+    assert [record["file_name"] for record in north.chart(patient_id=patient)] == ["after.pdf"]
+    assert worker.process.poll() is None
+
+
+def test_without_the_guard_the_same_restart_ends_the_worker(
+    north: Clinic, server: EmbeddedValkey, storage: SlowStorage
+) -> None:
+    worker = worker_of("tests.worker.unguarded", north, storage)
+    restart(server)
+    storage.let_go.set()
+    assert worker.process.wait(30) == 1
+    assert "Unrecoverable error: AttributeError" in worker.log
