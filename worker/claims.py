@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 import structlog
@@ -94,7 +94,23 @@ class Claims:
     def recover(self, held: Held) -> None:
         """Open the job of a document in our care that the ledger does not know. Raises LedgerAway and OSError."""
         log.info("document_recovered", job=held.job_id, account=held.job_file.account, sent=held.job_file.committed)
+        try:
+            held = self.reread(held) if held.job_file.round else held
+        except DocumentRefused as refusal:
+            held = replace(held, job_file=self._folders.update_job_file(held.job_id, refused=_failure(refusal)))
         self._open(held.job_file, held.document, self._ledger.recover)
+
+    def reread(self, held: Held) -> Held:
+        """What the sidecar of a reopened document asks for now; somebody may have corrected it in failed/.
+
+        What may have been sent already stays as it was. Raises DocumentRefused for a sidecar that is still faulty,
+        so that its document is not sent without what it asked for.
+        """
+        if held.sidecar is None or held.job_file.committed:
+            return held
+        sidecar = Sidecar.read(held.sidecar)
+        asked = _asked(sidecar, held.job_file.disk_name)
+        return replace(held, job_file=self._folders.update_job_file(held.job_id, **asked))
 
     def _judged(self, candidate: Candidate) -> JobFile:
         """What the document is and, if it cannot be sent, why."""
@@ -136,15 +152,22 @@ class Claims:
             job_id=str(uuid4()),
             account=candidate.account,
             patient_id=candidate.patient_id,
-            file_name=sidecar.file_name or clean(candidate.path.name),
             disk_name=candidate.path.name,
             size_bytes=candidate.identity.size_bytes,
             received_at=self._now(),
-            content_type=sidecar.content_type,
-            description=sidecar.description,
-            options=sidecar.options,
-            idempotency_key=sidecar.idempotency_key,
+            **_asked(sidecar, candidate.path.name),
         )
+
+
+def _asked(sidecar: Sidecar, disk_name: str) -> dict[str, Any]:
+    """The fields of job.json that a sidecar decides."""
+    return {
+        "file_name": sidecar.file_name or clean(disk_name),
+        "content_type": sidecar.content_type,
+        "description": sidecar.description,
+        "options": sidecar.options,
+        "idempotency_key": sidecar.idempotency_key,
+    }
 
 
 def _failure(refusal: DocumentRefused) -> Failure:

@@ -7,13 +7,14 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
 from config.settings import Inbox
 from tasks.folders import AlreadyInCare, ChangedMeanwhile, Damaged, Folders, Held
+from tasks.pipeline import crash_site
 from worker.changes import Changes
 from worker.claims import Claims, InboxLedger, LedgerAway
 from worker.inbox import Candidate, Ignored, Reason, SettledTracker, in_turn, look
@@ -136,10 +137,18 @@ class Watcher:
             if isinstance(found, Damaged):
                 self._told.about_damaged([found])
             else:
-                self._claims.recover(found)
+                self._reopen(found)
             if self._clock() >= until or self._stop.is_set():
                 return False
         return True
+
+    def _reopen(self, held: Held) -> None:
+        try:
+            self._claims.recover(held)
+        except (LedgerAway, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001, a fault of ours in one document must not hold up the others
+            self._told.about_crash(held.job_id, error)
 
     def _look(self) -> None:
         """See what is in the inbox, and which of it has settled."""
@@ -171,16 +180,20 @@ class Watcher:
             self._claims.claim(candidate)
         except (ChangedMeanwhile, FileNotFoundError):
             return  # the next look sees what is there instead
+        except LedgerAway:
+            raise
         except AlreadyInCare:
-            self._hold_back(candidate, "an earlier try of the same document is on its way")
+            self._hold_back(candidate, reason="an earlier try of the same document is on its way")
         except OSError as error:
             if error.errno in _DISK_REFUSES:
                 raise
-            self._hold_back(candidate, _name(error))
+            self._hold_back(candidate, reason=_name(error))
+        except Exception as error:  # noqa: BLE001, as above
+            self._hold_back(candidate, **crash_site(error))
 
-    def _hold_back(self, candidate: Candidate, reason: str) -> None:
+    def _hold_back(self, candidate: Candidate, **why: str) -> None:
         if candidate.path not in self._held_back:
-            self._told.about_held_back(candidate, reason)
+            self._told.about_held_back(candidate, why)
         self._held_back[candidate.path] = self._clock() + self._settings.rescan_seconds
 
 
@@ -192,6 +205,7 @@ class Told:
         self._lookup = lookup
         self._ignored: set[tuple[Path, Reason]] = set()
         self._damaged: set[Damaged] = set()
+        self._crashed: set[tuple[str, str]] = set()
 
     def about_ignored(self, entries: Sequence[Ignored]) -> None:
         for entry in entries:
@@ -201,9 +215,14 @@ class Told:
                 say("inbox_entry_ignored", account=entry.account, entry=self._mark(entry.path), reason=entry.reason)
         self._ignored = {(entry.path, entry.reason) for entry in entries}
 
-    def about_held_back(self, candidate: Candidate, reason: str) -> None:
-        mark = self._mark(candidate.path)
-        log.warning("document_held_back", account=candidate.account, entry=mark, reason=reason)
+    def about_held_back(self, candidate: Candidate, why: Mapping[str, str]) -> None:
+        log.warning("document_held_back", account=candidate.account, entry=self._mark(candidate.path), **why)
+
+    def about_crash(self, job_id: str, error: Exception) -> None:
+        site = crash_site(error)
+        if (job_id, site["place"]) not in self._crashed:
+            log.error("document_not_recovered", job=job_id, **site)
+            self._crashed.add((job_id, site["place"]))
 
     def about_damaged(self, folders: Sequence[Damaged]) -> None:
         for folder in folders:

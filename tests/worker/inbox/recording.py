@@ -31,6 +31,7 @@ class RecordingLedger:
     recovered: dict[str, JobFile] = field(default_factory=dict)
     continued: dict[str, str] = field(default_factory=dict)
     conflicting_key: str = ""
+    poison: str = ""
 
     def is_known(self, job_id: str) -> bool:
         self._answer()
@@ -48,6 +49,8 @@ class RecordingLedger:
     def open_inbox(self, job_id: str, job_file: JobFile, path: Path) -> None:
         self._answer()
         assert path.exists()
+        if path.name == self.poison:
+            raise UnicodeError("what nobody foresaw, of Erika Muster")
         if job_file.idempotency_key and job_file.idempotency_key == self.conflicting_key:
             raise DocumentRefused(Code.INVALID_REQUEST, "This key was used for another document.")
         self.opened[job_id] = job_file
@@ -62,6 +65,8 @@ class RecordingLedger:
     def recover(self, job_id: str, job_file: JobFile, path: Path) -> None:
         self._answer()
         assert path.exists()
+        if path.name == self.poison:
+            raise UnicodeError("what nobody foresaw, of Erika Muster")
         self.recovered[job_id] = job_file
 
     def _answer(self) -> None:

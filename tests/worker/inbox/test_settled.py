@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +64,12 @@ def test_without_a_wait_a_file_has_settled_at_once() -> None:
     assert tracker(0.0).look({"a": 1}, now=0.0) == ["a"]
 
 
+def unchanged_since(name: str, seen: list[tuple[float, dict[str, int]]]) -> float:
+    """When the file was first seen as it was seen last, without a break since."""
+    last = seen[-1][1][name]
+    return list(takewhile(lambda look: look[1].get(name) == last, reversed(seen)))[-1][0]
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 0.5, 1.0, 3.0]), st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)))
@@ -73,10 +81,6 @@ def test_what_settles_was_seen_unchanged_for_the_whole_time(looks: list[tuple[fl
         now += pause
         seen.append((now, files))
         for name in tracked.look(files, now):
-            still = [at for at, then in seen if at >= now - 2.0 and then.get(name) == files[name]]
-            assert len(still) == len([at for at, _ in seen if at >= now - 2.0])
-            earlier = [then for at, then in seen if at <= now - 2.0]
-            assert earlier
-            assert earlier[-1].get(name) == files[name]
+            assert now - unchanged_since(name, seen) >= 2.0
         if tracked.next_at is not None:
             assert now < tracked.next_at <= now + 2.0

@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 from watchfiles._rust_notify import RustNotify
 
-from tasks.folders import Folders, JobFile
+from tasks.folders import Folders, Held, JobFile
 from tests.worker.inbox.recording import MAX_BYTES, RecordingLedger, inbox, wait_until, watcher, watching
 from worker.changes import Changes
 from worker.claims import LedgerAway
@@ -156,6 +156,43 @@ def test_a_document_with_a_faulty_sidecar_fails_and_is_not_sent_without_it(
     if kind == "half":
         beside = folders.failed / "north_clinic" / "4711" / "a.pdf.meta.json"
         assert beside.read_bytes() == b'{"description": "ha'
+
+
+def refused_for_its_sidecar(folders: Folders, ledger: RecordingLedger) -> Held:
+    """A document that failed for its sidecar and was brought back into our care."""
+    put(folders, "north_clinic/4711/a.pdf.meta.json", b'{"description": "ha')
+    put(folders, "north_clinic/4711/a.pdf")
+    watcher(folders, ledger, inbox()).once()
+    return folders.reopen_failed(next(iter(ledger.refused)), "north_clinic", "4711")
+
+
+def test_a_reopened_document_is_not_sent_without_what_its_faulty_sidecar_asked_for(
+    folders: Folders, ledger: RecordingLedger
+) -> None:
+    refused_for_its_sidecar(folders, ledger)
+    watcher(folders, ledger, inbox()).once()
+    assert ledger.recovered == {}
+    assert failed(folders)["a.pdf"]["code"] == "invalid_request"
+
+
+def test_a_sidecar_that_was_corrected_meanwhile_counts(folders: Folders, ledger: RecordingLedger) -> None:
+    held = refused_for_its_sidecar(folders, ledger)
+    assert held.sidecar
+    held.sidecar.write_bytes(b'{"description": "half a letter", "file_name": "letter.pdf"}')
+    watcher(folders, ledger, inbox()).once()
+    told = ledger.recovered[held.job_id]
+    assert (told.description, told.file_name, told.disk_name) == ("half a letter", "letter.pdf", "a.pdf")
+
+
+def test_a_document_that_may_have_been_sent_is_looked_for_as_it_was_sent(
+    folders: Folders, ledger: RecordingLedger
+) -> None:
+    held = refused_for_its_sidecar(folders, ledger)
+    assert held.sidecar
+    held.sidecar.write_bytes(b'{"file_name": "letter.pdf"}')
+    folders.update_job_file(held.job_id, committed=True)
+    watcher(folders, ledger, inbox()).once()
+    assert ledger.recovered[held.job_id].file_name == "a.pdf"
 
 
 def test_what_the_ledger_refuses_when_it_is_opened_fails_too(folders: Folders, ledger: RecordingLedger) -> None:
@@ -325,6 +362,23 @@ def test_a_document_that_cannot_be_claimed_holds_up_no_other(tmp_path: Path) -> 
         wait_until(lambda: names(ledger.opened) == ["a.pdf", "b.pdf"])
     held_back = [line for line in logs if line["event"] == "document_held_back"]
     assert [line["reason"] for line in held_back] == ["EACCES"]
+
+
+def test_a_document_that_trips_us_up_holds_up_no_other_and_is_tried_again(
+    folders: Folders, ledger: RecordingLedger
+) -> None:
+    ledger.poison = "a.pdf"
+    put(folders, "north_clinic/4711/a.pdf")
+    put(folders, "north_clinic/4711/b.pdf")
+    with capture_logs() as logs, watching(folders, ledger, inbox(rescan_seconds=0.2)):
+        wait_until(lambda: names(ledger.opened) == ["b.pdf"])
+        wait_until(lambda: any(line["event"] == "document_not_recovered" for line in logs))
+        time.sleep(0.5)
+        ledger.poison = ""
+        wait_until(lambda: names(ledger.recovered) == ["a.pdf"])
+    told = [line for line in logs if line["event"] in ("document_held_back", "document_not_recovered")]
+    assert [line["error"] for line in told] == ["UnicodeError", "UnicodeError"]
+    assert "Muster" not in repr(logs)
 
 
 def test_a_full_disk_pauses_everything_and_is_said_once(tmp_path: Path) -> None:
