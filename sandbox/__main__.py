@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sandbox.engine import Engine, EngineFailed, EngineMissing
+from sandbox.providers import DEFAULT_PROVIDERS, PROVIDERS
 from sandbox.server import running
 from sandbox.settings import settings_file
 from sandbox.world import World
@@ -37,11 +38,25 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=9000, help="on loopback; 0 picks a free one")
     parser.add_argument("--validation-seconds", type=float, default=1.0, help="what a provider takes to validate")
     parser.add_argument("--seed", type=int, help="makes record ids and keys the same in every run")
+    parser.add_argument(
+        "--providers",
+        type=provider_names,
+        default=",".join(DEFAULT_PROVIDERS),
+        metavar="NAMES",
+        help="whose accounts to print, parted by commas; all are served in any case",
+    )
     parser.add_argument("--state", type=Path, metavar="DIR", help="keep the engine's files here, and leave them")
     parser.add_argument(
         "--stop-at-eof", action="store_true", help="stop when standard input ends, so as not to outlive a starter"
     )
     return parser.parse_args()
+
+
+def provider_names(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in PROVIDERS]:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(PROVIDERS)}")
+    return names
 
 
 async def serve(engine: Engine, options: argparse.Namespace) -> int:
@@ -50,7 +65,7 @@ async def serve(engine: Engine, options: argparse.Namespace) -> int:
     if options.stop_at_eof:
         stop_at_eof(asked_to_stop)
     async with running(engine, options.port, World(options.validation_seconds), options.seed) as sandbox:
-        print(settings_file(sandbox) + "# ready", flush=True)
+        print(settings_file(sandbox, options.providers) + "# ready", flush=True)
         return await until_end(engine, asked_to_stop)
 
 

@@ -22,6 +22,10 @@ class Faults:
     cut: bool = False
     lost: bool = False
     expired: bool = False
+    lost_create: bool = False
+    timeout_504: bool = False
+    error_200: bool = False
+    virus: bool = False
     storage_code: str | None = None
     stall_seconds: float = 0.0
 
@@ -33,7 +37,11 @@ class Faults:
             slow_seconds=None if slow is None else float(slow),
             busy_times=int(_after(r"BUSY-(\d+)", file_name) or 0),
             cut="CUT" in file_name,
-            lost="LOST" in file_name,
+            lost=_after(r"(LOST)(?!CREATE)", file_name) is not None,
+            lost_create="LOSTCREATE" in file_name,
+            timeout_504="TIMEOUT504" in file_name,
+            error_200="ERR200" in file_name,
+            virus="VIRUS" in file_name,
             expired="EXPIRED" in file_name,
             storage_code=_after(r"S3-([A-Za-z]+)", file_name),
             stall_seconds=float(stall or 0),

@@ -1,4 +1,4 @@
-"""The providers that the sandbox stands in for: one row each."""
+"""The providers that the sandbox stands in for: one row each, and whose accounts it prints unless asked otherwise."""
 
 from collections.abc import Callable
 
@@ -8,3 +8,4 @@ from sandbox.surroundings import Provider, Surroundings
 PROVIDERS: dict[str, Callable[[Surroundings], Provider]] = {
     "pracsuite": PracSuite,
 }
+DEFAULT_PROVIDERS = ("pracsuite",)

@@ -44,7 +44,7 @@ class Sandbox:
 
     base_url: str
     engine: Engine
-    providers: list[Provider]
+    providers: dict[str, Provider]
 
 
 @asynccontextmanager
@@ -56,15 +56,15 @@ async def running(engine: Engine, port: int, world: World, seed: int | None) -> 
         journal, charts, turns, objects = Journal(), Charts(), Turns(), Objects(engine, http)
         front = Front(base_url, engine, http, world, turns, journal)
         around = Surroundings(base_url, world, objects, front, charts, turns, random.Random(seed))
-        providers = [make(around) for make in PROVIDERS.values()]
-        await asyncio.to_thread(objects.prepare, [SOURCES_BUCKET, *(each.bucket for each in providers)])
+        providers = {name: make(around) for name, make in PROVIDERS.items()}
+        await asyncio.to_thread(objects.prepare, [SOURCES_BUCKET, *(each.bucket for each in providers.values())])
         app = web.Application(middlewares=[keeping(journal)])
-        served: list[Serves] = [Admin(world, charts, journal), front, *providers]
+        served: list[Serves] = [Admin(world, charts, journal), front, *providers.values()]
         for each in served:
             app.add_routes(each.routes())
         async with serving(app, listener):
             yield Sandbox(base_url, engine, providers)
-        await asyncio.gather(*(each.stop() for each in providers))
+        await asyncio.gather(*(each.stop() for each in providers.values()))
 
 
 def listen(port: int) -> socket.socket:

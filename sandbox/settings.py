@@ -1,14 +1,17 @@
 """The settings file that points at this sandbox, as it is printed on standard output."""
 
 import json
+from collections.abc import Iterable, Mapping
 
 from sandbox.objects import USER
 from sandbox.server import SOURCES_BUCKET, Sandbox
 from sandbox.surroundings import Setting
 
 
-def settings_file(sandbox: Sandbox) -> str:
-    """TOML; the keys for s3:// sources are comments, since they belong into the environment."""
+def settings_file(sandbox: Sandbox, providers: Iterable[str]) -> str:
+    """TOML with the accounts of these providers; the keys for s3:// sources are comments, since they belong into the
+    environment.
+    """
     lines = [
         f"s3_buckets = {literal([SOURCES_BUCKET])}",
         "",
@@ -17,12 +20,16 @@ def settings_file(sandbox: Sandbox) -> str:
         f"# AWS_ACCESS_KEY_ID={USER.id}",
         f"# AWS_SECRET_ACCESS_KEY={USER.secret}",
     ]
-    for provider in sandbox.providers:
-        for name, keys in provider.accounts().items():
+    for provider in providers:
+        for name, keys in sandbox.providers[provider].accounts().items():
             lines += ["", f"[accounts.{name}]", *(f"{key} = {literal(value)}" for key, value in keys.items())]
     return "\n".join(lines) + "\n"
 
 
 def literal(value: Setting) -> str:
-    """JSON's plain strings, numbers, booleans and lists are TOML's too."""
+    """JSON's plain strings, numbers, booleans and lists are TOML's too; keys in PEM keep their lines."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {literal(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, str) and "\n" in value:
+        return f"'''\n{value}'''"
     return json.dumps(value)

@@ -1,9 +1,9 @@
 """What every provider's stand-in is built on, and what the sandbox expects of each."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from aiohttp import web
 
@@ -13,7 +13,7 @@ from sandbox.front import Front
 from sandbox.objects import Objects
 from sandbox.world import World
 
-Setting = str | int | bool | list[str]
+Setting: TypeAlias = "str | int | bool | list[str] | Mapping[str, Setting]"
 
 
 @dataclass(frozen=True)
