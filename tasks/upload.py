@@ -6,7 +6,7 @@ A step that made no forward move raises `Ignore`, so that its chain neither runs
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import structlog
@@ -44,7 +44,7 @@ def _run(task: Quiet, step: Step, job_id: str) -> None:
         _end(task)
 
 
-def _end(task: Quiet) -> None:
+def _end(task: Quiet) -> NoReturn:
     """End without running the chain on; shown as a success, since a deferral or a duplicate is no fault."""
     task.send_event("task-succeeded", result="", runtime=0)
     raise Ignore

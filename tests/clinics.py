@@ -99,6 +99,7 @@ class Clinic:
         )
         self.children: list[Child] = []
         self.celery = Celery(broker=redis_url, backend=redis_url)  # a foreign caller: no code of ours in it
+        self._sender = Celery(broker=redis_url)
 
     def start(self, *command: str, **environ: str) -> Child:
         """Start `python -m <command>`."""
@@ -136,6 +137,17 @@ class Clinic:
         kwargs = {"account": "north_clinic", "patient_id": patient_id, "source": source, **fields}
         task_id = str(uuid4())
         return self.celery.send_task("chartpost.upload", kwargs=kwargs, queue="chartpost", task_id=task_id)
+
+    def send(self, source: str, patient_id: str, **fields: Any) -> str:
+        """Call `chartpost.upload` without listening for its result; the job's id."""
+        kwargs = {"account": "north_clinic", "patient_id": patient_id, "source": source, **fields}
+        task_id = str(uuid4())
+        self._sender.send_task("chartpost.upload", kwargs=kwargs, queue="chartpost", task_id=task_id)
+        return task_id
+
+    def stage(self, job_id: str) -> str:
+        """How far a job has come; empty while nobody has opened it."""
+        return str(self.redis.hget(f"chartpost:job:{job_id}", "stage") or "")
 
     def chart(self, **wanted: object) -> list[dict[str, Any]]:
         return self.world.charts(**wanted)

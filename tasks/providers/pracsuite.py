@@ -57,7 +57,7 @@ class PracSuite:
         vendor_key, clinic_key = account.vendor_api_key.get_secret_value(), account.api_key.get_secret_value()
         self._max_bytes = account.max_bytes
         self._memory = memory
-        self._vendor = _fingerprint(vendor_key)
+        self._vendor = _fingerprint(account.base_url, vendor_key)
         # With the keys: under another clinic's, the same id is another record.
         self._scope = f"{name} {_fingerprint(account.base_url, vendor_key, clinic_key)}"
         self._api = ApiClient(
@@ -72,7 +72,7 @@ class PracSuite:
 
     @property
     def limit_group(self) -> str:
-        """PracSuite limits by the vendor's key, whatever the clinic."""
+        """PracSuite limits by the vendor's key at one API, whatever the clinic."""
         return f"{self.kind}:{self._vendor}"
 
     def check(self, document: Document) -> None:

@@ -104,7 +104,7 @@ def test_a_worker_killed_after_the_commit_point_looks_before_it_sends_again(nort
     wait_until(lambda: north.chart(patient_id=patient), "the record appears while the answer is withheld")
     worker.kill()
     north.start_worker()
-    assert result.get(timeout=60)["size_bytes"] == 7  # type: ignore[index]
+    assert result.get(timeout=60)["size_bytes"] == 7
     assert len(north.chart(patient_id=patient)) == 1
 
 
@@ -112,7 +112,7 @@ def test_a_lost_answer_is_looked_up_and_not_sent_again(north: Clinic) -> None:
     patient = f"l{uuid4()}"
     north.start_worker()
     result = north.upload(north.write("LOST.pdf", b"lost"), patient)
-    assert result.get(timeout=60)["size_bytes"] == 4  # type: ignore[index]
+    assert result.get(timeout=60)["size_bytes"] == 4
     assert len(north.chart(patient_id=patient)) == 1
 
 
@@ -122,7 +122,7 @@ def test_faults_of_the_storage_are_ridden_out_without_a_second_copy(north: Clini
     names = ["BUSY-2.pdf", "CUT.pdf", "EXPIRED.pdf", "SLOW-2.pdf", "S3-RequestTimeout.pdf", "S3-ExpiredToken.pdf"]
     results = {name: north.upload(north.write(name, name.encode()), patient) for name in names}
     for name, result in results.items():
-        assert result.get(timeout=60)["size_bytes"] == len(name)  # type: ignore[index]
+        assert result.get(timeout=60)["size_bytes"] == len(name)
     assert sorted(record["file_name"] for record in north.chart(patient_id=patient)) == sorted(names)
 
 

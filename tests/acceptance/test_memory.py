@@ -21,7 +21,9 @@ def wide(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Cli
     """A clinic whose account may use every slot."""
     with clinic(tmp_path / "clinic", world, valkey_url) as started:
         settings = started.config.read_text()
-        started.config.write_text(settings.replace("[accounts.north_clinic]", "[accounts.north_clinic]\nmax_in_flight = 16"))
+        started.config.write_text(
+            settings.replace("[accounts.north_clinic]", "[accounts.north_clinic]\nmax_in_flight = 16")
+        )
         yield started
 
 
