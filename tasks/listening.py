@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpcore
 
 _ANSWER_BYTES = 65_536
+_LISTEN_SECONDS = 1.0
 
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
@@ -58,12 +60,27 @@ class ListeningStream(httpcore.NetworkStream):
         return early
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write it all, listening whenever nothing is taken for a while. Raises httpcore's errors and StopSending."""
+        rest, moved_at = memoryview(buffer), time.monotonic()
+        while rest:
+            patience = _LISTEN_SECONDS if timeout is None else min(timeout, _LISTEN_SECONDS)
+            if taken := self._send(rest, patience):
+                rest, moved_at = rest[taken:], time.monotonic()
+            elif self.heard():
+                raise StopSending("The other side has answered and reads no more.")
+            elif timeout is not None and time.monotonic() - moved_at >= timeout:
+                raise httpcore.WriteTimeout("The other side reads no more.")
+
+    def _send(self, rest: memoryview, patience: float) -> int:
+        """How many bytes were taken; none if the other side takes nothing for so many seconds."""
+        connection: socket.socket = self._stream.get_extra_info("socket")
+        connection.settimeout(patience)
         try:
-            self._stream.write(buffer, timeout)
-        except httpcore.WriteTimeout as error:
-            if self.heard():  # it has answered, and reads no more
-                raise StopSending("The other side answered and reads no more.") from error
-            raise
+            return connection.send(rest)
+        except TimeoutError:
+            return 0
+        except OSError as error:
+            raise httpcore.WriteError(type(error).__name__) from error
 
     def close(self) -> None:
         self._stream.close()
