@@ -37,6 +37,12 @@ class Front:
         if not self.settings.redis.url and not (self.settings.data_dir / "redis.url").exists():
             raise click.ClickException(NO_SERVER)
 
+    @property
+    def redis_url(self) -> str:
+        """The server's address, configured or the embedded one's. Raises OSError, ClickException and SettingsError."""
+        self.require_server()
+        return self.settings.redis.url or (self.settings.data_dir / "redis.url").read_text().strip()
+
     @cached_property
     def process(self) -> Process:
         """For a command that asks or changes something and ends: it logs nothing but faults.

@@ -55,8 +55,7 @@ class InboxDoor:
 
     @_or_away()
     def open_inbox(self, job_id: str, job_file: JobFile, path: Path) -> None:
-        document = self._located(job_file.document(path))
-        job_file, document = self._staged(job_file, path, document)
+        job_file, document = self.placed(job_file, path)
         if not self._continued(job_id, document):
             self._open(job_id, job_file, document)
 
@@ -66,6 +65,10 @@ class InboxDoor:
     @_or_away()
     def open_refused(self, job_id: str, job_file: JobFile, path: Path, refusal: DocumentRefused) -> None:
         open_refused(self._process, job_id, job_file.document(path), refusal)
+
+    def placed(self, job_file: JobFile, path: Path) -> tuple[JobFile, Document]:
+        """The document as workers read it, and its job.json as they know it. Raises DocumentRefused, RetryLater."""
+        return self._staged(job_file, path, self._located(job_file.document(path)))
 
     def _located(self, document: Document) -> Document:
         located = self._process.care.sources.locate(document.source)

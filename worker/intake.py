@@ -121,6 +121,16 @@ def job_id_of(entry: str) -> str:
     return str(uuid5(NAMESPACE_OID, entry))
 
 
+def rejected_entry(process: Process, job_id: str) -> dict[str, str] | None:
+    """What stands among the rejected about a job's id, with the message opened. Raises SealBroken."""
+    place = process.redis.get(_pointer(job_id))
+    found: Any = process.redis.xrange(REJECTED, str(place), str(place)) if place else []
+    for _, fields in found:
+        message = process.seal.open(fields["message"], place=f"rejected:{fields['id']}")
+        return {**fields, "message": message}
+    return None
+
+
 class Intake:
     """One reader; any number may run side by side."""
 

@@ -27,7 +27,7 @@ class Departed:
     """A job that has left Redis: its receipt or error file, and where that lies."""
 
     job_id: str
-    place: Place
+    place: Place | None
     content: Mapping[str, Any]
 
     @property
@@ -59,6 +59,22 @@ class Departed:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message of the intake stream that became no job."""
+
+    job_id: str
+    entry: str
+    code: str
+    reason: str
+    message: str
+
+    def fields(self) -> dict[str, Any]:
+        """As the public contract lists a job, as far as is known."""
+        known = {"id": self.job_id, "state": Stage.FAILED, "code": self.code, "message": self.reason}
+        return dict.fromkeys(Departed(self.job_id, None, {}).fields()) | known
+
+
 def ids_of(name: str) -> list[str]:
     """The ids under which the ledger may know a job: a job's or call's id, or an entry of the intake stream."""
     if _ENTRY.fullmatch(name):
@@ -71,6 +87,17 @@ def ids_of(name: str) -> list[str]:
 def find_job(process: Process, name: str) -> Job | None:
     found = (process.ledger.get(job_id) for job_id in ids_of(name))
     return next((job for job in found if job), None)
+
+
+def find_rejected(process: Process, name: str) -> Rejected | None:
+    """What the stream's rejected messages tell of it."""
+    from worker.intake import rejected_entry
+
+    for job_id in ids_of(name):
+        said = rejected_entry(process, job_id)
+        if said:
+            return Rejected(job_id, said["id"], said["code"], said["reason"], said["message"])
+    return None
 
 
 def find_departed(folders: Folders, name: str) -> Departed | None:

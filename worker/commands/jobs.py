@@ -14,7 +14,7 @@ from worker.terminal import json_option, print_rows, print_sheet
 
 if TYPE_CHECKING:
     from tasks.process import Process
-    from worker.commands.finding import Departed
+    from worker.commands.finding import Departed, Rejected
 
 COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "created_at", "next_at", "message")
 
@@ -41,17 +41,27 @@ def jobs(front: Front, state: str | None, account: str | None, code: str | None,
 @pass_front
 def show(front: Front, job: str, as_json: bool) -> None:
     """Show one JOB with its receipt or error: by its id, or by the id of its stream entry."""
-    from worker.commands.finding import find_departed, find_job, not_found
+    from worker.commands.finding import find_departed, find_job, find_rejected, not_found
 
     process = front.process
     found = find_job(process, job)
     if found:
-        print_sheet(_shown(process, found), as_json=as_json)
-        return
-    departed = find_departed(process.folders, job)
-    if departed is None:
+        _print(_shown(process, found), as_json=as_json)
+    elif rejected := find_rejected(process, job):
+        _print(_shown_rejected(rejected), as_json=as_json)
+    elif departed := find_departed(process.folders, job):
+        _print(_shown_departed(departed), as_json=as_json)
+    else:
         raise not_found(job)
-    print_sheet(_shown_departed(departed), as_json=as_json)
+
+
+def _print(shown: dict[str, Any], *, as_json: bool) -> None:
+    """People need not read twice what the job's own lines have said."""
+    if not as_json:
+        for ending in ("receipt", "error"):
+            said = shown[ending] or {}
+            shown[ending] = {name: value for name, value in said.items() if name not in (*shown, "job_id")}
+    print_sheet(shown, as_json=as_json)
 
 
 def _shown(process: Process, job: Job) -> dict[str, Any]:
@@ -64,6 +74,14 @@ def _shown(process: Process, job: Job) -> dict[str, Any]:
         "receipt": ending if delivered else None,
         "error": None if delivered else ending,
         "next": _next(process, job),
+    }
+
+
+def _shown_rejected(rejected: Rejected) -> dict[str, Any]:
+    return rejected.fields() | {
+        "receipt": None,
+        "error": {"entry": rejected.entry, "sent": rejected.message},
+        "next": "No job was opened: correct the message and add it to the stream again.",
     }
 
 

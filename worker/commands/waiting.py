@@ -73,7 +73,7 @@ class _Wait:
             self._view.show(0, "Redis has forgotten it; the watcher opens it again")
             return
         done = self._way.index(job.stage) if job.stage in self._way else len(self._way) - 1
-        why = self._held_up_by(job)
+        why = self._held_up_by(job) or ("looking whether it has arrived already" if job.unknown_since else "")
         self._view.show(done, f"{job.stage}: {why}" if why else str(job.stage))
 
     def _held_up_by(self, job: Job) -> str:

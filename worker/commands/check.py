@@ -1,0 +1,112 @@
+"""`chartpost check`: whether everything is set up as it must be, in lines of check, account, ok and message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from worker.front import Front, pass_front
+from worker.terminal import json_option, print_rows
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from tasks.process import Process
+
+_COLUMNS = ("check", "account", "ok", "message")
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found; `account` where it is about one."""
+
+    check: str
+    ok: bool
+    message: str
+    account: str | None = None
+
+
+@click.command
+@json_option
+@pass_front
+def check(front: Front, as_json: bool) -> None:
+    """Check settings, folders, Redis, the clock, each account's credentials, and what the inbox does not accept."""
+    settings = front.settings
+    failed = []
+
+    def rows() -> Iterator[dict[str, object]]:
+        for finding in _findings(front, settings):
+            if not finding.ok:
+                failed.append(finding)
+            yield {column: getattr(finding, column) for column in _COLUMNS}
+
+    print_rows(_COLUMNS, rows(), as_json=as_json)
+    if failed:
+        raise SystemExit(1)
+
+
+def _findings(front: Front, settings: Settings) -> Iterator[Finding]:
+    from worker.commands.check_folders import of_folders, of_inbox
+    from worker.commands.check_redis import of_redis
+
+    yield from _of_settings(settings)
+    yield from of_folders(settings)
+    process = _process(front)
+    if isinstance(process, Finding):
+        yield process
+    else:
+        redis_well = True
+        for finding in of_redis(process.redis):
+            redis_well = redis_well and (finding.check != "redis" or finding.ok)
+            yield finding
+        yield from _of_accounts(process, redis_well=redis_well)
+    if settings.inbox.enabled:
+        yield from of_inbox(settings, None if isinstance(process, Finding) else process.seal.lookup)
+
+
+def _of_settings(settings: Settings) -> Iterator[Finding]:
+    count = len(settings.accounts)
+    if count:
+        yield Finding("settings", ok=True, message=f"They can be used; {count} account{'s' if count > 1 else ''}.")
+    else:
+        yield Finding("settings", ok=False, message="They name no account: add an [accounts.<name>] table.")
+    for warning in settings.warnings:
+        yield Finding("settings", ok=True, message=warning)
+
+
+def _process(front: Front) -> Process | Finding:
+    try:
+        return front.process
+    except click.ClickException as error:
+        return Finding("redis", ok=False, message=error.message)
+
+
+def _of_accounts(process: Process, *, redis_well: bool) -> Iterator[Finding]:
+    if not redis_well:
+        for name in process.accounts:
+            yield Finding("account", ok=False, account=name, message="Not asked, since Redis does not answer.")
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as asking:
+        yield from asking.map(lambda name: _of_account(process, name), process.accounts)
+
+
+def _of_account(process: Process, name: str) -> Finding:
+    """Ask the provider by a call that needs no document."""
+    import redis
+
+    from tasks.errors import StageError
+
+    account = process.accounts[name]
+    try:
+        account.provider.probe()
+        health = process.gates.health(name, account.provider.limit_group)
+    except (StageError, redis.RedisError) as error:
+        return Finding("account", ok=False, account=name, message=str(error))
+    message = "The provider answers and accepts the credentials."
+    if health.status in ("parked", "down"):
+        message += f" It is still {health.status}, until the next probe or `chartpost accounts resume {name}`."
+    return Finding("account", ok=True, account=name, message=message)

@@ -1,0 +1,249 @@
+"""`chartpost retry`: failed documents once more, one, some or all of a kind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tasks.errors import Code
+from worker.front import Front, pass_front
+from worker.terminal import json_option, note, print_rows
+
+if TYPE_CHECKING:
+    from tasks.folders import Held
+    from tasks.job import Document, Job
+    from tasks.process import Process
+    from worker.commands.finding import Departed
+
+_CLOSING_SECONDS = 5.0
+_COLUMNS = ("id", "account", "code", "outcome")
+_UNCERTAIN = (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
+_NOT_SENT: dict[str, Any] = {
+    "committed": False,
+    "unknown_since": None,
+    "snapshot": None,
+    "key": None,
+    "provider_facts": {},
+}
+
+
+class NotRetried(Exception):
+    """Why a document is not sent again."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A document to be sent again: its job, or what that left on disk when it left Redis."""
+
+    job_id: str
+    job: Job | None = None
+    departed: Departed | None = None
+
+    @property
+    def account(self) -> str | None:
+        return self.job.account if self.job else self.departed.content.get("account") if self.departed else None
+
+    @property
+    def code(self) -> str | None:
+        return self.job.code if self.job else self.departed.content.get("code") if self.departed else None
+
+
+@click.command
+@click.argument("jobs", nargs=-1, metavar="[JOB]...")
+@click.option("--all", "everything", is_flag=True, help="All that have failed; cancelled ones only by their code.")
+@click.option("--account", help="With --all: only this account's.")
+@click.option("--code", type=click.Choice([str(code) for code in Code]), help="With --all: only those with this code.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--send-again", is_flag=True, help="Send at once even where the first sending's outcome is not known.")
+@json_option
+@pass_front
+def retry(
+    front: Front,
+    jobs: tuple[str, ...],
+    everything: bool,
+    account: str | None,
+    code: str | None,
+    dry_run: bool,
+    send_again: bool,
+    as_json: bool,
+) -> None:
+    """Send failed documents again, also those whose jobs have left Redis.
+
+    A document whose outcome is not known is looked for first; --send-again sends it at once, and the chart may then
+    hold it twice.
+    """
+    if bool(jobs) == everything:
+        raise click.UsageError("Name the jobs, or say --all.")
+    if (account or code) and not everything:
+        raise click.UsageError("--account and --code go with --all.")
+    targets = _all(front.process, account, code) if everything else (_named(front.process, name) for name in jobs)
+    again = Again(front.process, send_again=send_again, dry_run=dry_run)
+    print_rows(_COLUMNS, again.rows(targets), as_json=as_json)
+    if not again.count:
+        note("No document has failed in that way.")
+    if again.failed:
+        raise SystemExit(1)
+
+
+class Again:
+    """Sends documents again, and counts those that it could not."""
+
+    def __init__(self, process: Process, *, send_again: bool, dry_run: bool) -> None:
+        self._process = process
+        self._send_again = send_again
+        self._dry_run = dry_run
+        self.count = 0
+        self.failed = 0
+
+    def rows(self, targets: Iterator[Target]) -> Iterator[dict[str, Any]]:
+        for target in targets:
+            self.count += 1
+            try:
+                outcome = self._one(target)
+            except NotRetried as reason:
+                self.failed += 1
+                outcome = f"not sent again: {reason}"
+            yield {"id": target.job_id, "account": target.account, "code": target.code, "outcome": outcome}
+
+    def _one(self, target: Target) -> str:
+        _check(self._process, target)
+        looks = self._looks_first(target)
+        job = target.job if target.job and not target.job.document.door.has_folder else None
+        document = _located(self._process, job.document) if job else None
+        if self._dry_run:
+            return "would look first" if looks else "would be sent again"
+        if job and document:
+            self._move(job, document, looks=looks)
+        else:
+            self._reopen(target, looks=looks)
+        return "looks first" if looks else "is sent again"
+
+    def _looks_first(self, target: Target) -> bool:
+        """Until it has been looked for during a day, a document that may have arrived is not simply sent."""
+        from tasks.receipt import still_looking
+
+        if self._send_again or target.code not in _UNCERTAIN:
+            return False
+        if target.job:
+            return target.code == Code.OUTCOME_UNKNOWN or still_looking(target.job)
+        return True
+
+    def _reopen(self, target: Target, *, looks: bool) -> None:
+        """Bring the document back from failed/, then its job."""
+        from worker.claims import Claims
+        from worker.inbox_door import InboxDoor
+
+        door = InboxDoor(self._process)
+        held = self._held(target)
+        if target.job is None:
+            Claims(self._process.folders, door).recover(held)
+            return
+        with _reasons():
+            _, document = door.placed(held.job_file, held.document)
+        self._move(target.job, document, looks=looks)
+
+    def _held(self, target: Target) -> Held:
+        folders, job = self._process.folders, target.job
+        if job:
+            _wait_until_closed(self._process, job)
+            patient_id: str | None = job.document.patient_id
+        else:
+            patient_id = target.departed.content.get("patient_id") if target.departed else None
+        try:
+            held = folders.reopen_failed(target.job_id, target.account or "", patient_id)
+        except FileNotFoundError:
+            raise NotRetried("its file is not in failed/ here; put it into the inbox instead.") from None
+        if not self._send_again:
+            return held
+        if self._process.staging:
+            self._process.staging.remove(target.job_id)
+        return replace(held, job_file=folders.update_job_file(target.job_id, **_NOT_SENT))
+
+    def _move(self, job: Job, document: Document, *, looks: bool) -> None:
+        ledger = self._process.ledger
+        why = ledger.retry_looking(job, document) if looks else ledger.retry(job, document)
+        now = ledger.get(job.id) if why == "moved" else None
+        if why != "ok" and (now is None or now.stage.final):
+            raise NotRetried("somebody else has changed it meanwhile; look at it, then repeat the command.")
+
+
+def _check(process: Process, target: Target) -> None:
+    """Raises NotRetried for what has not failed, and for what nobody could send."""
+    from tasks.job import Stage
+
+    if target.job is None and target.departed is None:
+        raise NotRetried("no such job is known.")
+    delivered = target.job.stage is Stage.DELIVERED if target.job else target.departed and target.departed.delivered
+    if delivered:
+        raise NotRetried("it has arrived.")
+    if target.job and not target.job.stage.final:
+        raise NotRetried("it is still on its way.")
+    if target.account not in process.accounts:
+        raise NotRetried("the settings do not name its account any more.")
+
+
+def _located(process: Process, document: Document) -> Document:
+    """The document as it lies at its sender's now. Raises NotRetried."""
+    with _reasons():
+        found = process.sources.locate(document.source)
+    return replace(document, size_bytes=found.size_bytes, identity=found.identity)
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Why a source cannot be read, as NotRetried."""
+    from tasks.errors import DocumentRefused, RetryLater
+
+    try:
+        yield
+    except DocumentRefused as refusal:
+        raise NotRetried(f"{refusal.message} {refusal.hint}".strip()) from None
+    except RetryLater as error:
+        raise NotRetried(str(error)) from None
+
+
+def _wait_until_closed(process: Process, job: Job) -> None:
+    """Its file must have come to failed/ before it can come back. Raises NotRetried."""
+    until = time.monotonic() + _CLOSING_SECONDS
+    found: Job | None = job
+    while found and "files" not in found.closed:
+        if time.monotonic() > until:
+            raise NotRetried("it is still being moved to failed/; try again in a moment.")
+        time.sleep(0.1)
+        found = process.ledger.get(job.id)
+
+
+def _named(process: Process, name: str) -> Target:
+    from worker.commands.finding import find_departed, find_job
+
+    job = find_job(process, name)
+    if job:
+        return Target(job.id, job)
+    departed = find_departed(process.folders, name)
+    return Target(departed.job_id if departed else name, departed=departed)
+
+
+def _all(process: Process, account: str | None, code: str | None) -> Iterator[Target]:
+    """All that have failed: as a list first, since what is sent again is on its way at once."""
+    from tasks.census import Census, Wanted
+
+    state = "cancelled" if code == Code.CANCELLED else "failed"
+    wanted = Wanted(state, account, code)
+    census = Census(process.ledger, process.gates, process.accounts)
+    targets = [Target(job.id, job) for job in census.jobs(wanted)]
+    return iter([*targets, *_all_departed(process, wanted)])
+
+
+def _all_departed(process: Process, wanted: Any) -> Iterator[Target]:
+    from worker.commands.finding import Departed
+
+    for place, said in process.folders.error_files():
+        if wanted.fits(said.get("state"), said.get("account"), said.get("code")):
+            job_id = said["job_id"]
+            if not process.ledger.known(job_id):
+                yield Target(job_id, departed=Departed(job_id, place, said))
