@@ -5,11 +5,14 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Record:
-    """One document in one chart. Size and digest are of the bytes as the S3 engine gave them back."""
+    """One document in one chart. Size and digest are of the bytes as the S3 engine gave them back.
+
+    `patient_id` is None where the vendor's API knows no patients.
+    """
 
     provider: str
     tenant: str
-    patient_id: str
+    patient_id: str | None
     file_name: str
     size_bytes: int
     sha256: str
@@ -24,6 +27,13 @@ class Charts:
 
     def add(self, record: Record) -> None:
         self._records.append(record)
+
+    def replace(self, old: Record, new: Record) -> None:
+        """The same record with other contents."""
+        self._records[self._records.index(old)] = new
+
+    def remove(self, record: Record) -> None:
+        self._records.remove(record)
 
     def as_json(self) -> dict[str, list[dict[str, object]]]:
         return {"records": [asdict(record) for record in self._records]}

@@ -23,6 +23,9 @@ class Faults:
     lost: bool = False
     expired: bool = False
     lost_create: bool = False
+    lost_commit: bool = False
+    down_commit: bool = False
+    bad_type: bool = False
     timeout_504: bool = False
     error_200: bool = False
     virus: bool = False
@@ -37,8 +40,11 @@ class Faults:
             slow_seconds=None if slow is None else float(slow),
             busy_times=int(_after(r"BUSY-(\d+)", file_name) or 0),
             cut="CUT" in file_name,
-            lost=_after(r"(LOST)(?!CREATE)", file_name) is not None,
+            lost=_after(r"(LOST)(?!CREATE|COMMIT)", file_name) is not None,
             lost_create="LOSTCREATE" in file_name,
+            lost_commit="LOSTCOMMIT" in file_name,
+            down_commit="DOWNCOMMIT" in file_name,
+            bad_type="BADTYPE" in file_name,
             timeout_504="TIMEOUT504" in file_name,
             error_200="ERR200" in file_name,
             virus="VIRUS" in file_name,

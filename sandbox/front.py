@@ -6,9 +6,11 @@ document has been stored.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
 from email.message import Message
+from urllib.parse import quote_plus
+from xml.sax.saxutils import escape
 
 import aiohttp
 from aiohttp import web
@@ -28,6 +30,8 @@ from sandbox.world import World
 PREFIX = "/s3"
 NOT_FOR_STORAGE = ("Authorization", "Cookie", "x-api-key", "a-api-key")
 PASSED_BACK = ("ETag", "Location", "Content-Type", "x-amz-request-id")
+OF_CONTENT = ("Content-Length", "Content-Range", "Accept-Ranges", "Last-Modified")
+OPEN_NAME = "${filename}"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,10 @@ class Ticket:
     """A form that was given out: for which document, and whom to tell when it has been stored.
 
     `stored` is called with the name as the file part writes it, each time that the engine has stored something
-    under the key.
+    under the key, before the answer is given.
+
+    `patient_id` is empty where the vendor's API knows no patients. `${filename}` at the key's end leaves the
+    document's name to the file part; `file_name` is not known until then.
     """
 
     provider: str
@@ -44,12 +51,20 @@ class Ticket:
     file_name: str
     bucket: str
     key: str
-    stored: Callable[["Ticket", str], None]
+    stored: Callable[["Ticket", str], Awaitable[None]]
+
+    @property
+    def leaves_name_open(self) -> bool:
+        return self.key.endswith(OPEN_NAME)
 
     @property
     def document(self) -> tuple[str, str, str, str]:
         """What the fault words' counts are kept by; a second form for the same document shares them."""
         return (self.provider, self.tenant, self.patient_id, self.file_name)
+
+    def named(self, written_name: str) -> "Ticket":
+        """The ticket of the document that comes with this name in its file part."""
+        return replace(self, file_name=written_name) if self.leaves_name_open else self
 
 
 class Front:
@@ -98,7 +113,7 @@ class Front:
         if self._world.storage_down is not None:
             return await self._be_down(request, form)
         if ticket is not None:
-            return await self._with_faults(request, form, head, ticket)
+            return await self._with_faults(request, form, head, ticket.named(head.file_name))
         return self._pass_back(await self._store(request, form.blocks()))
 
     def _refuse_keys(self, request: web.Request) -> None:
@@ -113,23 +128,31 @@ class Front:
         self, request: web.Request, form: IncomingForm, head: FormHead, ticket: Ticket
     ) -> web.StreamResponse:
         faults, turn = Faults.read(ticket.file_name), self._turns.take
-        if turn(ticket.document, "BUSY", faults.busy_times):
+        if refusal := self._refusal(ticket, faults):
             await read_all(form)
-            raise S3Error("SlowDown")
-        if faults.storage_code and turn(ticket.document, "S3"):
-            await read_all(form)
-            raise S3Error(faults.storage_code)
+            raise refusal
         blocks = form.blocks()
         if faults.cut and turn(ticket.document, "CUT"):
             blocks = cut_halfway(blocks, request.content_length or 0)
         answer = await self._store(request, blocks)
         if not answer.stored:
             return self._pass_back(answer)
-        ticket.stored(ticket, head.file_name)
+        await ticket.stored(ticket, head.file_name)
         await asyncio.sleep(faults.stall_seconds)
         if faults.lost and turn(ticket.document, "LOST"):
             raise ConnectionCut
         return self._pass_back(answer)
+
+    def _refusal(self, ticket: Ticket, faults: Faults) -> S3Error | None:
+        """What storage says this time instead of storing the document."""
+        turn = self._turns.take
+        if ticket.leaves_name_open and faults.expired and turn(ticket.document, "EXPIRED"):
+            return S3Error("AccessDenied", "Invalid according to Policy: Policy expired.")
+        if turn(ticket.document, "BUSY", faults.busy_times):
+            return S3Error("SlowDown")
+        if faults.storage_code and turn(ticket.document, "S3"):
+            return S3Error(faults.storage_code)
+        return None
 
     async def _store(self, request: web.Request, blocks: AsyncIterator[bytes]) -> EngineAnswer:
         headers = {name: request.headers[name] for name in ("Content-Type", "Content-Length")}
@@ -141,15 +164,12 @@ class Front:
         status, body = as_aws_says_it(answer.status, answer.body)
         headers = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
         if "Location" in headers:
-            headers["Location"] = self._with_prefix(headers["Location"])
-            body = self._with_prefix(body.decode()).encode()
+            headers["Location"] = headers["Location"].replace(f"http://{self._host}/", f"{self._base_url}/")
         if self._world.etag_not_md5 and "ETag" in headers:
             headers["ETag"] = f'"{uuid.uuid4().hex}"'
+        if status == 201:
+            body = post_response(self._base_url, URL(headers["Location"]), headers["ETag"])
         return web.Response(status=status, headers=headers | {"Server": "AmazonS3"}, body=body or None)
-
-    def _with_prefix(self, text: str) -> str:
-        """The engine knows the front's host, but not the path under which the buckets are."""
-        return text.replace(f"http://{self._host}/", f"{self._base_url}/")
 
     async def _be_down(self, request: web.Request, form: IncomingForm) -> web.StreamResponse:
         kind = self._world.storage_down
@@ -169,13 +189,26 @@ class Front:
         except S3Error as refusal:
             return refusal.answer()
         address = URL(self._engine.url + request.raw_path.removeprefix(PREFIX), encoded=True)
-        async with self._http.get(address) as found:
-            headers = {name: found.headers[name] for name in (*PASSED_BACK, "Content-Length") if name in found.headers}
+        wanted = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
+        async with self._http.get(address, headers=wanted) as found:
+            headers = {name: found.headers[name] for name in PASSED_BACK + OF_CONTENT if name in found.headers}
             response = web.StreamResponse(status=found.status, headers=headers)
             await response.prepare(request)
             async for block in found.content.iter_chunked(BLOCK_BYTES):
                 await response.write(block)
         return response
+
+
+def post_response(storage_url: str, address: URL, etag: str) -> bytes:
+    """What AWS says of a stored object with a 201: its Location is encoded throughout, its Key is not.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html; the engine leaves slashes as they are.
+    """
+    bucket, _, key = address.path.removeprefix(URL(storage_url).path + "/").partition("/")
+    location = f"{storage_url}/{bucket}/{quote_plus(key)}"
+    values = {"Location": location, "Bucket": bucket, "Key": key, "ETag": etag}
+    inside = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in values.items())
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<PostResponse>{inside}</PostResponse>'.encode()
 
 
 def open_form(request: web.Request, idle_seconds: float) -> IncomingForm:

@@ -5,7 +5,8 @@ Each provider says it in its own words, so what comes out here is a status and w
 
 import math
 import time
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -33,7 +34,7 @@ class Gate:
         self._provider = provider
         self._world = world
         self._turns = turns
-        self._answered_at: deque[float] = deque()
+        self._answered: defaultdict[Hashable, deque[float]] = defaultdict(deque)
 
     async def outage(self, request: web.Request) -> Refusal | None:
         """Raises ConnectionCut where the outage has no answer at all."""
@@ -47,16 +48,19 @@ class Gate:
             case status:
                 return Refusal(int(status))
 
-    def throttle(self) -> Refusal | None:
-        """At most so many answers within any minute."""
-        per_minute = self._world.throttle.get(self._provider)
-        now = time.monotonic()
-        while self._answered_at and self._answered_at[0] <= now - MINUTE_SECONDS:
-            self._answered_at.popleft()
-        if per_minute is not None and len(self._answered_at) >= per_minute:
-            oldest = self._answered_at[-per_minute] if per_minute else now
+    def throttle(self, who: Hashable = None, usual_per_minute: int | None = None) -> Refusal | None:
+        """At most so many answers within any minute, counted for each `who` by itself.
+
+        `usual_per_minute` is what the vendor allows while the world says nothing; None is no limit.
+        """
+        per_minute = self._world.throttle.get(self._provider, usual_per_minute)
+        now, answered_at = time.monotonic(), self._answered[who]
+        while answered_at and answered_at[0] <= now - MINUTE_SECONDS:
+            answered_at.popleft()
+        if per_minute is not None and len(answered_at) >= per_minute:
+            oldest = answered_at[-per_minute] if per_minute else now
             return Refusal(429, math.ceil(oldest + MINUTE_SECONDS - now))
-        self._answered_at.append(now)
+        answered_at.append(now)
         return None
 
     def patient(self, tenant: str, patient_id: str) -> Refusal | None:

@@ -1,6 +1,7 @@
 """What the sandbox itself does in the engine: sign forms and addresses, read objects back, move and delete them."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ class Witness:
 
     size_bytes: int
     sha256: str
+    etag: str
 
 
 class Objects:
@@ -43,6 +45,7 @@ class Objects:
         self._http = http
         self._renew_after = datetime.min.replace(tzinfo=UTC)
         self._signer: S3Client
+        self._lasting_signer: S3Client
 
     def prepare(self, buckets: list[str]) -> None:
         """Make the engine's user and the buckets. The root user may not ask for session tokens, so one is made."""
@@ -51,17 +54,34 @@ class Objects:
         )
         admin.user_add(USER.id, USER.secret)
         admin.policy_set("readwrite", user=USER.id)
-        client = self._client(USER)
-        present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        self._lasting_signer = self._client(USER)
+        present = {bucket["Name"] for bucket in self._lasting_signer.list_buckets()["Buckets"]}
         for bucket in buckets:
             if bucket not in present:
-                client.create_bucket(Bucket=bucket)
+                self._lasting_signer.create_bucket(Bucket=bucket)
         self._renew_token()
 
-    def form(self, bucket: str, key: str, *, lifetime_seconds: int, max_bytes: int) -> dict[str, str]:
-        """The fields of a form for exactly this key, under boto3's names; a negative lifetime has passed already."""
-        post = self._with_token().generate_presigned_post(
-            bucket, key, Conditions=[["content-length-range", 1, max_bytes]], ExpiresIn=lifetime_seconds
+    def form(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        lifetime_seconds: int,
+        max_bytes: int | None = None,
+        more: Mapping[str, str] | None = None,
+        with_token: bool = True,
+    ) -> dict[str, str]:
+        """The fields of a form for this key, under boto3's names; a negative lifetime has passed already.
+
+        A key that ends in `${filename}` leaves its end to the file part. Without `max_bytes` the policy says nothing
+        of size. `more` are further fields, each with a condition of its own.
+        """
+        conditions: list[object] = [{name: value} for name, value in (more or {}).items()]
+        if max_bytes is not None:
+            conditions.append(["content-length-range", 1, max_bytes])
+        signer = self._with_token() if with_token else self._lasting_signer
+        post = signer.generate_presigned_post(
+            bucket, key, Fields=dict(more or {}), Conditions=conditions, ExpiresIn=lifetime_seconds
         )
         fields: dict[str, str] = post["fields"]
         return fields
@@ -78,7 +98,13 @@ class Objects:
             async for block in answer.content.iter_chunked(BLOCK_BYTES):
                 digest.update(block)
                 size_bytes += len(block)
-        return Witness(size_bytes, digest.hexdigest())
+        return Witness(size_bytes, digest.hexdigest(), answer.headers["ETag"])
+
+    async def exists(self, bucket: str, key: str) -> bool:
+        async with self._http.head(self._signed("head_object", bucket, key)) as answer:
+            if answer.status != 404:
+                answer.raise_for_status()
+            return answer.status != 404
 
     async def put(self, bucket: str, key: str, content: bytes) -> None:
         await self._do("PUT", self._signed("put_object", bucket, key), data=content)
@@ -88,6 +114,13 @@ class Objects:
 
     async def move(self, bucket: str, key: str, to_key: str) -> bool:
         """Copy, then delete; whether there was anything to move."""
+        copied = await self.copy(bucket, key, to_key)
+        if copied:
+            await self.delete(bucket, key)
+        return copied
+
+    async def copy(self, bucket: str, key: str, to_key: str) -> bool:
+        """Whether there was anything to copy."""
         address = self._signed("copy_object", bucket, to_key, CopySource={"Bucket": bucket, "Key": key})
         headers = {"x-amz-copy-source": quote(f"{bucket}/{key}", safe="/~")}  # as botocore signed it
         async with self._http.put(address, headers=headers) as answer:
@@ -95,7 +128,6 @@ class Objects:
             if answer.status == 404:
                 return False
             answer.raise_for_status()
-        await self.delete(bucket, key)
         return True
 
     async def _do(self, method: str, address: URL, *, data: bytes | None = None) -> None:

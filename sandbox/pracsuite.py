@@ -18,6 +18,7 @@ import aiohttp
 from aiohttp import web
 
 from sandbox.charts import Record
+from sandbox.chores import Chores
 from sandbox.faults import Faults
 from sandbox.forms import means_file_name
 from sandbox.front import Ticket
@@ -162,7 +163,7 @@ class PracSuite:
 
     async def _presign(self, clinic: Clinic, request: web.Request) -> web.Response:
         file_name = await requested_file_name(request)
-        folder = f"temp/{clinic.tenant_id}/1/1/1/{self._uuid()}"
+        folder = f"temp/{clinic.tenant_id}/1/1/1/{self._around.uuid()}"
         ticket = Ticket(
             NAME,
             clinic.account,
@@ -174,8 +175,7 @@ class PracSuite:
         )
         if len(ticket.key.encode()) > MAX_KEY_BYTES:
             raise ApiError(Refusal(400))
-        expired = Faults.read(file_name).expired and self._around.turns.take(ticket.document, "EXPIRED")
-        seconds = -60 if expired else self._around.world.form_seconds
+        seconds = self._around.form_seconds(ticket)
         fields = self._around.objects.form(BUCKET, ticket.key, lifetime_seconds=seconds, max_bytes=MAX_BYTES)
         return web.json_response({"url": self._around.front.expect(ticket), "fields": as_pracsuite(fields)})
 
@@ -265,9 +265,6 @@ class PracSuite:
         clinic.add(attachment)
         return attachment
 
-    def _uuid(self) -> uuid.UUID:
-        return uuid.UUID(int=self._around.random.getrandbits(128), version=4)
-
 
 class Validation:
     """What PracSuite does on its own after an upload: look at the document, then create the record or not.
@@ -280,21 +277,17 @@ class Validation:
         self._around = around
         self._file = file
         self._names: dict[str, str] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._chores = Chores()
 
-    def begin(self, ticket: Ticket, written_name: str) -> None:
+    async def begin(self, ticket: Ticket, written_name: str) -> None:
         """Called each time that a document has been stored; `written_name` is the name in the file part."""
         waiting = ticket.key in self._names
         self._names[ticket.key] = written_name
         if not waiting:
-            task = asyncio.create_task(self._validate(ticket))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._chores.begin(self._validate(ticket))
 
     async def stop(self) -> None:
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._chores.stop()
 
     async def _validate(self, ticket: Ticket) -> None:
         faults = Faults.read(ticket.file_name)

@@ -1,6 +1,7 @@
 """What every provider's stand-in is built on, and what the sandbox expects of each."""
 
 import random
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -8,12 +9,14 @@ from typing import Protocol, TypeAlias
 from aiohttp import web
 
 from sandbox.charts import Charts
-from sandbox.faults import Turns
-from sandbox.front import Front
+from sandbox.faults import Faults, Turns
+from sandbox.front import Front, Ticket
 from sandbox.objects import Objects
 from sandbox.world import World
 
 Setting: TypeAlias = "str | int | bool | list[str] | Mapping[str, Setting]"
+
+EXPIRED_SECONDS = -60
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,15 @@ class Surroundings:
     charts: Charts
     turns: Turns
     random: random.Random
+
+    def uuid(self) -> uuid.UUID:
+        """A new one, which follows the seed."""
+        return uuid.UUID(int=self.random.getrandbits(128), version=4)
+
+    def form_seconds(self, ticket: Ticket) -> int:
+        """How long this form is good; the first one for an EXPIRED document has expired already."""
+        expired = Faults.read(ticket.file_name).expired and self.turns.take(ticket.document, "EXPIRED")
+        return EXPIRED_SECONDS if expired else self.world.form_seconds
 
 
 class Provider(Protocol):
