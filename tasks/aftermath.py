@@ -26,7 +26,8 @@ from tasks.ledger import Hold, Ledger
 
 log = structlog.get_logger()
 
-_PRESIGNS_IN_A_ROW = 3
+_PRESIGNS_AT_ONCE = 3
+_PRESIGNS_AT_MOST = 6
 _SLOW_LOOK = timedelta(days=1)
 _SLOW_LOOK_CAPS = 10
 _THROTTLED_SECONDS = 10.0
@@ -35,6 +36,11 @@ _NOT_CONFIRMED = Failure(
     Code.NOT_CONFIRMED,
     "The upload was stored, but the provider's validation produced no record in time.",
     "Look into the chart. We go on looking for a day; put the file back into the inbox, or retry, to continue then.",
+)
+_REFUSED_ALONE = Failure(
+    Code.REFUSED_BY_PROVIDER,
+    "The provider refuses this document, and takes others of the same account.",
+    "Ask the provider what this account may write for this patient, or what is wrong with this file; then retry.",
 )
 _NOT_CONFIRMED_FINAL = Failure(
     Code.NOT_CONFIRMED,
@@ -104,7 +110,7 @@ class Aftermath:
         elif isinstance(error, RetryLater) and error.unreachable:
             if self._gates.unreachable(account.name, str(error)) == "down":
                 log.warning("account_down", account=account.name, reason=str(error))
-        elif isinstance(error, AccountBlocked) and not hold.job.blocked_before:
+        elif isinstance(error, AccountBlocked) and hold.job.blocked_since is None:
             self._park(account, str(error), hold)
 
     def _park(self, account: Account, reason: str, hold: Hold) -> None:
@@ -118,7 +124,7 @@ class Aftermath:
             case RetryLater():
                 return self._retry(error, hold, calls)
             case PresignAgain():
-                return self._presign_again(error, hold, calls)
+                return self._presign_again(error, hold, account, calls)
             case DocumentRefused():
                 return self._refuse(error, hold, calls)
             case AccountBlocked():
@@ -145,11 +151,13 @@ class Aftermath:
         log.info("job_deferred", job=job.id, account=job.account, reason=str(error), seconds=round(delay, 1))
         return False
 
-    def _presign_again(self, error: PresignAgain, hold: Hold, calls: int) -> bool:
-        if hold.job.presigns and hold.job.presigns % _PRESIGNS_IN_A_ROW == 0:
-            wait = retry.delay(hold.job.presigns, self._first, self._cap, self._chance)
-        else:
-            wait = 0.0
+    def _presign_again(self, error: PresignAgain, hold: Hold, account: Account, calls: int) -> bool:
+        if hold.job.presigns >= _PRESIGNS_AT_MOST:
+            blocked = AccountBlocked(f"{hold.job.presigns} forms in a row were of no use: {error}")
+            self._tell_gates(blocked, hold, account)
+            return self._block(blocked, hold, account, calls)
+        at_once = hold.job.presigns < _PRESIGNS_AT_ONCE
+        wait = 0.0 if at_once else retry.delay(hold.job.presigns, self._first, self._cap, self._chance)
         self._ledger.presign_again(hold, wait, calls)
         log.info("job_presigned_again", job=hold.job.id, account=hold.job.account, reason=str(error))
         return False
@@ -164,18 +172,21 @@ class Aftermath:
         return True
 
     def _block(self, error: AccountBlocked, hold: Hold, account: Account, calls: int) -> bool:
-        if error.credentials and hold.job.blocked_before and self._account_is_well(account):
-            failure = Failure(
-                Code.REFUSED_BY_PROVIDER,
-                "The provider refuses this document as it refuses bad credentials, though the account works.",
-                "Ask the provider what this account may write for this patient, then retry.",
-            )
-            self._fail(hold, failure, calls)
+        if hold.job.blocked_since and self._is_the_documents_fault(error, hold, account):
+            self._fail(hold, _REFUSED_ALONE, calls)
             return True
-        if hold.job.blocked_before:
+        wait = 0.0
+        if hold.job.blocked_since:
             self._park(account, str(error), hold)
-        self._ledger.blocked(hold, calls)
+            wait = retry.poll_delay(hold.job.attempts, self._first, self._cap, self._chance)
+        self._ledger.blocked(hold, wait, calls)
         return False
+
+    def _is_the_documents_fault(self, error: AccountBlocked, hold: Hold, account: Account) -> bool:
+        """Whether the account works, and only this document does not: others got through, or its keys are fine."""
+        if hold.job.blocked_since and self._gates.progress_since(account.name, hold.job.blocked_since):
+            return True
+        return error.credentials and self._account_is_well(account)
 
     def _account_is_well(self, account: Account) -> bool:
         try:

@@ -94,6 +94,11 @@ class Gates:
         """The account works again. False when it was not unwell."""
         return bool(self._run("probe", account, "well", self._probe_cap))
 
+    def progress_since(self, account: str, moment: datetime) -> bool:
+        """Whether some document of this account has been stored or delivered since then."""
+        at = self._row(account).get("progress_at")
+        return at is not None and from_ms(at) > moment
+
     def sick_seconds(self, account: str, now: datetime) -> float:
         """How long the account has been parked or down, all told: time that costs no document its patience."""
         row = self._row(account)

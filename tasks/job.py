@@ -153,7 +153,8 @@ class Job:
     `committed` is true from the commit point on: the last block of the creating request may have left.
     `times` holds when each stage was reached. `attempts` counts starts of a step, `failures` those since the last
     progress that ended in a delay (`failing_since`), `presigns` forms obtained, `looks` polls without a result;
-    `provider_calls` counts requests to the provider and its storage. `blocked_before`: it parked its account once.
+    `provider_calls` counts requests to the provider and its storage. `blocked_since`: when it first parked its account.
+    `looked`: its last commit was looked for, long enough, and found to have led to nothing.
     `long_look`: taken up again after an outcome that nobody saw, so looked for during a day before it is sent again.
     `sick_before` is how long the account had been parked or down, in seconds, when the stage was reached.
     """
@@ -178,7 +179,8 @@ class Job:
     times: Mapping[str, datetime] = field(default_factory=dict)
     failure: Failure | None = None
     resolved_by_human: bool = False
-    blocked_before: bool = False
+    blocked_since: datetime | None = None
+    looked: bool = False
     long_look: bool = False
     duplicate_of: str | None = None
     closed: frozenset[str] = frozenset()

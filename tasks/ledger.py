@@ -183,7 +183,7 @@ class Ledger:
 
     def committed(self, hold: Hold) -> None:
         """The commit point: from here on the last block may leave. Raises LeaseLost."""
-        self._move(hold, (Stage.PRESIGNED, Stage.STORED), set={"committed": "1"}, keep=True)
+        self._move(hold, (Stage.PRESIGNED, Stage.STORED), set={"committed": "1"}, unset=["looked"], keep=True)
 
     def uncommitted(self, hold: Hold) -> None:
         """The last block certainly did not leave, or was answered with 'not stored'."""
@@ -273,9 +273,17 @@ class Ledger:
             change["healthy"] = looked
         self._move(hold, (*_UNFINISHED, Stage.FAILED), incr=incr, due_in=_ms(due_in), **change)
 
-    def blocked(self, hold: Hold, calls: int) -> None:
-        """It parked its account: it waits untouched, and is tried once more when the account is well."""
-        self._move(hold, (*_UNFINISHED, Stage.FAILED), set={"blocked": "1"}, incr={"calls": calls}, due_in=0)
+    def blocked(self, hold: Hold, due_in: float, calls: int) -> None:
+        """It parked its account: it waits untouched, and is tried again, behind others, when the account is well."""
+        blocked = {} if hold.job.blocked_since else {"blocked_since": _stamp(hold.now)}
+        self._move(
+            hold,
+            (*_UNFINISHED, Stage.FAILED),
+            set=blocked,
+            incr={"calls": calls},
+            due_in=_ms(due_in),
+            step=hold.job.step,
+        )
 
     def presign_again(self, hold: Hold, due_in: float, calls: int) -> None:
         self._move(
@@ -306,6 +314,7 @@ class Ledger:
             hold,
             (Stage.PRESIGNED,),
             step=Step.POST,
+            set={"looked": "1"},
             unset=["committed", "unknown_since", "looks", "long_look"],
             incr={"calls": calls},
             due_in=0,

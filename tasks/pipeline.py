@@ -138,7 +138,7 @@ class Pipeline:
 
     def _post(self, holds: list[Hold], account: Account, grip: Grip) -> Ran:
         hold, job = holds[0], holds[0].job
-        if job.committed or self._perhaps_sent_before(job):
+        if job.committed or (not job.looked and self._perhaps_sent_before(job)):
             raise OutcomeUnknown("An earlier attempt may have passed the commit point.")
         if job.facts.form is None:
             raise PresignAgain("The ledger has no form for this job.")

@@ -46,6 +46,9 @@ if change.healthy then redis.call('HDEL', prefix .. 'account:' .. account, 'fail
 if change.stage and change.stage ~= stage then
   redis.call('HSET', row, 'stage', change.stage, 'at_' .. change.stage, now)
   redis.call('HSET', row, 'sick_before', redis.call('HGET', prefix .. 'account:' .. account, 'sick_ms') or '0')
+  if change.stage == 'stored' or change.stage == 'registered' or change.stage == 'delivered' then
+    redis.call('HSET', prefix .. 'account:' .. account, 'progress_at', now)
+  end
   local final = change.stage == 'delivered' or change.stage == 'failed' or change.stage == 'cancelled'
   if final then
     redis.call('ZREM', prefix .. 'open:' .. account, id)
