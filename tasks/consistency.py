@@ -1,0 +1,97 @@
+"""The ledger looked through as a whole: orphans found, and mended where that can do no harm.
+
+Nothing of ours makes orphans; a Redis restored from a backup, or a hand in the keys, does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+
+import redis
+
+from tasks.folders import Damaged, Folders
+from tasks.ledger import PREFIX, Ledger
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """Something that belongs to nothing. `what` says how, `id` whose it is or was; `mended` whether that is over."""
+
+    what: str
+    id: str
+    mended: bool
+    advice: str = ""
+
+
+class Consistency:
+    def __init__(self, client: redis.Redis, ledger: Ledger, folders: Folders) -> None:
+        self._redis = client
+        self._ledger = ledger
+        self._folders = folders
+        self._look = client.register_script(resources.files("tasks").joinpath("lua", "mend.lua").read_text())
+
+    def orphans(self, *, mend: bool) -> Iterator[Orphan]:
+        """Everything that does not fit. With `mend` each is put right under the same look, so no job is disturbed."""
+        yield from self._due_entries(mend)
+        yield from self._jobs(mend)
+        yield from self._index(mend)
+        yield from self._names(mend)
+        yield from self._folders_without_jobs()
+        yield from self._jobs_without_files()
+
+    def _due_entries(self, mend: bool) -> Iterator[Orphan]:
+        for key in self._redis.scan_iter(PREFIX + "due:*", count=_BATCH):
+            lane = str(key).removeprefix(PREFIX + "due:")
+            for job_id, _ in self._redis.zscan_iter(str(key), count=_BATCH):
+                yield from self._looked(str(job_id), lane, mend)
+
+    def _jobs(self, mend: bool) -> Iterator[Orphan]:
+        for key in self._redis.scan_iter(PREFIX + "job:*", count=_BATCH):
+            yield from self._looked(str(key).removeprefix(PREFIX + "job:"), "", mend)
+
+    def _looked(self, job_id: str, lane: str, mend: bool) -> Iterator[Orphan]:
+        wrong = str(self._look(args=[PREFIX, job_id, lane, "1" if mend else ""]))
+        if wrong:
+            yield Orphan(wrong, job_id, mend)
+
+    def _index(self, mend: bool) -> Iterator[Orphan]:
+        """Entries of the lists of jobs whose row has left."""
+        open_lists = [str(key) for key in self._redis.scan_iter(PREFIX + "open:*")]
+        for key in [PREFIX + "jobs", PREFIX + "finished", *open_lists]:
+            for job_id, _ in self._redis.zscan_iter(key, count=_BATCH):
+                if not self._redis.exists(f"{PREFIX}job:{job_id!s}"):
+                    if mend:
+                        self._redis.zrem(key, str(job_id))
+                    yield Orphan("listed without job", str(job_id), mend)
+
+    def _names(self, mend: bool) -> Iterator[Orphan]:
+        """Names held by jobs that are gone: documents of that name would wait for nobody."""
+        for key in self._redis.scan_iter(PREFIX + "name:*", count=_BATCH):
+            holder = str(self._redis.get(str(key)) or "")
+            if holder and not self._ledger.known(holder):
+                if mend:
+                    self._redis.delete(str(key))
+                yield Orphan("name held without job", holder, mend)
+
+    def _folders_without_jobs(self) -> Iterator[Orphan]:
+        for orphan in self._folders.orphans(self._ledger.known):
+            if isinstance(orphan, Damaged):
+                yield Orphan(
+                    "document with a damaged job.json", orphan.job_id, False, "Move the file to the inbox again."
+                )
+            else:
+                yield Orphan("document without job", orphan.job_id, False, "The watcher opens it again: is it running?")
+
+    def _jobs_without_files(self) -> Iterator[Orphan]:
+        for key in self._redis.scan_iter(PREFIX + "job:*", count=_BATCH):
+            job_id = str(key).removeprefix(PREFIX + "job:")
+            door, stage, step = self._redis.hmget(str(key), "door", "stage", "step")
+            under_way = stage in ("received", "presigned") and bool(step)
+            if door in ("inbox", "send") and under_way and self._folders.document(job_id) is None:
+                yield Orphan(
+                    "job without file", job_id, False, "It fails by itself as file_missing; send the file again."
+                )

@@ -1,0 +1,83 @@
+"""What belongs to nothing is found, and mended where that does no harm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import redis
+
+from tasks.consistency import Consistency
+from tasks.errors import Code
+from tasks.folders import Folders
+from tasks.job import Document, Door, Failure, Step
+from tasks.ledger import CLOSING, PREFIX, Ledger
+from tasks.seal import Seal
+
+
+@pytest.fixture
+def ledger(valkey: redis.Redis) -> Ledger:
+    return Ledger(valkey, Seal("a secret"), lease_seconds=30, jobs_days=30)
+
+
+@pytest.fixture
+def consistency(valkey: redis.Redis, ledger: Ledger, tmp_path: Path) -> Consistency:
+    folders = Folders(tmp_path)
+    folders.create()
+    return Consistency(valkey, ledger, folders)
+
+
+def opened(ledger: Ledger, door: Door = Door.CELERY) -> str:
+    job = str(uuid4())
+    ledger.open(job, Document("north", "1", "file:///x", f"{job}.pdf", 1, door=door), "pracsuite")
+    return job
+
+
+def found(consistency: Consistency, *, mend: bool = False) -> set[tuple[str, str]]:
+    return {(orphan.what, orphan.id) for orphan in consistency.orphans(mend=mend)}
+
+
+def test_a_ledger_in_order_has_no_orphans(consistency: Consistency, ledger: Ledger) -> None:
+    done, failed = opened(ledger), opened(ledger)
+    opened(ledger)
+    for job in (done, failed):
+        [hold] = ledger.start(job, Step.PRESIGN)  # type: ignore[misc]
+        ledger.failed(hold, Failure(Code.FILE_MISSING, "Gone."), calls=0)
+    [hold] = ledger.start(done, Step.NOTIFY)  # type: ignore[misc]
+    ledger.finished(hold)
+    assert found(consistency) == set()
+
+
+def test_a_job_that_lost_its_due_entry_gets_one_again(consistency: Consistency, ledger: Ledger) -> None:
+    job = opened(ledger)
+    ledger.redis.zrem(f"{PREFIX}due:north", job)
+    assert found(consistency) == {("job without due", job)}
+    assert ledger.redis.zscore(f"{PREFIX}due:north", job) is None, "a look alone changes nothing"
+    found(consistency, mend=True)
+    assert ledger.redis.zscore(f"{PREFIX}due:north", job) is not None
+    assert found(consistency) == set()
+
+
+def test_a_due_entry_without_its_job_is_removed(consistency: Consistency, ledger: Ledger) -> None:
+    gone, job = str(uuid4()), opened(ledger)
+    ledger.redis.zadd(f"{PREFIX}due:north", {gone: 1})
+    ledger.redis.zadd(f"{PREFIX}due:{CLOSING}", {job: 1})  # of another lane than its job's
+    assert found(consistency, mend=True) == {("due without job", gone), ("due without job", job)}
+    assert found(consistency) == set()
+
+
+def test_lists_and_names_of_jobs_that_are_gone_are_removed(consistency: Consistency, ledger: Ledger) -> None:
+    job = opened(ledger)
+    there = ledger.get(job)
+    assert there is not None
+    ledger.reserve_name(there)
+    ledger.redis.delete(f"{PREFIX}job:{job}")
+    wrong = found(consistency, mend=True)
+    assert {"due without job", "listed without job", "name held without job"} == {what for what, _ in wrong}
+    assert found(consistency) == set()
+
+
+def test_a_job_whose_file_is_not_in_our_care_is_told(consistency: Consistency, ledger: Ledger) -> None:
+    job = opened(ledger, Door.INBOX)
+    assert ("job without file", job) in found(consistency)
