@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 
+from sandbox.cliniko import Cliniko
 from sandbox.pracsuite import PracSuite
+from sandbox.redox import Redox
 from sandbox.surroundings import Provider, Surroundings
 
 PROVIDERS: dict[str, Callable[[Surroundings], Provider]] = {
     "pracsuite": PracSuite,
+    "cliniko": Cliniko,
+    "redox": Redox,
 }
 DEFAULT_PROVIDERS = ("pracsuite",)

@@ -22,8 +22,13 @@ def settings_file(sandbox: Sandbox, providers: Iterable[str]) -> str:
     ]
     for provider in providers:
         for name, keys in sandbox.providers[provider].accounts().items():
-            lines += ["", f"[accounts.{name}]", *(f"{key} = {literal(value)}" for key, value in keys.items())]
+            lines += ["", f"[accounts.{name}]", *(line for key, value in keys.items() for line in setting(key, value))]
     return "\n".join(lines) + "\n"
+
+
+def setting(key: str, value: Setting) -> list[str]:
+    remark = ["# made for this run; it opens nothing but this sandbox"] if key == "private_key" else []
+    return [*remark, f"{key} = {literal(value)}"]
 
 
 def literal(value: Setting) -> str:

@@ -1,0 +1,122 @@
+"""The message that Redox's $documentreference-create takes: a Bundle of MessageHeader, DocumentReference and Patient.
+
+After the vendor's page "Send a file via the Redox FHIR API" (the attachment, the 10 MB) and FHIR R4's messages
+(https://hl7.org/fhir/R4/messaging.html: the header comes first and has a source endpoint).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sandbox.fhir import (
+    MIME_TYPE,
+    Bundle,
+    Issue,
+    Json,
+    Refused,
+    Resource,
+    dig,
+    error,
+    objects,
+    refers_to,
+    text,
+    unpacked,
+)
+
+EVENT = "https://fhir.redoxengine.com/EventDefinition/DocumentReferenceCreate"
+TOO_LONG_EMBEDDED = 10_000_000  # of base64
+
+
+@dataclass(frozen=True)
+class Message:
+    """One document as it was sent: its bytes are in `content`, or where `url` says.
+
+    `identifiers` are `system|value` of the DocumentReference, as `patient_id` is the value of the Patient's first.
+    """
+
+    patient_id: str
+    title: str
+    content: bytes | None
+    url: str | None
+    identifiers: frozenset[str]
+
+
+def message_in(bundle: Bundle) -> Message:
+    """Raises Refused with everything that is wrong."""
+    issues = list(shape_issues(bundle)) or list(content_issues(bundle))
+    if issues:
+        raise Refused(413 if issues[0].code == "too-long" else 400, *issues)
+    (document,), (patient,) = bundle.resources("DocumentReference"), bundle.resources("Patient")
+    attachment = the_attachment(document)
+    data, url = attachment.get("data"), attachment.get("url")
+    return Message(
+        text(patient, "identifier", 0, "value"),
+        text(attachment, "title"),
+        None if data is None else unpacked(data),
+        url,
+        frozenset(f"{text(each, 'system')}|{text(each, 'value')}" for each in objects(document.get("identifier"))),
+    )
+
+
+def shape_issues(bundle: Bundle) -> Iterator[Issue]:
+    """What is wrong with the Bundle as a message."""
+    if bundle.itself.get("type") != "message":
+        yield error("value", "Bundle.type is not message")
+    if bundle.entries[0]["resource"].get("resourceType") != "MessageHeader":
+        yield error("structure", "the first entry is not a MessageHeader")
+    for kind in ("MessageHeader", "DocumentReference", "Patient"):
+        if len(bundle.resources(kind)) != 1:
+            yield error("required", f"there is not exactly one {kind}")
+
+
+def content_issues(bundle: Bundle) -> Iterator[Issue]:
+    """What is wrong with the three resources, once they are there."""
+    (header,), (patient,) = bundle.resources("MessageHeader"), bundle.resources("Patient")
+    (document,) = bundle.entries_of("DocumentReference")
+    yield from header_issues(header, document)
+    if not text(patient, "identifier", 0, "system") or not text(patient, "identifier", 0, "value"):
+        yield error("required", "Patient.identifier has no system and value")
+    if not refers_to(document["resource"].get("subject"), bundle.entries_of("Patient")[0]):
+        yield error("value", "DocumentReference.subject is not the Patient in the Bundle")
+    if document["resource"].get("status") != "current":
+        yield error("value", "DocumentReference.status is not current")
+    if len(objects(document["resource"].get("content"))) != 1:
+        yield error("required", "DocumentReference.content is not one item")
+    yield from attachment_issues(the_attachment(document["resource"]))
+
+
+def header_issues(header: Resource, document: Resource) -> Iterator[Issue]:
+    if header.get("eventUri") != EVENT:
+        yield error("value", f"MessageHeader.eventUri is not {EVENT}")
+    if not text(header, "source", "endpoint"):
+        yield error("required", "MessageHeader.source.endpoint is missing")
+    if not any(refers_to(each, document) for each in objects(header.get("focus"))):
+        yield error("required", "MessageHeader.focus is not the DocumentReference")
+
+
+def attachment_issues(attachment: Resource) -> Iterator[Issue]:
+    if not MIME_TYPE.fullmatch(text(attachment, "contentType")):
+        yield error("value", "attachment.contentType is not a MIME type")
+    data, url = attachment.get("data"), attachment.get("url")
+    if (data is None) == (url is None):
+        yield error("invalid", "attachment has not exactly one of data and url")
+    elif url is not None and not isinstance(url, str):
+        yield error("value", "attachment.url is not text")
+    elif data is not None:
+        yield from data_issues(data)
+
+
+def data_issues(data: Json) -> Iterator[Issue]:
+    if not isinstance(data, str) or not data:
+        yield error("value", "attachment.data is empty")
+    elif len(data) >= TOO_LONG_EMBEDDED:
+        yield error("too-long", "a file of 10 MB or more must be uploaded as a Binary")
+    else:
+        try:
+            unpacked(data)
+        except ValueError:
+            yield error("value", "attachment.data is not base64")
+
+
+def the_attachment(document: Resource) -> Resource:
+    found = dig(document, "content", 0, "attachment")
+    return found if isinstance(found, dict) else {}
