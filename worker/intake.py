@@ -134,8 +134,9 @@ def rejected_entry(process: Process, job_id: str) -> dict[str, str] | None:
 class Intake:
     """One reader; any number may run side by side."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, block_ms: int = _BLOCK_MS) -> None:
         self._process = process
+        self._block_ms = block_ms
         self._ledger = process.ledger
         # As bytes: what others wrote need not be UTF-8.
         self._redis = redis.Redis.from_url(
@@ -192,7 +193,7 @@ class Intake:
             yield from self._stale()
             self._forget(args=[STREAM, GROUP, _FORGET_CONSUMERS_MS, ""])
             self._claim_at = time.monotonic() + self._lease_seconds / 2
-        found: Any = self._redis.xreadgroup(GROUP, self._reader, {STREAM: ">"}, count=_BATCH, block=_BLOCK_MS)
+        found: Any = self._redis.xreadgroup(GROUP, self._reader, {STREAM: ">"}, count=_BATCH, block=self._block_ms)
         for _, entries in found:
             yield from (Message.of(entry, fields) for entry, fields in entries)
 

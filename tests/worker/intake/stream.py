@@ -1,0 +1,69 @@
+"""The stream as its users see it: what they add, what is left of it, and what came of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import redis
+
+from tasks.job import Job
+from tasks.process import Process
+from worker.intake import GROUP, REJECTED, STREAM, job_id_of
+
+
+class Stream:
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.redis = redis.Redis.from_url(process.redis_url)  # bytes: a message may hold anything
+        self.root = process.settings.file_roots[0]
+
+    def wish(self, name: str = "scan.pdf", **fields: Any) -> dict[str, Any]:
+        """The fields of a document that can be sent, but for the changes."""
+        source = (self.root / name).as_uri()
+        return {"account": "north_clinic", "patient_id": "4711", "source": source, **fields}
+
+    def add(self, message: object) -> str:
+        """Add a message; bytes as they are, all else as JSON. Returns the entry's id."""
+        raw = message if isinstance(message, bytes) else json.dumps(message).encode()
+        return self.add_fields({b"job": raw})
+
+    def add_fields(self, fields: dict[bytes, bytes]) -> str:
+        entry: Any = self.redis.xadd(STREAM, fields)  # type: ignore[arg-type]  # bytes are taken as well
+        return str(entry.decode())
+
+    def write(self, name: str, content: bytes) -> str:
+        (self.root / name).write_bytes(content)
+        return name
+
+    def job(self, entry: str) -> Job | None:
+        return self._process.ledger.get(job_id_of(entry))
+
+    def jobs(self) -> list[str]:
+        return [key.decode() for key in self.redis.scan_iter("chartpost:job:*")]
+
+    def left(self) -> list[str]:
+        """What still stands in the stream."""
+        found: Any = self.redis.xrange(STREAM)
+        return [entry.decode() for entry, _ in found]
+
+    def pending(self) -> int:
+        found: Any = self.redis.xpending(STREAM, GROUP)
+        return int(found["pending"])
+
+    def rejected(self) -> list[dict[str, str]]:
+        found: Any = self.redis.xrange(REJECTED)
+        return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in found]
+
+    def unsealed(self, rejected: dict[str, str]) -> bytes:
+        """The rejected message itself."""
+        text = self._process.seal.open(rejected["message"], place=f"rejected:{rejected['id']}")
+        return text.encode("utf-8", "surrogateescape")
+
+    def events(self) -> list[dict[str, str]]:
+        found: Any = self.redis.xrange("chartpost:events")
+        return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in found]
+
+    def readers(self) -> list[str]:
+        found: Any = self.redis.xinfo_consumers(STREAM, GROUP)
+        return [reader["name"].decode() for reader in found]

@@ -1,0 +1,195 @@
+"""A message becomes one job, or stands among the rejected; nothing in between."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+from uuid import NAMESPACE_OID, uuid4, uuid5
+
+import pytest
+
+from tasks.job import Door, Stage
+from tasks.process import Process
+from tests.worker.intake.stream import Stream
+from worker.intake import Intake
+
+
+def test_a_message_becomes_a_job_and_leaves_the_stream(stream: Stream, intake: Intake) -> None:
+    entry = stream.add(stream.wish(description="A referral", options={"document_id": "7"}))
+    intake.turn()  # makes the group
+    intake.turn()
+    job = stream.job(entry)
+    assert job is not None
+    assert (job.stage, job.document.door, job.document.stream_id) == (Stage.RECEIVED, Door.STREAM, entry)
+    assert (job.document.size_bytes, job.document.options) == (6, {"document_id": "7"})
+    assert (stream.left(), stream.pending(), stream.rejected()) == ([], 0, [])
+
+
+def test_its_job_has_the_id_that_follows_from_the_entry(stream: Stream, intake: Intake) -> None:
+    entry = stream.add(stream.wish())
+    run(intake)
+    assert stream.jobs() == [f"chartpost:job:{uuid5(NAMESPACE_OID, entry)}"]
+
+
+def test_its_job_has_the_id_that_it_gives_and_is_found_by_the_entry_too(
+    stream: Stream, intake: Intake, process: Process
+) -> None:
+    given = str(uuid4())
+    entry = stream.add(stream.wish(job_id=given.upper()))
+    run(intake)
+    assert stream.jobs() == [f"chartpost:job:{given}"]
+    found = process.ledger.get(entry)
+    assert found is not None
+    assert found.id == given
+
+
+def test_what_was_added_before_the_first_reader_came_is_read(stream: Stream, process: Process) -> None:
+    entries = [stream.add(stream.wish(stream.write(f"{number}.pdf", b"x"))) for number in range(3)]
+    run(Intake(process, block_ms=10))
+    assert all(stream.job(entry) for entry in entries)
+
+
+def test_the_same_message_under_one_job_id_opens_one_job(stream: Stream, intake: Intake) -> None:
+    wish = stream.wish(job_id=str(uuid4()))
+    stream.add(wish)
+    run(intake)
+    stream.write("scan.pdf", b"it has grown since")
+    stream.add(wish)
+    run(intake)
+    assert len(stream.jobs()) == 1
+    assert (stream.left(), stream.rejected()) == ([], [])
+
+
+def test_a_job_id_that_was_used_for_another_document_is_rejected(stream: Stream, intake: Intake) -> None:
+    given = str(uuid4())
+    stream.add(stream.wish(job_id=given))
+    second = stream.add(stream.wish(job_id=given, patient_id="4712"))
+    run(intake)
+    assert [(one["id"], one["code"]) for one in stream.rejected()] == [(second, "invalid_request")]
+    assert len(stream.jobs()) == 1
+
+
+def test_a_second_message_under_an_idempotency_key_shows_the_first_ones_job(
+    stream: Stream, intake: Intake, process: Process
+) -> None:
+    first, second = (stream.add(stream.wish(idempotency_key="k")) for _ in range(2))
+    run(intake)
+    jobs = [process.ledger.get(str(uuid5(NAMESPACE_OID, entry))) for entry in (first, second)]
+    assert jobs[0] is not None
+    assert jobs[1] is not None
+    assert jobs[0].id == jobs[1].id
+    assert stream.rejected() == []
+
+
+BAD: dict[str, tuple[object, str]] = {
+    "not JSON": (b"{", "invalid_request"),
+    "not UTF-8": (b'{"account": "\xff"}', "invalid_request"),
+    "not an object": ([1, 2], "invalid_request"),
+    "a number of thousands of digits": (b"1" * 10_000, "invalid_request"),
+    "not a number": (b'{"account": NaN}', "invalid_request"),
+    "nested by the thousand": (b"[" * 20_000, "invalid_request"),
+    "options nested too deep": ({"options": json.loads('{"a":' * 40 + "1" + "}" * 40)}, "invalid_request"),
+    "half a character": ({"description": "\ud800"}, "invalid_request"),
+    "an unknown field": ({"patient": "4711"}, "invalid_request"),
+    "a field of the wrong kind": ({"patient_id": 4711}, "invalid_request"),
+    "no such patient id": ({"patient_id": "../4711"}, "invalid_request"),
+    "a job_id that is none": ({"job_id": "7"}, "invalid_request"),
+    "a job_id that is a number": ({"job_id": 7}, "invalid_request"),
+    "a callback to anybody": ({"callback_url": "https://example.org/"}, "invalid_request"),
+    "larger than 64 KB": ({"description": "x" * 70_000}, "invalid_request"),
+    "an unknown account": ({"account": "nobody"}, "unknown_account"),
+    "no patient": ({"patient_id": None}, "patient_required"),
+    "a source from elsewhere": ({"source": "file:///etc/passwd"}, "source_not_allowed"),
+    "a bucket from elsewhere": ({"source": "s3://theirs/scan.pdf"}, "source_not_allowed"),
+    "a file that is not there": ({"source": "scan-2.pdf"}, "file_missing"),
+    "an empty file": ({"source": "empty.pdf"}, "file_empty"),
+    "a file that is too large": ({"source": "large.pdf"}, "file_too_large"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_cannot_be_accepted_stands_once_among_the_rejected(stream: Stream, intake: Intake, what: str) -> None:
+    entry, code = add_bad(stream, what)
+    run(intake)
+    assert (stream.left(), stream.pending()) == ([], 0)
+    assert [(one["id"], one["code"]) for one in stream.rejected()] == [(entry, code)]
+    assert stream.rejected()[0]["reason"]
+
+
+def test_a_rejected_message_is_kept_whole_and_sealed(stream: Stream, intake: Intake) -> None:
+    message = b'{"account": "Meier", "patient_id": "\xff4711", "Meier": 1}'
+    stream.add(message)
+    run(intake)
+    rejected = stream.rejected()[0]
+    assert b"Meier" not in json.dumps(rejected).encode()
+    assert stream.unsealed(rejected) == message
+
+
+def test_a_fault_names_no_field_that_is_not_ours(stream: Stream, intake: Intake) -> None:
+    stream.add(stream.wish(Meier="1", acount="x"))
+    run(intake)
+    reason = stream.rejected()[0]["reason"]
+    assert "Meier" not in reason
+    assert "is it meant to be account?" in reason
+
+
+def test_an_entry_without_the_field_is_rejected(stream: Stream, intake: Intake) -> None:
+    entry = stream.add_fields({b"document": b"{}", b"b": b"\xff"})
+    run(intake)
+    assert [one["id"] for one in stream.rejected()] == [entry]
+
+
+@pytest.mark.parametrize("what", ["not JSON", "an unknown account", "a job_id that is none"])
+def test_a_rejected_message_without_a_job_has_an_event(stream: Stream, intake: Intake, what: str) -> None:
+    entry, code = add_bad(stream, what)
+    run(intake)
+    assert stream.jobs() == []
+    event = stream.events()[0]
+    assert (event["state"], event["code"], event["stream_id"]) == ("failed", code, entry)
+    assert event["job"] == str(uuid5(NAMESPACE_OID, entry))
+
+
+def test_a_message_for_a_known_account_that_cannot_be_sent_has_a_failed_job(stream: Stream, intake: Intake) -> None:
+    entry, _ = add_bad(stream, "an empty file")
+    run(intake)
+    job = stream.job(entry)
+    assert job is not None
+    assert (job.stage, job.code, job.document.stream_id) == (Stage.FAILED, "file_empty", entry)
+    assert stream.events() == []  # its closing writes the event, and only once
+
+
+def test_another_document_under_an_idempotency_key_is_rejected(stream: Stream, intake: Intake) -> None:
+    stream.add(stream.wish(idempotency_key="k"))
+    second = stream.add(stream.wish(idempotency_key="k", description="another"))
+    run(intake)
+    assert [(one["id"], one["code"]) for one in stream.rejected()] == [(second, "invalid_request")]
+
+
+def test_rejected_messages_leave_with_the_jobs_of_their_time(stream: Stream, intake: Intake) -> None:
+    old = int((time.time() - 31 * 86_400) * 1000)
+    for number in range(200):
+        stream.redis.xadd("chartpost:intake:rejected", {"id": "x"}, id=f"{old}-{number}")
+    stream.add(b"{")
+    run(intake)
+    assert len(stream.rejected()) <= 101  # whole nodes of 100 entries go at a time
+
+
+def add_bad(stream: Stream, what: str) -> tuple[str, str]:
+    """Add one of the BAD messages; returns its entry and the code that it is to get."""
+    stream.write("empty.pdf", b"")
+    stream.write("large.pdf", b"x" * 1001)
+    bad, code = BAD[what]
+    if not isinstance(bad, dict):
+        return stream.add(bad), code
+    fields: dict[str, Any] = stream.wish() | bad
+    if "://" not in fields["source"]:
+        fields["source"] = (stream.root / fields["source"]).as_uri()
+    return stream.add(fields), code
+
+
+def run(intake: Intake) -> None:
+    """Read until nothing is left to be read."""
+    intake.turn()
+    while intake.turn():
+        pass

@@ -1,0 +1,190 @@
+"""Readers that are killed, stopped, many, or without a Redis lose no message and open no job twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from config.settings import load
+from tasks.errors import RetryLater
+from tasks.process import Process
+from tasks.sources import Located, Sources
+from tests.clinics import wait_until
+from tests.worker.intake.conftest import LEASE_SECONDS, write_settings
+from tests.worker.intake.stream import Stream
+from tests.worker.intake.test_messages import add_bad, run
+from tests.worlds import ROOT
+from worker.intake import GROUP, STREAM, Intake
+from worker.valkey import EmbeddedValkey
+
+
+def killed_at(config: Path, method: str) -> None:
+    """Run a reader until SIGKILL takes it where it would call this method."""
+    command = [sys.executable, "-m", "tests.worker.intake.killed", str(config), method]
+    ended = subprocess.run(command, cwd=ROOT, timeout=30, capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+
+
+@contextmanager
+def reading(config: Path) -> Iterator[subprocess.Popen[str]]:
+    """`chartpost intake` as a child."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "worker", "intake"],
+        cwd=ROOT,
+        env={**os.environ, "CHARTPOST_CONFIG": str(config)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def test_a_reader_killed_before_it_acknowledges_leaves_one_job(config: Path, stream: Stream, intake: Intake) -> None:
+    entry = stream.add(stream.wish())
+    killed_at(config, "_accepted")
+    assert stream.job(entry)
+    assert stream.left() == [entry]
+    time.sleep(LEASE_SECONDS)
+    run(intake)
+    assert len(stream.jobs()) == 1
+    assert (stream.left(), stream.pending(), stream.rejected()) == ([], 0, [])
+
+
+def test_a_reader_killed_before_it_rejects_leaves_one_rejection(config: Path, stream: Stream, intake: Intake) -> None:
+    entry, code = add_bad(stream, "an empty file")
+    killed_at(config, "_write_rejected")
+    assert stream.job(entry)
+    assert stream.rejected() == []
+    time.sleep(LEASE_SECONDS)
+    run(intake)
+    assert [(one["id"], one["code"]) for one in stream.rejected()] == [(entry, code)]
+    assert (stream.left(), len(stream.jobs())) == ([], 1)
+
+
+def test_sigterm_stops_a_reader_at_once_and_strikes_it_off(config: Path, stream: Stream, process: Process) -> None:
+    entry = stream.add(stream.wish())
+    with reading(config) as child:
+        wait_until(lambda: stream.job(entry) and not stream.left(), "the message is read")
+        child.terminate()
+        asked_at = time.monotonic()
+        assert child.wait(10) == 0
+    assert time.monotonic() - asked_at < 2
+    assert stream.readers() == []
+
+
+def test_a_reader_that_is_gone_stays_listed_while_it_holds_a_message(
+    stream: Stream, intake: Intake, process: Process
+) -> None:
+    process.__dict__["sources"] = Sources(process.sources.files, Unreachable())  # type: ignore[arg-type]
+    stream.add(stream.wish(source="s3://scans/scan.pdf"))
+    run(intake)
+    intake._leave()
+    assert len(stream.readers()) == 1
+
+
+def test_many_readers_open_each_job_once(stream: Stream, process: Process) -> None:
+    entries = [stream.add(stream.wish(stream.write(f"{number}.pdf", b"x"))) for number in range(150)]
+    readers = [threading.Thread(target=run, args=(Intake(process, block_ms=10),)) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert len(stream.jobs()) == len(entries)
+    assert all(stream.job(entry) for entry in entries)
+    assert (stream.left(), stream.pending()) == ([], 0)
+
+
+class Unreachable:
+    """Storage that does not answer, until it does."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answers = False
+
+    def locate(self, address: str) -> Located:
+        self.asked += 1
+        if not self.answers:
+            raise RetryLater("The source's storage cannot be reached.")
+        return Located(3, "3:etag", "scan.pdf")
+
+
+@pytest.fixture
+def storage(process: Process) -> Unreachable:
+    found = Unreachable()
+    process.__dict__["sources"] = Sources(process.sources.files, found)  # type: ignore[arg-type]
+    return found
+
+
+def test_a_message_whose_storage_does_not_answer_waits_and_is_taken_later(
+    stream: Stream, intake: Intake, storage: Unreachable
+) -> None:
+    entry = stream.add(stream.wish(source="s3://scans/scan.pdf"))
+    run(intake)
+    assert (stream.left(), stream.pending(), stream.job(entry)) == ([entry], 1, None)
+    storage.answers = True
+    time.sleep(LEASE_SECONDS)
+    run(intake)
+    assert stream.job(entry)
+    assert (stream.left(), stream.rejected()) == ([], [])
+
+
+def test_storage_that_does_not_answer_holds_up_nobody_else(
+    stream: Stream, intake: Intake, storage: Unreachable
+) -> None:
+    for number in range(20):
+        stream.add(stream.wish(source=f"s3://scans/{number}.pdf"))
+    entry = stream.add(stream.wish())
+    run(intake)
+    assert stream.job(entry)
+    assert storage.asked == 1
+
+
+def test_a_wiped_redis_gets_its_group_again(stream: Stream, intake: Intake) -> None:
+    stream.add(stream.wish())
+    run(intake)
+    stream.redis.flushall()
+    entry = stream.add(stream.wish())
+    run(intake)
+    assert stream.job(entry)
+    assert stream.left() == []
+
+
+def test_an_entry_that_somebody_deleted_is_forgotten(stream: Stream, intake: Intake) -> None:
+    stream.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    entry = stream.add(stream.wish())
+    stream.redis.xreadgroup(GROUP, "somebody", {STREAM: ">"})
+    stream.redis.xdel(STREAM, entry)
+    time.sleep(LEASE_SECONDS)
+    run(intake)
+    assert (stream.pending(), stream.jobs()) == (0, [])
+
+
+def test_a_reader_waits_for_a_redis_that_is_away_and_says_so_once(tmp_path: Path) -> None:
+    server = EmbeddedValkey(tmp_path / "valkey")
+    url = server.start()
+    config = write_settings(tmp_path, url)
+    with reading(config) as child:
+        stream = Stream(Process(load(config, {})))
+        wait_until(lambda: redis.Redis.from_url(url).exists(STREAM), "the reader has begun")
+        server.stop()
+        time.sleep(1.5)  # long enough for it to try twice
+        server.start()
+        entry = stream.add(stream.wish())
+        wait_until(lambda: stream.job(entry) and not stream.left(), "the message is read")
+        child.terminate()
+        _, log = child.communicate(timeout=10)
+    server.stop()
+    assert log.count("redis_unreachable") == 1
+    assert log.count("redis_back") == 1
