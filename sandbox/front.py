@@ -92,7 +92,10 @@ class Front:
     def expect(self, ticket: Ticket) -> str:
         """Remember a form that is being given out; the address to which it is to be sent."""
         self._tickets[ticket.bucket, ticket.key] = ticket
-        return f"{self._base_url}/{ticket.bucket}"
+        return self.upload_address(ticket.bucket)
+
+    def upload_address(self, bucket: str) -> str:
+        return f"{self._base_url}/{bucket}"
 
     def address(self, engine_address: URL) -> str:
         """The engine's presigned address with the front's host in it."""

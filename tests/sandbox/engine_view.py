@@ -24,7 +24,7 @@ def engine_client(sandbox: SandboxProcess) -> "S3Client":
     return client
 
 
-def stored(sandbox: SandboxProcess, key: str) -> list[str]:
-    """The keys in PracSuite's bucket that begin with this one."""
-    found = engine_client(sandbox).list_objects_v2(Bucket="pracsuite-region1", Prefix=key)
+def stored(sandbox: SandboxProcess, key: str, bucket: str = "pracsuite-region1") -> list[str]:
+    """The keys in a bucket, which is PracSuite's unless it is named, that begin with this one."""
+    found = engine_client(sandbox).list_objects_v2(Bucket=bucket, Prefix=key)
     return [each["Key"] for each in found.get("Contents", [])]
