@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sandbox.engine import Engine, EngineFailed, EngineMissing
+from sandbox.engine import LOOPBACK, Engine, EngineFailed, EngineMissing
 from sandbox.providers import DEFAULT_PROVIDERS, PROVIDERS
 from sandbox.server import running
 from sandbox.settings import settings_file
@@ -35,7 +35,9 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
-    parser.add_argument("--port", type=int, default=9000, help="on loopback; 0 picks a free one")
+    parser.add_argument("--port", type=int, default=9000, help="0 picks a free one")
+    parser.add_argument("--host", default=LOOPBACK, help="the address to listen on; a container's is 0.0.0.0")
+    parser.add_argument("--public-url", default="", metavar="URL", help="its address as others see it")
     parser.add_argument("--validation-seconds", type=float, default=1.0, help="what a provider takes to validate")
     parser.add_argument("--seed", type=int, help="makes record ids and keys the same in every run")
     parser.add_argument(
@@ -64,7 +66,8 @@ async def serve(engine: Engine, options: argparse.Namespace) -> int:
     stop_on_signals(asked_to_stop)
     if options.stop_at_eof:
         stop_at_eof(asked_to_stop)
-    async with running(engine, options.port, World(options.validation_seconds), options.seed) as sandbox:
+    world, seen_at = World(options.validation_seconds), {"host": options.host, "public_url": options.public_url}
+    async with running(engine, options.port, world, options.seed, **seen_at) as sandbox:
         print(settings_file(sandbox, options.providers) + "# ready", flush=True)
         return await until_end(engine, asked_to_stop)
 

@@ -48,10 +48,15 @@ class Sandbox:
 
 
 @asynccontextmanager
-async def running(engine: Engine, port: int, world: World, seed: int | None) -> AsyncIterator[Sandbox]:
-    """A sandbox that serves until the block ends; port 0 picks a free one."""
-    listener = listen(port)
-    base_url = f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+async def running(
+    engine: Engine, port: int, world: World, seed: int | None, *, host: str = LOOPBACK, public_url: str = ""
+) -> AsyncIterator[Sandbox]:
+    """A sandbox that serves until the block ends; port 0 picks a free one.
+
+    `public_url` is its address as others see it, where that is not `host` and port.
+    """
+    listener = listen(host, port)
+    base_url = public_url.rstrip("/") or f"http://{host}:{listener.getsockname()[1]}"
     async with engine_running(engine), engine_client() as http:
         journal, charts, turns, objects = Journal(), Charts(), Turns(), Objects(engine, http)
         front = Front(base_url, engine, http, world, turns, journal)
@@ -67,10 +72,10 @@ async def running(engine: Engine, port: int, world: World, seed: int | None) -> 
         await asyncio.gather(*(each.stop() for each in providers.values()))
 
 
-def listen(port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((LOOPBACK, port))
+    listener.bind((host, port))
     return listener
 
 

@@ -1,0 +1,21 @@
+"""A sandbox that others see under another address than it listens on, as in a container."""
+
+from __future__ import annotations
+
+import socket
+
+from tests.sandbox.clinic import Clinic
+from tests.worlds import SandboxProcess
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def test_settings_and_forms_lead_to_the_address_that_others_see() -> None:
+    port = free_port()
+    seen_at = f"http://localhost:{port}"
+    with SandboxProcess("--port", str(port), "--host", "127.0.0.1", "--public-url", f"{seen_at}/") as world:
+        assert world.settings["accounts"]["north_clinic"]["base_url"] == f"{seen_at}/pracsuite/v1"
+        assert Clinic(world, "north_clinic").form("4711", "referral.pdf")["url"].startswith(f"{seen_at}/s3/")
