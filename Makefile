@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint bench mutants lock clean
 
 .venv: .venv/.stamp
 
@@ -26,6 +26,10 @@ lint: .venv/.stamp
 
 bench: .venv/.stamp
 	$(BIN)/python -m tests.benchmarks
+
+# One deliberate fault for each promise; fails unless a test notices each.
+mutants: .venv/.stamp
+	$(BIN)/python -m tests.mutants
 
 # The lock files hold every platform's hashes and no index address.
 lock: .venv/.stamp

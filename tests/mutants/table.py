@@ -1,0 +1,146 @@
+"""The faults: what is promised, how the code is broken, and which tests are to notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KILLS = "tests/acceptance/test_kills.py"
+CALLS = "tests/acceptance/test_celery_door.py"
+INBOX = "tests/acceptance/test_inbox.py"
+LEDGER = "tests/tasks/ledger/test_ledger.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`old` in `file` becomes `new`; `tests` are arguments for pytest, of which at least one must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant(
+        "send again without a look when the answer was lost",
+        "tasks/transfer.py",
+        'raise OutcomeUnknown("The whole file was sent, and the storage did not answer.") from error',
+        "raise",
+        (f"{KILLS}::test_a_lost_answer_is_looked_up_and_not_sent_again",),
+    ),
+    Mutant(
+        "send again without a look after a kill",
+        "tasks/pipeline.py",
+        "if job.committed or (not job.looked and self._perhaps_sent_before(job)):",
+        "if False:",
+        (f"{KILLS}::test_a_worker_killed_after_the_commit_point_looks_before_it_sends_again",),
+    ),
+    Mutant(
+        "no fencing token",
+        "tasks/lua/move.lua",
+        "if token ~= '' and is[2] ~= token then return 'fenced' end",
+        "",
+        (LEDGER,),
+    ),
+    Mutant(
+        "no lease: a running step is started again",
+        "tasks/lua/start.lua",
+        "if row[2] and tonumber(row[2]) > now then return 'leased' end",
+        "",
+        (LEDGER,),
+    ),
+    Mutant(
+        "the last block leaves before the commit",
+        "tasks/transfer.py",
+        "        self._commit()\n        self._listen()  # committed, but the last block need not leave\n"
+        "        self.sent_whole = True\n        yield held + self._tail\n",
+        "        self.sent_whole = True\n        yield held + self._tail\n        self._commit()\n",
+        ("tests/tasks/transfer",),
+    ),
+    Mutant(
+        "a forward move leaves no due entry",
+        "tasks/lua/move.lua",
+        "    redis.call('ZADD', prefix .. 'due:' .. lane, now + change.due_in, id)\n",
+        "    redis.call('ZREM', prefix .. 'due:' .. lane, id)\n",
+        (LEDGER,),
+    ),
+    Mutant(
+        "delivered on the storage's 204",
+        "tasks/pipeline.py",
+        "            record = found[hold.job.id].record if hold.job.id in found else None\n",
+        "            record = found[hold.job.id].record if hold.job.id in found else "
+        "__import__('tasks.job').job.Record('204')\n",
+        (f"{INBOX}::test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_delivered",),
+    ),
+    Mutant(
+        "a record proves two jobs",
+        "tasks/lua/move.lua",
+        "if owner and owner ~= id then return 'claimed' end",
+        "",
+        (LEDGER,),
+    ),
+    Mutant(
+        "the file's name in a log",
+        "tasks/doors.py",
+        'log.info("job_opened", job=job_id,',
+        'log.info("job_opened", name=document.file_name, job=job_id,',
+        (f"{CALLS}::test_neither_logs_nor_redis_nor_messages_name_patient_or_file",),
+    ),
+    Mutant(
+        "the document unsealed in Redis",
+        "tasks/rows.py",
+        '"document": self.seal_document(job_id, document),',
+        '"document": self.seal_document(job_id, document), "plain": document.file_name,',
+        (LEDGER, CALLS),
+    ),
+    Mutant(
+        "the file's name in a result",
+        "tasks/receipt.py",
+        'for private in ("patient_id", "file_name"):',
+        'for private in ("patient_id",):',
+        (f"{CALLS}::test_a_foreign_call_is_delivered_and_its_result_is_the_receipt",),
+    ),
+    Mutant(
+        "a call acknowledged before the ledger has it",
+        "tasks/upload.py",
+        'name="chartpost.upload", acks_late=True',
+        'name="chartpost.upload", acks_late=False',
+        ("tests/acceptance/test_entry_task.py",),
+    ),
+    Mutant(
+        "a parked account is fed",
+        "tasks/lua/feed.lua",
+        "if state == 'parked' or state == 'down' then return true end",
+        "",
+        ("tests/acceptance/test_accounts.py", "-k", "park or down"),
+    ),
+    Mutant(
+        "one account may hold every slot",
+        "tasks/lua/feed.lua",
+        "lane.free = lane.slots - held",
+        "lane.free = window",
+        ("tests/acceptance/test_accounts.py", "-k", "hang"),
+    ),
+    Mutant(
+        "two documents of one name fly at once",
+        "tasks/lua/reserve.lua",
+        "if holder and holder ~= id and",
+        "if false and",
+        (LEDGER,),
+    ),
+    Mutant(
+        "what was forgotten after a wipe is taken for never sent",
+        "worker/inbox_door.py",
+        "maybe_sent = facts_of(job_file) if job_file.committed else None",
+        "maybe_sent = None",
+        ("tests/acceptance/test_inbox.py", "-k", "wiped"),
+    ),
+    Mutant(
+        "keys follow a redirect",
+        "tasks/http.py",
+        "follow_redirects=False,\n        cookies=_no_cookies(),\n        timeout=API_TIMEOUT",
+        "follow_redirects=True,\n        cookies=_no_cookies(),\n        timeout=API_TIMEOUT",
+        ("tests/tasks/transfer", "tests/providers"),
+    ),
+)
