@@ -102,6 +102,15 @@ def test_a_taken_name_is_never_overwritten(folders: Folders, taken: list[str], e
     assert len(lying) == len(taken) + 2
 
 
+def test_an_equal_document_that_lies_there_already_stays_a_document_of_its_own(folders: Folders) -> None:
+    folder = folders.delivered / ACCOUNT / PATIENT
+    folder.mkdir(parents=True)
+    (folder / "referral.pdf").write_bytes(CONTENT)
+    claim(folders, drop(folders))
+    assert deliver(folders).name == "referral-11111111.pdf"
+    assert len(copies(folders)) == 2
+
+
 def test_documents_called_as_each_others_companions_keep_apart(folders: Folders) -> None:
     claim(folders, drop(folders, "a.pdf.receipt.json", b"a document"), OTHER_JOB)
     deliver(folders, OTHER_JOB, name="a.pdf.receipt.json")

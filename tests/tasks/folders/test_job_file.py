@@ -6,13 +6,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import Code
 from tasks.job import Door, Failure
 from tasks.job_file import JobFile, JobFileDamaged, from_bytes, to_bytes
 from tests.tasks.folders.documents import JOB
+
+FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may slow the machine
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 FULL = JobFile(
@@ -48,18 +50,21 @@ def test_every_field_comes_back_as_it_was() -> None:
     assert there_and_back(FULL) == FULL
 
 
+@FUZZ
 @given(st.text(st.characters(exclude_categories=[])), st.text(st.characters(exclude_categories=[])))
 def test_any_name_and_description_come_back(name: str, description: str) -> None:
     job_file = replace(FULL, disk_name=name, description=description)
     assert there_and_back(job_file) == job_file
 
 
+@FUZZ
 @given(st.binary())
 def test_noise_is_damage_and_nothing_else(content: bytes) -> None:
     with pytest.raises(JobFileDamaged):
         JobFile.from_json(from_bytes(content))
 
 
+@FUZZ
 @given(st.integers(min_value=0, max_value=len(to_bytes(FULL.to_json())) - 3))
 def test_a_file_cut_off_anywhere_is_damage(length: int) -> None:
     with pytest.raises(JobFileDamaged):

@@ -9,13 +9,14 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.file_names import MAX_NAME_BYTES, beside, byte_length, clean, cut, tagged, tags
 from tasks.folders import Folders
 from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, error, files_in, receipt, said
+
+FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may slow the machine
 
 raw_names = st.binary(min_size=1, max_size=MAX_NAME_BYTES).filter(
     lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
@@ -41,7 +42,7 @@ awkward_names = st.sampled_from(
 names = st.one_of(raw_names, awkward_names).map(os.fsdecode)
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@settings(FUZZ, max_examples=40)
 @given(st.lists(st.tuples(names, st.booleans()), min_size=1, max_size=6))
 def test_no_name_overwrites_another_or_is_lost(dropped: list[tuple[str, bool]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -72,6 +73,7 @@ def _prefixed(prefix: str, files: dict[str, bytes]) -> dict[str, bytes]:
     return {prefix + name: content for name, content in files.items()}
 
 
+@FUZZ
 @given(names, st.text())
 def test_a_clean_name_is_text_without_control_characters(name: str, text: str) -> None:
     for given_name in (name, text):
@@ -87,6 +89,7 @@ def test_a_clean_name_stays_as_it_is() -> None:
     assert clean("M\udcfcller\n.pdf") == "M_ller_.pdf"
 
 
+@FUZZ
 @given(names, st.integers(min_value=0, max_value=MAX_NAME_BYTES))
 def test_a_cut_name_fits_and_is_a_beginning(name: str, room: int) -> None:
     short = cut(name, room)
@@ -96,6 +99,7 @@ def test_a_cut_name_fits_and_is_a_beginning(name: str, room: int) -> None:
         assert byte_length(name[: len(short) + 1]) > room
 
 
+@FUZZ
 @given(names, st.sampled_from([".receipt.json", ".error.json", ".meta.json"]))
 def test_every_tag_gives_another_name_that_fits(name: str, ending: str) -> None:
     made = [tagged(name, tag) for tag in islice(tags("11111111-2222"), 12)]

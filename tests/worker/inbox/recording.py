@@ -32,6 +32,7 @@ class RecordingLedger:
     continued: dict[str, str] = field(default_factory=dict)
     conflicting_key: str = ""
     poison: str = ""
+    meanwhile: Callable[[], object] = lambda: None  # done when it is asked about an earlier job
 
     def is_known(self, job_id: str) -> bool:
         self._answer()
@@ -40,6 +41,7 @@ class RecordingLedger:
     def earlier(self, account: str, patient_id: str | None, file_name: str, path: Path) -> str | None:
         self._answer()
         assert path.exists()
+        self.meanwhile()
         return self.continued.get(file_name)
 
     def check(self, document: Document) -> None:

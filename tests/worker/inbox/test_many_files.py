@@ -12,6 +12,7 @@ import pytest
 
 from tasks.folders import Folders, JobFile
 from tests.worker.inbox.recording import ACCOUNTS, RecordingLedger, inbox, wait_until, watching
+from worker.changes import Changes
 from worker.inbox import SettledTracker, in_turn, look
 
 TEN_TIMES = 25  # times as long is still no sign of quadratic work; a hundred times as long would be
@@ -84,6 +85,26 @@ def test_ten_times_as_many_claims_take_about_ten_times_the_work(fast_folder: Pat
 
     few = work(800)
     assert work(8_000) < TEN_TIMES * few
+
+
+class Restless(Changes):
+    """Something changes all the time."""
+
+    def wait(self, seconds: float) -> bool:
+        self._stop.wait(0.005)
+        return True
+
+
+def test_a_full_folder_that_never_rests_does_not_keep_the_watcher_looking_all_the_time(fast_folder: Path) -> None:
+    folders = Folders(fast_folder)
+    folders.create()
+    for path in flood(folders.inbox, 5_000).rglob("*.pdf"):
+        path.rename(path.with_suffix(".part"))
+    with watching(folders, RecordingLedger(folders), inbox(), Restless):
+        time.sleep(0.5)
+        before = time.process_time()
+        time.sleep(1.0)
+        assert time.process_time() - before < 0.5
 
 
 def test_an_idle_watcher_hardly_works(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from worker.inbox import SettledTracker
+
+FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may slow the machine
 
 
 def tracker(settle_seconds: float = 2.0) -> SettledTracker[str]:
@@ -70,6 +72,7 @@ def unchanged_since(name: str, seen: list[tuple[float, dict[str, int]]]) -> floa
     return list(takewhile(lambda look: look[1].get(name) == last, reversed(seen)))[-1][0]
 
 
+@FUZZ
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 0.5, 1.0, 3.0]), st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)))

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import Code, DocumentRefused
 from worker.inbox import Sidecar
+
+FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may slow the machine
 
 FULL = {
     "description": "Überweisung\nvon Dr. Berg",
@@ -103,6 +105,7 @@ def test_a_sidecar_that_has_vanished_is_no_faulty_one(tmp_path: Path) -> None:
         Sidecar.read(tmp_path / "gone")
 
 
+@FUZZ
 @given(st.binary(max_size=200))
 def test_noise_is_refused_or_read_and_nothing_else(content: bytes) -> None:
     with suppress(DocumentRefused):
@@ -116,6 +119,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@FUZZ
 @given(st.dictionaries(st.sampled_from([*FULL, "other"]), json_values))
 def test_what_is_accepted_is_strict_json_with_a_name_fit_to_send(fields: dict[str, Any]) -> None:
     try:

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from tests.worker.inbox.recording import MAX_BYTES, RecordingLedger, inbox, wait
 from worker.changes import Changes
 from worker.claims import LedgerAway
 from worker.watch import Pause
+
+JOB = "11111111-2222-4333-8444-555555555555"
 
 
 def put(folders: Folders, place: str, content: bytes = b"x") -> Path:
@@ -240,6 +243,16 @@ def test_a_document_whose_earlier_job_is_still_on_its_way_waits(folders: Folders
     assert [line["event"] for line in logs] == ["document_held_back"]
 
 
+def test_a_file_that_is_replaced_while_it_is_judged_is_judged_anew(folders: Folders, ledger: RecordingLedger) -> None:
+    put(folders, "north_clinic/4711/a.pdf")
+    ledger.meanwhile = lambda: put(folders, "north_clinic/4711/a.pdf", b"another document")
+    watcher(folders, ledger, inbox()).once()
+    assert ledger.opened == {}
+    ledger.meanwhile = lambda: None
+    watcher(folders, ledger, inbox()).once()
+    assert [job_file.size_bytes for job_file in ledger.opened.values()] == [len(b"another document")]
+
+
 def test_files_of_an_unknown_account_stay_where_they_are(folders: Folders, ledger: RecordingLedger) -> None:
     path = put(folders, "east_clinic/4711/a.pdf")
     watcher(folders, ledger, inbox()).once()
@@ -263,15 +276,15 @@ def test_files_are_claimed_as_they_come(folders: Folders, ledger: RecordingLedge
 
 def test_a_file_is_not_claimed_before_it_has_held_still(folders: Folders, ledger: RecordingLedger) -> None:
     path = put(folders, "north_clinic/4711/a.pdf")
-    with watching(folders, ledger, inbox(settle_seconds=0.5)):
-        for _ in range(8):
-            time.sleep(0.15)
+    with watching(folders, ledger, inbox(settle_seconds=0.4)):
+        for _ in range(6):
+            time.sleep(0.1)
             with path.open("ab") as file:
                 file.write(b"more")
         assert ledger.opened == {}
         wait_until(lambda: ledger.opened)
     (job_file,) = ledger.opened.values()
-    assert job_file.size_bytes == 1 + 8 * 4
+    assert job_file.size_bytes == 1 + 6 * 4
 
 
 def test_a_sidecar_that_is_still_being_written_holds_its_document_back(
@@ -279,9 +292,9 @@ def test_a_sidecar_that_is_still_being_written_holds_its_document_back(
 ) -> None:
     sidecar = put(folders, "north_clinic/4711/a.pdf.meta.json", b'{"description": "')
     put(folders, "north_clinic/4711/a.pdf")
-    with watching(folders, ledger, inbox(settle_seconds=0.5)):
+    with watching(folders, ledger, inbox(settle_seconds=0.4)):
         for _ in range(6):
-            time.sleep(0.15)
+            time.sleep(0.1)
             with sidecar.open("ab") as file:
                 file.write(b"la")
         with sidecar.open("ab") as file:
@@ -323,6 +336,31 @@ def test_the_watcher_waits_for_the_ledger_and_then_goes_on(folders: Folders, led
         ledger.away = False
         wait_until(lambda: ledger.opened or ledger.recovered)
     assert [line["event"] for line in logs if line["event"].startswith("inbox_")] == ["inbox_paused", "inbox_resumed"]
+
+
+def test_what_was_claimed_when_the_ledger_went_away_is_opened_as_soon_as_it_is_back(
+    folders: Folders, ledger: RecordingLedger
+) -> None:
+    put(folders, "north_clinic/4711/a.pdf")
+    ledger.away_after = 1  # it answers whether the document continues another, and then not any more
+    with watching(folders, ledger, inbox(rescan_seconds=60.0)):
+        wait_until(lambda: ledger.away_after < 0)
+        ledger.away_after = 1 << 60
+        wait_until(lambda: names(ledger.recovered) == ["a.pdf"])
+
+
+def test_a_sidecar_that_a_killed_claim_took_away_is_back_before_its_document_is_claimed(
+    folders: Folders, ledger: RecordingLedger
+) -> None:
+    path = put(folders, "north_clinic/4711/a.pdf")
+    sidecar = put(folders, "north_clinic/4711/a.pdf.meta.json", b'{"description": "a letter"}')
+    job_file = JobFile(JOB, "north_clinic", "4711", "a.pdf", "a.pdf", 1, received_at=datetime.now(UTC))
+    folders.claim(path, JOB, job_file, sidecar=sidecar).rename(path)  # as if it had not come so far
+    ledger.opened[JOB] = job_file
+    with watching(folders, ledger, inbox()):
+        wait_until(lambda: len(ledger.opened) == 2)
+    del ledger.opened[JOB]
+    assert [claimed.description for claimed in ledger.opened.values()] == ["a letter"]
 
 
 def test_documents_that_the_ledger_has_forgotten_are_opened_again(folders: Folders, ledger: RecordingLedger) -> None:
@@ -470,7 +508,7 @@ def test_no_line_names_a_patient_a_file_or_a_path(folders: Folders, ledger: Reco
     put(folders, f"{secret}.pdf")
     put(folders, f"north_clinic/{secret}/odd.pdf.meta.json", f'{{"{secret}": "{secret}"}}'.encode())
     put(folders, f"north_clinic/{secret}/odd.pdf")
-    damaged = folders.processing / "11111111-2222-4333-8444-555555555555"
+    damaged = folders.processing / JOB
     damaged.mkdir()
     (damaged / f"{secret}.pdf").write_bytes(b"x")
     with capture_logs() as logs:
