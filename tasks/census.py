@@ -126,7 +126,7 @@ class Census:
 
 def fields_of(job: Job) -> dict[str, Any]:
     """A job as the public contract lists it."""
-    stored, record = job.facts.stored, job.facts.record
+    record = job.facts.record
     return {
         "id": job.id,
         "account": job.account,
@@ -137,7 +137,7 @@ def fields_of(job: Job) -> dict[str, Any]:
         "patient_id": job.document.patient_id,
         "file_name": job.document.file_name,
         "size_bytes": job.document.size_bytes,
-        "sha256": stored.sha256 if stored else None,
+        "sha256": job.sha256,
         "attempts": job.attempts,
         "created_at": iso(job.created_at),
         "updated_at": iso(job.updated_at),

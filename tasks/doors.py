@@ -56,7 +56,7 @@ def continues(process: Process, document: Document) -> Job | None:
     job = process.ledger.get(holder) if holder else None
     if job is None or not still_looking(job) or job.document.size_bytes != document.size_bytes:
         return None
-    if job.facts.stored and job.facts.stored.sha256 != process.care.digest(document.source):
+    if job.sha256 and job.sha256 != process.care.digest(document.source):
         return None
     return job
 

@@ -154,6 +154,7 @@ class Job:
     `times` holds when each stage was reached. `attempts` counts starts of a step, `failures` those since the last
     progress that ended in a delay (`failing_since`), `presigns` forms obtained, `looks` polls without a result;
     `provider_calls` counts requests to the provider and its storage. `blocked_since`: when it first parked its account.
+    `sha256` is the digest of the bytes that went by, or of the document as it lay there when its answer was lost.
     `looked`: its last commit was looked for, long enough, and found to have led to nothing.
     `long_look`: taken up again after an outcome that nobody saw, so looked for during a day before it is sent again.
     `sick_before` is how long the account had been parked or down, in seconds, when the stage was reached.
@@ -184,6 +185,7 @@ class Job:
     long_look: bool = False
     duplicate_of: str | None = None
     closed: frozenset[str] = frozenset()
+    sha256: str | None = None
     redis_run: str = ""
     sick_before: float = 0.0
 

@@ -213,6 +213,7 @@ class Ledger:
         row_set: dict[str, Any] = {"facts": self.rows.seal_facts(hold.job.id, facts), "failures": 0}
         change: dict[str, Any] = {"claim": record.id, "healthy": True, **self._closing()}
         if sha256:
+            row_set["sha256"] = sha256
             change["sent"] = [self.rows.sent_key(hold.job.document), sha256]
         why = self._try_move(
             hold,
@@ -239,6 +240,7 @@ class Ledger:
             set={
                 "facts": self.rows.seal_facts(hold.job.id, facts),
                 "duplicate_of": earlier.id,
+                "sha256": earlier.sha256 or "",
                 "code": "duplicate",
             },
             incr={"calls": calls},

@@ -21,7 +21,7 @@ def receipt(job: Job, assurance: Assurance) -> dict[str, Any]:
         "patient_id": document.patient_id,
         "file_name": document.file_name,
         "size_bytes": document.size_bytes,
-        "sha256": stored.sha256 if stored else None,
+        "sha256": job.sha256,
         "assurance": assurance,
         "record": {"id": record.id if record else None, "url": record.url if record else None},
         "stored": {

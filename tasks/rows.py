@@ -108,6 +108,7 @@ class Rows:
             long_look=row.get("long_look") == "1",
             duplicate_of=row.get("duplicate_of"),
             closed=frozenset(filter(None, row.get("closed", "").split(","))),
+            sha256=row.get("sha256") or None,
             redis_run=row.get("redis_run", ""),
             sick_before=float(row.get("sick_before", 0)) / 1000,
         )

@@ -220,7 +220,7 @@ def _check_size(document: Document, max_bytes: int) -> None:
     if document.size_bytes > max_bytes:
         raise DocumentRefused(
             Code.FILE_TOO_LARGE,
-            f"The file has {document.size_bytes} bytes; PracSuite takes at most {max_bytes}.",
+            f"The file has {document.size_bytes} bytes; this account takes at most {max_bytes}.",
             hint="Make the file smaller, or split it.",
         )
 
