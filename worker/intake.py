@@ -20,13 +20,12 @@ from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import redis
 import structlog
-from kombu.exceptions import OperationalError
 
 from tasks.doors import admit, open_document, open_refused, unadmitted
 from tasks.errors import Code, DocumentRefused, RetryLater, StageError
 from tasks.intake import Request, read_request
 from tasks.job import Document, Door, Job
-from tasks.ledger import PREFIX
+from tasks.ledger import AWAY, PREFIX
 from tasks.pipeline import crash_site
 from tasks.process import Process
 from tasks.receipt import iso
@@ -163,7 +162,7 @@ class Intake:
                 if away:
                     log.info("redis_back")
                 away = False
-            except (redis.RedisError, OperationalError) as error:
+            except AWAY as error:
                 if not away:
                     log.warning("redis_unreachable", error=type(error).__name__)
                 away = True
@@ -234,7 +233,7 @@ class Intake:
             self._write_rejected(message, refusal)
         except (StageError, SealBroken) as error:
             log.warning("message_put_off", entry=message.entry, reason=str(error))
-        except (redis.RedisError, OperationalError):
+        except AWAY:
             raise
         except Exception as error:  # noqa: BLE001, outermost; the error's words may name the patient
             log.error("message_crashed", entry=message.entry, **crash_site(error))

@@ -91,8 +91,7 @@ def _check_open(job: Job) -> None:
 
 def _close(process: Process, job: Job) -> None:
     """Let a worker close it at once; should that message not be sent, a feeder sends it within a lease."""
-    import redis
-    from kombu.exceptions import OperationalError
+    from tasks.ledger import AWAY
 
-    with suppress(redis.RedisError, OperationalError):
+    with suppress(*AWAY):
         process.send_step(job.id, Step.NOTIFY)

@@ -1,0 +1,123 @@
+"""The command line against a running worker: sent, waited for, interrupted, retried, resolved."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.clinics import Clinic, wait_until
+from tests.worlds import ROOT
+
+
+@pytest.fixture
+def working(north: Clinic) -> Clinic:
+    """A clinic with a worker."""
+    north.start_worker()
+    return north
+
+
+def written(clinic: Clinic, name: str) -> Path:
+    path = clinic.folder / name
+    path.write_bytes(os.urandom(3000))
+    return path
+
+
+def patient() -> str:
+    """Somebody with an empty chart."""
+    return f"p{uuid4().hex[:12]}"
+
+
+def test_send_and_wait_ends_with_the_receipt_and_the_file_in_delivered(working: Clinic) -> None:
+    scan, who = written(working, "scan.pdf"), patient()
+    ran = working.command("send", str(scan), "--account", "north_clinic", "--patient", who, "--wait", "--json")
+    assert ran.returncode == 0, ran.stderr
+    (receipt,) = [json.loads(line) for line in ran.stdout.splitlines()]
+    (record,) = working.chart(patient_id=who)
+    assert receipt["record"]["id"] == record["record_id"]
+    assert receipt["sha256"] == record["sha256"]
+    assert (working.data / "delivered" / "north_clinic" / who / "scan.pdf").exists()
+    assert "stored" in ran.stderr
+
+
+def test_send_and_wait_ends_with_the_error_of_what_fails(working: Clinic) -> None:
+    scan, who = written(working, "INVALID scan.pdf"), patient()
+    command = ("send", str(scan), "--account", "north_clinic", "--patient", who, "--wait")
+    ran = working.command(*command)
+    assert ran.returncode == 1
+    assert "not_confirmed" in ran.stderr
+    assert ran.stdout == ""
+    (error,) = working.errors()
+    found = working.command("resolve", error["job_id"], "--delivered")
+    assert found.returncode == 0, found.stderr
+    receipt = wait_until(working.receipts, "the receipt is written")[0]
+    assert (receipt["job_id"], receipt["resolved_by"]) == (error["job_id"], "human")
+    assert working.errors() == []
+
+
+def test_ctrl_c_while_waiting_leaves_the_job_on_its_way(working: Clinic) -> None:
+    scan, who = written(working, "SLOW-3 scan.pdf"), patient()
+    with subprocess.Popen(
+        [sys.executable, "-m", "worker", "send", str(scan), "--account", "north_clinic", "--patient", who, "--wait"],
+        cwd=ROOT,
+        env={**os.environ, "CHARTPOST_CONFIG": str(working.config)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert waiting.stderr
+        for line in waiting.stderr:
+            if line.startswith("stored"):
+                break
+        waiting.send_signal(signal.SIGINT)
+        said = waiting.stderr.read()
+    assert waiting.returncode == 1
+    assert "chartpost show" in said
+    assert "Traceback" not in said
+    wait_until(lambda: working.chart(patient_id=who), "the document arrives")
+    wait_until(working.receipts, "the receipt is written")
+
+
+def test_a_cancelled_document_lies_in_failed_and_can_be_retried_after_a_wipe(working: Clinic) -> None:
+    scan, who = written(working, "BUSY-4 scan.pdf"), patient()
+    sent = working.command("send", str(scan), "--account", "north_clinic", "--patient", who)
+    job_id = sent.stdout.strip()
+    assert working.command("cancel", job_id).returncode == 0
+    error = wait_until(working.errors, "the error file is written")[0]
+    assert (error["code"], error["job_id"]) == ("cancelled", job_id)
+    wait_until(lambda: not list(working.data.glob("processing/*")), "the file has left our care")
+    working.redis.flushall()
+    wait_until(lambda: working.process.workers.alive(), "the worker consumes")
+    retried = working.command("retry", job_id)
+    assert retried.returncode == 0, retried.stdout + retried.stderr
+    wait_until(lambda: working.chart(patient_id=who), "the document arrives")
+    receipt = wait_until(working.receipts, "the receipt is written")[0]
+    assert receipt["job_id"] == job_id
+    assert working.errors() == []
+    assert len(working.chart(patient_id=who)) == 1
+
+
+def test_a_stream_message_and_its_outcome_are_found_by_the_entrys_id(working: Clinic) -> None:
+    working.start("worker", "intake")
+    good = {"account": "north_clinic", "patient_id": patient(), "source": working.write("scan.pdf", b"a scan")}
+    bad = {**good, "source": working.write("empty.pdf", b"")}
+    entries = [str(working.redis.xadd("chartpost:intake", {"job": json.dumps(one)})) for one in (good, bad)]
+
+    def events() -> list[dict[str, str]]:
+        found: Any = working.redis.xrange("chartpost:events")
+        return [fields for _, fields in found]
+
+    wait_until(lambda: len(events()) == 2, "both have ended")
+    assert {event["stream_id"]: event["state"] for event in events()} == dict(
+        zip(entries, ["delivered", "failed"], strict=True)
+    )
+    shown = [json.loads(working.command("show", entry, "--json").stdout) for entry in entries]
+    assert shown[0]["receipt"]["record"]["id"]
+    assert shown[1]["error"]["code"] == "file_empty"
+    assert working.command("health").returncode == 0

@@ -1,0 +1,101 @@
+"""Jobs as workers leave them, made by the ledger's own moves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from uuid import uuid4
+
+from tasks.closing import written
+from tasks.errors import Code
+from tasks.job import Document, Door, Facts, Failure, Form, Job, Record, Step, Stored
+from tasks.job_file import JobFile
+from tasks.ledger import Hold, NotStarted
+from tasks.process import Process
+
+CONTENT = b"a scan"
+STORED = Stored("temp/scan.pdf", "e" * 32, True, sha256(CONTENT).hexdigest(), "e" * 32)
+FORM = Facts(form=Form("https://s3.example/", {"key": "temp/scan.pdf"}), snapshot=("1",), key="temp/scan.pdf")
+
+
+class Jobs:
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.ledger = process.ledger
+
+    def received(self, name: str = "scan.pdf", **fields: object) -> Job:
+        """A job of a document that its sender keeps."""
+        path = self.process.settings.file_roots[0] / name
+        path.write_bytes(CONTENT)
+        document = Document("north_clinic", "4711", path.as_uri(), name, 6, door=Door.CELERY)
+        document = replace(document, **fields)  # type: ignore[arg-type]  # whatever a test changes
+        job_id = str(uuid4())
+        self.ledger.open(job_id, document, "pracsuite")
+        return self.get(job_id)
+
+    def in_care(self, name: str = "scan.pdf", account: str = "north_clinic") -> Job:
+        """A job of a document that lies in processing/."""
+        path = self.process.settings.data_dir / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(CONTENT)
+        job_id = str(uuid4())
+        job_file = JobFile(job_id, account, "4711", name, name, 6, datetime.now(UTC), door=Door.SEND)
+        held = self.process.folders.adopt_copy(path, job_id, job_file)
+        path.unlink()
+        located = self.process.sources.locate(held.as_uri())
+        self.ledger.open(job_id, replace(job_file.document(held), identity=located.identity), "pracsuite")
+        return self.get(job_id)
+
+    def presigned(self, job: Job) -> Job:
+        assert self.ledger.reserve_name(job) == job.id
+        self.ledger.presigned(self.hold(job, Step.PRESIGN), FORM, self.ledger.redis_run(), calls=2)
+        return self.get(job.id)
+
+    def stored(self, job: Job) -> Job:
+        self.presigned(job)
+        hold = self.hold(job, Step.POST)
+        self.ledger.committed(hold)
+        self.process.care.note_commit(self.get(job.id))
+        self.ledger.stored(hold, replace(FORM, form=None, stored=STORED), Step.CONFIRM, 2.0, calls=1)
+        return self.get(job.id)
+
+    def delivered(self, job: Job) -> Job:
+        self.stored(job)
+        assert self.ledger.delivered(self.hold(job, Step.CONFIRM), Record("77"), 1, STORED.sha256)
+        return self._closed(job)
+
+    def failed(self, job: Job, code: Code = Code.REFUSED_BY_PROVIDER, detail: str = "") -> Job:
+        """Failed at its first step, closed."""
+        failure = Failure(code, "The provider refused it.", "Ask the provider.", detail)
+        self.ledger.failed(self.hold(job, Step.PRESIGN), failure, calls=1)
+        return self._closed(job)
+
+    def not_confirmed(self, job: Job) -> Job:
+        """Stored, and no record came; still looked for."""
+        self.stored(job)
+        failure = Failure(Code.NOT_CONFIRMED, "No record came in time.", "Look into the chart.")
+        self.ledger.failed(self.hold(job, Step.CONFIRM), failure, calls=1, keep_name=True)
+        return self._closed(job)
+
+    def leave_redis(self, job: Job) -> None:
+        """As after the retention time."""
+        self.ledger.redis.flushall()
+        assert self.ledger.get(job.id) is None
+
+    def get(self, job_id: str) -> Job:
+        job = self.ledger.get(job_id)
+        assert job is not None
+        return job
+
+    def hold(self, job: Job, step: Step) -> Hold:
+        started = self.ledger.start(job.id, step)
+        assert not isinstance(started, NotStarted), started
+        return started[0]
+
+    def _closed(self, job: Job) -> Job:
+        hold = self.hold(job, Step.NOTIFY)
+        self.process.care.close(hold.job, written(hold.job))
+        self.ledger.closed(hold, {"files"})
+        self.ledger.finished(hold)
+        return self.get(job.id)

@@ -1,0 +1,181 @@
+"""`retry` sends failed documents again, never blindly one that may have arrived."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from tasks.errors import Code
+from tasks.job import Job, Stage, Step
+from tests.worker.cli.conftest import CommandLine, lines
+from tests.worker.cli.jobs import Jobs
+
+
+def test_a_failed_document_begins_again_under_its_id(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.failed(jobs.received())
+    (row,) = chartpost.rows("retry", job.id)
+    assert (row["id"], row["code"], row["outcome"]) == (job.id, "refused_by_provider", "is sent again")
+    again = jobs.get(job.id)
+    assert (again.stage, again.step, again.failure) == (Stage.RECEIVED, Step.PRESIGN, None)
+
+
+def test_a_senders_file_is_taken_as_it_is_now(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.failed(jobs.received())
+    (jobs.process.settings.file_roots[0] / "scan.pdf").write_bytes(b"corrected since")
+    chartpost.rows("retry", job.id)
+    document = jobs.get(job.id).document
+    assert document.size_bytes == 15
+    with jobs.process.sources.open(document.source, document.identity) as source:
+        assert source.read(100) == b"corrected since"
+
+
+def test_a_senders_file_that_has_gone_is_not_sent(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.failed(jobs.received())
+    (jobs.process.settings.file_roots[0] / "scan.pdf").unlink()
+    result = chartpost("retry", job.id)
+    assert result.exit_code == 1
+    assert "The file is not there." in result.stdout
+    assert jobs.get(job.id).stage is Stage.FAILED
+
+
+def test_a_document_of_ours_comes_back_from_failed(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.failed(jobs.in_care())
+    chartpost.rows("retry", job.id)
+    document = jobs.get(job.id).document
+    held = jobs.process.folders.document(job.id)
+    assert held is not None
+    assert held.as_uri() == document.source
+    jobs.process.sources.open(document.source, document.identity).__exit__()
+    assert not list(jobs.process.folders.failed.glob("**/*.pdf*"))
+
+
+def test_a_document_that_a_human_took_out_of_failed_is_not_sent(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.failed(jobs.in_care())
+    next(jobs.process.folders.failed.glob("**/*.pdf")).unlink()
+    result = chartpost("retry", job.id)
+    assert result.exit_code == 1
+    assert "put it into the inbox" in result.stdout
+    assert jobs.get(job.id).stage is Stage.FAILED
+
+
+@pytest.mark.parametrize("in_care", [True, False])
+def test_a_document_that_may_have_arrived_is_looked_for_first(
+    chartpost: CommandLine, jobs: Jobs, in_care: bool
+) -> None:
+    job = jobs.not_confirmed(jobs.in_care() if in_care else jobs.received())
+    (row,) = chartpost.rows("retry", job.id)
+    assert row["outcome"] == "looks first"
+    again = jobs.get(job.id)
+    assert (again.stage, again.step, again.committed) == (Stage.PRESIGNED, Step.CONFIRM, True)
+    assert again.facts.snapshot == ("1",)
+
+
+@pytest.mark.parametrize("in_care", [True, False])
+def test_it_is_sent_at_once_when_told_so(chartpost: CommandLine, jobs: Jobs, in_care: bool) -> None:
+    job = jobs.not_confirmed(jobs.in_care() if in_care else jobs.received())
+    chartpost.rows("retry", job.id, "--send-again")
+    again = jobs.get(job.id)
+    assert (again.stage, again.step, again.committed) == (Stage.RECEIVED, Step.PRESIGN, False)
+    assert not jobs.process.care.committed_on_disk(again)
+
+
+def test_a_job_that_has_left_redis_begins_again_from_its_error_file(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.failed(jobs.in_care())
+    jobs.leave_redis(job)
+    (row,) = chartpost.rows("retry", job.id)
+    assert (row["account"], row["outcome"]) == ("north_clinic", "is sent again")
+    again = jobs.get(job.id)
+    assert (again.stage, again.document.patient_id, again.document.file_name) == (Stage.RECEIVED, "4711", "scan.pdf")
+    assert jobs.process.folders.document(job.id)
+
+
+def test_so_does_one_that_may_have_arrived_by_looking(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.not_confirmed(jobs.in_care())
+    jobs.leave_redis(job)
+    (row,) = chartpost.rows("retry", job.id)
+    again = jobs.get(job.id)
+    assert row["outcome"] == "looks first"
+    assert (again.committed, again.facts.snapshot) == (True, ("1",))
+
+
+def test_and_is_sent_at_once_when_told_so(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.not_confirmed(jobs.in_care())
+    jobs.leave_redis(job)
+    chartpost.rows("retry", job.id, "--send-again")
+    again = jobs.get(job.id)
+    assert (again.stage, again.committed) == (Stage.RECEIVED, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ([], {"refused.pdf", "empty.pdf", "theirs.pdf", "left.pdf"}),
+        (["--code", "file_empty"], {"empty.pdf"}),
+        (["--account", "south_clinic"], {"theirs.pdf"}),
+        (["--code", "cancelled"], {"cancelled.pdf"}),
+        (["--code", "gave_up"], set()),
+    ],
+)
+def test_all_of_a_kind_are_retried(chartpost: CommandLine, jobs: Jobs, asked: list[str], found: set[str]) -> None:
+    jobs.leave_redis(jobs.failed(jobs.in_care("left.pdf")))
+    names = failed_ones(jobs) | {only_error_file(jobs): "left.pdf"}
+    dry = chartpost.rows("retry", "--all", "--dry-run", *asked)
+    assert {names[row["id"]] for row in dry} == found
+    assert all(jobs.ledger.get(job_id) is None or jobs.get(job_id).stage.final for job_id in names)
+    done = chartpost.rows("retry", "--all", *asked)
+    assert {names[row["id"]] for row in done} == found
+    assert all(not jobs.get(row["id"]).stage.final for row in done)
+
+
+def failed_ones(jobs: Jobs) -> dict[str, str]:
+    """One document for each way to fail; their names by job id."""
+    jobs.received("on-its-way.pdf")
+    cancelled = jobs.received("cancelled.pdf")
+    jobs.ledger.cancel(cancelled)
+    made = [
+        jobs.failed(jobs.received("refused.pdf")),
+        jobs.failed(jobs.received("empty.pdf"), Code.FILE_EMPTY),
+        jobs.failed(jobs.received("theirs.pdf", account="south_clinic")),
+        cancelled,
+    ]
+    return {job.id: job.document.file_name for job in made}
+
+
+def only_error_file(jobs: Jobs) -> str:
+    ((_, content),) = jobs.process.folders.error_files()
+    return str(content["job_id"])
+
+
+@pytest.mark.parametrize("state", ["received", "stored", "delivered", "unknown"])
+def test_what_has_not_failed_is_not_sent(chartpost: CommandLine, jobs: Jobs, state: str) -> None:
+    moves = {"received": lambda job: job, "stored": jobs.stored, "delivered": jobs.delivered}
+    job_id = moves[state](jobs.received()).id if state in moves else str(uuid4())
+    good = jobs.failed(jobs.received("good.pdf"))
+    result = chartpost("retry", job_id, good.id, "--json")
+    assert result.exit_code == 1
+    first, second = lines(result)
+    assert first["outcome"].startswith("not sent again: ")
+    assert second["outcome"] == "is sent again"
+
+
+def test_a_job_that_is_still_being_closed_is_not_retried_beside_its_closing(
+    chartpost: CommandLine, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.commands.retry._CLOSING_SECONDS", 0.1)
+    job: Job = jobs.in_care()
+    jobs.ledger.cancel(job)
+    result = chartpost("retry", job.id)
+    assert result.exit_code == 1
+    assert "try again in a moment" in result.stdout
+    assert jobs.get(job.id).stage is Stage.CANCELLED
+
+
+@pytest.mark.parametrize("wrong", [[], ["x", "--all"], ["x", "--code", "gave_up"], ["x", "--account", "a"]])
+def test_wrong_usage_is_told(chartpost: CommandLine, wrong: list[str]) -> None:
+    assert chartpost("retry", *wrong).exit_code == 2
+
+
+def test_nothing_to_retry_is_no_failure(chartpost: CommandLine) -> None:
+    result = chartpost("retry", "--all")
+    assert (result.exit_code, result.stdout) == (0, "")

@@ -1,0 +1,126 @@
+"""`send` takes one file into our care, or says why not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tasks.job import Door, Stage
+from tests.worker.cli.conftest import CommandLine, lines
+from tests.worker.cli.jobs import Jobs
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    path = tmp_path / "Meier scan.pdf"
+    path.write_bytes(b"a scan")
+    return path
+
+
+def send(chartpost: CommandLine, file: Path, *more: str) -> str:
+    """The id of the job that was opened."""
+    result = chartpost("send", str(file), "--account", "north_clinic", "--patient", "4711", *more)
+    assert result.exit_code == 0, result.output
+    return result.stdout.strip()
+
+
+def test_a_file_is_copied_into_our_care_and_its_job_opened(chartpost: CommandLine, jobs: Jobs, scan: Path) -> None:
+    job = jobs.get(send(chartpost, scan))
+    held = jobs.process.folders.document(job.id)
+    assert (job.stage, job.document.door, job.document.file_name) == (Stage.RECEIVED, Door.SEND, "Meier scan.pdf")
+    assert held is not None
+    assert held.as_uri() == job.document.source
+    assert held.read_bytes() == b"a scan"
+    assert scan.exists()
+
+
+def test_patient_and_description_may_come_from_files(
+    chartpost: CommandLine, jobs: Jobs, scan: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "patient").write_text("4712\n")
+    result = chartpost(
+        *("send", str(scan), "--account", "north_clinic", "--patient", f"@{tmp_path / 'patient'}"),
+        *("--description", "@-"),
+        stdin="Überweisung\n",
+    )
+    document = jobs.get(result.stdout.strip()).document
+    assert (document.patient_id, document.description) == ("4712", "Überweisung")
+
+
+def test_options_are_text_or_json(chartpost: CommandLine, jobs: Jobs, scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "patient.json").write_text('{"name": [{"family": "Meier"}]}')
+    given = ("--option", "document_id=7", "--option", f"patient=@{tmp_path / 'patient.json'}", "--option", "x=a=b")
+    document = jobs.get(send(chartpost, scan, *given)).document
+    assert document.options == {"document_id": "7", "patient": {"name": [{"family": "Meier"}]}, "x": "a=b"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--option", "document_id"],
+        ["--option", "patient={"],
+        ["--option", "a=1", "--option", "a=2"],
+        ["--description", "@/no/such/file"],
+        ["--account", "nobody"],
+    ],
+)
+def test_wrong_usage_takes_nothing(chartpost: CommandLine, jobs: Jobs, scan: Path, wrong: list[str]) -> None:
+    result = chartpost("send", str(scan), "--account", "north_clinic", "--patient", "4711", *wrong)
+    assert result.exit_code == 2, result.output
+    assert not jobs.process.folders.processing.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "patient", "code"),
+    [
+        (b"", "empty.pdf", "4711", "file_empty"),
+        (b"x" * 1001, "large.pdf", "4711", "file_too_large"),
+        (b"x", "${filename}.pdf", "4711", "invalid_request"),
+        (b"x", "scan.pdf", "../4711", "invalid_request"),
+    ],
+)
+def test_what_cannot_be_sent_is_not_even_copied(
+    chartpost: CommandLine, jobs: Jobs, tmp_path: Path, content: bytes, name: str, patient: str, code: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    command = ("send", str(tmp_path / name), "--account", "north_clinic", "--patient", patient)
+    said, as_json = chartpost(*command), chartpost(*command, "--json")
+    assert (said.exit_code, as_json.exit_code) == (1, 1)
+    assert code in said.stderr
+    assert [line["code"] for line in lines(as_json)] == [code]
+    assert not jobs.process.folders.processing.exists()
+
+
+def test_no_patient_where_one_is_needed_is_refused(chartpost: CommandLine, scan: Path) -> None:
+    result = chartpost("send", str(scan), "--account", "north_clinic")
+    assert result.exit_code == 1
+    assert "patient_required" in result.stderr
+
+
+def test_a_pipe_is_refused_without_waiting_for_a_writer(chartpost: CommandLine, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pdf")
+    result = chartpost("send", str(tmp_path / "pipe.pdf"), "--account", "north_clinic", "--patient", "4711")
+    assert result.exit_code == 1
+    assert "not_a_regular_file" in result.stderr
+
+
+def test_a_file_that_is_not_there_is_wrong_usage(chartpost: CommandLine, tmp_path: Path) -> None:
+    assert chartpost("send", str(tmp_path / "none.pdf"), "--account", "north_clinic").exit_code == 2
+
+
+def test_a_name_that_is_not_utf_8_is_taken(chartpost: CommandLine, jobs: Jobs, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/scan\xff.pdf"))
+    path.write_bytes(b"a scan")
+    assert jobs.get(send(chartpost, path)).document.file_name == "scan_.pdf"
+
+
+def test_the_document_of_an_open_outcome_continues_its_job(chartpost: CommandLine, jobs: Jobs, scan: Path) -> None:
+    earlier = jobs.get(send(chartpost, scan))
+    jobs.not_confirmed(earlier)
+    assert send(chartpost, scan) == earlier.id
+    again = jobs.get(earlier.id)
+    assert (again.stage, again.committed) == (Stage.PRESIGNED, True)
+    assert [path.name for path in jobs.process.folders.processing.iterdir()] == [earlier.id]
+    assert not list(jobs.process.folders.failed.glob("**/*.pdf*"))
