@@ -16,6 +16,9 @@ SETTINGS_PAGE = (ROOT / "docs" / "settings.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
+MODELS: list[type[BaseModel]] = [Settings, *ACCOUNT_KINDS.values()]
+
+
 def keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:
     found = []
     for name, field in model.model_fields.items():
@@ -27,9 +30,7 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "key", sorted({key for model in (Settings, *ACCOUNT_KINDS.values()) for key in keys_of(model)})
-)
+@pytest.mark.parametrize("key", sorted({key for model in MODELS for key in keys_of(model)}))
 def test_every_setting_is_in_the_settings_page(key: str) -> None:
     assert f"`{key}`" in SETTINGS_PAGE
 

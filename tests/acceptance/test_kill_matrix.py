@@ -38,7 +38,7 @@ def assert_nothing_is_left(clinic: Clinic) -> None:
     assert not [path for path in (clinic.data / "inbox").rglob("*") if path.is_file()]
     wait_until(lambda: not due_entries(clinic), "no due entry is left")
     for job in clinic.redis.zrange("chartpost:jobs", 0, -1):
-        assert clinic.redis.hget(f"chartpost:job:{job}", "step") == ""
+        assert clinic.redis.hget(f"chartpost:job:{job!s}", "step") == ""
 
 
 def due_entries(clinic: Clinic) -> list[str]:

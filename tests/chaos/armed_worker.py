@@ -1,8 +1,8 @@
 """A real worker that is killed, once for each document, at the point that the document's name asks for.
 
 `python -m tests.chaos.armed_worker FOLDER`: a name such as `kill-ledger.stored-after-1.pdf` kills the worker right
-after the ledger's move `stored` for that document; FOLDER remembers what has happened. The parent has imported everything
-and forks a new worker after each kill, as a supervisor would, only faster; no client is made before the fork.
+after the ledger's move `stored` for that document; FOLDER remembers what has happened. The parent has imported
+everything and forks a new worker after each kill, as a supervisor would, only faster; no client is made before the fork.
 """
 
 from __future__ import annotations
