@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from sandbox.cliniko import Cliniko
+from sandbox.nhn import Nhn
 from sandbox.pracsuite import PracSuite
 from sandbox.redox import Redox
 from sandbox.surroundings import Provider, Surroundings
@@ -11,5 +12,6 @@ PROVIDERS: dict[str, Callable[[Surroundings], Provider]] = {
     "pracsuite": PracSuite,
     "cliniko": Cliniko,
     "redox": Redox,
+    "nhn": Nhn,
 }
 DEFAULT_PROVIDERS = ("pracsuite",)

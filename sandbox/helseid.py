@@ -1,0 +1,215 @@
+"""HelseID, the token server of Norwegian health care, after https://utviklerportal.nhn.no/informasjonstjenester/helseid
+and the client library at https://github.com/NorskHelsenett/HelseID.Library.
+
+Clients prove who they are with a signed assertion whose audience is the issuer, for which organization they act in its
+`assertion_details`, and which key their tokens are bound to with a DPoP proof (RFC 9449).
+"""
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from aiohttp import web
+from joserfc import jwt
+from joserfc.jwk import ECKey, RSAKey
+
+from sandbox.fhir import dig
+from sandbox.gate import Gate
+from sandbox.jose import (
+    PROOF_ALGORITHMS,
+    AssertionRules,
+    Assertions,
+    Client,
+    NonceWanted,
+    NotProven,
+    Proofs,
+    as_pem,
+    new_key,
+    opened,
+)
+from sandbox.surroundings import Setting, Surroundings
+from sandbox.token_server import TokenRefused, token_answer, token_request
+
+NAME = "helseid"
+PREFIX = "/helseid"
+DISCOVERY_PATH = PREFIX + "/.well-known/openid-configuration"
+KEYS_PATH = DISCOVERY_PATH + "/jwks"
+TOKEN_PATH = PREFIX + "/connect/token"
+CLIENT_ID = "5a7c1e60-4a57-4b0c-9d1f-000000000002"
+KEY_ID = "sandbox-nhn-key"
+ASSERTION_TYP = "client-authentication+jwt"
+ASSERTION_ALGORITHMS = ("PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
+ASSERTION_SECONDS = 60
+SCOPES = ("nhn:phr/mhd/create-documents-with-reference", "nhn:phr-repo/mhd/create")
+AUDIENCE = "nhn:phr"
+CHILD, PARENT = "200000002", "100000001"  # organization numbers that nobody has
+ORGANIZATIONS = (
+    {"system": "urn:oid:2.16.578.1.12.4.1.4.101", "type": "ENH", "value": CHILD},
+    {"system": "urn:oid:1.0.6523", "type": "ENH", "value": f"NO:ORGNR:{PARENT}:{CHILD}"},
+)
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What an access token allows, and the thumbprint of the key that it is bound to (RFC 9449 section 6)."""
+
+    client_id: str
+    scopes: frozenset[str]
+    thumbprint: str
+
+
+class HelseId:
+    """The token server. `resource` is the provider whose tokens are forgotten when the world says so."""
+
+    def __init__(self, around: Surroundings, resource: str) -> None:
+        self._around = around
+        self._resource = resource
+        self._gate = Gate(NAME, around.world, around.turns)
+        self._proofs = Proofs(around.world)
+        self.issuer = around.base_url + PREFIX
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        return [
+            web.get(DISCOVERY_PATH, self._guarded(self._describe)),
+            web.get(KEYS_PATH, self._guarded(self._show_keys)),
+            web.post(TOKEN_PATH, self._guarded(self._give_token)),
+        ]
+
+    def settings(self) -> dict[str, Setting]:
+        """What a settings file says of the one client."""
+        return {
+            "client_id": CLIENT_ID,
+            "key_id": KEY_ID,
+            "private_key": as_pem(self._client_key),
+            "issuer": self.issuer,
+            "scope": SCOPES[0],
+            "organization": {"child": CHILD, "parent": PARENT},
+        }
+
+    def grant(self, access_token: str) -> Grant | None:
+        """What this token allows now, as a resource server reads it."""
+        try:
+            claims = opened(access_token, self._signing_key, ("ES256",)).claims
+        except NotProven:
+            return None
+        forgotten_until = self._around.world.tokens_dead_before.get(self._resource, 0)
+        if claims["client_id"] in self._around.world.revoked or claims["iat"] <= forgotten_until:
+            return None
+        if claims["exp"] <= time.time():
+            return None
+        return Grant(claims["client_id"], frozenset(claims["scope"]), claims["cnf"]["jkt"])
+
+    @cached_property
+    def _client_key(self) -> RSAKey:
+        """Made when it is first asked for, since that takes a tenth of a second."""
+        return new_key()
+
+    @cached_property
+    def _signing_key(self) -> ECKey:
+        return ECKey.generate_key("P-256", {"kid": "sandbox-helseid"})
+
+    @cached_property
+    def _assertions(self) -> Assertions:
+        rules = AssertionRules(self.issuer, ASSERTION_ALGORITHMS, ASSERTION_SECONDS, ASSERTION_TYP)
+        return Assertions(Client(CLIENT_ID, KEY_ID, self._client_key), rules)
+
+    def _guarded(self, handler: Handler) -> Handler:
+        async def answered(request: web.Request) -> web.Response:
+            try:
+                if refusal := await self._gate.outage(request) or self._gate.throttle():
+                    raise TokenRefused(refusal.status, "temporarily_unavailable", "not now")
+                return await handler(request)
+            except TokenRefused as refused:
+                return refused.answer()
+
+        return answered
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "issuer": self.issuer,
+                "token_endpoint": self._around.base_url + TOKEN_PATH,
+                "jwks_uri": self._around.base_url + KEYS_PATH,
+                "grant_types_supported": ["client_credentials"],
+                "scopes_supported": list(SCOPES),
+                "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+                "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
+                "dpop_signing_alg_values_supported": list(PROOF_ALGORITHMS),
+            }
+        )
+
+    async def _show_keys(self, request: web.Request) -> web.Response:
+        return web.json_response({"keys": [self._signing_key.as_dict(private=False)]})
+
+    async def _give_token(self, request: web.Request) -> web.Response:
+        form = await token_request(request)
+        self._authenticate(form)
+        granted, rejected = self._divide(form.get("scope") or " ".join(SCOPES))
+        thumbprint = self._bound_to(request)
+        seconds = self._around.world.helseid_token_seconds
+        return token_answer(
+            {
+                "access_token": self._signed(granted, thumbprint, seconds),
+                "token_type": "DPoP",
+                "expires_in": seconds,
+                "scope": " ".join(granted),
+                "rejected_scope": " ".join(rejected),
+            }
+        )
+
+    def _authenticate(self, form: Mapping[str, str]) -> None:
+        try:
+            claims = self._assertions.check(form["client_assertion"])
+        except NotProven as wrong:
+            raise TokenRefused(400, "invalid_client", str(wrong)) from None
+        if form.get("client_id") != CLIENT_ID or CLIENT_ID in self._around.world.revoked:
+            raise TokenRefused(400, "invalid_client", "there is no such client, or its access has been revoked")
+        if organization_in(claims) not in ORGANIZATIONS:
+            raise TokenRefused(400, "invalid_request", "assertion_details name no organization of this client")
+
+    def _divide(self, asked: str) -> tuple[list[str], list[str]]:
+        """The scopes that the token gets, and those that are rejected."""
+        scopes = asked.split()
+        if not set(scopes) <= set(SCOPES):
+            raise TokenRefused(400, "invalid_scope", "the client may not ask for one of these scopes")
+        rejected = self._around.world.helseid_rejected_scopes
+        return [each for each in scopes if each not in rejected], [each for each in scopes if each in rejected]
+
+    def _bound_to(self, request: web.Request) -> str:
+        """The thumbprint of the key for which the request has a proof."""
+        sent, address = request.headers.getall("DPoP", []), self._around.base_url + TOKEN_PATH
+        try:
+            return self._proofs.check(sent, "POST", address).thumbprint
+        except NotProven as wrong:
+            raise TokenRefused(400, "invalid_dpop_proof", str(wrong)) from None
+        except NonceWanted as wanted:
+            raise TokenRefused(400, "use_dpop_nonce", str(wanted), {"DPoP-Nonce": wanted.nonce}) from None
+
+    def _signed(self, scopes: list[str], thumbprint: str, seconds: int) -> str:
+        """An access token as RFC 9068 has it."""
+        now = time.time()
+        claims: dict[str, Any] = {  # Any, as joserfc has it
+            "iss": self.issuer,
+            "aud": AUDIENCE,
+            "client_id": CLIENT_ID,
+            "scope": scopes,
+            "cnf": {"jkt": thumbprint},
+            "iat": now,
+            "exp": now + seconds,
+            "jti": str(uuid.uuid4()),
+        }
+        return jwt.encode({"alg": "ES256", "typ": "at+jwt"}, claims, self._signing_key, algorithms=["ES256"])
+
+
+def organization_in(claims: Mapping[str, Any]) -> object:
+    """The identifier of the organization for which the client acts, in an object or in a list of one."""
+    details = claims.get("assertion_details")
+    (only,) = details if isinstance(details, list) and len(details) == 1 else (details,)
+    if dig(only, "type") != "helseid_authorization":
+        return None
+    return dig(only, "practitioner_role", "organization", "identifier")

@@ -1,0 +1,339 @@
+"""NHN's document sharing: changing a document's security labels, and providing documents (ITI-65).
+
+After "Patch Document Reference" and "Provide Document Bundle" at https://utviklerportal.nhn.no and, where the pages are
+silent, the reference implementation (https://github.com/timmo-nhn/XcaDocumentSource). Calls are made with tokens of
+HelseID that are bound to a key (RFC 9449 section 7).
+"""
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from email.message import Message
+from typing import Any
+
+from aiohttp import web
+
+from sandbox.admin import PREFIX as ADMIN_PREFIX
+from sandbox.charts import Record
+from sandbox.creating import Document, after_creating, before_creating
+from sandbox.faults import Faults
+from sandbox.fhir import (
+    JSON,
+    Issue,
+    Json,
+    Refused,
+    Resource,
+    answer,
+    bundle_in,
+    codings,
+    content_type_is,
+    error,
+    outcome,
+    read_json,
+    refusal_answer,
+)
+from sandbox.gate import FIRST_CALLS, Gate, Refusal
+from sandbox.helseid import SCOPES, Grant, HelseId
+from sandbox.jose import PROOF_ALGORITHMS, NonceWanted, NotProven, Proofs
+from sandbox.nhn_bundle import (
+    DOCUMENT_TYPE,
+    FACILITY_TYPE,
+    NATIONAL_ID,
+    PRACTICE_SETTING,
+    Provided,
+    Submission,
+    is_label_list,
+    submission_in,
+)
+from sandbox.surroundings import Setting, Surroundings
+from sandbox.wire import ConnectionCut
+
+NAME = "nhn"
+ACCOUNT = "nhn_hospital"
+API = "/nhn/R4/fhir"
+BUCKET = "nhn-dokumentlager"
+COMMUNITY = "2.16.578.1.12.4.5.100.3.15"
+JSON_PATCH = "application/json-patch+json"
+MOST_BYTES = 100_000_000
+MOST_PATCH_BYTES = 1_000_000
+FHIR_ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
+NORMAL = {"system": "urn:oid:2.16.840.1.113883.5.25", "code": "N", "display": "Normal"}
+FORMAT = "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode|urn:ihe:iti:xds:2017:mimeTypeSufficient"
+NOT_FOUND = ("402", "404", "400")
+TROUBLED = ("429", "500", "503")
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@dataclass
+class Stored:
+    """A document in the registry, as a DocumentReference, and how often its labels were set."""
+
+    resource: dict[str, Any]
+    times_set: int = 0
+
+    def set_labels(self, labels: list[Resource]) -> None:
+        self.times_set += 1
+        self.resource = self.resource | {
+            "securityLabel": labels,
+            "meta": {"versionId": str(self.times_set + 1)},
+        }
+
+
+class Nhn:
+    """The API; tokens come from `HelseId`."""
+
+    bucket = BUCKET
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._gate = Gate(NAME, around.world, around.turns)
+        self._helseid = HelseId(around, NAME)
+        self._proofs = Proofs(around.world)
+        self._stored: dict[str, Stored] = {}
+        self._unique_ids: set[str] = set()
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        return [
+            *self._helseid.routes(),
+            web.patch(API + "/DocumentReference/{id}", self._guarded(self._patch)),
+            web.post(API + "/Bundle", self._guarded(self._provide)),
+            web.route("*", API + "/{anything:.*}", self._guarded(no_such_endpoint)),
+            web.get(ADMIN_PREFIX + "/labels", self._show_labels),
+        ]
+
+    def accounts(self) -> dict[str, dict[str, Setting]]:
+        return {
+            ACCOUNT: {
+                "provider": NAME,
+                "base_url": self._around.base_url + API,
+                **self._helseid.settings(),
+                "source_system": "Sandbox EPJ 1.0",
+                "home_community_id": COMMUNITY,
+                "patient_system": NATIONAL_ID,
+                "insecure": True,
+                "requests_per_minute": 60_000,
+                "metadata": {
+                    "type": f"{DOCUMENT_TYPE}|I02-2|Brev",
+                    "category": f"{DOCUMENT_TYPE}|I00-1|Korrespondanse",
+                    "format": FORMAT,
+                    "facility_type": f"{FACILITY_TYPE}|86.100|Sykehustjenester",
+                    "practice_setting": f"{PRACTICE_SETTING}|A04|Overvåkningsenhet",
+                    "security_label": "|".join(NORMAL.values()),
+                    "author": {"name": "Grønn Vits", "identifier": "urn:oid:2.16.578.1.12.4.1.4.4|9144900"},
+                },
+            }
+        }
+
+    async def stop(self) -> None:
+        """Nothing runs in the background."""
+
+    def _guarded(self, handler: Handler) -> Handler:
+        async def answered(request: web.Request) -> web.Response:
+            try:
+                refuse(await self._gate.outage(request))
+                self._authorize(request)
+                refuse(self._gate.throttle())
+                check_headers(request)
+                return await handler(request)
+            except Refused as refused:
+                return refusal_answer(refused)
+
+        return answered
+
+    def _authorize(self, request: web.Request) -> None:
+        """RFC 9449 sections 7 and 9. The proof is judged as soon as the headers are here, before the body is."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        grant = self._helseid.grant(token) if scheme == "DPoP" else None
+        if grant is None:
+            raise unauthorized("invalid_token", "there is no valid token")
+        self._check_proof(request, token, grant)
+        if not grant.scopes & set(SCOPES):
+            raise Refused(403, error("forbidden", f"the token has none of the scopes {', '.join(SCOPES)}"))
+
+    def _check_proof(self, request: web.Request, token: str, grant: Grant) -> None:
+        address = self._around.base_url + request.rel_url.raw_path
+        try:
+            proof = self._proofs.check(request.headers.getall("DPoP", []), request.method, address, token)
+        except NotProven as wrong:
+            raise unauthorized("invalid_dpop_proof", str(wrong)) from None
+        except NonceWanted as wanted:
+            raise unauthorized("use_dpop_nonce", str(wanted), wanted.nonce) from None
+        if proof.thumbprint != grant.thumbprint:
+            raise unauthorized("invalid_token", "the token is bound to another key")
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        if request.query.getall("homeCommunityId", []) != [COMMUNITY]:
+            raise Refused(400, error("value", "homeCommunityId is missing, or names no dokumentlager"))
+        document_id = request.match_info["id"]
+        if not FHIR_ID.fullmatch(document_id):
+            raise Refused(400, error("value", "the id in the address is not one of FHIR's"))
+        content_type_is(request, JSON, JSON_PATCH)
+        read = labels_in_patch if request.content_type == JSON_PATCH else labels_in_resource
+        labels = read(await read_json(request, MOST_PATCH_BYTES), document_id)
+        if not is_label_list(labels):
+            raise Refused(400, error("required", "securityLabel is not a list of labels with codes"))
+        return self._set_labels(document_id, labels)
+
+    def _set_labels(self, document_id: str, labels: list[Resource]) -> web.Response:
+        document = self._find(document_id)
+        if "UNCHANGED" not in document_id:
+            document.set_labels(labels)
+        if "LOST" in document_id and self._around.turns.take((NAME, document_id), "LOST"):
+            raise ConnectionCut
+        if "OUTCOME" in document_id:
+            return answer(outcome(Issue("information", "informational", "the document has been updated")))
+        return answer(document.resource)
+
+    def _find(self, document_id: str) -> Stored:
+        """Documents exist for all ids, save those whose first three letters say otherwise."""
+        if document_id not in self._stored:
+            self._refuse_document(document_id)
+            self._stored[document_id] = Stored(
+                {
+                    "resourceType": "DocumentReference",
+                    "id": document_id,
+                    "meta": {"versionId": "1"},
+                    "status": "current",
+                    "securityLabel": [{"coding": [NORMAL]}],
+                    "content": [{"attachment": {"contentType": "application/pdf"}}],
+                }
+            )
+        return self._stored[document_id]
+
+    def _refuse_document(self, document_id: str) -> None:
+        prefix = document_id[:3]
+        if prefix in NOT_FOUND:
+            raise Refused(int(prefix), error("not-found", f"DocumentReference/{document_id} not found"))
+        if prefix == "403":
+            raise Refused(403, error("forbidden", "denied by policy"))
+        if prefix in TROUBLED and self._around.turns.take((NAME, document_id), prefix, FIRST_CALLS):
+            refuse(Refusal(int(prefix), 1 if prefix == "429" else None))
+
+    async def _provide(self, request: web.Request) -> web.Response:
+        content_type_is(request, JSON)
+        submission = submission_in(bundle_in(await read_json(request, MOST_BYTES)), COMMUNITY)
+        titles = " ".join(each.title for each in submission.documents)
+        document: Document = (NAME, ACCOUNT, submission.patient_id, titles)
+        faults = Faults.read(titles)
+        self._refuse_patient(submission.patient_id)
+        refuse(before_creating(document, faults, self._around.turns))
+        refuse_content(faults)
+        self._register(submission)
+        locations = [await self._accept(submission.patient_id, each) for each in submission.documents]
+        if await after_creating(document, faults, self._around.turns):
+            return web.Response(status=504, text="Gateway Timeout")
+        return answer(transaction_response(locations, submission.remarks))
+
+    def _refuse_patient(self, patient_id: str) -> None:
+        refusal = self._gate.patient(ACCOUNT, patient_id)
+        if refusal and refusal.status == 404:
+            raise Refused(400, error("not-found", "XDSUnknownPatientId: the patient is not known"))
+        refuse(refusal)
+
+    def _register(self, submission: Submission) -> None:
+        """Every id once: the submission set's and the documents'."""
+        ids = [submission.unique_id, *(each.unique_id for each in submission.documents)]
+        known = sorted(self._unique_ids & set(ids))
+        if known or len(set(ids[1:])) < len(ids[1:]):
+            said = f"XDSDuplicateUniqueIdInRegistry: Duplicate UUIDs in request and registry {', '.join(known)}"
+            raise Refused(400, error("duplicate", said))
+        self._unique_ids.update(ids)
+
+    async def _accept(self, patient_id: str, document: Provided) -> str:
+        """File one document; its id."""
+        document_id = document.unique_id.removeprefix("urn:uuid:")
+        key = f"documents/{uuid.uuid4()}"
+        await self._around.objects.put(BUCKET, key, document.content)
+        witness = await self._around.objects.witness(BUCKET, key)
+        self._stored[document_id] = Stored({**document.resource, "id": document_id, "meta": {"versionId": "1"}})
+        self._around.charts.add(
+            Record(NAME, ACCOUNT, patient_id, document.title, witness.size_bytes, witness.sha256, document_id)
+        )
+        return document_id
+
+    async def _show_labels(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "labels": {
+                    document_id: {
+                        "labels": [coding for label in stored.resource["securityLabel"] for coding in codings(label)],
+                        "times_set": stored.times_set,
+                    }
+                    for document_id, stored in self._stored.items()
+                }
+            }
+        )
+
+
+def check_headers(request: web.Request) -> None:
+    """The two headers that the vendor's pages require."""
+    if not any(is_fhir_4(each) for each in request.headers.get("Accept", "").split(",")):
+        raise Refused(400, error("invalid", "Accept is not application/fhir+json; fhirVersion=4.0"))
+    if not request.headers.get("nhn-source-system", "").strip():
+        raise Refused(400, error("required", "the header nhn-source-system is missing"))
+
+
+def is_fhir_4(media_range: str) -> bool:
+    parsed = Message()
+    parsed["Content-Type"] = media_range.strip()
+    return parsed.get_content_type() == JSON and parsed.get_param("fhirVersion") == "4.0"
+
+
+def labels_in_resource(body: Json, document_id: str) -> Json:
+    """A DocumentReference that holds nothing but its id and the whole new list."""
+    if not isinstance(body, dict) or body.get("resourceType") != "DocumentReference":
+        raise Refused(400, error("structure", "the body is not a DocumentReference"))
+    if body.keys() != {"resourceType", "id", "securityLabel"}:
+        raise Refused(400, error("not-supported", "only securityLabel can be updated"))
+    if body["id"] != document_id:
+        raise Refused(400, error("value", "id is not the one in the address"))
+    return body["securityLabel"]
+
+
+def labels_in_patch(body: Json, document_id: str) -> Json:
+    """A JSON Patch (RFC 6902) of one operation, which replaces the whole list."""
+    if not isinstance(body, list) or len(body) != 1 or not isinstance(body[0], dict):
+        raise Refused(400, error("structure", "the body is not a JSON Patch of one operation"))
+    (operation,) = body
+    if (operation.get("op"), operation.get("path")) != ("replace", "/securityLabel"):
+        raise Refused(400, error("not-supported", "only a replace of /securityLabel is supported"))
+    return operation.get("value")
+
+
+def refuse_content(faults: Faults) -> None:
+    if faults.virus:
+        raise Refused(400, error("invalid", "a document did not pass the virus scan"))
+    if faults.invalid:
+        raise Refused(400, error("invalid", "XDSRepositoryError: a document could not be stored"))
+
+
+def transaction_response(document_ids: list[str], remarks: list[Issue]) -> dict[str, Json]:
+    """Entries for the DocumentReferences only, and a last one that holds what else is to be said, without response."""
+    entries: list[Json] = [
+        {"response": {"status": "201 Created", "location": f"DocumentReference/{each}"}} for each in document_ids
+    ]
+    if remarks:
+        entries.append({"resource": outcome(*remarks)})
+    return {"resourceType": "Bundle", "type": "transaction-response", "entry": entries}
+
+
+def unauthorized(code: str, description: str, nonce: str | None = None) -> Refused:
+    algorithms = " ".join(PROOF_ALGORITHMS)
+    challenge = f'DPoP error="{code}", error_description="{description}", algs="{algorithms}"'
+    headers = {"WWW-Authenticate": challenge} | ({} if nonce is None else {"DPoP-Nonce": nonce})
+    return Refused(401, error("login", description), headers=headers)
+
+
+def refuse(refusal: Refusal | None) -> None:
+    if refusal is None:
+        return
+    seconds = refusal.retry_after_seconds
+    headers = {} if seconds is None else {"Retry-After": str(seconds)}
+    code = "throttled" if refusal.status == 429 else "exception"
+    raise Refused(refusal.status, error(code, "not now"), headers=headers)
+
+
+async def no_such_endpoint(request: web.Request) -> web.Response:
+    raise Refused(404, error("not-supported", "there is no such endpoint"))
