@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from sandbox.bodies import json_object
 from sandbox.charts import Record
 from sandbox.chores import Chores
 from sandbox.faults import Faults
@@ -150,6 +151,8 @@ class PracSuite:
         refuse(self._gate.throttle())
         patient_id = request.match_info.get("patient")
         if patient_id is not None:
+            if patient_id.startswith("401"):  # a permission that this one patient is outside of
+                raise ApiError(Refusal(401))
             refuse(self._gate.patient(clinic.account, patient_id))
             self._remember_old_records(clinic, patient_id)
         return clinic
@@ -340,11 +343,7 @@ async def no_such_endpoint(_: Clinic, request: web.Request) -> web.Response:
 
 
 async def requested_file_name(request: web.Request) -> str:
-    try:
-        body = await request.json()
-    except ValueError:
-        body = None
-    name = body.get("file_name") if isinstance(body, dict) else None
+    name = (await json_object(request) or {}).get("file_name")
     if not isinstance(name, str) or name in {"", ".", ".."} or "/" in name or "\0" in name:
         raise ApiError(Refusal(400))
     return name

@@ -66,6 +66,15 @@ def test_refused_credentials_park_the_account_and_its_documents_go_on_when_they_
     assert status_of(at_work, "north_clinic") == "ok"
 
 
+def test_a_document_that_is_refused_like_a_bad_credential_does_not_hold_its_account_for_ever(at_work: Clinic) -> None:
+    refused = at_work.upload(at_work.write("refused.pdf", b"refused"), "401-not-ours")
+    others = many(at_work, 10, "north_clinic")
+    assert all(result.get(timeout=60)["size_bytes"] == 11 for result in others)
+    with pytest.raises(Exception, match="refused_by_provider"):
+        refused.get(timeout=60)
+    wait_until(lambda: status_of(at_work, "north_clinic") == "ok", "the account is well")
+
+
 def test_time_spent_parked_does_not_turn_documents_into_gave_up(at_work: Clinic) -> None:
     account = at_work.process.settings.accounts["north_clinic"]
     assert account.confirm.give_up_after_seconds == 6.0
