@@ -22,6 +22,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from sandbox.bodies import json_object
 from sandbox.charts import Record
 from sandbox.chores import Chores
 from sandbox.cliniko_lists import BadQuery, Kind, Query, Value, matching, read_filters
@@ -222,6 +223,8 @@ class Cliniko:
     async def _wanted(self, request: web.Request) -> Attachment:
         """The record that a body asks for."""
         body = await json_object(request)
+        if body is None:
+            raise ApiError(Refusal(400))
         patient_id, description = known_patient(body), body.get("description")
         key = await self._stored_key(body.get("upload_url"))
         errors = {}
@@ -396,16 +399,6 @@ async def no_such_endpoint(_: web.Request) -> web.Response:
 
 async def nothing_yet(_: Ticket, __: str) -> None:
     """An upload means nothing to Cliniko until it is registered."""
-
-
-async def json_object(request: web.Request) -> dict[str, Any]:
-    try:
-        body = await request.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise ApiError(Refusal(400))
-    return body
 
 
 def known_patient(body: Mapping[str, Any]) -> str | None:

@@ -111,8 +111,9 @@ class Front:
         self._refuse_keys(request)
         form = open_form(request, self._world.storage_idle_seconds)
         head = await form.read_head()
-        check_fields(head)
-        ticket = self._tickets.get((request.match_info["bucket"], head.field("key") or ""))
+        bucket = request.match_info["bucket"]
+        check_fields(head, bucket)
+        ticket = self._tickets.get((bucket, head.field("key") or ""))
         if self._world.storage_down is not None:
             return await self._be_down(request, form)
         if ticket is not None:

@@ -14,8 +14,11 @@ from sandbox.s3_errors import S3Error
 NEEDS_NO_CONDITION = frozenset({"x-amz-signature", "file", "policy"})
 
 
-def check_fields(head: FormHead) -> None:
-    """Every field must be in one of the policy's conditions, save for a few and those named `x-ignore-…`."""
+def check_fields(head: FormHead, bucket: str) -> None:
+    """Every field must be in one of the policy's conditions, save for a few and those named `x-ignore-…`.
+
+    A field `bucket` must name the bucket that the form is sent to, whose own name the engine takes instead.
+    """
     if head.field("key") is None:
         raise S3Error("UserKeyMustBeSpecified")
     policy = head.field("policy")
@@ -26,6 +29,9 @@ def check_fields(head: FormHead) -> None:
     extra = [name for name in extra if not name.startswith("x-ignore-")]
     if extra:
         raise S3Error("AccessDenied", f"Invalid according to Policy: Extra input fields: {', '.join(extra)}")
+    if head.field("bucket") not in {None, bucket}:
+        failed = json.dumps(["eq", "$bucket", bucket])
+        raise S3Error("AccessDenied", f"Invalid according to Policy: Policy Condition failed: {failed}")
 
 
 def fields_in_policy(policy: str) -> set[str]:

@@ -1,0 +1,78 @@
+"""Who may call Ovok: logins, bearer tokens that run out, refresh tokens that are good once.
+
+https://docs.ovok.com/dev/api/high-level/authentication: auth-login-controller-login-v-2, auth-controller-refresh-token
+"""
+
+import secrets
+import time
+from dataclasses import dataclass
+
+from joserfc import jwt
+from joserfc.jwk import OctKey
+
+from sandbox.world import World
+
+NAME = "ovok"
+
+
+@dataclass(frozen=True)
+class Login:
+    """A user of one client application."""
+
+    email: str
+    password: str
+    client_id: str
+
+    @property
+    def all(self) -> set[str]:
+        return {self.email, self.password, self.client_id}
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a login or a refresh gives out; the access token is a JWT and good for `seconds`."""
+
+    access: str
+    refresh: str
+    seconds: int
+
+
+class Sessions:
+    """One user's sessions. A token is good because it was given out, not for what stands in it."""
+
+    def __init__(self, login: Login, world: World) -> None:
+        self._login = login
+        self._world = world
+        self._key = OctKey.generate_key(256)
+        self._given_out: dict[str, tuple[float, float]] = {}
+        self._refresh_tokens: set[str] = set()
+
+    def log_in(self, login: Login) -> Tokens | None:
+        return self._new_tokens() if login == self._login and not self._revoked else None
+
+    def refresh(self, refresh_token: str) -> Tokens | None:
+        """The refresh token is used up; what was bought with it earlier goes on to its end."""
+        if self._revoked or refresh_token not in self._refresh_tokens:
+            return None
+        self._refresh_tokens.remove(refresh_token)
+        return self._new_tokens()
+
+    def admits(self, authorization: str) -> bool:
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or self._revoked or token not in self._given_out:
+            return False
+        since, until = self._given_out[token]
+        return self._world.tokens_dead_before.get(NAME, 0) < since and time.time() < until
+
+    @property
+    def _revoked(self) -> bool:
+        return bool(self._login.all & self._world.revoked)
+
+    def _new_tokens(self) -> Tokens:
+        now, seconds = time.time(), self._world.ovok_token_seconds
+        claims = {"sub": self._login.email, "iat": int(now), "exp": int(now) + seconds, "jti": secrets.token_hex(8)}
+        access = jwt.encode({"alg": "HS256", "typ": "JWT"}, claims, self._key)
+        tokens = Tokens(access, secrets.token_urlsafe(32), seconds)
+        self._given_out[access] = (now, now + seconds)
+        self._refresh_tokens.add(tokens.refresh)
+        return tokens
