@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from sandbox.cliniko import Cliniko
+from sandbox.nhn import Nhn
 from sandbox.ovok import Ovok
 from sandbox.pracsuite import PracSuite
 from sandbox.redox import Redox
@@ -13,5 +14,6 @@ PROVIDERS: dict[str, Callable[[Surroundings], Provider]] = {
     "cliniko": Cliniko,
     "ovok": Ovok,
     "redox": Redox,
+    "nhn": Nhn,
 }
 DEFAULT_PROVIDERS = ("pracsuite",)
