@@ -10,6 +10,9 @@ from typing import Any
 
 import click
 
+_GAP = 2
+_LEAST_WIDTH = 30  # of the last column, for it to be folded
+
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
@@ -67,14 +70,27 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Only the last column is folded; where that leaves it too little room, the terminal breaks the lines itself."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    texts = [[_short(column, shown(row.get(column))) for column in columns] for row in rows]
+    if not texts:
+        return
+    *widths, last = (max(map(cell_len, cells)) + _GAP for cells in zip(columns, *texts, strict=True))
+    console, needed = Console(), sum(widths) + min(last, _LEAST_WIDTH)
+    if console.width < needed:
+        console = Console(width=sum(widths) + last, soft_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(shown(row.get(column))) for column in columns))
-    if table.row_count:
-        Console().print(table)
+        table.add_column(column, overflow="fold", no_wrap=column != columns[-1])
+    for row in texts:
+        table.add_row(*map(Text, row))
+    console.print(table, crop=False)
+
+
+def _short(column: str, text: str) -> str:
+    """Times to the second; UTC, as everywhere."""
+    return text[:19].replace("T", " ") if column.endswith("_at") else text

@@ -7,7 +7,7 @@ import click
 from worker.front import Front, pass_front
 from worker.terminal import json_option, print_rows
 
-_COLUMNS = ("name", "provider", "status", "reason", "waiting", "in_flight", "oldest_at", "resumes_at")
+_COLUMNS = ("name", "provider", "status", "waiting", "in_flight", "oldest_at", "resumes_at", "reason")
 
 
 @click.group(invoke_without_command=True)

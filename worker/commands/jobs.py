@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tasks.process import Process
     from worker.commands.finding import Departed, Rejected
 
-COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "created_at", "next_at", "message")
+COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "created_at", "message")
 
 
 @click.command
