@@ -184,6 +184,7 @@ class Folders:
         """
         job = self.job_folder(job_id)
         with job.alone():
+            patient_id = _folder_of(job, patient_id)
             failed = self._failed_before(job, account, patient_id)
             document = job.document or _existing(failed.document if failed else None)
             name = self._disk_name(job, failed, receipt)
@@ -203,7 +204,8 @@ class Folders:
             job_file = _readable(job)
             content = {**error, "job_file": job_file.to_json()} if job_file else error
             name, lap = self._disk_name(job, None, error), job_file.round if job_file else 0
-            end = Ending(job_id, account, patient_id, name, content, job.document, job.sidecar, lap)
+            folder = _folder_of(job, patient_id)
+            end = Ending(job_id, account, folder, name, content, job.document, job.sidecar, lap)
             place = self._end(self._errors, job, end)
             self._errors.amend(place, error, job_id)
             job.remove()
@@ -404,6 +406,12 @@ def _readable(job: JobFolder) -> JobFile | None:
     with suppress(OSError):
         return job.read()
     return None
+
+
+def _folder_of(job: JobFolder, patient_id: str | None) -> str | None:
+    """The patient's folder as it was found: it may be no text, and then the job knows another."""
+    job_file = _readable(job)
+    return job_file.patient_id if job_file else patient_id
 
 
 def _existing(path: Path | None) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -50,10 +51,13 @@ class JobFile:
     version: Literal[1] = 1
 
     def document(self, path: Path) -> Document:
-        """The document as a job knows it, lying at `path`; its identity is for whoever locates it to add."""
+        """The document as a job knows it, lying at `path`; its identity is for whoever locates it to add.
+
+        A patient's folder whose name is no text becomes text that is no id either: it is refused by whoever checks it.
+        """
         return Document(
             account=self.account,
-            patient_id=self.patient_id,
+            patient_id=self.patient_id and os.fsencode(self.patient_id).decode(errors="replace"),
             source=path.absolute().as_uri(),
             file_name=self.file_name,
             size_bytes=self.size_bytes,

@@ -173,10 +173,20 @@ def test_a_patients_folder_keeps_clear_of_a_document_with_its_name(folders: Fold
 
 @pytest.mark.parametrize("patient", ["..", ".", "", "a/b"])
 def test_a_name_that_would_lead_elsewhere_is_refused(folders: Folders, patient: str) -> None:
-    claim(folders, drop(folders))
+    claim(folders, drop(folders), patient_id=patient)
     with pytest.raises(ValueError, match="name of one"):
         deliver(folders, patient=patient)
     assert copies(folders) == [folders.processing / JOB / "referral.pdf"]
+
+
+def test_a_patients_folder_whose_name_is_no_text_keeps_its_name(folders: Folders) -> None:
+    path = drop(folders)
+    folders.claim(path, JOB, job_file(path, patient_id="\udcff"))
+    known_to_the_job = folders.read_job_file(JOB).document(path).patient_id
+    assert known_to_the_job == "\N{REPLACEMENT CHARACTER}"
+    failed = folders.fail(JOB, ACCOUNT, known_to_the_job, error())
+    assert failed == folders.failed / ACCOUNT / "\udcff" / "referral.pdf"
+    assert failed.read_bytes() == CONTENT
 
 
 def test_a_document_that_has_gone_leaves_its_companion(folders: Folders) -> None:
