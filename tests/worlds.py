@@ -68,6 +68,11 @@ class SandboxProcess:
         leaks: list[dict[str, Any]] = self._get("leaks")["leaks"]
         return leaks
 
+    def ovok_documents(self) -> list[dict[str, Any]]:
+        """Every document that Ovok was asked to make, whether anything was uploaded to it or not."""
+        documents: list[dict[str, Any]] = self._get("ovok")["documents"]
+        return documents
+
     def log(self) -> str:
         """What it wrote to standard error so far."""
         self._log.seek(0)
