@@ -206,6 +206,8 @@ class Nhn:
         prefix = document_id[:3]
         if prefix in NOT_FOUND:
             raise Refused(int(prefix), error("not-found", f"DocumentReference/{document_id} not found"))
+        if prefix == "401":
+            raise unauthorized("invalid_token", "there is no valid token")
         if prefix == "403":
             raise Refused(403, error("forbidden", "denied by policy"))
         if prefix in TROUBLED and self._around.turns.take((NAME, document_id), prefix, FIRST_CALLS):
@@ -227,6 +229,8 @@ class Nhn:
         return answer(transaction_response(locations, submission.remarks))
 
     def _refuse_patient(self, patient_id: str) -> None:
+        if patient_id.startswith("401"):
+            raise unauthorized("invalid_token", "there is no valid token")
         refusal = self._gate.patient(ACCOUNT, patient_id)
         if refusal and refusal.status == 404:
             raise Refused(400, error("not-found", "XDSUnknownPatientId: the patient is not known"))

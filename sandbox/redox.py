@@ -172,8 +172,7 @@ class Redox:
         refuse(await self._gate.outage(request))
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or not self._tokens.hold(token):
-            headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
-            raise Refused(401, error("login", "there is no valid token"), headers=headers)
+            raise unauthorized()
         refuse(self._gate.throttle())
         environment = request.match_info.get("environment", ENVIRONMENT)
         if environment not in ENVIRONMENTS:
@@ -214,6 +213,8 @@ class Redox:
         return self._success(record_id)
 
     def _refuse_patient(self, patient_id: str) -> None:
+        if patient_id.startswith("401"):
+            raise unauthorized()
         refusal = self._gate.patient(ACCOUNT, patient_id)
         if refusal and refusal.status == 404:
             raise Refused(400, error("not-found", "the destination knows no such patient"))
@@ -299,6 +300,11 @@ class Window:
             "X-RateLimit-Remaining": str(remaining),
             "X-RateLimit-Reset": str(int(reset) + 1),
         }
+
+
+def unauthorized() -> Refused:
+    headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+    return Refused(401, error("login", "there is no valid token"), headers=headers)
 
 
 def refuse(refusal: Refusal | None) -> None:

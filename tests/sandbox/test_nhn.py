@@ -529,9 +529,11 @@ def test_a_document_may_be_missing_in_three_ways(nhn: Nhn, status: int) -> None:
     assert answer.json()["issue"][0]["diagnostics"] == f"DocumentReference/{status}-a not found"
 
 
-def test_a_policy_may_deny(nhn: Nhn) -> None:
-    answer = nhn.patch("403-a", [NORMAL])
-    assert (answer.status_code, answer.json()["issue"][0]["code"]) == (403, "forbidden")
+@pytest.mark.parametrize(("status", "code"), [(401, "login"), (403, "forbidden")])
+def test_a_document_may_be_out_of_reach(nhn: Nhn, status: int, code: str) -> None:
+    answer = nhn.patch(f"{status}-a", [NORMAL])
+    assert (answer.status_code, answer.json()["issue"][0]["code"]) == (status, code)
+    assert nhn.labels(f"{status}-a") == {}
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -710,7 +712,9 @@ def test_a_bundle_may_come_at_a_bad_time_and_then_be_cut_off(nhn: Nhn) -> None:
     assert len(nhn.records("unlucky")) == 1
 
 
-@pytest.mark.parametrize(("patient_id", "statuses"), [("404-a", [400] * 3), ("500-a", [500, 500, 200])])
+@pytest.mark.parametrize(
+    ("patient_id", "statuses"), [("404-a", [400] * 3), ("401-a", [401] * 3), ("500-a", [500, 500, 200])]
+)
 def test_a_troubled_patient_makes_trouble(nhn: Nhn, patient_id: str, statuses: list[int]) -> None:
     assert [nhn.provide(nhn.bundle(patient_id, "a.pdf")).status_code for _ in range(3)] == statuses
 

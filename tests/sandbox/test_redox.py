@@ -394,7 +394,9 @@ def test_a_destination_may_refuse_a_document(redox: Redox) -> None:
     assert redox.records("refused") == []
 
 
-@pytest.mark.parametrize(("patient_id", "statuses"), [("404-a", [400] * 3), ("429-a", [429, 429, 200])])
+@pytest.mark.parametrize(
+    ("patient_id", "statuses"), [("404-a", [400] * 3), ("401-a", [401] * 3), ("429-a", [429, 429, 200])]
+)
 def test_a_troubled_patient_makes_trouble(redox: Redox, patient_id: str, statuses: list[int]) -> None:
     assert [redox.send(patient_id, "a.pdf").status_code for _ in range(3)] == statuses
 
