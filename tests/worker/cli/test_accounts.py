@@ -32,6 +32,13 @@ def test_a_document_with_a_slot_is_in_flight(chartpost: CommandLine, jobs: Jobs)
     assert [(row["waiting"], row["in_flight"]) for row in chartpost.rows("accounts")] == [(0, 1), (0, 0)]
 
 
+def test_a_document_whose_worker_has_gone_waits_again(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.presigned(jobs.received())
+    jobs.ledger.redis.zadd("chartpost:flying:north_clinic", {job.id: 1})
+    north = chartpost.rows("accounts")[0]
+    assert (north["waiting"], north["in_flight"]) == (1, 0)
+
+
 def test_a_parked_account_says_why_and_until_when(chartpost: CommandLine, jobs: Jobs) -> None:
     jobs.process.gates.park("north_clinic", "The key was refused.")
     north = chartpost.rows("accounts")[0]

@@ -147,6 +147,11 @@ def only_error_file(jobs: Jobs) -> str:
     return str(content["job_id"])
 
 
+def test_a_job_that_redis_knows_and_that_has_an_error_file_is_retried_once(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.failed(jobs.in_care())
+    assert [row["id"] for row in chartpost.rows("retry", "--all")] == [job.id]
+
+
 @pytest.mark.parametrize("state", ["received", "stored", "delivered", "unknown"])
 def test_what_has_not_failed_is_not_sent(chartpost: CommandLine, jobs: Jobs, state: str) -> None:
     moves = {"received": lambda job: job, "stored": jobs.stored, "delivered": jobs.delivered}
