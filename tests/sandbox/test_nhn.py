@@ -312,6 +312,10 @@ def test_a_token_request_of_another_form_is_refused(nhn: Nhn, form: dict[str, st
     assert (answer.status_code, answer.json()["error"]) == (400, error)
 
 
+def test_a_request_without_a_scope_gets_all(nhn: Nhn) -> None:
+    assert nhn.ask_for_token(scope="").json()["scope"].split() == nhn.described["scopes_supported"]
+
+
 def test_a_scope_may_be_rejected(changed: SandboxProcess, nhn: Nhn) -> None:
     changed.world(helseid_rejected_scopes=[nhn.settings["scope"]])
     answer = nhn.ask_for_token(scope=f"{nhn.settings['scope']} nhn:phr-repo/mhd/create").json()
@@ -350,6 +354,7 @@ def test_a_token_request_needs_one_proof_of_its_own(nhn: Nhn) -> None:
         dpop(nhn.key, "POST", nhn.token_url, "a token"),
         dpop(nhn.key, "POST", f"{nhn.issuer}/elsewhere"),
         dpop(nhn.key, "POST", nhn.token_url, jwk=nhn.key.as_dict(private=True)),
+        dpop(nhn.key, "POST", nhn.token_url, jwk={"kty": "OKP", "crv": "Ed25519", "x": "AA"}),
         hmac_proof(nhn.token_url),
     ]
     for each in wrong:
@@ -731,6 +736,8 @@ def test_a_throttled_api_names_the_time_to_come_back(changed: SandboxProcess, nh
     changed.world(throttle={"nhn": {"per_minute": 0}})
     answer = nhn.patch("throttled", [NORMAL])
     assert (answer.status_code, int(answer.headers["Retry-After"])) == (429, 60)
+    changed.world(throttle={"nhn": None, "helseid": {"per_minute": 0}})
+    assert nhn.ask_for_token().status_code == 429
 
 
 def test_no_token_and_no_key_is_logged_or_remembered(sandbox: SandboxProcess, nhn: Nhn) -> None:

@@ -162,6 +162,12 @@ def test_an_assertion_that_is_not_quite_right_is_refused(redox: Redox, reason: s
     assert reason in answer.json()["error_description"]
 
 
+@pytest.mark.parametrize("claim", [{"jti": ""}, {"jti": 7}, {"exp": "soon"}, {"iat": True, "exp": 4_000_000_000}])
+def test_claims_are_of_their_kinds(redox: Redox, claim: Json) -> None:
+    answer = redox.ask_for_token(redox.assertion(**claim)).json()
+    assert answer["error_description"] in ("jti is missing", "exp is not a time", "iat is not a time")
+
+
 def test_an_assertion_is_good_once(redox: Redox) -> None:
     assertion = redox.assertion()
     assert redox.ask_for_token(assertion).status_code == 200
