@@ -184,8 +184,9 @@ class Cliniko:
         if not self._is_ours(sent_key(request)):
             raise ApiError(Refusal(401))
         refuse(self._gate.throttle(API_KEY, REQUESTS_PER_MINUTE))
-        if "patient" in request.match_info:
-            refuse(self._gate.patient(ACCOUNT, request.match_info["patient"]))
+        patient_id = request.match_info.get("patient")
+        if patient_id is not None:
+            refuse(Refusal(401) if patient_id.startswith("401") else self._gate.patient(ACCOUNT, patient_id))
 
     def _is_ours(self, key: str | None) -> bool:
         """A key is good with its shard and without."""

@@ -264,9 +264,10 @@ def test_the_limit_can_be_changed(changed: SandboxProcess, cliniko: ClinikoClini
     assert cliniko.api.get("/patient_attachments").status_code == 200
 
 
-def test_a_patient_named_404_is_unknown(cliniko: ClinikoClinic) -> None:
-    assert cliniko.ask_for_form("404-a").status_code == 404
-    assert cliniko.api.get("/patients/404-a/patient_attachments").status_code == 404
+@pytest.mark.parametrize(("patient_id", "status"), [("404-a", 404), ("401-a", 401)])
+def test_a_patient_may_be_unknown_or_refused(cliniko: ClinikoClinic, patient_id: str, status: int) -> None:
+    assert cliniko.ask_for_form(patient_id).status_code == status
+    assert cliniko.api.get(f"/patients/{patient_id}/patient_attachments").status_code == status
 
 
 @pytest.mark.parametrize(("patient_id", "status"), [("429-a", 429), ("500-a", 500)])

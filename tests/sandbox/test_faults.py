@@ -19,6 +19,13 @@ def test_words_are_read_from_anywhere_in_the_name_and_combine() -> None:
     assert Faults.read("BUSY-2 LOST SLOW-0.5.pdf") == Faults(busy_times=2, lost=True, slow_seconds=0.5)
     assert Faults.read("S3-InternalError, STALL-3.pdf") == Faults(storage_code="InternalError", stall_seconds=3)
     assert Faults.read("EXPIRED INVALID.pdf") == Faults(expired=True, invalid=True)
+    assert Faults.read("DOWNCOMMIT BADTYPE.pdf") == Faults(down_commit=True, bad_type=True)
+
+
+def test_a_longer_word_is_not_the_shorter_one_in_it() -> None:
+    assert Faults.read("LOSTCOMMIT.pdf") == Faults(lost_commit=True)
+    assert Faults.read("LOSTCREATE.pdf") == Faults(lost_create=True)
+    assert Faults.read("LOSTCOMMIT LOST.pdf") == Faults(lost_commit=True, lost=True)
 
 
 def test_small_letters_ask_for_nothing() -> None:
