@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tasks.errors import Code, DocumentRefused
 
 _PATIENT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+_ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _NAME_BYTES = 255
 
 
@@ -40,6 +41,10 @@ def read_request(fields: Mapping[str, Any]) -> Request:
         request = Request.model_validate(dict(fields))
     except ValidationError as error:
         raise _invalid(f"The request is not understood: {faults(error)}.") from None
+    if not _ACCOUNT.fullmatch(request.account):
+        # Nor is it repeated anywhere: a caller may have put a patient's name into the wrong field.
+        hint = "Use a name from the settings: small letters, digits and _."
+        raise DocumentRefused(Code.UNKNOWN_ACCOUNT, "No account can have this name.", hint=hint)
     check_patient_id(request.patient_id)
     check_file_name(name_of(request))
     return request

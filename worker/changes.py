@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +16,19 @@ log = structlog.get_logger()
 _GATHER_MS = 400  # events that come together are one hint
 _STEP_MS = 100
 _REOPEN_SECONDS = 0.5
+_LIMIT = "the system's limit of watches"
 
 
 def notify(folder: Path) -> RustNotify:
-    """Begin to watch a folder and all below it. Raises OSError and WatchfilesRustInternalError."""
-    return RustNotify([str(folder)], False, False, 0, True, True)
+    """Begin to watch a folder and all below it. Raises OSError and WatchfilesRustInternalError.
+
+    A folder below it that we may not read is passed over. That is asked for only where it is needed, since the
+    system's limit of watches is then passed over too, and what lies beyond it is not watched.
+    """
+    try:
+        return RustNotify([str(folder)], False, False, 0, True, False)
+    except PermissionError:
+        return RustNotify([str(folder)], False, False, 0, True, True)
 
 
 class Changes:
@@ -78,8 +85,8 @@ class Changes:
         try:
             self._events = self._begin(self._folder)
         except (OSError, WatchfilesRustInternalError) as error:
-            number = getattr(error, "errno", None)
-            log.warning("inbox_events_unavailable", reason=errno.errorcode.get(number or 0, type(error).__name__))
+            limited = "limit" in str(error)  # these words are all that tells it; the others name the folder
+            log.warning("inbox_events_unavailable", reason=_LIMIT if limited else type(error).__name__)
             self._polling = True
 
     def _close(self) -> None:

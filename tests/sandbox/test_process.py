@@ -39,7 +39,11 @@ def folders() -> set[Path]:
 
 @needs_proc
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_in_order_and_leaves_nothing(how: signal.Signals) -> None:
+def test_it_stops_in_order_and_leaves_nothing(
+    how: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where no other sandbox makes its folder
+    monkeypatch.setattr(tempfile, "tempdir", None)
     before = folders()
     sandbox = SandboxProcess()
     (engine,) = engine_pids(sandbox.process.pid)

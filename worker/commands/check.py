@@ -31,15 +31,16 @@ class Finding:
 
 
 @click.command
+@click.option("--deep", is_flag=True, help="Look through the whole ledger too, and mend what belongs to nothing.")
 @json_option
 @pass_front
-def check(front: Front, as_json: bool) -> None:
+def check(front: Front, deep: bool, as_json: bool) -> None:
     """Check settings, folders, Redis, the clock, each account's credentials, and what the inbox does not accept."""
     settings = front.settings
     failed = []
 
     def rows() -> Iterator[dict[str, object]]:
-        for finding in _findings(front, settings):
+        for finding in _findings(front, settings, deep=deep):
             if not finding.ok:
                 failed.append(finding)
             yield {column: getattr(finding, column) for column in _COLUMNS}
@@ -49,8 +50,9 @@ def check(front: Front, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _findings(front: Front, settings: Settings) -> Iterator[Finding]:
+def _findings(front: Front, settings: Settings, *, deep: bool) -> Iterator[Finding]:
     from worker.commands.check_folders import of_folders, of_inbox
+    from worker.commands.check_ledger import of_ledger
     from worker.commands.check_redis import of_redis
 
     yield from _of_settings(settings)
@@ -64,6 +66,8 @@ def _findings(front: Front, settings: Settings) -> Iterator[Finding]:
             redis_well = redis_well and (finding.check != "redis" or finding.ok)
             yield finding
         yield from _of_accounts(process, redis_well=redis_well)
+        if deep and redis_well:
+            yield from of_ledger(process)
     if settings.inbox.enabled:
         yield from of_inbox(settings, None if isinstance(process, Finding) else process.seal.lookup)
 
