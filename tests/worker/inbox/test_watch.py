@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -458,7 +461,29 @@ def test_without_events_the_inbox_is_polled_and_that_is_said(tmp_path: Path) -> 
         started = time.monotonic()
         assert changes.wait(60.0)
         assert time.monotonic() - started < 5
-    assert [(line["event"], line["reason"]) for line in logs] == [("inbox_events_unavailable", "ENOSPC")]
+    assert [(line["event"], line["reason"]) for line in logs] == [
+        ("inbox_events_unavailable", "the system's limit of watches")
+    ]
+
+
+def begins_to_watch(folder: Path, limit: int) -> bool:
+    """Whether all of a folder can be watched by a process that may watch so many.
+
+    It runs in a user namespace of its own, where the limit can be set without harm to others.
+    """
+    begin = "import sys; from pathlib import Path; from worker.changes import notify; notify(Path(sys.argv[1]))"
+    limited = 'echo "$0" > /proc/sys/user/max_inotify_watches && exec "$@"'
+    command = ["unshare", "-Ur", "sh", "-c", limited, str(limit), sys.executable, "-c", begin, str(folder)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="the limit cannot be set for one process here")
+def test_more_folders_than_the_system_watches_are_not_watched_in_part(tmp_path: Path) -> None:
+    for number in range(10):
+        (tmp_path / str(number)).mkdir()
+    if not begins_to_watch(tmp_path, 50):
+        pytest.skip("there are no user namespaces here")
+    assert not begins_to_watch(tmp_path, 5)
 
 
 def test_a_change_before_anybody_waits_is_not_missed(tmp_path: Path) -> None:
