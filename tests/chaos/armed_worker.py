@@ -2,7 +2,7 @@
 
 `python -m tests.chaos.armed_worker FOLDER`: a name such as `kill-ledger.stored-after-1.pdf` kills the worker right
 after the ledger's move `stored` for that document; FOLDER remembers what has happened. The parent has imported
-everything and forks a new worker after each kill, as a supervisor would, only faster; no client is made before the fork.
+everything and forks a new worker after each kill, as a supervisor would, only faster. No client is made before a fork.
 """
 
 from __future__ import annotations
