@@ -86,7 +86,7 @@ def matching(rows: Iterable[Row], filters: Sequence[Filter], value: Callable[[Ro
 
 
 def key_of(field: str, value: Callable[[Row, str], Value]) -> "Callable[[Row], tuple[bool, bool, Any]]":
-    """Sorts missing values last; patients' ids may be no numbers here."""
+    """Sorts missing values as if they were the greatest; patients' ids may be no numbers here."""
 
     def key(row: Row) -> tuple[bool, bool, Any]:  # Any: values of one kind can be compared with each other
         its_value = value(row, field)

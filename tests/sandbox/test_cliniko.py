@@ -113,8 +113,10 @@ def test_processing_takes_the_upload_from_its_temporary_place(cliniko: ClinikoCl
 
 
 def test_registering_twice_before_processing_makes_two_records(cliniko: ClinikoClinic) -> None:
-    upload_url = cliniko.upload("twice", "SLOW-0.3.pdf", CONTENT)
-    first, second = (as_json(cliniko.ask_to_register("twice", upload_url), 201) for _ in range(2))
+    upload_url = cliniko.upload("twice", "SLOW-0.4.pdf", CONTENT)
+    first = as_json(cliniko.ask_to_register("twice", upload_url), 201)
+    time.sleep(0.2)  # the first is complete long before the second
+    second = as_json(cliniko.ask_to_register("twice", upload_url), 201)
     assert cliniko.processed(first["id"])["id"] != cliniko.processed(second["id"])["id"]
     assert len(cliniko.charts("twice")) == 2
 
@@ -359,6 +361,8 @@ SMALL, BAD, OPEN = "the small.txt", "the BADTYPE.pdf", "the INVALID.pdf"
         (["size:=1"], [SMALL]),
         (["size:!=1"], [BAD]),
         (["size:>1"], [BAD]),
+        (["size:>=1"], [SMALL, BAD]),
+        (["size:<1"], []),
         (["size:<=1"], [SMALL]),
         (["user_id:=1", "description:~pdf"], [BAD, OPEN]),
         (["created_at:>=2020-01-01T00:00:00Z"], [SMALL, BAD, OPEN]),
@@ -398,6 +402,12 @@ def test_a_list_can_be_sorted(
 ) -> None:
     shown = cliniko.list_("listed", **query)["patient_attachments"]
     assert [each["description"] for each in shown] == order
+
+
+def test_the_first_of_several_columns_counts_most(cliniko: ClinikoClinic, listed: list[JSON]) -> None:
+    query = {"q[]": "patient_id:=listed,other", "sort": "patient_id:desc,size:desc"}
+    shown = as_json(cliniko.api.get("/patient_attachments", params=query), 200)["patient_attachments"]
+    assert [each["description"] for each in shown] == ["another patient's", OPEN, BAD, SMALL]
 
 
 @pytest.mark.parametrize(
