@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench mutants lock clean
+.PHONY: demo test lint bench mutants chaos lock clean
 
 .venv: .venv/.stamp
 
@@ -30,6 +30,10 @@ bench: .venv/.stamp
 # One deliberate fault for each promise; fails unless a test notices each.
 mutants: .venv/.stamp
 	$(BIN)/python -m tests.mutants
+
+# Documents flow while everything fails in turn; docs/chaos.md has the table. For options: make chaos CHAOS="--seed 7".
+chaos: .venv/.stamp
+	$(BIN)/python -m tests.chaos.campaign $(CHAOS)
 
 # The lock files hold every platform's hashes and no index address.
 lock: .venv/.stamp

@@ -1,0 +1,111 @@
+"""The documents of a campaign: who, what and when, all from one seed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+ACCOUNTS = ("north_clinic", "south_clinic")
+LARGEST_BYTES = 2_000_000
+SLOWEST_SECONDS = 3
+"""The longest validation that a document's name asks for."""
+
+_SUBJECTS = ("referral", "Überweisung", "lab report", "scan.pdf", "it's quoted", "naïve ☕", "discharge letter")
+_S3_CODES = ("RequestTimeout", "InternalError", "SlowDown", "ServiceUnavailable", "ExpiredToken", "OperationAborted")
+_PLAIN_SHARE = 0.55
+_TWIN_EVERY = 25
+_ONE_BYTE_EVERY = 40
+_REFUSED_EVERY = 60
+
+
+class Door(StrEnum):
+    INBOX = "inbox"
+    CELERY = "celery"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """`at` is when it is handed in, as a share of the campaign. `refused_as`: the code that it must fail with."""
+
+    number: int
+    door: Door
+    account: str
+    patient_id: str
+    file_name: str
+    size_bytes: int
+    seed: int
+    at: float
+    refused_as: str = ""
+
+    @property
+    def content(self) -> bytes:
+        """The same bytes every time; never those of another document of the patient."""
+        if self.size_bytes == 1:
+            return bytes([self.number % 256])
+        return random.Random(f"{self.seed} {self.number}").randbytes(self.size_bytes)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+
+def planned(count: int, seed: int) -> list[Document]:
+    """So many documents in the order of their times."""
+    rng = random.Random(f"documents {seed}")
+    times = sorted(rng.random() for _ in range(count))
+    documents: list[Document] = []
+    for number, at in enumerate(times):
+        earlier = _earlier_of_the_inbox(documents, rng) if number % _TWIN_EVERY == _TWIN_EVERY - 1 else None
+        documents.append(_twin(earlier, number, at, rng) if earlier else _new(number, count, at, seed, rng))
+    return documents
+
+
+def _new(number: int, count: int, at: float, seed: int, rng: random.Random) -> Document:
+    patient, code = _patient(number, count, rng)
+    return Document(
+        number=number,
+        door=rng.choice((Door.INBOX, Door.INBOX, Door.CELERY, Door.STREAM)),
+        account=rng.choice(ACCOUNTS),
+        patient_id=patient,
+        file_name=f"{_word(rng)} {rng.choice(_SUBJECTS)} {number}.pdf".strip(),
+        size_bytes=1 if number % _ONE_BYTE_EVERY == 0 else int(math.exp(rng.uniform(0.7, math.log(LARGEST_BYTES)))),
+        seed=seed,
+        at=at,
+        refused_as=code,
+    )
+
+
+def _patient(number: int, count: int, rng: random.Random) -> tuple[str, str]:
+    """Some have several documents; a few make the provider refuse, throttle or stumble."""
+    if number % _REFUSED_EVERY == _REFUSED_EVERY // 2:
+        return f"404-{number}", "refused_by_provider"
+    trouble = rng.choices(("p", "429-", "500-"), (30, 1, 1))[0]
+    return f"{trouble}{rng.randrange(max(2, count // 3))}", ""
+
+
+def _word(rng: random.Random) -> str:
+    if rng.random() < _PLAIN_SHARE:
+        return ""
+    words = ("LOST", "CUT", "EXPIRED", "STALL-1", f"BUSY-{rng.randint(1, 3)}")
+    return rng.choice((*words, f"SLOW-{rng.randint(1, SLOWEST_SECONDS)}", f"S3-{rng.choice(_S3_CODES)}"))
+
+
+def _earlier_of_the_inbox(documents: list[Document], rng: random.Random) -> Document | None:
+    """One of the last few, so that the two may be on their way together."""
+    recent = [document for document in documents[-8:] if document.door is Door.INBOX and not document.refused_as]
+    return rng.choice(recent) if recent else None
+
+
+def _twin(earlier: Document, number: int, at: float, rng: random.Random) -> Document:
+    """The same name for the same patient, with other bytes, of which there may be as many."""
+    size = earlier.size_bytes if earlier.size_bytes > 1 and rng.random() < 0.5 else 2 + rng.randrange(50_000)
+    return replace(earlier, number=number, at=at, size_bytes=size)
+
+
+def by_door(documents: list[Document], door: Door) -> Iterator[Document]:
+    return (document for document in documents if document.door is door)

@@ -1,0 +1,127 @@
+"""Where a campaign happens: one installation with its own Valkey, folders, settings and outside world."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests.chaos.documents import SLOWEST_SECONDS
+from tests.valkeys import FaultyValkey
+from tests.worlds import SandboxProcess
+
+LEASE_SECONDS = 2.0
+VALIDATION_SECONDS = 0.4
+LOOK_SECONDS = SLOWEST_SECONDS + 12.0
+"""More than the slowest validation together with the longest time that storage or its engine stands still."""
+
+_SETTINGS = """
+data_dir = "{data}"
+secret_key = "a secret of the campaign"
+file_roots = ["{documents}"]
+{world}
+[redis]
+url = "{url}"
+[inbox]
+settle_seconds = 0.3
+rescan_seconds = 2.0
+[worker]
+concurrency = 8
+lease_seconds = {lease}
+[retry]
+first_seconds = 0.3
+cap_seconds = 2.0
+probe_first_seconds = 0.5
+probe_cap_seconds = 2.0
+"""
+_PATIENCE = """
+confirm.first_seconds = 0.2
+confirm.cap_seconds = 0.5
+confirm.give_up_after_seconds = 300.0
+confirm.look_seconds = {look}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`logs` has a file for each process of ours."""
+
+    folder: Path
+    world: SandboxProcess
+    valkey: FaultyValkey
+    url: str
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def documents(self) -> Path:
+        return self.folder / "documents"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "chartpost.toml"
+
+    def redis(self, timeout_seconds: float = 3.0) -> redis.Redis:
+        """A client that neither waits long nor tries again."""
+        return redis.Redis.from_url(
+            self.url,
+            decode_responses=True,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+
+@contextmanager
+def installed(folder: Path) -> Iterator[Place]:
+    """An installation whose processes are still to be started."""
+    with ExitStack() as stack:
+        world = stack.enter_context(SandboxProcess(validation_seconds=VALIDATION_SECONDS))
+        valkey = FaultyValkey(folder / "valkey")
+        stack.callback(valkey.stop)
+        stack.callback(lambda: world.world(reset=True))
+        place = Place(folder, world, valkey, _start(valkey, folder / "valkey"))
+        for made in (place.data, place.documents, place.logs):
+            made.mkdir()
+        place.config.write_text(_settings(place))
+        yield place
+
+
+def _start(valkey: FaultyValkey, folder: Path) -> str:
+    """On a port that the system gives to no connection of its own, or it might be taken while the server is down."""
+    folder.mkdir()
+    (folder / "redis.url").write_text(f"redis://:{os.urandom(12).hex()}@127.0.0.1:{_port()}/0\n")
+    return valkey.start()
+
+
+def _port() -> int:
+    while True:
+        port = random.randint(12_000, 30_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+def _settings(place: Place) -> str:
+    patience = 'provider = "pracsuite"' + _PATIENCE.format(look=LOOK_SECONDS)
+    return _SETTINGS.format(
+        data=place.data,
+        documents=place.documents,
+        url=place.url,
+        lease=LEASE_SECONDS,
+        world=place.world.toml.replace('provider = "pracsuite"', patience),
+    )
