@@ -217,6 +217,10 @@ class Folders:
         """Where a failed job's error file lies, and its document unless a human has moved that."""
         return self._errors.find(job_id, account, patient_id)
 
+    def receipts(self) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """Every receipt in delivered/, with what it says."""
+        return self._receipts.all()
+
     def error_files(self) -> Iterator[tuple[Place, dict[str, Any]]]:
         """Every error file in failed/, with what it says."""
         return self._errors.all()

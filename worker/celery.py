@@ -1,7 +1,7 @@
 """The process side of the Celery application: `celery -A worker worker` finds `app` here.
 
-Adds to `tasks.app` what only a worker needs: logging, the feeder, a heartbeat, metrics, an orderly stop, and a guard
-against a fault of Celery 5.7.0.
+Adds to `tasks.app` what only a worker needs: logging, the feeder, a heartbeat, metrics, an orderly stop, a consumer
+that waits for Redis, a watchdog, and guards against faults of Celery 5.7.0.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from typing import Any
 
 import structlog
 from celery import bootsteps, signals
+from celery.worker import state
 
 from config.logs import configure_logs
 from tasks.app import app, send_steps
 from tasks.dispatch import Feeder
 from tasks.process import Process, current
 from tasks.workers import Workers
+from worker.consumer import PatientConsumer, say_outages_once
 from worker.guard import guard_kombu
 from worker.metrics import MetricsStep
+from worker.watchdog import Judge, Watchdog, messages_in
 
 __all__ = ["app"]
 
@@ -82,8 +85,33 @@ class FeederStep(bootsteps.StartStopStep):
         self._feeder.poke()
 
 
+class WatchdogStep(bootsteps.StartStopStep):
+    """Ends this worker when it is left behind. What it is to consume is what it was started for."""
+
+    def start(self, parent: Any) -> None:
+        process, queues = current(), tuple(parent.app.amqp.queues.consume_from)
+        judge = Judge(
+            waiting=lambda: messages_in(process.redis, queues),
+            busy=lambda: len(state.active_requests) >= parent.concurrency,
+            started=lambda: self._started,
+            turns=_pulse.alive,
+        )
+        self._started = 0
+        signals.task_prerun.connect(self._count)
+        self._watchdog = Watchdog(judge, process.settings.worker.lease_seconds, process.stopping)
+        self._watchdog.start()
+
+    def stop(self, parent: Any) -> None:
+        signals.task_prerun.disconnect(self._count)
+        self._watchdog.stop()
+
+    def _count(self, **_: Any) -> None:
+        self._started += 1
+
+
 app.steps["consumer"].add(PulseStep)
 app.steps["worker"].add(FeederStep)
+app.steps["worker"].add(WatchdogStep)
 app.steps["worker"].add(MetricsStep)
 
 
@@ -103,10 +131,16 @@ def feeder_of(process: Process, workers: Workers) -> Feeder:
     )
 
 
+@signals.celeryd_init.connect
+def _be_patient(conf: Any, **_: Any) -> None:
+    conf.worker_consumer = PatientConsumer
+
+
 @signals.setup_logging.connect
 def _set_up_logging(**_: Any) -> None:
     settings = current().settings
     configure_logs(settings.log.format, settings.log.level)
+    say_outages_once()
 
 
 @signals.worker_init.connect

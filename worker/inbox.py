@@ -22,6 +22,7 @@ from tasks.folders import SIDECAR_ENDING, FileIdentity
 from tasks.intake import check_file_name
 
 _UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart")
+_OF_OURS = (".receipt.json", ".error.json")  # moved here together with their document, they are none themselves
 _OF_THE_SYSTEM = ("thumbs.db", "desktop.ini")
 _LARGEST_SIDECAR = 64 * 1024
 _MEDIA_TYPE = r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *;[ -~]*)?$"  # RFC 6838, and parameters
@@ -35,6 +36,7 @@ class Reason(StrEnum):
 
     HIDDEN = "hidden"  # begins with . or ~
     UNFINISHED = "unfinished"  # named as unfinished downloads are
+    OF_OURS = "of_ours"  # a receipt or an error file
     OF_THE_SYSTEM = "of_the_system"  # Windows leaves it in every folder
     NOT_A_REGULAR_FILE = "not_a_regular_file"
     TOO_DEEP = "too_deep"  # a folder in a patient's folder
@@ -75,6 +77,8 @@ def _by_name(name: str) -> Reason | None:
     folded = name.lower()  # Windows does not mind case
     if folded.endswith(_UNFINISHED):
         return Reason.UNFINISHED
+    if folded.endswith(_OF_OURS):
+        return Reason.OF_OURS
     return Reason.OF_THE_SYSTEM if folded in _OF_THE_SYSTEM else None
 
 

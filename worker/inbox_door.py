@@ -7,13 +7,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import redis
 import structlog
 
 from tasks.doors import continues, open_refused
 from tasks.errors import Code, DocumentRefused, RetryLater
 from tasks.job import Document, Facts, Stage, Step
 from tasks.job_file import JobFile
+from tasks.ledger import AWAY
 from tasks.process import Process
 from tasks.receipt import still_looking
 from tasks.staging import machine
@@ -27,7 +27,7 @@ def _or_away() -> Iterator[None]:
     """Redis, or the storage that files are staged to, cannot be reached: the watcher waits and comes back."""
     try:
         yield
-    except redis.RedisError as error:
+    except AWAY as error:  # as the broker too: refused documents send their closing step
         raise LedgerAway(f"Redis cannot be asked ({type(error).__name__}).") from error
     except RetryLater as error:
         raise LedgerAway(str(error)) from error
@@ -47,8 +47,10 @@ class InboxDoor:
     @_or_away()
     def earlier(self, account: str, patient_id: str | None, file_name: str, path: Path) -> str | None:
         document = Document(account, patient_id, path.as_uri(), file_name, path.stat().st_size)
-        job = continues(self._process, document)
-        return job.id if job else None
+        with suppress(DocumentRefused):  # said again, and settled, when the document is opened
+            job = continues(self._process, document)
+            return job.id if job else None
+        return None
 
     def check(self, document: Document) -> None:
         self._process.accounts[document.account].provider.check(document)

@@ -6,11 +6,11 @@ import signal
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import redis
 import structlog
 
+from tasks.folders import Folders
 from tasks.process import Process
 from tasks.staging import machine
 from worker.inbox_door import InboxDoor
@@ -57,7 +57,7 @@ class Watching:
                     self._close_files()
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()
-                    sweep_delivered(self._process.folders.delivered, self._process.settings.retention.delivered_days)
+                    sweep_delivered(self._process.folders, self._process.settings.retention.delivered_days)
             except (redis.RedisError, OSError) as error:
                 log.warning("chores_put_off", error=type(error).__name__)
 
@@ -67,17 +67,17 @@ class Watching:
             self._process.closing.run(job_id)
 
 
-def sweep_delivered(folder: Path, days: float) -> None:
+def sweep_delivered(folders: Folders, days: float) -> None:
     """Remove delivered documents and receipts that are older than so many days; 0 keeps them for ever.
 
     A document goes together with its receipt, by the receipt's age: the file's own may be that of its scan.
     """
-    if not days or not folder.is_dir():
+    if not days:
         return
     before = time.time() - days * _DAY_SECONDS
-    for receipt in folder.rglob("*.receipt.json"):
+    for place, receipt in folders.receipts():
         with suppress(FileNotFoundError):
-            if receipt.stat().st_mtime < before:
-                receipt.with_name(receipt.name.removesuffix(".receipt.json")).unlink(missing_ok=True)
-                receipt.unlink()
-                log.info("delivered_swept")
+            if place.companion.stat().st_mtime < before:
+                place.document.unlink(missing_ok=True)
+                place.companion.unlink()
+                log.info("delivered_swept", job=receipt["job_id"])

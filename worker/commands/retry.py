@@ -144,6 +144,7 @@ class Again:
             Claims(self._process.folders, door).recover(held)
             return
         with _reasons():
+            held = Claims(self._process.folders, door).reread(held)
             _, document = door.placed(held.job_file, held.document)
         self._move(target.job, document, looks=looks)
 
@@ -154,6 +155,7 @@ class Again:
             patient_id: str | None = job.document.patient_id
         else:
             patient_id = target.departed.content.get("patient_id") if target.departed else None
+        self._check_sidecar(target, patient_id)
         try:
             held = folders.reopen_failed(target.job_id, target.account or "", patient_id)
         except FileNotFoundError:
@@ -163,6 +165,15 @@ class Again:
         if self._process.staging:
             self._process.staging.remove(target.job_id)
         return replace(held, job_file=folders.update_job_file(target.job_id, **_NOT_SENT))
+
+    def _check_sidecar(self, target: Target, patient_id: str | None) -> None:
+        """A sidecar that is still faulty leaves its document where it is: it would go out without what it asks for."""
+        from worker.inbox import Sidecar
+
+        place = self._process.folders.find_error_file(target.job_id, target.account or "", patient_id)
+        if place and place.sidecar.exists():
+            with _reasons():
+                Sidecar.read(place.sidecar)
 
     def _move(self, job: Job, document: Document, *, looks: bool) -> None:
         ledger = self._process.ledger
