@@ -61,7 +61,7 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002  the settings
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,
     )
 
 
