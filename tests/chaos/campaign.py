@@ -25,27 +25,33 @@ from tests.chaos.documents import planned
 from tests.chaos.doors import Caller, Progress, open_doors
 from tests.chaos.faults import FAULTS, Fault, Scene
 from tests.chaos.parts import Parts
-from tests.chaos.place import Place, installed
+from tests.chaos.place import LOOK_SECONDS, Place, installed
 from tests.chaos.recovery import Flow, Nudger, Recoveries
 from tests.chaos.report import Report, Row
 from tests.chaos.storm import Storm
 from tests.chaos.verdict import Verdict, judged, unfinished
 
 _TICK_SECONDS = 0.05
-_LOOK_SECONDS = 0.4
+_GLANCE_SECONDS = 0.4
 _CLOSING_SECONDS = 40.0
 _START_SECONDS = 40.0
+_FAULTS_SHARE = 0.93
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`flow_seconds`: how long documents are handed in and faults injected; `settle_seconds`: the patience after it."""
+    """`flow_seconds`: how long documents are handed in and faults injected; `settle_seconds`: the patience after it.
+
+    `brief`: no fault lasts longer than it has to, `look_seconds` may be less then.
+    """
 
     seed: int
     documents: int
     flow_seconds: float
     settle_seconds: float = 120.0
     faults: Sequence[Fault] = FAULTS
+    brief: bool = False
+    look_seconds: float = LOOK_SECONDS
 
 
 class Campaign:
@@ -70,13 +76,16 @@ class Campaign:
             self._await_the_workers()
             nudger.start()
             callers = stack.enter_context(open_doors(self._place, self.progress, self._plan.flow_seconds))
-            storm = Storm(
-                self._scene, self._recoveries, self._plan.faults, 0.93 * self._plan.flow_seconds, self._plan.seed
-            )
+            storm = self._storm()
             stack.callback(storm.end_all)
             self._go_on(storm, callers, lambda: storm.over, 3600.0)
             self._settle(storm, callers)
             return self._report(storm, callers, judged(self._place, self.progress))
+
+    def _storm(self) -> Storm:
+        plan = self._plan
+        seconds = _FAULTS_SHARE * plan.flow_seconds  # documents still come after the last one
+        return Storm(self._scene, self._recoveries, plan.faults, seconds, plan.seed, brief=plan.brief)
 
     def _await_the_workers(self) -> None:
         """Raises RuntimeError when one does not start."""
@@ -101,7 +110,7 @@ class Campaign:
             for failed in (caller.failed for caller in callers if caller.failed):
                 raise RuntimeError(failed)
             if time.monotonic() >= self._look_at:
-                self._look_at = time.monotonic() + _LOOK_SECONDS
+                self._look_at = time.monotonic() + _GLANCE_SECONDS
                 self._recoveries.look()
                 self._say(self._line(storm))
             time.sleep(_TICK_SECONDS)
@@ -159,7 +168,7 @@ class Campaign:
 
 def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _: None) -> Report:
     """The whole campaign in this folder, everything stopped at its end."""
-    with installed(folder) as place:
+    with installed(folder, plan.look_seconds) as place:
         return Campaign(plan, place, say).run()
 
 

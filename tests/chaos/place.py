@@ -21,7 +21,7 @@ from tests.worlds import SandboxProcess
 LEASE_SECONDS = 2.0
 VALIDATION_SECONDS = 0.4
 LOOK_SECONDS = SLOWEST_SECONDS + 12.0
-"""More than the slowest validation together with the longest time that storage or its engine stands still."""
+"""After an unseen outcome: more than the slowest validation and the longest time that an engine stands still."""
 
 _SETTINGS = """
 data_dir = "{data}"
@@ -87,7 +87,7 @@ class Place:
 
 
 @contextmanager
-def installed(folder: Path) -> Iterator[Place]:
+def installed(folder: Path, look_seconds: float = LOOK_SECONDS) -> Iterator[Place]:
     """An installation whose processes are still to be started."""
     with ExitStack() as stack:
         world = stack.enter_context(SandboxProcess(validation_seconds=VALIDATION_SECONDS))
@@ -97,7 +97,7 @@ def installed(folder: Path) -> Iterator[Place]:
         place = Place(folder, world, valkey, _start(valkey, folder / "valkey"))
         for made in (place.data, place.documents, place.logs):
             made.mkdir()
-        place.config.write_text(_settings(place))
+        place.config.write_text(_settings(place, look_seconds))
         yield place
 
 
@@ -116,8 +116,8 @@ def _port() -> int:
                 return port
 
 
-def _settings(place: Place) -> str:
-    patience = 'provider = "pracsuite"' + _PATIENCE.format(look=LOOK_SECONDS)
+def _settings(place: Place, look_seconds: float) -> str:
+    patience = 'provider = "pracsuite"' + _PATIENCE.format(look=look_seconds)
     return _SETTINGS.format(
         data=place.data,
         documents=place.documents,

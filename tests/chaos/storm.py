@@ -37,8 +37,9 @@ class Met:
 class Lane:
     """Faults one after the other, in an order that the seed decides; every kind comes before one comes again."""
 
-    def __init__(self, faults: Sequence[Fault], gap_seconds: tuple[float, float], seed: str) -> None:
+    def __init__(self, faults: Sequence[Fault], gap_seconds: tuple[float, float], seed: str, brief: bool) -> None:
         self._faults = faults
+        self._brief = brief
         self._gap_seconds = gap_seconds
         self._rng = random.Random(seed)
         self._deck: list[Fault] = []
@@ -61,17 +62,20 @@ class Lane:
         """The fault that is due, and for how long."""
         fault = self._deck.pop()
         self._dealt += 1
-        return fault, self._rng.uniform(*fault.seconds)
+        return fault, self._within(fault.seconds)
 
     def rest(self, now: float) -> None:
-        self._at = now + self._rng.uniform(*self._gap_seconds)
+        self._at = now + self._within(self._gap_seconds)
+
+    def _within(self, seconds: tuple[float, float]) -> float:
+        return seconds[0] if self._brief else self._rng.uniform(*seconds)
 
 
 class Storm:
-    """`until` is when faults end, unless some kind has not come yet."""
+    """Lasts `seconds`, and on until every kind has come. `brief`: each no longer than it has to be."""
 
     def __init__(
-        self, scene: Scene, recoveries: Recoveries, faults: Iterable[Fault], seconds: float, seed: int
+        self, scene: Scene, recoveries: Recoveries, faults: Iterable[Fault], seconds: float, seed: int, *, brief: bool
     ) -> None:
         self._scene = scene
         self._recoveries = recoveries
@@ -81,8 +85,8 @@ class Storm:
         everything = [fault for fault in chosen if fault.stops_all]
         processes = [fault for fault in chosen if not fault.stops_all]
         self._lanes = {
-            True: Lane(everything, (0.8, 2.0), f"world {seed}"),
-            False: Lane(processes, (1.5, 3.5), f"processes {seed}"),
+            True: Lane(everything, (0.8, 2.0), f"world {seed}", brief),
+            False: Lane(processes, (1.5, 3.5), f"processes {seed}", brief),
         }
         self._active: list[Injection] = []
         self._looked_at = time.monotonic()
