@@ -6,6 +6,8 @@ A step that made no forward move raises `Ignore`, so that its chain neither runs
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -17,9 +19,9 @@ from tasks.app import app
 from tasks.doors import open_call
 from tasks.errors import Code, DocumentRefused, RetryLater
 from tasks.job import Step
-from tasks.ledger import AWAY
+from tasks.ledger import AWAY, GONE
 from tasks.pipeline import crash_site
-from tasks.process import current
+from tasks.process import Process, current
 
 log = structlog.get_logger()
 
@@ -46,7 +48,8 @@ def _run(task: Quiet, step: Step, job_id: str) -> None:
 
 def _end(task: Quiet) -> NoReturn:
     """End without running the chain on; shown as a success, since a deferral or a duplicate is no fault."""
-    task.send_event("task-succeeded", result="", runtime=0)
+    with suppress(*AWAY):  # nobody may be there to be told
+        task.send_event("task-succeeded", retry=False, result="", runtime=0)
     raise Ignore
 
 
@@ -84,23 +87,46 @@ def upload(self: Quiet, *args: Any, **fields: Any) -> None:
     """
     process, task_id = current(), str(self.request.id)
     try:
+        _wait_for_redis(process, task_id, lambda: _take_call(process, task_id, args, fields))
+    except (*AWAY, RetryLater) as error:
+        # The message is all there is of the job so far: it goes back to the queue, a little later.
+        log.warning("call_put_back", job=task_id, error=type(error).__name__)
+        process.stopping.wait(1.0)
+        raise Reject(requeue=True) from None
+    _end(self)
+
+
+def _take_call(process: Process, task_id: str, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+    """Open the call's job, or let its caller know why not. May be repeated. Raises AWAY and RetryLater."""
+    try:
         if args:
             raise DocumentRefused(Code.INVALID_REQUEST, "The fields must be keyword arguments.")
         if not _is_uuid(task_id):
             raise DocumentRefused(Code.INVALID_REQUEST, "The task id must be a UUID: it becomes the job's id.")
         open_call(process, task_id, fields)
     except DocumentRefused as refused:
-        log.warning("call_refused", job=task_id, code=refused.code, reason=refused.message)
         process.results.refused(task_id, refused.code, refused.message)
-    except (*AWAY, RetryLater) as error:
-        # The message is all there is of the job so far: it goes back to the queue, a little later.
-        log.warning("call_put_back", job=task_id, error=type(error).__name__)
-        process.stopping.wait(1.0)
-        raise Reject(requeue=True) from None
+        log.warning("call_refused", job=task_id, code=refused.code, reason=refused.message)
+    except (*AWAY, RetryLater):
+        raise
     except Exception as error:  # noqa: BLE001, outermost: the caller must hear of it, without the error's words
         log.error("call_crashed", job=task_id, **crash_site(error))
         process.results.refused(task_id, Code.INVALID_REQUEST, "The call could not be opened; the log names the place.")
-    _end(self)
+
+
+def _wait_for_redis(process: Process, task_id: str, act: Callable[[], None]) -> None:
+    """Repeat `act` until Redis is there: it cannot take the message back now, and would keep it for minutes."""
+    waits = False
+    while True:
+        try:
+            act()
+            return
+        except GONE as error:
+            if not waits:
+                log.warning("call_waits_for_redis", job=task_id, error=type(error).__name__)
+            waits = True
+            if process.stopping.wait(1.0):
+                raise
 
 
 def _is_uuid(text: str) -> bool:
