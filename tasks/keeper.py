@@ -67,11 +67,15 @@ class Keeper:
         self._stopped.set()
 
     def _run(self) -> None:
+        away = False
         while not self._stopped.wait(self._ledger.lease_seconds / 3):
             try:
                 self._renew()
+                away = False
             except redis.RedisError as error:
-                log.warning("leases_not_renewed", error=type(error).__name__)
+                if not away:
+                    log.warning("leases_not_renewed", error=type(error).__name__)
+                away = True
 
     def _renew(self) -> None:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import redis
 
@@ -34,7 +35,9 @@ class Workers:
         self._beaten_at = time.monotonic()
 
     def leave(self) -> None:
-        self._redis.delete(f"{PREFIX}worker:{self._name}")
+        """Be counted no more; without Redis the key leaves by itself."""
+        with suppress(redis.RedisError):
+            self._redis.delete(f"{PREFIX}worker:{self._name}")
 
     def slots(self) -> int:
         """The slots of all workers that consume."""
