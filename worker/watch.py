@@ -28,6 +28,7 @@ _LOOK_WHILE_BUSY_SECONDS = 2.0
 _REST_PER_LOOK = 9  # a look takes as long as there are files waiting: at most a tenth of the time is spent on looks
 _LEAST_POLL_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
+_AWAY_SECONDS = 2.0  # asking whether the ledger is back costs next to nothing, and documents wait for the answer
 # What is wrong with the whole disk or process and not with one file.
 _DISK_REFUSES = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -246,19 +247,19 @@ class Pause:
         try:
             act()
         except LedgerAway:
-            return self._longer("the ledger is away")
+            return self._longer("the ledger is away", _AWAY_SECONDS)
         except OSError as error:
-            return self._longer(_name(error))
+            return self._longer(_name(error), _LONGEST_PAUSE_SECONDS)
         if self._seconds:
             log.info("inbox_resumed")
         self._seconds, self._reason = 0.0, ""
         return 0.0
 
-    def _longer(self, reason: str) -> float:
+    def _longer(self, reason: str, longest: float) -> float:
         if reason != self._reason:
             log.warning("inbox_paused", reason=reason)
         self._reason = reason
-        self._seconds = min(max(_FIRST_PAUSE_SECONDS, 2 * self._seconds), _LONGEST_PAUSE_SECONDS)
+        self._seconds = min(max(_FIRST_PAUSE_SECONDS, 2 * self._seconds), longest)
         return self._seconds
 
 
