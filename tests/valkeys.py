@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +12,36 @@ from pathlib import Path
 import redis
 
 from worker.valkey import EmbeddedValkey
+
+
+class FaultyValkey(EmbeddedValkey):
+    """A server that tests kill, freeze and wipe. It comes back on the same port, from its append-only file."""
+
+    def kill(self) -> None:
+        """SIGKILL: what it has not written to its file by then is gone."""
+        self._process.kill()
+        self._process.wait()
+        self._child = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It holds its connections and answers nobody meanwhile."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def wipe(self) -> None:
+        """Start it empty: its files are gone too."""
+        self.stop()
+        shutil.rmtree(self._folder)
+        self.start()
+
+    @property
+    def _process(self) -> subprocess.Popen[bytes]:
+        assert self._child
+        return self._child
 
 
 @contextmanager
