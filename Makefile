@@ -16,7 +16,7 @@ demo: .venv/.stamp
 	$(BIN)/chartpost demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/.stamp
 	$(BIN)/ruff check .
