@@ -291,6 +291,7 @@ def test_an_assertion_signed_with_another_key_is_refused(nhn: Nhn) -> None:
         (details("urn:oid:2.16.578.1.12.4.1.4.101", "100000001"), 400),
         (details("urn:oid:1.0.6523", "200000002"), 400),
         (details("urn:oid:2.16.578.1.12.4.1.4.101", "200000002") | {"type": "other"}, 400),
+        ([details("urn:oid:2.16.578.1.12.4.1.4.101", "200000002")] * 2, 400),
         (None, 400),
     ],
 )
@@ -482,6 +483,7 @@ WRONG_RESOURCES: list[Json] = [
 
 @pytest.mark.parametrize("change", WRONG_RESOURCES)
 def test_a_resource_with_anything_else_is_refused(nhn: Nhn, change: Json) -> None:
+    assert nhn.call("PATCH", "DocumentReference/else", json=[], headers=FHIR).status_code == 400
     body = {"resourceType": "DocumentReference", "id": "else", "securityLabel": [NORMAL]} | change
     assert nhn.call("PATCH", "DocumentReference/else", json=body, headers=FHIR).status_code == 400
     assert nhn.labels("else") == {}
@@ -495,6 +497,8 @@ WRONG_PATCHES: list[Any] = [
     [REPLACE | {"path": "/status"}],
     [REPLACE | {"path": "/securityLabel/0"}],
     [REPLACE | {"value": "N"}],
+    [7],
+    {"op": "replace"},
     REPLACE,
 ]
 
@@ -524,6 +528,10 @@ def test_the_required_headers_are_required(nhn: Nhn, header: dict[str, Any]) -> 
 def test_the_home_community_is_required(nhn: Nhn, query: dict[str, str]) -> None:
     assert nhn.patch("community", [NORMAL], params=query).status_code == 400
     assert nhn.labels("community") == {}
+
+
+def test_an_id_that_fhir_does_not_know_is_refused(nhn: Nhn) -> None:
+    assert "not one of FHIR's" in issues(nhn.patch("a_b", [NORMAL]))
 
 
 @pytest.mark.parametrize("status", [402, 404, 400])
@@ -577,17 +585,27 @@ def test_a_provided_document_can_be_relabelled(nhn: Nhn) -> None:
     assert nhn.patch(document_id, [BLOCKED]).json()["masterIdentifier"]["value"] == f"urn:uuid:{document_id}"
 
 
+def two_documents(nhn: Nhn, patient_id: str) -> Json:
+    both, other = nhn.bundle(patient_id, "a.pdf", b"a"), nhn.bundle(patient_id, "b.pdf", b"b")
+    submission_set, patient = both["entry"][0]["resource"], both["entry"][0]["resource"]["subject"]
+    second = other["entry"][3]
+    second["resource"]["subject"] = second["resource"]["context"]["sourcePatientInfo"] = patient
+    submission_set["entry"].append({"item": {"reference": second["fullUrl"]}})
+    both["entry"] += [other["entry"][2], second]
+    return both
+
+
 def test_two_documents_in_one_bundle_get_two_records(nhn: Nhn) -> None:
-    both, other = nhn.bundle("two", "a.pdf", b"a"), nhn.bundle("two", "b.pdf", b"b")
-    document_entry = other["entry"][3]
-    document_entry["resource"] |= {"subject": both["entry"][0]["resource"]["subject"]}
-    document_entry["resource"]["context"]["sourcePatientInfo"] = both["entry"][0]["resource"]["subject"]
-    both["entry"] += [other["entry"][2], document_entry]
-    both["entry"][0]["resource"]["entry"].append({"item": {"reference": document_entry["fullUrl"]}})
-    answer = nhn.provide(both)
+    answer = nhn.provide(two_documents(nhn, "two"))
     assert answer.status_code == 200, answer.text
     assert sorted(record["file_name"] for record in nhn.records("two")) == ["a.pdf", "b.pdf"]
     assert sum("response" in each for each in answer.json()["entry"]) == 2
+
+
+def test_two_documents_do_not_share_an_id(nhn: Nhn) -> None:
+    both = two_documents(nhn, "shared")
+    both["entry"][5]["resource"]["masterIdentifier"] = both["entry"][3]["resource"]["masterIdentifier"]
+    assert "XDSDuplicateUniqueIdInRegistry" in issues(nhn.provide(both))
 
 
 def test_the_same_unique_ids_again_are_refused(nhn: Nhn) -> None:
@@ -629,10 +647,13 @@ def with_other(value: Any, kind: str, *path: Any) -> Change:
     return lambda bundle: of(kind, *path[:-1])(bundle).__setitem__(path[-1], value)
 
 
-ATTACHMENT = ("DocumentReference", "content", 0, "attachment")
+CONTENT, CONTAINED = ("DocumentReference", "content"), ("DocumentReference", "contained")
+ATTACHMENT = (*CONTENT, 0, "attachment")
 WRONG_BUNDLES: dict[str, Change] = {
     "fatal: Bundle.type is not transaction": lambda bundle: bundle.update(type="batch"),
     "error: Bundle.meta.profile": lambda bundle: bundle.pop("meta"),
+    "error: Bundle.meta.profile is not": lambda bundle: bundle.update(meta={"profile": [MHD + "Other"]}),
+    "error: the entries' fullUrl are": lambda bundle: bundle["entry"][0].update(fullUrl=bundle["entry"][1]["fullUrl"]),
     "error: the entries' fullUrl": lambda bundle: bundle["entry"][0].update(fullUrl="List/1"),
     "error: request of the entry with a Binary": lambda bundle: bundle["entry"][2]["request"].update(url="Media"),
     "fatal: List has no ihe-sourceId": without("List", "extension", 1),
@@ -654,6 +675,7 @@ WRONG_BUNDLES: dict[str, Change] = {
     "error: DocumentReference.securityLabel": without("DocumentReference", "securityLabel"),
     "error: DocumentReference.author has no person": without("DocumentReference", "author", 0),
     "error: DocumentReference.author has no organization": without("DocumentReference", "author", 1),
+    "error: DocumentReference.content is not one": lambda bundle: of(*CONTENT)(bundle).append({}),
     "error: DocumentReference.content.format": without("DocumentReference", "content", 0, "format"),
     "error: DocumentReference.context.facilityType": without("DocumentReference", "context", "facilityType"),
     "error: DocumentReference.context.practiceSetting": without("DocumentReference", "context", "practiceSetting"),
@@ -678,6 +700,65 @@ def test_a_bundle_that_is_not_quite_right_is_refused(nhn: Nhn, reason: str) -> N
     assert answer.status_code == 400
     assert reason in issues(answer)
     assert nhn.records("wrong") == []
+
+
+@pytest.mark.parametrize("person", [{"name": []}, {"resourceType": "Device"}])
+def test_an_author_is_a_person_with_a_name(nhn: Nhn, person: Json) -> None:
+    bundle = nhn.bundle("wrong", "a.pdf")
+    of("DocumentReference")(bundle)["contained"] = [PERSON | person, ORGANIZATION]
+    assert "error: DocumentReference.author has no person" in issues(nhn.provide(bundle))
+
+
+def test_both_types_of_content_may_not_be_wrong(nhn: Nhn) -> None:
+    bundle = nhn.bundle("wrong", "a.pdf")
+    of("Binary")(bundle)["contentType"] = of(*ATTACHMENT)(bundle)["contentType"] = "pdf"
+    assert "error: attachment.contentType" in issues(nhn.provide(bundle))
+
+
+def complete(bundle: Json) -> None:
+    """Add what would be worth a warning if it were missing."""
+    role = {
+        "resourceType": "PractitionerRole",
+        "id": "role",
+        "practitioner": {"reference": "#person"},
+        "organization": {"reference": "#department"},
+        "code": [concept("urn:oid:2.999", "lege")],
+        "specialty": [concept("urn:oid:2.999", "indremedisin")],
+    }
+    resource = of("DocumentReference")(bundle)
+    resource["contained"] = [PERSON, ORGANIZATION, ORGANIZATION | {"id": "department"}, role]
+    resource["author"] = [{"reference": "#role"}, {"reference": "#organization"}]
+    resource["context"]["period"] = {"start": "2026-11-20T10:00:00Z", "end": "2026-11-20T11:00:00Z"}
+
+
+def test_nothing_is_said_about_a_complete_bundle(nhn: Nhn) -> None:
+    bundle = nhn.bundle("complete", "a.pdf")
+    complete(bundle)
+    assert [list(each) for each in nhn.provide(bundle).json()["entry"]] == [["response"]]
+
+
+REMARKS: dict[str, Change] = {
+    "warning: DocumentReference.date": without("DocumentReference", "date"),
+    "warning: DocumentReference.type": with_other(concept("urn:oid:2.999", "x"), "DocumentReference", "type"),
+    "warning: DocumentReference.author has no role": without("DocumentReference", "contained", 3, "code"),
+    "warning: DocumentReference.author has no role or no": without("DocumentReference", "contained", 3, "specialty"),
+    "information: DocumentReference.author": without("DocumentReference", "contained", 2),
+    "warning: context.period": without("DocumentReference", "context", "period", "start"),
+    "warning: context.period, start and": without("DocumentReference", "context", "period", "end"),
+    "warning: attachment.title": without(*ATTACHMENT, "title"),
+    "warning: attachment.creation": without(*ATTACHMENT, "creation"),
+}
+
+
+@pytest.mark.parametrize("remark", REMARKS)
+def test_what_is_wanting_is_remarked_upon_beside_the_success(nhn: Nhn, remark: str) -> None:
+    bundle = nhn.bundle("remarks", "a.pdf")
+    complete(bundle)
+    REMARKS[remark](bundle)
+    answer = nhn.provide(bundle)
+    assert answer.status_code == 200, answer.text
+    (said,) = answer.json()["entry"][-1]["resource"]["issue"]
+    assert f"{said['severity']}: {said['diagnostics']}".startswith(remark)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"resourceType": "Patient"}', b'{"resourceType": "Bundle"}'])

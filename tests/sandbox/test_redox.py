@@ -193,8 +193,20 @@ def test_a_token_request_of_another_form_is_refused(redox: Redox, change: dict[s
     assert (answer.status_code, answer.json()["error"]) == (400, code)
 
 
-@pytest.mark.parametrize("authorization", ["", "Bearer nonsense", "Basic nonsense"])
+def test_a_token_request_is_a_form_with_each_parameter_once(redox: Redox) -> None:
+    fields = {"grant_type": "client_credentials", "client_assertion_type": ASSERTION_TYPE}
+    as_parts = redox.http.post(redox.token_url, files={name: (None, value) for name, value in fields.items()})
+    fields["client_assertion"] = redox.assertion()
+    twice = redox.http.post(redox.token_url, data=fields | {"scope": ["one", "two"]})
+    for answer in (as_parts, twice):
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+    assert "Content-Type" in as_parts.json()["error_description"]
+    assert "repeated" in twice.json()["error_description"]
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer nonsense", "Basic good"])
 def test_a_call_without_a_good_token_is_refused(redox: Redox, authorization: str) -> None:
+    authorization = authorization.replace("good", redox.token())
     answer = redox.http.post("/redox/Development/Binary", content=b"x", headers={"Authorization": authorization})
     assert answer.status_code == 401
     assert "no valid token" in said(answer)
@@ -291,8 +303,9 @@ WRONG_MESSAGES: dict[str, tuple[str, Json]] = {
     "focus": ("MessageHeader", {"focus": [{"reference": "DocumentReference/other"}]}),
     "status": ("DocumentReference", {"status": "draft"}),
     "subject": ("DocumentReference", {"subject": {"reference": "Patient/other"}}),
-    "content": ("DocumentReference", {"content": []}),
+    "content": ("DocumentReference", {"content": [{"attachment": {"contentType": "a/b", "data": "YQ=="}}] * 2}),
     "identifier": ("Patient", {"identifier": [{"value": "4711"}]}),
+    "Patient.identifier has no": ("Patient", {"identifier": [{"system": "urn:oid:2.999"}]}),
 }
 
 
@@ -314,6 +327,8 @@ def test_a_message_that_is_not_quite_right_is_refused(redox: Redox, reason: str)
         {"url": "https://blob.redoxengine.com/123456789"},
         {"data": "not base64!"},
         {"data": ""},
+        {"data": 7},
+        {"url": 7},
         {"data": "YQ==", "contentType": "pdf"},
     ],
 )
@@ -373,11 +388,12 @@ def test_a_200_may_hold_an_error(redox: Redox) -> None:
     assert redox.records("err") == []
 
 
-def test_an_answer_may_be_lost_after_the_message_was_taken(redox: Redox) -> None:
+@pytest.mark.parametrize("word", ["LOST", "LOSTCREATE"])
+def test_an_answer_may_be_lost_after_the_message_was_taken(redox: Redox, word: str) -> None:
     with pytest.raises(httpx.TransportError):
-        redox.send("lost", "LOSTCREATE.pdf")
-    assert len(redox.records("lost")) == 1
-    assert redox.send("lost", "LOSTCREATE.pdf").status_code == 200
+        redox.send(f"has-{word}", f"{word}.pdf")
+    assert len(redox.records(f"has-{word}")) == 1
+    assert redox.send(f"has-{word}", f"{word}.pdf").status_code == 200
 
 
 def test_a_gateway_may_give_up_after_the_message_was_taken(redox: Redox) -> None:
