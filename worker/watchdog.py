@@ -91,7 +91,7 @@ class Watchdog:
         log.error("worker_ends_itself", reason=why, exit=EXIT_CODE)
         self._stopping.set()
         state.should_stop = EXIT_CODE  # type: ignore[assignment]  # the stubs know of None only
-        threading.Event().wait(self._patience)
+        threading.Event().wait(self._patience / 2)
         log.error("worker_ended_by_force", exit=EXIT_CODE)
         os._exit(EXIT_CODE)
 

@@ -105,15 +105,15 @@ def frozen(house: House) -> None:
 
 def cut_off(house: House) -> None:
     admin = house.admin()
-    for kind in ("normal", "pubsub"):
-        admin.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    admin.client_kill_filter(_type="normal", skipme=True)
+    admin.client_kill_filter(_type="pubsub", skipme=True)
 
 
 def read_only(house: House) -> None:
     admin = house.admin()
-    admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+    admin.replicaof("127.0.0.1", "1")
     time.sleep(3)
-    admin.execute_command("REPLICAOF", "NO", "ONE")
+    admin.replicaof("NO", "ONE")
 
 
 def out_of_memory(house: House) -> None:

@@ -5,44 +5,16 @@ When the last test here fails, kombu has mended its fault, and that part of `wor
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from tests.clinics import Child, Clinic, clinic, wait_until
+from tests.worker.storages import SlowStorage
 from tests.worlds import SandboxProcess
 from worker.valkey import EmbeddedValkey
-
-
-class SlowStorage(ThreadingHTTPServer):
-    """Holds every request until it is told otherwise; then nothing is there."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        self.asked, self.let_go = threading.Event(), threading.Event()
-        super().__init__(("127.0.0.1", 0), _Holding)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Holding(BaseHTTPRequestHandler):
-    server: SlowStorage
-
-    def do_HEAD(self) -> None:
-        self.server.asked.set()
-        self.server.let_go.wait(60)
-        self.send_error(404)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: the tests' output is not for this."""
 
 
 @pytest.fixture

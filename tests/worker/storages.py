@@ -1,0 +1,33 @@
+"""A storage that answers nobody until it is told to: whoever asks it holds a slot meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class SlowStorage(ThreadingHTTPServer):
+    """Holds every request until it is told otherwise; then nothing is there."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.asked, self.let_go = threading.Event(), threading.Event()
+        super().__init__(("127.0.0.1", 0), _Holding)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Holding(BaseHTTPRequestHandler):
+    server: SlowStorage
+
+    def do_HEAD(self) -> None:
+        self.server.asked.set()
+        self.server.let_go.wait(60)
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the tests' output is not for this."""

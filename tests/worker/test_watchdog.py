@@ -1,0 +1,145 @@
+"""A worker that is left behind ends itself and another takes its place; one that only rests or is full is let be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from celery.result import AsyncResult
+
+from tasks.workers import Workers
+from tests.clinics import Clinic, clinic, wait_until
+from tests.worker.storages import SlowStorage
+from tests.worlds import SandboxProcess
+from worker.watchdog import EXIT_CODE, LOOKS, Judge
+
+QUEUES = ("chartpost", "chartpost.stages")
+PATIENCE_SECONDS = 10.0  # of a watchdog with leases of two seconds
+
+
+class Worker:
+    """What a judge sees of a worker."""
+
+    def __init__(self) -> None:
+        self.waiting, self.busy, self.started, self.turning, self.redis = 0, False, 0, True, True
+        self.judge = Judge(
+            waiting=self._asked, busy=lambda: self.busy, started=lambda: self.started, turns=lambda: self.turning
+        )
+
+    def _asked(self) -> int:
+        if not self.redis:
+            raise redis.ConnectionError
+        return self.waiting
+
+    def looks(self, count: int) -> list[str | None]:
+        return [self.judge.look() for _ in range(count)]
+
+
+def test_one_that_takes_no_message_although_it_has_room_is_ended_only_after_several_looks() -> None:
+    worker = Worker()
+    worker.waiting = 1
+    found = worker.looks(LOOKS + 1)
+    assert found[:LOOKS] == [None] * LOOKS
+    assert found[LOOKS] == "Messages wait and slots are free, but it takes none."
+
+
+def test_one_with_nothing_to_do_with_full_slots_or_with_new_tasks_is_let_be() -> None:
+    worker = Worker()
+    assert not any(worker.looks(3 * LOOKS))
+    worker.waiting, worker.busy = 5, True
+    assert not any(worker.looks(3 * LOOKS))
+    worker.busy = False
+    for _ in range(3 * LOOKS):
+        worker.started += 1
+        assert worker.judge.look() is None
+
+
+def test_one_whose_loop_stands_still_is_ended_with_or_without_messages() -> None:
+    worker = Worker()
+    worker.turning = False
+    assert worker.looks(LOOKS)[-1] == "Its event loop stands still although Redis is there."
+
+
+def test_time_without_redis_counts_for_nothing() -> None:
+    worker = Worker()
+    worker.waiting, worker.turning, worker.redis = 1, False, False
+    assert not any(worker.looks(3 * LOOKS))
+    worker.redis = True
+    assert not any(worker.looks(LOOKS - 1))
+    worker.redis = False
+    assert worker.judge.look() is None
+    worker.redis = True
+    assert not any(worker.looks(LOOKS - 1))
+
+
+def test_a_worker_whose_consumer_is_dead_is_counted_no_longer_than_its_last_beat(valkey: redis.Redis) -> None:
+    consuming = True
+    workers = Workers(valkey, "one", 4, lambda: consuming)
+    workers.beat()
+    assert workers.alive() == {"one": 4}
+    consuming = False
+    time.sleep(2.1)  # the next beat would be due
+    workers.beat()
+    assert valkey.pttl("chartpost:worker:one") < 8_000
+    consuming = True
+    workers.beat()
+    assert valkey.pttl("chartpost:worker:one") > 9_000
+
+
+# --- real ones -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[SandboxProcess]:
+    with SandboxProcess() as sandbox:
+        yield sandbox
+
+
+def test_real_workers_are_ended_when_left_behind_and_let_be_otherwise(tmp_path: Path, world: SandboxProcess) -> None:
+    storage = SlowStorage()
+    with ExitStack() as stack:
+        stack.callback(storage.server_close)
+        stack.callback(storage.shutdown)
+        stack.callback(storage.let_go.set)
+        left, full, resting = (
+            stack.enter_context(clinic(tmp_path / name, world)) for name in ("left", "full", "resting")
+        )
+        run = left.start("worker", "run", CHARTPOST_INBOX__ENABLED="false")
+        aws = {**world.aws_environment, "CHARTPOST_S3__ENDPOINT_URL": storage.url}
+        busy = full.start("celery", "-A", "worker", "worker", "--concurrency", "1", **aws)
+        idle = resting.start("celery", "-A", "worker", "worker")
+        still = resting.start("celery", "-A", "tests.worker.standstill", "worker")
+        wait_until(lambda: all(each.process.workers.alive() for each in (left, full, resting)), "workers consume")
+        before = time.monotonic()
+        for _ in range(3):
+            full.upload("s3://sources/slow.pdf")
+        first = next(iter(left.process.workers.alive()))
+        result, patient = cut_off(left), f"w{uuid4()}"
+
+        assert result.get(timeout=60)["size_bytes"] == 4
+        assert "worker_ends_itself" in run.log
+        assert f'"exit": {EXIT_CODE}' in run.log
+        assert first not in left.process.workers.alive()
+        assert still.process.wait(60) == EXIT_CODE
+        assert "stands still" in still.log
+
+        wait_until(lambda: time.monotonic() - before > 1.5 * PATIENCE_SECONDS, "the others were watched for as long")
+        assert full.redis.llen("chartpost") >= 1
+        storage.let_go.set()
+        assert full.upload(full.write("after.pdf", b"after"), patient).get(timeout=60)["size_bytes"] == 5
+        assert busy.process.poll() is None
+        assert idle.process.poll() is None
+        assert "worker_ends_itself" not in busy.log + idle.log
+
+
+def cut_off(left: Clinic) -> AsyncResult[Any]:
+    """A call that its worker does not hear: it was told to take messages from no queue."""
+    for queue in QUEUES:
+        left.celery.control.cancel_consumer(queue, reply=True, timeout=5)
+    return left.upload(left.write("left.pdf", b"left"), f"w{uuid4()}")
