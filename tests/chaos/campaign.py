@@ -80,7 +80,8 @@ class Campaign:
             stack.callback(storm.end_all)
             self._go_on(storm, callers, lambda: storm.over, 3600.0)
             self._settle(storm, callers)
-            return self._report(storm, callers, judged(self._place, self.progress))
+            charts, client = self._place.world.charts(), self._place.redis(timeout_seconds=10)
+            return self._report(storm, judged(charts, self._place.data, client, self.progress))
 
     def _storm(self) -> Storm:
         plan = self._plan
@@ -133,7 +134,7 @@ class Campaign:
 
     # --- the report --------------------------------------------------------------------------------------------
 
-    def _report(self, storm: Storm, callers: Sequence[Caller], verdict: Verdict) -> Report:
+    def _report(self, storm: Storm, verdict: Verdict) -> Report:
         report = Report(self._plan.seed, self._plan.documents, time.monotonic() - self._began)
         report.rows = [self._row(name, storm, verdict) for name in storm.met]
         report.problems = verdict.problems() + self._scene.findings + self._recoveries.absent

@@ -17,7 +17,6 @@ import redis
 
 from tests.chaos.documents import Document, Door
 from tests.chaos.doors import Outcome, Progress
-from tests.chaos.place import Place
 
 _COMPANIONS = (".receipt.json", ".error.json")
 Charts = Mapping[tuple[str, str, str, str], list[str]]
@@ -47,9 +46,8 @@ class Verdict:
         return found
 
 
-def judged(place: Place, progress: Progress) -> Verdict:
-    """Count everything. The world must be well and nothing on its way any more."""
-    records = place.world.charts()
+def judged(records: list[dict[str, Any]], data: Path, client: redis.Redis, progress: Progress) -> Verdict:
+    """Count everything, once nothing is on its way any more. `records` are those of all charts."""
     charts: defaultdict[tuple[str, str, str, str], list[str]] = defaultdict(list)
     for record in records:
         charts[_key(record)].append(str(record["record_id"]))
@@ -57,10 +55,10 @@ def judged(place: Place, progress: Progress) -> Verdict:
     for document in progress.documents.values():
         _judge(document, charts[key_of(document)], progress, verdict)
     verdict.wrong_bytes += _strangers(records, progress.documents.values())
-    verdict.false += _false_receipts(place.data, records)
+    verdict.false += _false_receipts(data, records)
     verdict.false += _false_results(progress, charts)
-    verdict.misplaced += _misplaced(place.data, progress.documents.values())
-    verdict.ledger += unfinished(place.redis(timeout_seconds=10))
+    verdict.misplaced += _misplaced(data, progress.documents.values())
+    verdict.ledger += unfinished(client)
     return verdict
 
 
