@@ -17,15 +17,15 @@ import pytest
 from tasks.errors import Code
 from tests.clinics import wait_until
 from tests.worlds import ROOT
-from worker.demo_papers import ACCOUNT, Fault, Paper, papers
-from worker.demo_place import KEPT_RUNS, Place, new_place
-from worker.demo_verdict import End, Evidence, companion_of, judge, resting_place
+from worker.demo.papers import ACCOUNT, Fault, Paper, papers
+from worker.demo.place import KEPT_RUNS, Place, new_place
+from worker.demo.verdict import End, Evidence, companion_of, judge, resting_place
 
 NOT_AS_EXPECTED = """
 import sys
 from tasks.errors import Code
-from worker.demo_papers import Paper
-from worker.demo_play import play
+from worker.demo.papers import Paper
+from worker.demo.play import play
 sys.exit(play([Paper("demo-anna-1001", "letter.txt", b"arrives", ends=Code.REFUSED_BY_PROVIDER)]))
 """
 

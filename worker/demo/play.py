@@ -14,14 +14,14 @@ from rich.console import Console
 
 from config.settings import load
 from tasks.process import Process
-from worker.demo_doors import Doors, Witness
-from worker.demo_papers import Paper
-from worker.demo_place import Place, new_place
-from worker.demo_processes import VALIDATION_SECONDS, DemoFailed, Interrupted, Processes, stop_signals
-from worker.demo_screen import screen_for
-from worker.demo_sight import Lookout
-from worker.demo_summary import Summary
-from worker.demo_verdict import End, Evidence, judge
+from worker.demo.doors import Doors, Witness
+from worker.demo.papers import Paper
+from worker.demo.place import Place, new_place
+from worker.demo.processes import VALIDATION_SECONDS, DemoFailed, Interrupted, Processes, stop_signals
+from worker.demo.screen import screen_for
+from worker.demo.sight import Lookout
+from worker.demo.summary import Summary
+from worker.demo.verdict import End, Evidence, judge
 from worker.run import consuming_check
 
 _LOOK_SECONDS = 0.12

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.job import Job, Stage
-from worker.demo_papers import ACCOUNT, Fault, Paper, Way
+from worker.demo.papers import ACCOUNT, Fault, Paper, Way
 
 Record = Mapping[str, Any]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import ACCOUNT_KINDS
-from worker.demo_papers import ACCOUNT, MAX_BYTES
+from worker.demo.papers import ACCOUNT, MAX_BYTES
 
 KEPT_RUNS = 3
 _PREFIX = "chartpost-demo-"

@@ -10,9 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from worker.demo_papers import Fault, Paper, Way
-from worker.demo_place import KEPT_RUNS, Place
-from worker.demo_verdict import Evidence, Shortcoming, companion_of, said
+from worker.demo.papers import Fault, Paper, Way
+from worker.demo.place import KEPT_RUNS, Place
+from worker.demo.verdict import Evidence, Shortcoming, companion_of, said
 
 _RECEIPT = (
     "job_id",

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from worker.children import die_with_parent
-from worker.demo_place import Place
+from worker.demo.place import Place
 
 VALIDATION_SECONDS = 1
 _LOOK_SECONDS = 0.1

@@ -12,7 +12,7 @@ import redis
 from tasks.job import Job, Stage, Step
 from tasks.ledger import PREFIX
 from tasks.process import Process
-from worker.demo_papers import Paper, Way
+from worker.demo.papers import Paper, Way
 
 
 class Waits(StrEnum):

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import count, islice
 
 from tasks.errors import Code
-from worker import demo_bytes
+from worker.demo import drawings
 
 ACCOUNT = "north_clinic"
 MAX_BYTES = 1_000_000  # the demo's limit for this account, so that one document can be too large for it
@@ -78,28 +78,28 @@ def _special() -> list[Paper]:
         Paper(
             _BEN,
             "x-ray LOST.png",
-            demo_bytes.png(600, 500, seed=2),
+            drawings.png(600, 500, seed=2),
             fault=Fault.LOST,
             note="answer lost: found, not sent twice",
         ),
         Paper(
             _BEN,
             "bloods BUSY-2.txt",
-            demo_bytes.text(["Made-up values", "Hb 14.1 g/dl", "CRP 3 mg/l"]),
+            drawings.text(["Made-up values", "Hb 14.1 g/dl", "CRP 3 mg/l"]),
             fault=Fault.BUSY,
             note="storage busy: tried again",
         ),
         Paper(
             _CLEO,
             "photo 600dpi.png",
-            demo_bytes.png(1200, 1000, seed=3),
+            drawings.png(1200, 1000, seed=3),
             ends=Code.FILE_TOO_LARGE,
             note="over the limit: never sent",
         ),
         Paper(
             _CLEO, "discharge.pdf", _letter("Discharge letter", 240_000), Way.CELERY, note="sent by another Celery app"
         ),
-        Paper(_DINA, "ecg.png", demo_bytes.png(400, 300, seed=4), Way.STREAM, note="sent over the Redis stream"),
+        Paper(_DINA, "ecg.png", drawings.png(400, 300, seed=4), Way.STREAM, note="sent over the Redis stream"),
         Paper(
             _DINA,
             "form EXPIRED.pdf",
@@ -124,4 +124,4 @@ def _ordinary() -> Iterator[Paper]:
 
 
 def _letter(title: str, padding_bytes: int = 0) -> bytes:
-    return demo_bytes.pdf([title, "", "Made by the chartpost demo. Nobody's data."], padding_bytes)
+    return drawings.pdf([title, "", "Made by the chartpost demo. Nobody's data."], padding_bytes)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.job import Stage
-from worker.demo_sight import Sight, Waits
+from worker.demo.sight import Sight, Waits
 
 _ICONS: dict[str, tuple[str, str]] = {
     Waits.READY: ("·", "dim"),
