@@ -96,7 +96,7 @@ class Rows:
             committed=row.get("committed") == "1",
             unknown_since=from_ms(row["unknown_since"]) if row.get("unknown_since") else None,
             failing_since=from_ms(row["failing_since"]) if row.get("failing_since") else None,
-            attempts=int(row.get("attempts", 0)),
+            attempts=max(int(row.get(f"tried_{step}", 0)) for step in (Step.PRESIGN, Step.POST, Step.REGISTER)),
             failures=int(row.get("failures", 0)),
             presigns=int(row.get("presigns", 0)),
             looks=int(row.get("looks", 0)),

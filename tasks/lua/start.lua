@@ -15,7 +15,7 @@ end
 local function start(job)
   local row = prefix .. 'job:' .. job
   local token = redis.call('HINCRBY', row, 'token', 1)
-  redis.call('HINCRBY', row, 'attempts', 1)
+  if step ~= 'confirm' and step ~= 'notify' then redis.call('HINCRBY', row, 'tried_' .. step, 1) end
   redis.call('HSET', row, 'lease_until', now + lease, 'next_at', now + lease)
   redis.call('HDEL', row, 'sent_at')
   local lane = redis.call('HGET', row, 'lane')

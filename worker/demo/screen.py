@@ -29,7 +29,7 @@ _ICONS: dict[str, tuple[str, str]] = {
     Stage.FAILED: ("✘", "yellow"),
 }
 _UNEXPECTED = ("✘", "bold red")
-_ATTEMPTS = "Every step begun is an attempt."
+_ATTEMPTS = "Attempts: how often sending it was tried."
 _LINES_BESIDE_ROWS = 7
 
 

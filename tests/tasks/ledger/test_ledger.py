@@ -103,6 +103,17 @@ def test_every_job_with_work_left_has_exactly_one_due_entry(ledger: Ledger, job_
     assert due_entries(ledger, job_id) == ([CLOSING] if stage in ("delivered", "failed") else ["north"])
 
 
+def test_attempts_count_tries_and_not_steps(ledger: Ledger, job_id: str) -> None:
+    ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    ledger.deferred(held(ledger, job_id, Step.POST), 0, calls=0, failed=True)
+    hold = held(ledger, job_id, Step.POST)
+    ledger.stored(hold, Facts(snapshot=("1",), stored=STORED), Step.CONFIRM, 2.0, calls=1)
+    held(ledger, job_id, Step.CONFIRM)
+    job = ledger.get(job_id)
+    assert job is not None
+    assert job.attempts == 2
+
+
 def test_a_closed_job_has_no_due_entry_and_leaves_after_its_time(ledger: Ledger, job_id: str) -> None:
     to_delivered(ledger, job_id)
     ledger.finished(held(ledger, job_id, Step.NOTIFY))
