@@ -21,7 +21,7 @@ from tasks.dispatch import Feeder
 from tasks.process import Process, current
 from tasks.workers import Workers
 from worker.consumer import PatientConsumer, say_outages_once
-from worker.guard import guard_kombu
+from worker.guard import GuardedChannel, guard_kombu
 from worker.metrics import MetricsStep
 from worker.watchdog import Judge, Watchdog, messages_in
 
@@ -134,6 +134,7 @@ def feeder_of(process: Process, workers: Workers) -> Feeder:
 @signals.celeryd_init.connect
 def _be_patient(conf: Any, **_: Any) -> None:
     conf.worker_consumer = PatientConsumer
+    GuardedChannel.writes = True
 
 
 @signals.setup_logging.connect

@@ -52,12 +52,14 @@ class GuardedQoS(transport.QoS):
 
 class GuardedChannel(transport.Channel):
     QoS = GuardedQoS
+    writes = False  # a worker's, set when one starts; Flower, say, may only look
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
         try:
-            with gone_while_it_refuses():
-                self.client.set(WRITABLE, "1", px=1000)
+            if self.writes:
+                with gone_while_it_refuses():
+                    self.client.set(WRITABLE, "1", px=1000)
             self._put_back()
         except Exception:
             connection.cycle.discard(self)
