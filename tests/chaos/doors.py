@@ -42,7 +42,10 @@ class Outcome:
 
 
 class Progress:
-    """What was handed in and what its door has heard since; shared by all threads."""
+    """What was handed in and what its door has heard since; shared by all threads.
+
+    `seconds` is what each settled document took; `outside` those for which a wipe has ended the promise.
+    """
 
     def __init__(self, documents: Iterable[Document]) -> None:
         self.documents = {document.number: document for document in documents}
@@ -50,6 +53,7 @@ class Progress:
         self.outside: set[int] = set()
         self.resent = 0
         self.wipes = 0
+        self.seconds: dict[int, float] = {}
         self._handed_in: dict[int, float] = {}
         self._lock = threading.Lock()
 
@@ -59,6 +63,7 @@ class Progress:
 
     def settled(self, document: Document, outcome: Outcome) -> None:
         with self._lock:
+            self.seconds.setdefault(document.number, time.monotonic() - self._handed_in[document.number])
             self.outcomes.setdefault(document.number, outcome)
 
     def in_flight(self) -> set[int]:
