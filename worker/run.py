@@ -18,7 +18,7 @@ import structlog
 from config.settings import Settings
 from tasks.process import Process
 from worker.children import die_with_parent
-from worker.valkey import EmbeddedValkey
+from worker.valkey import EmbeddedValkey, ValkeyNotStarted
 
 log = structlog.get_logger()
 
@@ -27,6 +27,7 @@ _FIRST_RESTART_SECONDS = 0.5
 _LONGEST_RESTART_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
 _GRACE_SECONDS = 60.0
+_REVIVE_SECONDS = 2.0
 
 
 @dataclass
@@ -81,6 +82,7 @@ class Run:
         self._valkey = None if settings.redis.url else EmbeddedValkey(settings.data_dir)
         self._stop = threading.Event()
         self._ready_said = False
+        self._revive_at = 0.0
         inbox = [Part(["watch"])] if settings.inbox.enabled else []
         self._parts = [*inbox, Part(["intake"]), Part(["worker"])]
 
@@ -101,13 +103,28 @@ class Run:
 
     def _look(self, consuming: Callable[[], bool]) -> None:
         if self._valkey and not self._valkey.alive():
-            log.error("valkey_ended")
-            self._valkey.start()
+            self._revive(self._valkey)
         for part in self._parts:
             part.look()
         if not self._ready_said and consuming():
             self._ready_said = True
             log.info("ready", parts=[part.name for part in self._parts], pid=os.getpid())
+
+    def _revive(self, valkey: EmbeddedValkey) -> None:
+        """Start the server again. Where it cannot be started, say so once and come back: the disk may be full."""
+        if time.monotonic() < self._revive_at:
+            return
+        if not self._revive_at:
+            log.error("valkey_ended")
+        try:
+            valkey.start()
+        except (ValkeyNotStarted, OSError) as error:
+            if not self._revive_at:
+                log.error("valkey_not_started", reason=str(error))
+            self._revive_at = time.monotonic() + _REVIVE_SECONDS
+        else:
+            self._revive_at = 0.0
+            log.info("valkey_started_again")
 
     def _end(self) -> None:
         log.info("stopping")

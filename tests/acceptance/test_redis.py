@@ -89,7 +89,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> It
 
 def stopped_for_a_while(house: House) -> None:
     house.server.stop()
-    time.sleep(6)
+    time.sleep(5)
     house.server.start()
 
 
