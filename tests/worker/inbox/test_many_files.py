@@ -15,7 +15,7 @@ from tests.worker.inbox.recording import ACCOUNTS, RecordingLedger, inbox, wait_
 from worker.changes import Changes
 from worker.inbox import SettledTracker, in_turn, look
 
-TEN_TIMES = 25  # times as long is still no sign of quadratic work; a hundred times as long would be
+TEN_TIMES = 45  # times as long is still no sign of quadratic work; a hundred times as long would be
 
 
 def flood(folder: Path, count: int) -> Path:
