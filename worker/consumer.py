@@ -46,7 +46,7 @@ class PatientConsumer(Consumer):
 
 
 class ForeseenOutage(logging.Filter):
-    """Celery's words about a message whose broker went away, as what they are: one line, foreseen, no traceback.
+    """Celery's words about messages and clean-ups whose broker went away, as what they are: foreseen, no traceback.
 
     Nothing rests on these messages: the ledger sends a step again, and an entry message comes again.
     """
@@ -61,5 +61,5 @@ class ForeseenOutage(logging.Filter):
 
 def say_outages_once() -> None:
     """Call it once logging is set up."""
-    for name in ("celery.worker.request", "celery.app.trace"):
+    for name in ("celery.worker.request", "celery.app.trace", "celery.worker.loops", "celery.bootsteps"):
         logging.getLogger(name).addFilter(ForeseenOutage())
