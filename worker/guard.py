@@ -49,6 +49,14 @@ class GuardedQoS(transport.QoS):
             _adrift.append((message._raw, to["exchange"], to["routing_key"]))
             raise
 
+    def ack(self, delivery_tag: str) -> None:
+        with gone_while_it_refuses():
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        with gone_while_it_refuses():
+            super().reject(delivery_tag, requeue=requeue)
+
 
 class GuardedChannel(transport.Channel):
     QoS = GuardedQoS

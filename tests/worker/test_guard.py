@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 import redis
-from kombu import Connection, Consumer, Exchange, Producer, Queue
+from kombu import Connection, Consumer, Exchange, Message, Producer, Queue
 from kombu.transport.redis import Channel
 
 from tests.clinics import Child, Clinic, clinic, wait_until
@@ -112,3 +112,25 @@ def test_a_message_popped_while_redis_refuses_to_note_it_is_put_back_only_by_the
         connection.transport.Channel = kind  # type: ignore[attr-defined]  # as above
         connection.connect()
     assert valkey.llen("popped") == (1 if kind is GuardedChannel else 0)
+
+
+@pytest.mark.parametrize("kind", [GuardedChannel, Channel], ids=["guarded", "without the guard"])
+def test_an_acknowledgement_that_redis_refuses_is_a_lost_connection_only_with_the_guard(
+    valkey_url: str, valkey: redis.Redis, kind: type[Channel]
+) -> None:
+    """Celery lives with lost connections; any other error of an acknowledgement ends its worker."""
+    queue = Queue("held", Exchange("held"), routing_key="held")
+    with Connection(valkey_url) as connection:
+        connection.transport.Channel = kind  # type: ignore[attr-defined]  # the stubs leave it out
+        Producer(connection).publish({"a": "message"}, exchange=queue.exchange, routing_key="held", declare=[queue])
+        held: list[Message] = []
+        with Consumer(connection, [queue], callbacks=[lambda _, message: held.append(message)]):
+            connection.drain_events(timeout=5)
+            valkey.replicaof("127.0.0.1", "1")
+            try:
+                with pytest.raises(redis.ConnectionError if kind is GuardedChannel else redis.exceptions.ReadOnlyError):
+                    held[0].ack()
+            finally:
+                valkey.replicaof("NO", "ONE")
+            held[0].ack()
+    assert valkey.zcard("unacked_index") == 0
