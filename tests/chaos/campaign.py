@@ -35,6 +35,8 @@ _TICK_SECONDS = 0.05
 _GLANCE_SECONDS = 0.4
 _CLOSING_SECONDS = 40.0
 _START_SECONDS = 40.0
+_IDLE_AND_ENDED = 70  # docs/redis.md
+_CLEAR = "\r\x1b[K"
 _FAULTS_SHARE = 0.93
 
 
@@ -140,7 +142,8 @@ class Campaign:
         report.problems = verdict.problems() + self._scene.findings + self._recoveries.absent
         report.problems += [f"{name} was never injected" for name, met in storm.met.items() if not met.times]
         for part in self._parts:
-            report.problems += [f"{part.name} ended by itself with exit code {code}" for code in part.ended_by_itself]
+            unforeseen = [code for code in part.ended_by_itself if code != _IDLE_AND_ENDED]
+            report.problems += [f"{part.name} ended by itself with exit code {code}" for code in unforeseen]
         report.notes = self._notes(verdict)
         return report
 
@@ -160,11 +163,13 @@ class Campaign:
         progress = self.progress
         refused = sum(1 for document in progress.documents.values() if document.refused_as)
         took = sorted((seconds, number) for number, seconds in progress.seconds.items()) or [(0.0, 0)]
+        idle = sum(part.ended_by_itself.count(_IDLE_AND_ENDED) for part in self._parts)
         (half, _), (longest, last) = took[len(took) // 2], took[-1]
         return [
             f"half of all documents had their outcome within {half:.1f} s of being handed in, "
             f"all of them within {longest:.1f} s (the last: document {last}, {progress.documents[last].file_name})",
             f"{refused} documents were for patients that the provider does not know, and failed as they should",
+            f"{idle} workers noticed that they took no messages any more, and ended themselves to be started again",
             f"{progress.resent} calls and messages were sent again by their callers",
             f"{len(progress.outside)} calls and messages were open at a wipe, which is outside the promise; their "
             f"callers sent them again, and {len(verdict.outside)} of them are in the chart twice",
@@ -181,14 +186,18 @@ def main() -> None:
     plan, asked = _asked()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="chartpost-chaos-"))
-    report = run(plan, folder, _say)
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
+    sys.stderr.write(f"seed {plan.seed}, folders and logs in {folder}\n")
+    try:
+        report = run(plan, folder, _say)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        _clear_the_line()
     sys.stdout.write((json.dumps(report.as_json()) if asked.json else report.as_text()) + "\n")
     if report.passed and not asked.keep:
         shutil.rmtree(folder)
     else:
-        sys.stderr.write(f"The folders and logs are kept in {folder}\n")
+        sys.stderr.write(f"They are kept: {folder}\n")
     sys.exit(0 if report.passed else 1)
 
 
@@ -209,8 +218,13 @@ def _asked() -> tuple[Plan, argparse.Namespace]:
 
 def _say(line: str) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}")
+        sys.stderr.write(f"{_CLEAR}{line[: shutil.get_terminal_size().columns - 1]}")
         sys.stderr.flush()
+
+
+def _clear_the_line() -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(_CLEAR)
 
 
 if __name__ == "__main__":

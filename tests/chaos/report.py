@@ -51,7 +51,7 @@ class Report:
 
 
 _HEAD = ("fault", "times", "in flight", "lost", "twice", "flowing again", "all workers consuming")
-_WIDTHS = (42, 5, 9, 4, 5, 22, 22)
+_WIDTHS = (43, 5, 9, 4, 5, 18, 21)
 
 
 def _line(*cells: str) -> str:
