@@ -34,6 +34,7 @@ class EmbeddedValkey:
         self._folder = data_dir / "valkey"
         self._url_file = data_dir / "redis.url"
         self._child: subprocess.Popen[bytes] | None = None
+        self._given: tuple[int, str] | None = None
 
     def start(self) -> str:
         """Start the server, or find the one that runs already. Returns its address. Raises ValkeyNotStarted."""
@@ -80,6 +81,7 @@ class EmbeddedValkey:
         url = f"redis://:{password}@127.0.0.1:{port}/0"
         self._wait_until_ready(url)
         self._write_url(url)
+        self._given = port, password
         return url
 
     def _wait_until_ready(self, url: str) -> None:
@@ -107,7 +109,14 @@ class EmbeddedValkey:
         return url
 
     def _place(self) -> tuple[int, str]:
-        """The port and password of last time where possible, so that callers' addresses stay true."""
+        """The port and password of last time where possible, so that callers' addresses stay true.
+
+        A server that is started again must have them: the other parts are running with its address.
+        """
+        if self._given:
+            if not _is_free(self._given[0]):
+                raise ValkeyNotStarted(f"Port {self._given[0]} of the embedded Valkey is taken by another program.")
+            return self._given
         with contextlib.suppress(OSError, ValueError):
             parts = urlsplit(self._url_file.read_text().strip())
             if parts.port and parts.password and _is_free(parts.port):
