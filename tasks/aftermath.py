@@ -183,10 +183,13 @@ class Aftermath:
         return False
 
     def _is_the_documents_fault(self, error: AccountBlocked, hold: Hold, account: Account) -> bool:
-        """Whether the account works, and only this document does not: others got through, or its keys are fine."""
-        if hold.job.blocked_since and self._gates.progress_since(account.name, hold.job.blocked_since):
-            return True
-        return error.credentials and self._account_is_well(account)
+        """Whether the account works now, and this document alone is refused: by its keys, or while others get through.
+
+        That others got through once is no proof for now: the keys may have been refused anew since.
+        """
+        since = hold.job.blocked_since
+        alone = error.credentials or (since is not None and self._gates.progress_since(account.name, since))
+        return alone and self._account_is_well(account)
 
     def _account_is_well(self, account: Account) -> bool:
         try:

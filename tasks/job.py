@@ -154,7 +154,7 @@ class Job:
     `times` holds when each stage was reached. `attempts` counts how often it was tried: 1 when all went well.
     `failures` counts tries since the last progress that ended in a delay (`failing_since`), `presigns` forms obtained,
     `looks` polls without a result; `provider_calls` counts requests to the provider and its storage.
-    `blocked_since`: when it first parked its account.
+    `blocked_since`: when it first parked its account, since it was last stored or looked for without a refusal.
     `sha256` is the digest of the bytes that went by, or of the document as it lay there when its answer was lost.
     `looked`: its last commit was looked for, long enough, and found to have led to nothing.
     `long_look`: taken up again after an outcome that nobody saw, so looked for during a day before it is sent again.

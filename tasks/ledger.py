@@ -225,7 +225,7 @@ class Ledger:
                 "sha256": facts.stored.sha256 if facts.stored else "",
                 "failures": 0,
             },
-            unset=["committed", "unknown_since", "failing_since", "looks", "long_look"],
+            unset=["committed", "unknown_since", "failing_since", "looks", "long_look", "blocked_since"],
             incr={"calls": calls},
             due_in=self._lease if step is Step.REGISTER else _ms(due_in),
             fly=step is Step.REGISTER,
@@ -296,7 +296,7 @@ class Ledger:
         if failed and hold.job.failing_since is None:
             change["set"] = {"failing_since": _stamp(hold.now)}
         if not failed:
-            change["unset"] = ["failing_since"]
+            change["unset"] = ["failing_since", "blocked_since"] if looked else ["failing_since"]
             change["healthy"] = looked
         self._move(hold, (*_UNFINISHED, Stage.FAILED), incr=incr, due_in=_ms(due_in), **change)
 

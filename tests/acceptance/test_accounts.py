@@ -89,6 +89,22 @@ def test_time_spent_parked_does_not_turn_documents_into_gave_up(at_work: Clinic)
     assert slow.get(timeout=30)["size_bytes"] == 4
 
 
+def test_credentials_that_are_refused_a_second_time_fail_no_document_that_waited_through_the_first(
+    at_work: Clinic,
+) -> None:
+    key = key_of(at_work, "north_clinic")
+    slow = at_work.upload(at_work.write("SLOW-6.pdf", b"slow"), f"a{uuid4()}")
+    wait_until(lambda: str(slow.state) == "STORED", "it waits for its record")
+    for _ in range(2):
+        at_work.world.world(revoke=[key])
+        wait_until(lambda: status_of(at_work, "north_clinic") == "parked", "the account is parked")
+        time.sleep(0.5)
+        at_work.world.world(restore=[key])
+        [other] = many(at_work, 1, "north_clinic")
+        assert other.get(timeout=30)["size_bytes"] == 11
+    assert slow.get(timeout=30)["size_bytes"] == 4
+
+
 @pytest.mark.parametrize("fault", ["503", "504", "reset"])
 def test_a_provider_that_is_down_costs_probes_and_not_a_failure_of_each_document(at_work: Clinic, fault: str) -> None:
     at_work.world.world(down={"pracsuite": fault})
