@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -180,3 +182,34 @@ def test_a_killed_watcher_is_followed_by_one_that_finishes_its_work(north: Clini
     north.start("worker", "watch")
     wait_until(lambda: settled(north, [patient], 60), "all are delivered")
     assert len(north.chart(patient_id=patient)) == 60
+
+
+def test_a_record_that_comes_late_turns_the_failure_into_a_delivery(at_work: Clinic) -> None:
+    patient = f"l{uuid4()}"
+    at_work.drop(patient, "SLOW-10.pdf", b"later than its patience")
+    failed = at_work.data / "failed" / "north_clinic" / patient / "SLOW-10.pdf"
+    error = wait_until(lambda: error_beside(failed), "it is not confirmed")
+    assert (error["code"], error["final"]) == ("not_confirmed", False)
+    [receipt] = wait_until(lambda: settled(at_work, [patient], 1), "its record appears after all")
+    assert receipt["job_id"] == error["job_id"]
+    assert not failed.exists()
+    assert not error_beside(failed)
+    assert len(at_work.chart(patient_id=patient)) == 1
+
+
+def test_a_file_moved_back_while_its_record_may_still_come_continues_the_same_job_and_is_not_sent(
+    at_work: Clinic,
+) -> None:
+    patient = f"m{uuid4()}"
+    at_work.drop(patient, "SLOW-12.pdf", b"moved back meanwhile")
+    failed = at_work.data / "failed" / "north_clinic" / patient / "SLOW-12.pdf"
+    error = wait_until(lambda: error_beside(failed), "it is not confirmed")
+    failed.rename(at_work.data / "inbox" / "north_clinic" / patient / "SLOW-12.pdf")
+    [receipt] = wait_until(lambda: settled(at_work, [patient], 1), "it is delivered")
+    assert receipt["job_id"] == error["job_id"]
+    assert len(at_work.chart(patient_id=patient)) == 1
+
+
+def error_beside(path: Path) -> dict[str, object] | None:
+    companion = path.with_name(path.name + ".error.json")
+    return json.loads(companion.read_text()) if companion.exists() else None
