@@ -1,0 +1,51 @@
+"""Finished jobs leave Redis after their time, with everything that listed them; unfinished ones never do."""
+
+from __future__ import annotations
+
+import time
+from uuid import uuid4
+
+import redis
+
+from tasks.accounts import Accounts
+from tasks.dispatch import Feeder
+from tasks.errors import Code
+from tasks.health import Gates
+from tasks.job import Document, Failure, Step
+from tasks.ledger import PREFIX, Ledger, NotStarted
+from tasks.memory import SealedMemory
+from tasks.seal import Seal
+from tasks.workers import Workers
+
+DAYS = 1 / 86_400  # a second
+
+
+def test_finished_jobs_leave_with_their_index_entries_and_unfinished_ones_stay(valkey: redis.Redis) -> None:
+    seal = Seal("a secret")
+    ledger = Ledger(valkey, seal, lease_seconds=30, jobs_days=DAYS)
+    gates = Gates(valkey, probe_first_seconds=1, probe_cap_seconds=1)
+    feeder = Feeder(
+        client=valkey,
+        gates=gates,
+        accounts=Accounts({}, gates, SealedMemory(valkey, seal)),
+        workers=Workers(valkey),
+        lease_seconds=30,
+        jobs_days=DAYS,
+        send=lambda job_id, steps: None,
+    )
+    done, open_still = str(uuid4()), str(uuid4())
+    for job in (done, open_still):
+        ledger.open(job, Document("north", "1", "file:///x", f"{job}.pdf", 1), "pracsuite")
+    for step in (Step.PRESIGN, Step.NOTIFY):
+        started = ledger.start(done, step)
+        assert not isinstance(started, NotStarted)
+        if step is Step.PRESIGN:
+            ledger.failed(started[0], Failure(Code.FILE_MISSING, "Gone."), calls=0)
+        else:
+            ledger.finished(started[0])
+    time.sleep(1.5)
+    feeder._forget_the_old()
+    assert ledger.get(done) is None
+    assert ledger.get(open_still) is not None
+    assert valkey.zrange(PREFIX + "jobs", 0, -1) == [open_still]
+    assert valkey.zcard(PREFIX + "finished") == 0
