@@ -54,6 +54,7 @@ def test_refused_credentials_park_the_account_and_its_documents_go_on_when_they_
     at_work.world.world(revoke=[key_of(at_work, "north_clinic")])
     results = many(at_work, 30, "north_clinic")
     wait_until(lambda: status_of(at_work, "north_clinic") == "parked", "the account is parked")
+    time.sleep(1)  # what was on its way by then has its answer
     at_work.world.forget_requests()
     time.sleep(3)
     # One probe per interval (0.5 s, growing), not one call per document.
