@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
 from tests.chaos.armed_worker import POINTS
 from tests.clinics import Clinic, wait_until
@@ -14,15 +15,16 @@ def test_a_worker_killed_at_every_boundary_delivers_each_document_once(north: Cl
     north.start("worker", "watch")
     north.start("tests.chaos.armed_worker", str(marks))
     names: list[str] = []
+    run = f"matrix{uuid4()}"
     # A kill for one document may take another past its own point: what was missed gets another round.
     for _ in range(4):
         for point in sorted(set(POINTS) - points_met(marks)):
             names.append(f"kill-{point}-{len(names)}.pdf")
-            north.drop(f"kill{len(names)}", names[-1], names[-1].encode())
+            north.drop(f"{run}-{len(names)}", names[-1], names[-1].encode())
         wait_until(lambda: len(north.receipts()) == len(names), "every document has its receipt", seconds=120)
 
     assert points_met(marks) == set(POINTS)
-    charts = [record for record in north.chart() if record["patient_id"].startswith("kill")]
+    charts = [record for record in north.chart() if record["patient_id"].startswith(run)]
     assert sorted(record["file_name"] for record in charts) == sorted(names), "each exactly once in the charts"
     assert_nothing_is_left(north)
 
