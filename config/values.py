@@ -6,6 +6,7 @@ A refusal is worded to follow the key's name ("redis.url must be ..."). It never
 import contextlib
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -145,6 +146,15 @@ def is_loopback(host: str) -> bool:
     address = ipaddress.ip_address(name)
     address = getattr(address, "ipv4_mapped", None) or address
     return address.is_loopback or address.is_unspecified
+
+
+def host_allowed(host: str, patterns: Sequence[str]) -> bool:
+    """Whether a host is named, or lies at any depth below `*.suffix`. Never the bare suffix itself."""
+    name = host.lower().rstrip(".")
+    return any(
+        name.endswith(pattern[1:]) if pattern.startswith("*.") else name == pattern
+        for pattern in (pattern.lower().rstrip(".") for pattern in patterns)
+    )
 
 
 Number = BeforeValidator(_not_a_truth_value)

@@ -21,7 +21,7 @@ from tasks.errors import (
     StageError,
 )
 from tasks.health import Gates
-from tasks.job import Failure, Job, Stage, Step
+from tasks.job import Failure, Job, Stage, Step, Unseen
 from tasks.ledger import Hold, Ledger
 
 log = structlog.get_logger()
@@ -46,6 +46,18 @@ _NOT_CONFIRMED_FINAL = Failure(
     Code.NOT_CONFIRMED,
     "The upload was stored, but the provider's validation produced no record within a day.",
     "The provider has dropped it: check the file's type and name, then put it back into the inbox, or retry.",
+)
+
+
+_HELD = Failure(
+    Code.OUTCOME_UNKNOWN,
+    "It was sent, the answer was not seen, and this provider offers no way to look whether it has arrived.",
+    "Look into the chart. If it is there: chartpost resolve JOB --delivered. If not: chartpost retry JOB --send-again.",
+)
+_NEVER_SEEN = Failure(
+    Code.OUTCOME_UNKNOWN,
+    "It was sent, the answer was not seen, and the provider could not be asked again in time.",
+    "Retry it when the provider is well: it goes under the same ids, so that no second copy comes of it.",
 )
 
 
@@ -88,18 +100,30 @@ class Aftermath:
         job, confirm = hold.job, account.settings.confirm
         if job.stage is Stage.FAILED:
             return self._looked_slowly(hold, account, calls)
-        waited = self._waited(hold, job.unknown_since or job.times[job.stage])
-        patience = self._slow_look if job.long_look else timedelta(seconds=confirm.look_seconds)
-        if job.stage is Stage.PRESIGNED and waited >= patience:
-            self._ledger.send_again(hold, calls)
-            log.info("job_sent_again", job=job.id, account=job.account)
-            return False
-        if job.stage is not Stage.PRESIGNED and waited >= timedelta(seconds=confirm.give_up_after_seconds):
+        if job.unknown_step:
+            route = account.provider.route(job.document)
+            if route.unseen is Unseen.HOLD:
+                return self._hold(hold, calls)
+            patience = self._slow_look if job.long_look else timedelta(seconds=confirm.look_seconds)
+            if route.unseen is Unseen.RESEND or self._waited(hold, job.unknown_since or hold.now) >= patience:
+                self._ledger.send_again(hold, calls, route)
+                log.info("job_sent_again", job=job.id, account=job.account)
+                return False
+        elif self._waited(hold, job.times[job.stage]) >= timedelta(seconds=confirm.give_up_after_seconds):
             self._fail(hold, _NOT_CONFIRMED, calls, keep_name=True)
             return True
         wait = retry.poll_delay(job.looks, confirm.first_seconds, confirm.cap_seconds, self._chance)
         self._ledger.deferred(hold, wait, calls, looked=True)
         return False
+
+    def of_a_faulty_record(self, fault: DocumentRefused, hold: Hold, calls: int) -> bool:
+        """The provider has made something of it that is not our document. True when the job ended."""
+        failure = Failure(fault.code, fault.message, fault.hint, redacted(fault.detail, hold.job))
+        if hold.job.stage is Stage.FAILED:
+            self._ledger.look_ended(hold, failure, calls)
+        else:
+            self._fail(hold, failure, calls)
+        return True
 
     # --- gates -------------------------------------------------------------------------------------------------
 
@@ -107,7 +131,7 @@ class Aftermath:
         if isinstance(error, RetryLater) and error.throttled:
             self._gates.throttle(account.provider.limit_group, error.after_seconds or _THROTTLED_SECONDS)
             log.info("account_throttled", account=account.name, seconds=error.after_seconds)
-        elif isinstance(error, RetryLater) and error.unreachable:
+        elif isinstance(error, (RetryLater, OutcomeUnknown)) and error.unreachable:
             if self._gates.unreachable(account.name, str(error)) == "down":
                 log.warning("account_down", account=account.name, reason=str(error))
         elif isinstance(error, AccountBlocked) and hold.job.blocked_since is None:
@@ -130,26 +154,50 @@ class Aftermath:
             case AccountBlocked():
                 return self._block(error, hold, account, calls)
             case OutcomeUnknown():
-                self._ledger.unknown(hold, account.settings.confirm.first_seconds, calls)
                 log.warning("outcome_unknown", job=hold.job.id, account=account.name, reason=str(error))
-                return False
+                return self._unknown(hold, account, calls)
         raise error
+
+    def _unknown(self, hold: Hold, account: Account, calls: int) -> bool:
+        """Look, send the same ids again, or leave it to a human, as the provider allows. True when the job ended."""
+        match account.provider.route(hold.job.document).unseen:
+            case Unseen.HOLD:
+                return self._hold(hold, calls)
+            case Unseen.RESEND if self._out_of_patience(hold):
+                return self._give_up(hold, "its outcome was never seen", calls)
+            case Unseen.RESEND:
+                wait = retry.delay(hold.job.failures + 1, self._first, self._cap, self._chance)
+                self._ledger.repeated(hold, wait, calls)
+            case Unseen.LOOK:
+                self._ledger.unknown(hold, account.settings.confirm.first_seconds, calls)
+        return False
+
+    def _hold(self, hold: Hold, calls: int) -> bool:
+        self._ledger.held(hold, _HELD, calls)
+        log.warning("job_held", job=hold.job.id, account=hold.job.account, code=_HELD.code, reason=_HELD.message)
+        return True
 
     def _retry(self, error: RetryLater, hold: Hold, calls: int) -> bool:
         job = hold.job
         ours = error.after_seconds is not None and not error.unreachable
         if not ours and self._out_of_patience(hold):
-            failure = Failure(
-                Code.GAVE_UP, f"Tried for too long: {error}", "Retry it when the provider is well: chartpost retry."
-            )
-            self._fail(hold, failure, calls)
-            return True
+            return self._give_up(hold, str(error), calls)
         delay = retry.delay(job.failures + 1, self._first, self._cap, self._chance)
         if error.after_seconds is not None:
             delay = error.after_seconds * (1 + 0.2 * self._chance())
         self._ledger.deferred(hold, delay, calls, failed=not ours)
         log.info("job_deferred", job=job.id, account=job.account, reason=str(error), seconds=round(delay, 1))
         return False
+
+    def _give_up(self, hold: Hold, why: str, calls: int) -> bool:
+        """Tried for too long; what may have been sent in one of the tries is of unknown outcome. Always True."""
+        if hold.job.sent_before or hold.job.committed:
+            self._ledger.held(hold, _NEVER_SEEN, calls)
+            log.warning("job_failed", job=hold.job.id, account=hold.job.account, code=_NEVER_SEEN.code, reason=why)
+            return True
+        hint = "Retry it when the provider is well: chartpost retry."
+        self._fail(hold, Failure(Code.GAVE_UP, f"Tried for too long: {why}", hint), calls)
+        return True
 
     def _presign_again(self, error: PresignAgain, hold: Hold, account: Account, calls: int) -> bool:
         if hold.job.presigns >= _PRESIGNS_AT_MOST:
@@ -163,10 +211,12 @@ class Aftermath:
         return False
 
     def _refuse(self, error: DocumentRefused, hold: Hold, calls: int) -> bool:
-        if hold.job.stage is not Stage.RECEIVED and hold.job.step is Step.CONFIRM:
+        if hold.job.step is Step.CONFIRM:
             # The patient may be gone by now, but the document went before: only the look's end decides.
             self._ledger.deferred(hold, self._cap, calls, failed=True)
             return False
+        if hold.job.sent_before and error.code is not Code.REFUSED_BY_PROVIDER:
+            return self._give_up(hold, error.message, calls)  # the file is gone, but may have arrived
         failure = Failure(error.code, error.message, error.hint, redacted(error.detail, hold.job))
         self._fail(hold, failure, calls)
         return True

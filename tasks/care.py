@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.errors import RetryLater
-from tasks.folders import Folders
-from tasks.job import Job, Stage
+from tasks.folders import Folders, JobFile
+from tasks.job import Facts, Job, Record, Stage, Step
 from tasks.sources import OpenSource, Sources
 from tasks.staging import Staging, is_staged
 
 _BLOCK_BYTES = 1024 * 1024
+_CREATING = (Step.PRESIGN, Step.POST, Step.REGISTER)
+"""The steps that may create something, in order."""
 
 
 class Care:
@@ -46,14 +48,18 @@ class Care:
     # --- job.json ----------------------------------------------------------------------------------------------
 
     def committed_on_disk(self, job: Job) -> bool | None:
-        """Whether job.json says that the last block may have left; None where there is none to be asked."""
-        if self._staged(job):
-            return self._staging_of(job).read_job_file(job.id).committed
-        if self._here(job):
-            return self.folders.read_job_file(job.id).committed
-        return None
+        """Whether job.json says that this step's last block, or a later step's, may have left; None without one."""
+        job_file = self._job_file(job)
+        if job_file is None:
+            return None
+        return job_file.committed and _CREATING.index(job_file.committed_step) >= _CREATING.index(job.step)
 
-    def note_commit(self, job: Job) -> None:
+    def record_on_disk(self, job: Job) -> Record | None:
+        """The record that the provider has made for the document, as job.json knows it."""
+        job_file = self._job_file(job)
+        return Record(job_file.record_id) if job_file and job_file.record_id else None
+
+    def note_commit(self, job: Job, facts: Facts) -> None:
         """Write down, before the last block leaves, what a look would need.
 
         Raises OSError, RetryLater and DocumentRefused: then nothing may leave.
@@ -62,15 +68,28 @@ class Care:
             job,
             {
                 "committed": True,
-                "snapshot": job.facts.snapshot,
-                "key": job.facts.key,
-                "provider_facts": dict(job.facts.provider),
+                "committed_step": job.step,
+                "record_id": facts.record.id if facts.record else None,
+                "snapshot": facts.snapshot,
+                "key": facts.key,
+                "provider_facts": dict(facts.provider),
                 "unknown_since": datetime.now(UTC),
             },
         )
 
     def note_commit_undone(self, job: Job) -> None:
         self._note(job, {"committed": False, "unknown_since": None})
+
+    def note_record(self, job: Job, record: Record) -> None:
+        """The provider has made its record, and the document is still to be uploaded to it."""
+        self._note(job, {"committed": False, "unknown_since": None, "record_id": record.id})
+
+    def _job_file(self, job: Job) -> JobFile | None:
+        if self._staged(job):
+            return self._staging_of(job).read_job_file(job.id)
+        if self._here(job):
+            return self.folders.read_job_file(job.id)
+        return None
 
     def _note(self, job: Job, changes: Mapping[str, Any]) -> None:
         if self._staged(job):

@@ -14,7 +14,7 @@ from tasks.intake import Request, name_of, read_request
 from tasks.job import Document, Door, Failure, Job, Step
 from tasks.ledger import Opened
 from tasks.process import Process
-from tasks.receipt import still_looking
+from tasks.receipt import outcome_open
 
 log = structlog.get_logger()
 
@@ -37,8 +37,8 @@ def open_document(process: Process, job_id: str, document: Document) -> Opened:
     earlier = continues(process, document)
     if earlier and earlier.id != job_id:
         return _continued(process, job_id, earlier, document)
-    provider = process.accounts[document.account].provider.kind
-    opened = process.ledger.open(job_id, document, provider)
+    provider = process.accounts[document.account].provider
+    opened = process.ledger.open(job_id, document, provider.kind, route=provider.route(document))
     if opened.kind == "conflict":
         raise DocumentRefused(
             Code.INVALID_REQUEST,
@@ -54,7 +54,7 @@ def continues(process: Process, document: Document) -> Job | None:
     """The failed job whose outcome is still open and whose document this is: same bytes, name and patient."""
     holder = process.ledger.name_holder(document)
     job = process.ledger.get(holder) if holder else None
-    if job is None or not still_looking(job) or job.document.size_bytes != document.size_bytes:
+    if job is None or not outcome_open(job) or job.document.size_bytes != document.size_bytes:
         return None
     if job.sha256 and job.sha256 != process.care.digest(document.source):
         return None
@@ -65,7 +65,7 @@ def _continued(process: Process, job_id: str, earlier: Job, document: Document) 
     """The earlier job goes on, with this call's copy of the document; this call's id becomes another name for it."""
     again = replace(earlier.document, source=document.source, identity=document.identity)
     process.ledger.adopt_alias(job_id, earlier.id)
-    why = process.ledger.retry_looking(earlier, again)
+    why = process.ledger.retry_looking(earlier, again, first=process.route(again).first)
     log.info("job_continued", job=earlier.id, account=document.account, asked_by=job_id, why=why)
     return Opened("same", earlier.id)
 

@@ -85,7 +85,14 @@ class AccountBlocked(StageError):
 
 
 class OutcomeUnknown(StageError):
-    """The document may have been stored, and we could not see whether: look before sending again."""
+    """The document may have been stored, and we could not see whether: look before sending again.
+
+    `unreachable` says that the provider did not answer or answered 5xx, as for RetryLater.
+    """
+
+    def __init__(self, reason: str, *, unreachable: bool = False) -> None:
+        super().__init__(reason)
+        self.unreachable = unreachable
 
 
 class LeaseLost(StageError):

@@ -373,6 +373,8 @@ def _carried_over(job_file: JobFile, error: Mapping[str, Any]) -> JobFile:
         job_file,
         round=earlier.round + 1,
         committed=earlier.committed,
+        committed_step=earlier.committed_step,
+        record_id=earlier.record_id,
         unknown_since=earlier.unknown_since,
         snapshot=earlier.snapshot,
         key=earlier.key,

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from config.values import is_loopback
+from config.values import host_allowed, is_loopback
 from tasks.errors import AccountBlocked, Code, DocumentRefused, PresignAgain
 from tasks.http import address
 from tasks.job import Form
@@ -73,15 +73,6 @@ def check_form(
     _check_key(expected_key(form, name), policy)
     _check_time(timedelta(seconds=size / bytes_per_second + margin_seconds), now, policy, form)
     return target
-
-
-def host_allowed(host: str, patterns: Sequence[str]) -> bool:
-    """Whether a host is named, or lies at any depth below `*.suffix`. Never the bare suffix itself."""
-    name = host.lower().rstrip(".")
-    return any(
-        name.endswith(pattern[1:]) if pattern.startswith("*.") else name == pattern
-        for pattern in (pattern.lower().rstrip(".") for pattern in patterns)
-    )
 
 
 def _target(url: str, allowed_hosts: Sequence[str], insecure: bool) -> httpx.URL:

@@ -12,14 +12,14 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import certifi
@@ -27,8 +27,9 @@ import httpcore
 import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from config.values import HOST_NAME, is_address, is_loopback
-from tasks.errors import AccountBlocked, RetryLater
+from config.values import HOST_NAME, host_allowed, is_address, is_loopback
+from tasks.errors import AccountBlocked, OutcomeUnknown, RetryLater
+from tasks.held_back import Guard, HeldBack
 from tasks.listening import ListeningBackend
 
 USER_AGENT = "chartpost"
@@ -63,7 +64,10 @@ class Clients:
         return self._client("api", _api_client)
 
     def storage(self) -> httpx.Client:
-        """For uploads. A fresh connection each, since one that was just being closed looks like a lost answer."""
+        """For uploads and whatever else creates something, and for addresses that a provider hands out: no keys.
+
+        A fresh connection each, since one that was just being closed looks like a lost answer.
+        """
         return self._client("storage", _storage_client)
 
     def close(self) -> None:
@@ -236,12 +240,29 @@ def _unanswered(error: httpx.HTTPError, whom: str) -> RetryLater | AccountBlocke
 
 # --- a provider's API ------------------------------------------------------------------------------------------------
 
+Signer = Callable[[str, str], Mapping[str, str]]
+"""Makes the headers that hold keys, tokens or proofs, of a request's method and address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a creating request carries: `length` bytes, in blocks that are made anew for each attempt."""
+
+    content_type: str
+    length: int
+    blocks: Callable[[], Iterable[bytes]]
+
+    @classmethod
+    def of(cls, content: bytes, content_type: str = "application/json") -> Body:
+        return cls(content_type, len(content), lambda: (content,))
+
 
 class ApiClient:
     """All calls to one account's API go through here: asked of the rate limiter first, counted, answered or raised.
 
     `limiter` raises RetryLater when no slot is free; `on_call` is told of every request that is about to leave.
-    `headers` hold the keys: they go to `base_url`'s own origin and nowhere else.
+    `headers` hold the keys, or make them just before a request leaves: they go to `base_url`'s own origin and nowhere
+    else.
     """
 
     def __init__(
@@ -250,7 +271,7 @@ class ApiClient:
         base_url: str,
         *,
         provider: str,
-        headers: Mapping[str, str],
+        headers: Mapping[str, str] | Signer,
         limiter: Callable[[], None],
         on_call: Callable[[], None],
         insecure: bool = False,
@@ -258,7 +279,7 @@ class ApiClient:
         self.provider = provider
         self.base_url = base_url.rstrip("/")
         self._clients = clients
-        self._headers = headers
+        self._sign: Signer = headers if callable(headers) else lambda method, url: headers
         self._limiter = limiter
         self._on_call = on_call
         self._insecure = insecure
@@ -273,28 +294,108 @@ class ApiClient:
         *segments: str,
         params: Sequence[tuple[str, str]] = (),
         json: JsonValue = None,
+        content: bytes | None = None,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One request, whatever the status of its answer. Raises RetryLater and AccountBlocked."""
-        request = self._request(method, self.url(*segments), params, json)
+        """One request, whatever the status of its answer. Raises RetryLater and AccountBlocked.
+
+        Its body is `json`, `content` or `form` (urlencoded); `headers` are this request's own.
+        """
+        target = self._target(segments, params)
         self._limiter()
+        body: dict[str, Any] = {"json": json, "content": content, "data": form}
+        request = self._request(self._clients.api(), method, target, headers or {}, **body)
         self._on_call()
         answer = exchange(self._clients.api(), request, most_bytes=JSON_BYTES, whom=self.provider)
         if answer.lost:
             raise RetryLater(f"The answer of {self.provider} broke off.", unreachable=True)
         return answer
 
-    def _request(self, method: str, url: str, params: Sequence[tuple[str, str]], json: JsonValue) -> httpx.Request:
+    def create(
+        self,
+        method: str,
+        *segments: str,
+        body: Body,
+        guard: Guard,
+        params: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        not_taken: Collection[int] = (),
+    ) -> Answer:
+        """A request that creates something, with `guard`'s leave; the answer says for certain what became of it.
+
+        `not_taken` are 5xx that mean, by the vendor's word, that nothing was done. Raises RetryLater and
+        AccountBlocked, when nothing was created, what `guard` and the blocks raise, and OutcomeUnknown when the
+        last block had left and the answer is missing, broken off, or any other 5xx.
+        """
+        target = self._target(segments, params)
+        self._limiter()
+        guard.beat()
+        sending = HeldBack(body.blocks(), guard.commit)
+        own = {"User-Agent": USER_AGENT, "Accept": "application/json", **(headers or {})}
+        own |= {"Content-Type": body.content_type, "Content-Length": str(body.length)}
+        client = self._clients.storage()
+        extensions = {"timeout": client.timeout.as_dict(), "trace": sending.ear}
+        request = self._request(client, method, target, own, content=iter(sending), extensions=extensions)
+        self._on_call()
         try:
-            target = address(url, insecure=self._insecure)
-            if params:
-                target = target.copy_merge_params(list(params))
-            return self._clients.api().build_request(method, target, headers=self._headers, json=json)
+            answer = exchange(client, request, most_bytes=JSON_BYTES, whom=self.provider)
+        except RetryLater as error:
+            if sending.sent_whole:
+                raise OutcomeUnknown(f"{self.provider} was sent all, and did not answer.", unreachable=True) from error
+            raise
+        return self._certain(answer, sending.sent_whole, not_taken)
+
+    def visit(self, url: str, *, hosts: Sequence[str], headers: Mapping[str, str] | None = None) -> Answer:
+        """GET an address that the provider has handed out, without any key of ours; no more than a little is read.
+
+        Raises RetryLater, and AccountBlocked for an address that is not https on one of `hosts`.
+        """
+        target = handed_out(url, hosts=hosts, insecure=self._insecure, provider=self.provider)
+        client = self._clients.storage()
+        own = {"User-Agent": USER_AGENT, **(headers or {})}
+        self._on_call()
+        return exchange(client, httpx.Request("GET", target, headers=own), most_bytes=XML_BYTES, whom="the storage")
+
+    def _certain(self, answer: Answer, sent_whole: bool, not_taken: Collection[int]) -> Answer:
+        """The answer, if it leaves no doubt."""
+        doubtful = answer.lost or answer.status >= 500
+        if doubtful and sent_whole and answer.status not in not_taken:
+            what = "broke off" if answer.lost else f"was {answer.status}"
+            raise OutcomeUnknown(f"{self.provider} was sent all, and its answer {what}.", unreachable=True)
+        if answer.lost or (answer.success and not sent_whole):
+            raise RetryLater(f"{self.provider} answered before it had the whole of it.", unreachable=True)
+        return answer
+
+    def _target(self, segments: Sequence[str], params: Sequence[tuple[str, str]]) -> httpx.URL:
+        try:
+            target = address(self.url(*segments), insecure=self._insecure)
+        except ValueError as error:
+            raise AccountBlocked(f"The base_url of this account cannot be used: {error}.") from None
+        return target.copy_merge_params(list(params)) if params else target
+
+    def _request(
+        self, client: httpx.Client, method: str, target: httpx.URL, headers: Mapping[str, str], **body: Any
+    ) -> httpx.Request:
+        signed = {**headers, **self._sign(method, str(target))}
+        try:
+            return client.build_request(method, target, headers=signed, **body)
         except UnicodeError:
             raise AccountBlocked(
                 f"A key for {self.provider} holds characters that no header can carry: paste the key again."
             ) from None
-        except ValueError as error:
-            raise AccountBlocked(f"The base_url of this account cannot be used: {error}.") from None
+
+
+def handed_out(url: str, *, hosts: Sequence[str], insecure: bool, provider: str) -> httpx.URL:
+    """The address that a provider has handed out, if it may be used. Raises AccountBlocked."""
+    try:
+        target = address(url, insecure=insecure)
+    except ValueError as error:
+        raise AccountBlocked(f"{provider} handed out an address that cannot be used: {error}.") from None
+    host = target.raw_host.decode("ascii")
+    if not host_allowed(host, hosts) and not (insecure and is_loopback(host)):
+        raise AccountBlocked(f"{provider} handed out an address of a host that is not allowed: ask why, or allow it.")
+    return target
 
 
 def _encoded(segment: str) -> str:

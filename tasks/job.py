@@ -45,6 +45,7 @@ class Door(StrEnum):
     SEND = "send"
     STREAM = "stream"
     CELERY = "celery"
+    COMMAND = "command"
 
     @property
     def has_folder(self) -> bool:
@@ -60,12 +61,65 @@ class Assurance(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """One security label: a FHIR Coding without what nobody needs."""
+
+    system: str
+    code: str
+    display: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relabeling:
+    """The whole new list of security labels for a document that the provider has already.
+
+    `payload` is how it is sent: `resource` (a DocumentReference with only its labels) or `json-patch` (RFC 6902).
+    """
+
+    document_id: str
+    labels: tuple[Label, ...]
+    payload: str = "resource"
+
+
+class Unseen(StrEnum):
+    """What follows on an outcome that nobody saw, by what the provider offers."""
+
+    LOOK = "look"  # for the record, before anything is sent again
+    RESEND = "resend"  # with the same ids, by which the provider knows it again
+    HOLD = "hold"  # for a human
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a provider takes one document.
+
+    `stages` lie between received and delivered, in order; `first` is the step that it begins with. `together`: one
+    look serves all of a patient's documents. `account_wide`: its records are known by the account, not by a patient.
+    """
+
+    stages: tuple[Stage, ...] = (Stage.PRESIGNED, Stage.STORED)
+    first: Step = Step.PRESIGN
+    together: bool = True
+    account_wide: bool = False
+    unseen: Unseen = Unseen.LOOK
+
+    def stage_before(self, step: Step) -> Stage:
+        """The stage from which a step starts."""
+        before = _STAGES_BEFORE.get(step, Stage.RECEIVED)
+        return before if before in self.stages else Stage.RECEIVED
+
+
+_STAGES_BEFORE = {Step.POST: Stage.PRESIGNED, Step.REGISTER: Stage.STORED}
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """What is to be delivered. Patient data: sealed wherever it rests outside our folders.
 
     `source` is a `file://` or `s3://` address; `identity` is what must not change while we send (inode, size and
     mtime of a file, ETag of an object). `stream_id` is the entry of the intake stream that it came by. `home` names
-    the machine whose folders hold a document that was staged to S3.
+    the machine whose folders hold a document that was staged to S3. With `relabeling` there is nothing to be sent but
+    the labels of a document that the provider has.
     """
 
     account: str
@@ -83,14 +137,27 @@ class Document:
     delete_source: bool = False
     stream_id: str | None = None
     home: str | None = None
+    relabeling: Relabeling | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The provider's record of a document: its id there, and its address where there is one."""
+
+    id: str
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A presigned S3 POST: `fields` verbatim and in the order in which they must be sent."""
+    """A presigned S3 POST: `fields` verbatim and in the order in which they must be sent.
+
+    `record` is there where the provider has made its record before the upload, which then completes it.
+    """
 
     url: str
     fields: Mapping[str, str]
+    record: Record | None = None
 
     @property
     def key(self) -> str | None:
@@ -113,19 +180,12 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """The provider's record of a document: its id there, and its address where there is one."""
-
-    id: str
-    url: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """What became known on the way; sealed in the ledger, since keys and snapshots tell about patients.
 
     `snapshot` holds the ids of the records that the patient had before presign; `key` is the S3 key of the form.
-    `provider` is the provider's own: ids fixed beforehand, tokens put into descriptions.
+    `record` is known from when the provider has made it, which may be before it proves anything. `provider` is the
+    provider's own: ids fixed beforehand, when it was first tried. `remarks` are sentences for the receipt.
     """
 
     form: Form | None = None
@@ -134,6 +194,7 @@ class Facts:
     stored: Stored | None = None
     record: Record | None = None
     provider: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +217,10 @@ class Job:
     `looks` polls without a result; `provider_calls` counts requests to the provider and its storage.
     `blocked_since`: when it first parked its account, since it was last stored or looked for without a refusal.
     `sha256` is the digest of the bytes that went by, or of the document as it lay there when its answer was lost.
+    `unknown_step`: the step whose outcome nobody saw, to be repeated when a look has found nothing.
     `looked`: its last commit was looked for, long enough, and found to have led to nothing.
+    `sent_before`: an earlier sending, of unknown outcome, is repeated with the same ids. `held`: only a human can say
+    what became of it. `scope` is under which the provider's records are claimed, an HMAC.
     `long_look`: taken up again after an outcome that nobody saw, so looked for during a day before it is sent again.
     `sick_before` is how long the account had been parked or down, in seconds, when the stage was reached.
     """
@@ -189,6 +253,10 @@ class Job:
     sha256: str | None = None
     redis_run: str = ""
     sick_before: float = 0.0
+    unknown_step: Step = Step.NONE
+    sent_before: bool = False
+    held: bool = False
+    scope: str = ""
 
     @property
     def account(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from tasks.job import Document, Door, Failure
+from tasks.job import Document, Door, Failure, Step
 
 
 class JobFileDamaged(OSError):
@@ -25,6 +25,8 @@ class JobFile:
 
     `round` counts how often the job has been taken up again after it had failed: an error file of an earlier round
     tells nothing about this one. `refused` is why the document was refused before the job was even opened.
+    `committed`: the last block of `committed_step`'s request may have left. `record_id` is the record that the provider
+    has made for the document before it was uploaded.
     """
 
     job_id: str
@@ -43,6 +45,8 @@ class JobFile:
     round: int = 0
     refused: Failure | None = None
     committed: bool = False
+    committed_step: Step = Step.POST
+    record_id: str | None = None
     unknown_since: AwareDatetime | None = None
     snapshot: tuple[str, ...] | None = None
     key: str | None = None

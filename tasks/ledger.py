@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tasks.errors import Code, LeaseLost
-from tasks.job import Document, Facts, Failure, Job, Record, Stage, Step
+from tasks.job import Document, Facts, Failure, Job, Record, Route, Stage, Step, Unseen
 from tasks.rows import Rows, from_ms
 from tasks.seal import Seal
 
@@ -41,6 +41,8 @@ GONE = (redis.ConnectionError, redis.TimeoutError, OperationalError, *REFUSES)
 """Of AWAY what passes by itself, whoever asks and whatever is asked."""
 
 _UNFINISHED = (Stage.RECEIVED, Stage.PRESIGNED, Stage.STORED, Stage.REGISTERED)
+_BEFORE_THE_RECORD = (Stage.RECEIVED, Stage.PRESIGNED, Stage.STORED)
+_USUAL = Route()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,14 @@ class Opened:
 
     kind: str
     job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MaybeSent:
+    """What is known without the ledger of a document that may have been sent: by which step, what a look needs."""
+
+    facts: Facts
+    step: Step = Step.POST
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +121,23 @@ class Ledger:
         provider: str,
         *,
         failure: Failure | None = None,
-        maybe_sent: Facts | None = None,
+        maybe_sent: MaybeSent | None = None,
         reserve_key: bool = True,
+        route: Route = _USUAL,
     ) -> Opened:
-        """Open a job, once per id and once per idempotency key.
+        """Open a job, once per id and once per idempotency key, on the route that its provider has for it.
 
         With `failure` the job was refused at the door and only its closing is left. With `maybe_sent` (after a
-        wipe) its outcome is unknown: these facts are what the look needs. Without `reserve_key` its idempotency key
-        stays with whoever has it.
+        wipe) its outcome is unknown. Without `reserve_key` its idempotency key stays with whoever has it.
         """
-        row = self.rows.opening(job_id, document, provider)
+        row = self.rows.opening(job_id, document, provider, route)
         lane, key = document.account, self.rows.idempotency_key(document) if reserve_key else ""
         if failure:
             lane, key = CLOSING, ""
             row |= {"stage": Stage.FAILED, "step": Step.NOTIFY, "code": failure.code}
             row["failure"] = self.rows.seal_failure(job_id, failure)
         if maybe_sent:
-            row |= {"stage": Stage.PRESIGNED, "step": Step.POST, "committed": "1"}
-            row["facts"] = self.rows.seal_facts(job_id, maybe_sent)
+            row |= _sent_already(maybe_sent, route) | {"facts": self.rows.seal_facts(job_id, maybe_sent.facts)}
         fields = [str(part) for pair in row.items() for part in pair]
         if maybe_sent:
             # It has flown already: no other document of its name may take off before its outcome is known.
@@ -192,32 +201,39 @@ class Ledger:
 
     # --- moves forward -----------------------------------------------------------------------------------------
 
-    def presigned(self, hold: Hold, facts: Facts, redis_run: str, calls: int) -> None:
-        self._move(
+    def presigned(self, hold: Hold, facts: Facts, redis_run: str, calls: int) -> bool:
+        """There is a form. False when the record that it leads to belongs to another job."""
+        why = self._try_move(
             hold,
             (Stage.RECEIVED,),
             stage=Stage.PRESIGNED,
             step=Step.POST,
             set={"facts": self.rows.seal_facts(hold.job.id, facts), "redis_run": redis_run, "failures": 0},
-            unset=["committed", "unknown_since", "failing_since"],
+            unset=["committed", "unknown_since", "unknown_step", "failing_since"],
             incr={"calls": calls, "presigns": 1},
             due_in=self._lease,
             fly=True,
             healthy=True,
+            **({"claim": facts.record.id} if facts.record else {}),
         )
+        if why == "claimed":
+            return False
+        _unless_ok(why)
+        return True
 
-    def committed(self, hold: Hold) -> None:
+    def committed(self, hold: Hold, facts: Facts | None = None) -> None:
         """The commit point: from here on the last block may leave. Raises LeaseLost."""
-        self._move(hold, (Stage.PRESIGNED, Stage.STORED), set={"committed": "1"}, unset=["looked"], keep=True)
+        known = {"facts": self.rows.seal_facts(hold.job.id, facts)} if facts else {}
+        self._move(hold, _BEFORE_THE_RECORD, set={"committed": "1", **known}, unset=["looked"], keep=True)
 
     def uncommitted(self, hold: Hold) -> None:
         """The last block certainly did not leave, or was answered with 'not stored'."""
-        self._move(hold, (Stage.PRESIGNED, Stage.STORED), unset=["committed"], keep=True)
+        self._move(hold, _BEFORE_THE_RECORD, unset=["committed"], keep=True)
 
     def stored(self, hold: Hold, facts: Facts, step: Step, due_in: float, calls: int) -> None:
         self._move(
             hold,
-            (Stage.PRESIGNED,),
+            (Stage.RECEIVED, Stage.PRESIGNED),
             stage=Stage.STORED,
             step=step,
             set={
@@ -225,18 +241,54 @@ class Ledger:
                 "sha256": facts.stored.sha256 if facts.stored else "",
                 "failures": 0,
             },
-            unset=["committed", "unknown_since", "failing_since", "looks", "long_look", "blocked_since"],
+            unset=[*_OPEN_QUESTIONS, "failing_since", "looks", "blocked_since"],
             incr={"calls": calls},
             due_in=self._lease if step is Step.REGISTER else _ms(due_in),
             fly=step is Step.REGISTER,
             healthy=True,
         )
 
-    def delivered(self, hold: Hold, record: Record, calls: int, sha256: str | None) -> bool:
-        """The record is known. False when it already proves another job."""
-        facts = _with_record(hold.job.facts, record)
+    def registered(self, hold: Hold, facts: Facts, due_in: float, calls: int) -> bool:
+        """The provider has a record, which it has not processed yet. False when it already proves another job."""
+        assert facts.record is not None  # noqa: S101, the caller has it
+        why = self._try_move(
+            hold,
+            _BEFORE_THE_RECORD,
+            stage=Stage.REGISTERED,
+            step=Step.CONFIRM,
+            set={"facts": self.rows.seal_facts(hold.job.id, facts), "failures": 0},
+            unset=[*_OPEN_QUESTIONS, "failing_since", "looks", "blocked_since"],
+            incr={"calls": calls},
+            due_in=_ms(due_in),
+            healthy=True,
+            claim=facts.record.id,
+        )
+        if why == "claimed":
+            return False
+        _unless_ok(why)
+        return True
+
+    def delivered(
+        self,
+        hold: Hold,
+        record: Record,
+        calls: int,
+        sha256: str | None,
+        *,
+        facts: Facts | None = None,
+        passed: Stage | None = None,
+    ) -> bool:
+        """The record is known. False when it already proves another job.
+
+        `facts` are those of the job unless more became known; `passed` is a stage that was reached together with it.
+        """
+        facts = _with_record(facts or hold.job.facts, record)
         row_set: dict[str, Any] = {"facts": self.rows.seal_facts(hold.job.id, facts), "failures": 0}
-        change: dict[str, Any] = {"claim": record.id, "healthy": True, **self._closing()}
+        change: dict[str, Any] = {"healthy": True, **self._closing()}
+        if not hold.job.document.relabeling:  # the same record may be relabelled any number of times
+            change["claim"] = record.id
+        if passed:
+            change["stamp"] = passed
         if sha256:
             row_set["sha256"] = sha256
             change["sent"] = [self.rows.sent_key(hold.job.document), sha256]
@@ -245,7 +297,7 @@ class Ledger:
             (*_UNFINISHED, Stage.FAILED),
             stage=Stage.DELIVERED,
             set=row_set,
-            unset=["code", "failure", "committed", "unknown_since", "failing_since", "closed"],
+            unset=["code", "failure", *_OPEN_QUESTIONS, "failing_since", "closed"],
             incr={"calls": calls},
             release=True,
             **change,
@@ -280,10 +332,23 @@ class Ledger:
             _UNFINISHED,
             stage=Stage.FAILED,
             set={"failure": self.rows.seal_failure(hold.job.id, failure), "code": failure.code},
-            unset=["closed", "unknown_since"],
+            unset=["closed", "unknown_since", "held"],
             unknown=keep_name,
             incr={"calls": calls},
             release=not keep_name,
+            **self._closing(),
+        )
+
+    def held(self, hold: Hold, failure: Failure, calls: int) -> None:
+        """Nobody but a human can say what became of it: it is failed, and its name stays its own until one has."""
+        self._move(
+            hold,
+            _UNFINISHED,
+            stage=Stage.FAILED,
+            set={"failure": self.rows.seal_failure(hold.job.id, failure), "code": failure.code, "held": "1"},
+            unset=["closed"],
+            unknown=True,
+            incr={"calls": calls},
             **self._closing(),
         )
 
@@ -315,10 +380,10 @@ class Ledger:
     def presign_again(self, hold: Hold, due_in: float, calls: int) -> None:
         self._move(
             hold,
-            (Stage.PRESIGNED,),
+            _BEFORE_THE_RECORD,
             stage=Stage.RECEIVED,
             step=Step.PRESIGN,
-            unset=["committed", "unknown_since"],
+            unset=["committed", "unknown_since", "unknown_step"],
             incr={"calls": calls},
             due_in=_ms(due_in),
         )
@@ -327,25 +392,58 @@ class Ledger:
         """An outcome that we could not see: look for the record before sending again."""
         self._move(
             hold,
-            (Stage.PRESIGNED,),
+            _BEFORE_THE_RECORD,
             step=Step.CONFIRM,
-            set={"committed": "1"},
+            set={"committed": "1", "unknown_step": hold.job.step},
             unknown=True,
             incr={"calls": calls},
             due_in=_ms(due_in),
         )
 
-    def send_again(self, hold: Hold, calls: int) -> None:
-        """Looked long enough and found nothing: post once more, with the same form while it holds."""
+    def repeated(self, hold: Hold, due_in: float, calls: int) -> None:
+        """An outcome that we could not see, and ids by which the provider knows it again: the same step once more."""
+        failing = {"failing_since": _stamp(hold.now)} if hold.job.failing_since is None else {}
         self._move(
             hold,
-            (Stage.PRESIGNED,),
-            step=Step.POST,
-            set={"looked": "1"},
-            unset=["committed", "unknown_since", "looks", "long_look"],
+            _BEFORE_THE_RECORD,
+            set={"sent_before": "1", **failing},
+            unset=["committed"],
+            incr={"calls": calls, "failures": 1},
+            due_in=_ms(due_in),
+        )
+
+    def send_again(self, hold: Hold, calls: int, route: Route = _USUAL) -> None:
+        """Looked long enough and found nothing: the step whose outcome nobody saw once more."""
+        step = hold.job.unknown_step or Step.POST
+        self._move(
+            hold,
+            _BEFORE_THE_RECORD,
+            stage=route.stage_before(step),
+            step=step,
+            set={"looked": "1", **({"sent_before": "1"} if route.unseen is Unseen.RESEND else {})},
+            unset=["committed", "unknown_since", "unknown_step", "looks", "long_look"],
             incr={"calls": calls},
             due_in=0,
         )
+
+    def place_found(self, hold: Hold, facts: Facts, calls: int) -> bool:
+        """The provider has made a record for the document, still empty: go on with it. False if it is another job's."""
+        assert facts.record is not None  # noqa: S101, the caller has it
+        why = self._try_move(
+            hold,
+            _BEFORE_THE_RECORD,
+            stage=Stage.RECEIVED,
+            step=Step.PRESIGN,
+            set={"facts": self.rows.seal_facts(hold.job.id, facts), "looked": "1"},
+            unset=[*_OPEN_QUESTIONS, "looks"],
+            incr={"calls": calls},
+            due_in=0,
+            claim=facts.record.id,
+        )
+        if why == "claimed":
+            return False
+        _unless_ok(why)
+        return True
 
     # --- closing -----------------------------------------------------------------------------------------------
 
@@ -404,22 +502,29 @@ class Ledger:
             **self._closing(),
         )
 
-    def retry(self, job: Job, document: Document | None = None) -> str:
-        """From the start again, with a document whose file may lie elsewhere by now."""
+    def retry(self, job: Job, document: Document | None = None, *, first: Step = Step.PRESIGN) -> str:
+        """From the start again, with a document whose file may lie elsewhere by now.
+
+        A record that the provider has made for it already stays its own: a second one would be a second document.
+        """
         document = document or job.document
         return self._free_move(
             job,
             (Stage.FAILED, Stage.CANCELLED),
             stage=Stage.RECEIVED,
-            step=Step.PRESIGN,
+            step=first,
             lane=job.account,
-            set={"document": self.rows.seal_document(job.id, document), "failures": 0},
-            unset=[*_OUTCOME_FIELDS, "facts", "committed", "unknown_since", "presigns", "looks", "long_look"],
+            set={
+                "document": self.rows.seal_document(job.id, document),
+                "facts": self.rows.seal_facts(job.id, Facts(record=job.facts.record)),
+                "failures": 0,
+            },
+            unset=[*_OUTCOME_FIELDS, *_OPEN_QUESTIONS, "presigns", "looks"],
             due_in=0,
         )
 
-    def retry_looking(self, job: Job, document: Document | None = None) -> str:
-        """Continue a job whose outcome is unknown: look first, send only after that."""
+    def retry_looking(self, job: Job, document: Document | None = None, *, first: Step = Step.PRESIGN) -> str:
+        """Continue a job whose outcome is unknown: look first, send only after that, from the start."""
         document = document or job.document
         return self._free_move(
             job,
@@ -432,8 +537,9 @@ class Ledger:
                 "committed": "1",
                 "failures": 0,
                 "long_look": "1",
+                "unknown_step": first,
             },
-            unset=[*_OUTCOME_FIELDS, "looks"],
+            unset=[*_OUTCOME_FIELDS, "looks", "held"],
             unknown=True,
             due_in=0,
         )
@@ -446,7 +552,7 @@ class Ledger:
             (Stage.FAILED,),
             stage=Stage.DELIVERED,
             set={"facts": self.rows.seal_facts(job.id, facts), "human": "1"},
-            unset=[*_OUTCOME_FIELDS],
+            unset=[*_OUTCOME_FIELDS, *_OPEN_QUESTIONS],
             release=True,
             **({"claim": record.id} if record else {}),
             **self._closing(),
@@ -454,9 +560,9 @@ class Ledger:
 
     # --- what is known of a patient's and a document's past -----------------------------------------------------
 
-    def claims(self, document: Document) -> dict[str, str]:
-        """The patient's records that already prove a job: record id -> job id."""
-        claims = self.redis.hgetall(PREFIX + "claims:" + self.rows.patient_key(document))
+    def claims(self, job: Job) -> dict[str, str]:
+        """The records that already prove a job, of the patient or, where there is none, of the account: id -> job."""
+        claims = self.redis.hgetall(PREFIX + "claims:" + job.scope)
         return {str(record): str(job) for record, job in claims.items()}
 
     def sent_before(self, document: Document) -> dict[str, str]:
@@ -495,11 +601,19 @@ class Ledger:
 _SCRIPTS = ("open", "start", "renew", "reserve", "move")
 _FINAL = (Stage.DELIVERED, Stage.FAILED, Stage.CANCELLED)
 _OUTCOME_FIELDS = ("code", "failure", "closed", "failing_since")
+_OPEN_QUESTIONS = ("committed", "unknown_since", "unknown_step", "long_look", "sent_before", "held")
 _CANCELLED = Code.CANCELLED
 
 
 def _lua(name: str) -> str:
     return resources.files("tasks").joinpath("lua", f"{name}.lua").read_text()
+
+
+def _sent_already(maybe: MaybeSent, route: Route) -> dict[str, str]:
+    """How the row of a document that may have been sent begins: at the step that finds its outcome unknown."""
+    if route.unseen is Unseen.RESEND:
+        return {"sent_before": "1"}
+    return {"stage": route.stage_before(maybe.step), "step": maybe.step, "committed": "1"}
 
 
 def _unless_ok(why: str) -> None:

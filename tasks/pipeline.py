@@ -7,26 +7,27 @@ harmless. What a step raises says what happens next, all in `tasks.aftermath`.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import structlog
 
 from tasks.accounts import Account, Accounts
 from tasks.aftermath import Aftermath
+from tasks.attempt import Attempt
 from tasks.care import Care
-from tasks.errors import LeaseLost, OutcomeUnknown, PresignAgain, RetryLater, StageError
-from tasks.job import Facts, Job, Stage, Step, Stored
+from tasks.errors import AccountBlocked, LeaseLost, OutcomeUnknown, PresignAgain, RetryLater, StageError
+from tasks.job import Facts, Job, Stage, Step, Stored, Unseen
 from tasks.keeper import Grip, Keeper
 from tasks.ledger import AWAY, Hold, Ledger, NotStarted
+from tasks.providers.base import Found, Provider, Registers, Relabels, Stores, TakesForms
 from tasks.results import Results
 from tasks.transfer import post
 
 log = structlog.get_logger()
 
 _NAME_WAIT_SECONDS = 30.0
-_SLOWEST_BYTES_PER_SECOND = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Pipeline:
         acts: dict[Step, Callable[[list[Hold], Account, Grip], Ran]] = {
             Step.PRESIGN: self._presign,
             Step.POST: self._post,
+            Step.REGISTER: self._register,
             Step.CONFIRM: self._confirm,
         }
         with self._keeper.holding(started) as grip:
@@ -85,24 +87,20 @@ class Pipeline:
                 crashed = RetryLater(f"The step crashed with {type(error).__name__}; the log names the place.")
                 return Ran(finished=self._aftermath.of(crashed, started, account))
 
-    # --- presign -----------------------------------------------------------------------------------------------
+    # --- before anything is sent -------------------------------------------------------------------------------
 
-    def _presign(self, holds: list[Hold], account: Account, grip: Grip) -> Ran:
-        hold, job = holds[0], holds[0].job
+    def _let_in(self, hold: Hold, account: Account, grip: Grip) -> Ran | None:
+        """What comes before the first thing that is sent: None if it may go on, else what became of it."""
+        job = hold.job
+        if job.stage is not Stage.RECEIVED:
+            return None
         account.provider.check(job.document)
         if not self._reserved(hold, account):
             return Ran()
         wary = account.settings.duplicates == "skip" or job.document.idempotency_key
-        if wary and self._skipped_as_duplicate(hold, account, grip):
+        if wary and not job.sent_before and self._skipped_as_duplicate(hold, account, grip):
             return Ran(finished=(job.id,))
-        facts = self._facts_before_sending(job, account)
-        grip.check()
-        form = account.provider.presign(job)
-        facts = replace(facts, form=form, key=form.key)
-        self._ledger.presigned(hold, facts, self._ledger.redis_run(), account.counted())
-        log.info("job_presigned", job=job.id, account=job.account)
-        self._results.progress(job, Stage.PRESIGNED)
-        return Ran(forward=True)
+        return None
 
     def _reserved(self, hold: Hold, account: Account) -> bool:
         """Two documents of one name for one patient never fly at once: their records could not be told apart."""
@@ -114,6 +112,8 @@ class Pipeline:
         return False
 
     def _skipped_as_duplicate(self, hold: Hold, account: Account, grip: Grip) -> bool:
+        if hold.job.document.relabeling:
+            return False
         sent = self._ledger.sent_before(hold.job.document)
         if not sent:
             return False
@@ -132,50 +132,185 @@ class Pipeline:
         if facts.snapshot is None:
             return facts
         # A snapshot may be some seconds old and shared: what was proven since is no candidate for this job.
-        return replace(facts, snapshot=tuple(sorted({*facts.snapshot, *self._ledger.claims(job.document)})))
+        return replace(facts, snapshot=tuple(sorted({*facts.snapshot, *self._ledger.claims(job)})))
 
-    # --- post --------------------------------------------------------------------------------------------------
+    def _attempt(self, hold: Hold, grip: Grip, facts: Facts | None = None) -> Attempt:
+        attempt = Attempt(self._ledger, self._care, hold, grip, self._stopping)
+        attempt.facts = facts
+        return attempt
 
-    def _post(self, holds: list[Hold], account: Account, grip: Grip) -> Ran:
-        hold, job = holds[0], holds[0].job
+    def _not_twice(self, job: Job) -> None:
+        """Raises OutcomeUnknown where this step may have created something already."""
         if job.committed or (not job.looked and self._perhaps_sent_before(job)):
             raise OutcomeUnknown("An earlier attempt may have passed the commit point.")
-        if job.facts.form is None:
-            raise PresignAgain("The ledger has no form for this job.")
-        stored = _Transfer(self._ledger, self._care, hold, account, grip, self._stopping).run()
-        facts = replace(job.facts, stored=stored, form=None)
-        self._ledger.stored(hold, facts, Step.CONFIRM, account.settings.confirm.first_seconds, account.counted())
-        log.info("job_stored", job=job.id, account=job.account, etag_verified=stored.etag_verified)
-        self._results.progress(job, Stage.STORED)
-        return Ran(forward=True)
 
     def _perhaps_sent_before(self, job: Job) -> bool:
         """Whether the ledger may have forgotten a commit: our own folder knows, else a changed Redis is suspect."""
         on_disk = self._care.committed_on_disk(job)
         if on_disk is not None:
             return on_disk
-        return job.redis_run != self._ledger.redis_run()
+        return bool(job.redis_run) and job.redis_run != self._ledger.redis_run()
+
+    # --- presign -----------------------------------------------------------------------------------------------
+
+    def _presign(self, holds: list[Hold], account: Account, grip: Grip) -> Ran:
+        hold, job = holds[0], holds[0].job
+        provider = _able(account.provider, TakesForms)
+        if (ended := self._let_in(hold, account, grip)) is not None:
+            return ended
+        if provider.presign_creates:
+            job = self._with_its_record(job)
+        facts = self._facts_before_sending(job, account)
+        grip.check()
+        attempt = self._attempt(hold, grip, facts)
+        with attempt.taking_back():
+            form = provider.presign(job, attempt)
+        facts = replace(facts, form=form, key=form.key, record=form.record)
+        if form.record and form.record != job.facts.record:
+            self._care.note_record(job, form.record)
+        if not self._ledger.presigned(hold, facts, self._ledger.redis_run(), account.counted()):
+            raise RetryLater("The record that was made for it is another job's; another one is made.", after_seconds=0)
+        log.info("job_presigned", job=job.id, account=job.account)
+        self._results.progress(job, Stage.PRESIGNED)
+        return Ran(forward=True)
+
+    def _with_its_record(self, job: Job) -> Job:
+        """The job with the record that the provider has made for it, if any: another would be a second document."""
+        record = job.facts.record or self._care.record_on_disk(job)
+        if record is None:
+            self._not_twice(job)
+        return replace(job, facts=replace(job.facts, record=record))
+
+    # --- post --------------------------------------------------------------------------------------------------
+
+    def _post(self, holds: list[Hold], account: Account, grip: Grip) -> Ran:
+        hold, job = holds[0], holds[0].job
+        route = account.provider.route(job.document)
+        if (ended := self._let_in(hold, account, grip)) is not None:
+            return ended
+        if isinstance(account.provider, Stores):
+            stored = account.provider.store(job, self._attempt(hold, grip))
+        else:
+            self._not_twice(job)
+            stored = self._posted(hold, account, grip)
+        facts = replace(job.facts, stored=stored, form=None)
+        then = Step.REGISTER if Stage.REGISTERED in route.stages else Step.CONFIRM
+        self._ledger.stored(hold, facts, then, account.settings.confirm.first_seconds, account.counted())
+        log.info("job_stored", job=job.id, account=job.account, etag_verified=stored.etag_verified)
+        self._results.progress(job, Stage.STORED)
+        return Ran(forward=True)
+
+    def _posted(self, hold: Hold, account: Account, grip: Grip) -> Stored:
+        """The document, posted to S3 with its form."""
+        job, form, settings = hold.job, hold.job.facts.form, account.settings
+        if form is None:
+            raise PresignAgain("The ledger has no form for this job.")
+        attempt = self._attempt(hold, grip)
+        with attempt.taking_back(), attempt.open() as source:
+            return post(
+                form,
+                source,
+                _able(account.provider, TakesForms).sent_name(job.document),
+                client=account.storage_client(),
+                allowed_hosts=settings.upload_hosts,
+                insecure=settings.insecure,
+                guard=attempt,
+                on_call=account.count_call,
+            )
+
+    # --- register ----------------------------------------------------------------------------------------------
+
+    def _register(self, holds: list[Hold], account: Account, grip: Grip) -> Ran:
+        hold, job = holds[0], holds[0].job
+        if (ended := self._let_in(hold, account, grip)) is not None:
+            return ended
+        if job.document.relabeling:
+            return self._relabel(hold, account, grip)
+        provider = _able(account.provider, Registers)
+        if account.provider.route(job.document).unseen is not Unseen.RESEND:
+            self._not_twice(job)
+        facts = account.provider.before_sending(job) if job.stage is Stage.RECEIVED else job.facts
+        attempt = self._attempt(hold, grip, facts)
+        with attempt.taking_back():
+            registered = provider.register(replace(job, facts=facts), attempt)
+        facts = replace(facts, record=registered.record, remarks=registered.remarks)
+        if registered.stored:
+            facts = replace(facts, stored=registered.stored)
+        if registered.processed:
+            return self._delivered(hold, account, facts)
+        if not self._ledger.registered(hold, facts, account.settings.confirm.first_seconds, account.counted()):
+            raise OutcomeUnknown("The record that the provider named proves another document.")
+        log.info("job_registered", job=job.id, account=job.account, record=registered.record.id)
+        self._results.progress(job, Stage.REGISTERED)
+        return Ran(forward=True)
+
+    def _delivered(self, hold: Hold, account: Account, facts: Facts) -> Ran:
+        """The provider gave its record, or accepted for good, in answer to the registering itself."""
+        job, record = hold.job, facts.record
+        assert record is not None  # noqa: S101, the caller has it
+        sha256 = facts.stored.sha256 if facts.stored else None
+        passed = Stage.REGISTERED
+        if not self._ledger.delivered(hold, record, account.counted(), sha256, facts=facts, passed=passed):
+            raise OutcomeUnknown("The record that the provider named proves another document.")
+        log.info("job_delivered", job=job.id, account=account.name, record=record.id)
+        return Ran(finished=(job.id,))
+
+    def _relabel(self, hold: Hold, account: Account, grip: Grip) -> Ran:
+        """The whole new list each time, so that repeating it after a lost answer changes nothing."""
+        job, provider = hold.job, _able(account.provider, Relabels)
+        grip.check()
+        relabeled = provider.relabel(job)
+        facts = replace(job.facts, remarks=relabeled.remarks)
+        self._ledger.delivered(hold, relabeled.record, account.counted(), None, facts=facts)
+        log.info("job_relabeled", job=job.id, account=account.name)
+        return Ran(finished=(job.id,))
 
     # --- confirm -----------------------------------------------------------------------------------------------
 
     def _confirm(self, holds: list[Hold], account: Account, grip: Grip) -> Ran:
         jobs = [hold.job for hold in holds]
-        found = account.provider.look(jobs, self._ledger.claims(jobs[0].document))
+        looks = account.provider.route(jobs[0].document).unseen is Unseen.LOOK
+        found = account.provider.look(jobs, self._ledger.claims(jobs[0])) if looks else {}
         grip.check()
         finished = []
         calls = account.counted()
         for hold in holds:
             calls_of_this, calls = calls, 0
-            record = found[hold.job.id].record if hold.job.id in found else None
             try:
-                if record and self._ledger.delivered(hold, record, calls_of_this, self._sha256(hold, grip)):
-                    log.info("job_delivered", job=hold.job.id, account=account.name, record=record.id)
-                    finished.append(hold.job.id)
-                elif self._aftermath.of_a_look_without_result(hold, account, calls_of_this):
+                if self._settled(hold, found.get(hold.job.id), account, grip, calls_of_this):
                     finished.append(hold.job.id)
             except LeaseLost as error:
                 log.info("lease_lost", job=hold.job.id, step=Step.CONFIRM, account=account.name, why=str(error))
         return Ran(finished=tuple(finished))
+
+    def _settled(self, hold: Hold, found: Found | None, account: Account, grip: Grip, calls: int) -> bool:
+        """Record what a look has found of a job. True when the job has ended."""
+        job = hold.job
+        if found and found.fault:
+            return self._aftermath.of_a_faulty_record(found.fault, hold, calls)
+        if found:
+            facts = replace(job.facts, record=found.record, remarks=found.remarks)
+            if found.stage is Stage.DELIVERED:
+                if self._ledger.delivered(hold, found.record, calls, self._sha256(hold, grip), facts=facts):
+                    log.info("job_delivered", job=job.id, account=account.name, record=found.record.id)
+                    return True
+            elif self._moved_on(hold, found, facts, account, calls):
+                return False
+        return self._aftermath.of_a_look_without_result(hold, account, calls)
+
+    def _moved_on(self, hold: Hold, found: Found, facts: Facts, account: Account, calls: int) -> bool:
+        """Whether the look has found out how far a job had come whose outcome nobody saw."""
+        job = hold.job
+        if not job.unknown_step or job.stage.final:
+            return False
+        if found.stage is Stage.REGISTERED:
+            moved = self._ledger.registered(hold, facts, account.settings.confirm.first_seconds, calls)
+        else:
+            self._care.note_record(job, found.record)
+            moved = self._ledger.place_found(hold, facts, calls)
+        if moved:
+            log.info("job_found", job=job.id, account=account.name, stage=found.stage)
+        return moved
 
     def _sha256(self, hold: Hold, grip: Grip) -> str | None:
         """The digest that went by, or of the document as it lies here when the upload's answer was lost."""
@@ -189,70 +324,17 @@ class Pipeline:
             return None
 
 
-class _Transfer:
-    """One attempt at the upload of one job, with its commit point."""
+Able = TypeVar("Able")
 
-    def __init__(
-        self, ledger: Ledger, care: Care, hold: Hold, account: Account, grip: Grip, stopping: threading.Event
-    ) -> None:
-        self._ledger = ledger
-        self._care = care
-        self._hold = hold
-        self._account = account
-        self._grip = grip
-        self._stopping = stopping
-        self._committed = False
-        self._deadline = time.monotonic() + 120 + hold.job.document.size_bytes / _SLOWEST_BYTES_PER_SECOND
 
-    def run(self) -> Stored:
-        job, form = self._hold.job, self._hold.job.facts.form
-        assert form is not None  # noqa: S101, the caller has looked
-        settings = self._account.settings
-        try:
-            with self._care.open(job) as source:
-                return post(
-                    form,
-                    source,
-                    job.document.file_name,
-                    client=self._account.storage_client(),
-                    allowed_hosts=settings.upload_hosts,
-                    insecure=settings.insecure,
-                    commit=self._commit,
-                    beat=self._beat,
-                    on_call=self._account.count_call,
-                )
-        except (OutcomeUnknown, LeaseLost):
-            raise
-        except StageError:
-            # Answered, or cut, in a way that says for certain: not stored.
-            if self._committed:
-                self._take_back()
-            raise
-
-    def _beat(self) -> None:
-        self._grip.check()
-        if self._committed:
-            return
-        if self._stopping.is_set():
-            raise RetryLater("The worker is stopping; another continues.", after_seconds=0)
-        if time.monotonic() > self._deadline:
-            raise RetryLater("The upload took too long and was cut.", unreachable=True)
-
-    def _commit(self) -> None:
-        self._beat()
-        asked_at = time.monotonic()
-        self._ledger.committed(self._hold)
-        self._committed = True
-        try:
-            self._care.note_commit(self._hold.job)
-        except OSError as error:
-            raise RetryLater(f"job.json cannot be written ({type(error).__name__}); nothing was sent.") from error
-        if time.monotonic() - asked_at > self._ledger.lease_seconds / 2:
-            raise RetryLater("The commit took so long that the lease may be gone; nothing was sent.", after_seconds=0)
-
-    def _take_back(self) -> None:
-        self._care.note_commit_undone(self._hold.job)
-        self._ledger.uncommitted(self._hold)
+def _able(provider: Provider, ability: type[Able]) -> Able:
+    """The provider, if it has this kind of step: an account may have changed its provider under waiting jobs."""
+    if isinstance(provider, ability):
+        return provider
+    raise AccountBlocked(
+        f"This document was accepted for another provider than {provider.kind}: correct the account's provider, "
+        "or cancel the document and send it again."
+    )
 
 
 def crash_site(error: BaseException) -> dict[str, str]:

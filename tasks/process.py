@@ -18,7 +18,7 @@ from tasks.care import Care
 from tasks.closing import Closing
 from tasks.folders import Folders
 from tasks.health import Gates
-from tasks.job import Step
+from tasks.job import Document, Route, Step
 from tasks.keeper import Keeper
 from tasks.ledger import Ledger, connect
 from tasks.memory import SealedMemory
@@ -87,6 +87,10 @@ class Process:
     @cached_property
     def accounts(self) -> Accounts:
         return Accounts(self.settings.accounts, self.gates, SealedMemory(self.redis, self.seal))
+
+    def route(self, document: Document) -> Route:
+        """How its account's provider takes a document. Raises KeyError for an account that is not in the settings."""
+        return self.accounts[document.account].provider.route(document)
 
     @cached_property
     def folders(self) -> Folders:

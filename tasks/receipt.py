@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ def receipt(job: Job, assurance: Assurance) -> dict[str, Any]:
         "account": job.account,
         "provider": job.provider,
         "patient_id": document.patient_id,
-        "file_name": document.file_name,
+        "file_name": document.file_name or None,
         "size_bytes": document.size_bytes,
         "sha256": job.sha256,
         "assurance": assurance,
@@ -40,6 +41,10 @@ def receipt(job: Job, assurance: Assurance) -> dict[str, Any]:
         made |= {"code": Code.DUPLICATE, "duplicate_of": job.duplicate_of}
     if job.resolved_by_human:
         made["resolved_by"] = "human"
+    if job.facts.remarks:
+        made["remarks"] = list(job.facts.remarks)
+    if document.relabeling:
+        made |= {"size_bytes": None, "labels": [asdict(label) for label in document.relabeling.labels]}
     return made
 
 
@@ -51,7 +56,7 @@ def error(job: Job) -> dict[str, Any]:
         "account": job.account,
         "provider": job.provider,
         "patient_id": document.patient_id,
-        "file_name": document.file_name,
+        "file_name": document.file_name or None,
         "state": job.stage,
         "code": failure.code if failure else None,
         "message": words(job),
@@ -80,9 +85,14 @@ def public(job: Job, assurance: Assurance) -> dict[str, Any]:
     return made
 
 
+def outcome_open(job: Job) -> bool:
+    """Whether nobody knows what became of a failed job: its name stays its own, and its document continues it."""
+    return job.stage is Stage.FAILED and job.code in _WITHOUT_RECORD_YET and job.unknown_since is not None
+
+
 def still_looking(job: Job) -> bool:
     """Whether the failure may yet turn into a delivery by itself."""
-    return job.stage is Stage.FAILED and job.code in _WITHOUT_RECORD_YET and job.unknown_since is not None
+    return outcome_open(job) and not job.held
 
 
 def reached(job: Job) -> str:

@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
 
-from tasks.job import Document, Facts, Failure, Job, Stage, Step
+from tasks.job import Document, Facts, Failure, Job, Route, Stage, Step
 from tasks.seal import Seal
 
 _DOCUMENT = TypeAdapter(Document)
 _FACTS = TypeAdapter(Facts)
 _FAILURE = TypeAdapter(Failure)
+
+_TRIES = (Step.PRESIGN, Step.POST, Step.REGISTER)
+"""The steps of which every start is an attempt at the document."""
 
 
 class Rows:
@@ -21,16 +24,19 @@ class Rows:
     def __init__(self, seal: Seal) -> None:
         self._seal = seal
 
-    def opening(self, job_id: str, document: Document, provider: str) -> dict[str, str]:
+    def opening(self, job_id: str, document: Document, provider: str, route: Route) -> dict[str, str]:
         """The fields of a fresh row, besides its times."""
+        patient = self.patient_key(document)
         return {
             "account": document.account,
             "provider": provider,
             "stage": Stage.RECEIVED,
-            "step": Step.PRESIGN,
+            "step": route.first,
+            "together": "1" if route.together else "0",
             "door": document.door,
             "size_bytes": str(document.size_bytes),
-            "patient": self.patient_key(document),
+            "patient": patient,
+            "scope": self._seal.lookup("scope", document.account) if route.account_wide else patient,
             "name": self.name_key(document),
             "document": self.seal_document(job_id, document),
         }
@@ -39,6 +45,9 @@ class Rows:
         return self._seal.lookup("patient", document.account, document.patient_id or "")
 
     def name_key(self, document: Document) -> str:
+        """What only one job at a time may be about: a name of a patient's, or a document that is relabelled."""
+        if document.relabeling:
+            return self._seal.lookup("relabel", document.account, document.relabeling.document_id)
         return self._seal.lookup("name", document.account, document.patient_id or "", document.file_name)
 
     def sent_key(self, document: Document) -> str:
@@ -54,7 +63,7 @@ class Rows:
 
     def fingerprint(self, document: Document) -> str:
         """Tells whether two calls under one idempotency key ask for the same thing."""
-        asked = (
+        asked: tuple[object, ...] = (
             document.patient_id,
             document.source,
             document.file_name,
@@ -63,6 +72,8 @@ class Rows:
             document.description,
             sorted(document.options.items(), key=str),
         )
+        if document.relabeling:
+            asked = (*asked, document.relabeling)
         return self._seal.lookup("fingerprint", repr(asked))
 
     def seal_document(self, job_id: str, document: Document) -> str:
@@ -96,7 +107,7 @@ class Rows:
             committed=row.get("committed") == "1",
             unknown_since=from_ms(row["unknown_since"]) if row.get("unknown_since") else None,
             failing_since=from_ms(row["failing_since"]) if row.get("failing_since") else None,
-            attempts=max(int(row.get(f"tried_{step}", 0)) for step in (Step.PRESIGN, Step.POST, Step.REGISTER)),
+            attempts=max(int(row.get(f"tried_{step}", 0)) for step in _TRIES),
             failures=int(row.get("failures", 0)),
             presigns=int(row.get("presigns", 0)),
             looks=int(row.get("looks", 0)),
@@ -111,6 +122,10 @@ class Rows:
             sha256=row.get("sha256") or None,
             redis_run=row.get("redis_run", ""),
             sick_before=float(row.get("sick_before", 0)) / 1000,
+            unknown_step=Step(row.get("unknown_step", "")),
+            sent_before=row.get("sent_before") == "1",
+            held=row.get("held") == "1",
+            scope=row.get("scope") or row.get("patient", ""),
         )
 
 

@@ -7,37 +7,21 @@ added, and a Content-Length, since S3 refuses chunked bodies.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
 
 import httpx
 
-from tasks.errors import Code, DocumentRefused, OutcomeUnknown, RetryLater
+from tasks.errors import OutcomeUnknown, RetryLater
 from tasks.forms import check_form, check_name, expected_key
+from tasks.held_back import Guard, HeldBack
 from tasks.http import USER_AGENT, XML_BYTES, exchange
 from tasks.job import Form, Stored
-from tasks.listening import Ear, StopSending
+from tasks.passing import BLOCK_BYTES, Passing, Source
 from tasks.storage import Place, place_of
 
 __all__ = ["BLOCK_BYTES", "Source", "check_form", "check_name", "post"]
-
-BLOCK_BYTES = 256 * 1024  # larger ones run into write timeouts on slow links; smaller ones cost CPU
-
-
-class Source(Protocol):
-    """An open document: a fresh stream of exactly `size` bytes."""
-
-    @property
-    def size(self) -> int: ...
-
-    def read(self, count: int, /) -> bytes: ...
-
-    def unchanged(self) -> bool:
-        """Whether it still is what was accepted."""
-        ...
 
 
 def post(
@@ -48,21 +32,20 @@ def post(
     client: httpx.Client,
     allowed_hosts: Sequence[str],
     insecure: bool,
-    commit: Callable[[], None],
-    beat: Callable[[], None],
+    guard: Guard,
     on_call: Callable[[], None] = lambda: None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Stored:
     """Post the file and return where it was stored.
 
-    `beat` is called before each block; `commit` once, when all but the last block has left. Whatever either raises
-    cuts the connection, so that nothing is stored, and comes out. `client` is `Clients.storage()`.
+    `guard` is asked before each block, and once when all but the last block has left. Whatever it raises cuts the
+    connection, so that nothing is stored, and comes out. `client` is `Clients.storage()`.
 
     Raises, when nothing was stored, RetryLater, PresignAgain, DocumentRefused or AccountBlocked; OutcomeUnknown when
     the last block had left and no answer told what became of it.
     """
     target = check_form(form, file_name, source.size, now(), allowed_hosts=allowed_hosts, insecure=insecure)
-    body = _Body(form, source, check_name(file_name), commit, beat)
+    body = _Body(form, source, check_name(file_name), guard)
     on_call()
     try:
         answer = exchange(client, body.request(target, client.timeout), most_bytes=XML_BYTES, whom="the storage")
@@ -78,19 +61,17 @@ def post(
 class _Body:
     """The bytes of one multipart/form-data body, its last block held back until the commit has succeeded."""
 
-    def __init__(
-        self, form: Form, source: Source, name: str, commit: Callable[[], None], beat: Callable[[], None]
-    ) -> None:
-        self.sent_whole = False
+    def __init__(self, form: Form, source: Source, name: str, guard: Guard) -> None:
         self._source = source
-        self._commit = commit
-        self._beat = beat
-        self._ear = Ear()
+        self._passing = Passing(source, guard.beat)
         self._boundary = f"chartpost-{os.urandom(16).hex()}"
         self._head = _head(form, name, self._boundary)
         self._tail = f"\r\n--{self._boundary}--\r\n".encode()
-        self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._sending = HeldBack(self._blocks(), guard.commit)
+
+    @property
+    def sent_whole(self) -> bool:
+        return self._sending.sent_whole
 
     def request(self, target: httpx.URL, timeout: httpx.Timeout) -> httpx.Request:
         """Built by hand: a client's defaults (cookies, headers) do not belong in it."""
@@ -99,57 +80,27 @@ class _Body:
             "Content-Type": f"multipart/form-data; boundary={self._boundary}",
             "Content-Length": str(len(self._head) + self._source.size + len(self._tail)),
         }
-        extensions = {"timeout": timeout.as_dict(), "trace": self._ear}
-        return httpx.Request("POST", target, headers=headers, content=self._blocks(), extensions=extensions)
+        extensions = {"timeout": timeout.as_dict(), "trace": self._sending.ear}
+        return httpx.Request("POST", target, headers=headers, content=iter(self._sending), extensions=extensions)
 
     def stored(self, place: Place, expected: str) -> Stored:
-        md5 = self._md5.hexdigest()
         etag = (place.etag or "").strip().removeprefix("W/").strip('"')
         return Stored(
             key=place.key or expected,
             etag=etag or None,
-            etag_verified=etag.lower() == md5,  # unequal proves nothing: an encrypted bucket's ETag is no MD5
-            sha256=self._sha256.hexdigest(),
-            md5=md5,
+            etag_verified=etag.lower() == self._passing.md5,  # unequal proves nothing: an encrypted bucket's is no MD5
+            sha256=self._passing.sha256,
+            md5=self._passing.md5,
             location=place.location,
         )
 
     def _blocks(self) -> Iterator[bytes]:
+        """The tail leaves together with the file's last block, so that both are held back."""
         held = self._head
-        for block in self._file():
+        for block in self._passing:
             yield held
-            self._listen()
             held = block
-        self._listen()
-        self._commit()
-        self._listen()  # committed, but the last block need not leave
-        self.sent_whole = True
         yield held + self._tail
-
-    def _file(self) -> Iterator[bytes]:
-        """The file's blocks; returns only if there were as many bytes as there should be, and nothing has changed."""
-        passed = 0
-        while block := self._next_block():
-            passed += len(block)
-            if passed > self._source.size:
-                break
-            self._sha256.update(block)
-            self._md5.update(block)
-            yield block
-        if passed != self._source.size or not self._source.unchanged():
-            raise DocumentRefused(
-                Code.FILE_CHANGED,
-                "The file changed while it was being sent.",
-                hint="Send it again once it is written completely.",
-            )
-
-    def _next_block(self) -> bytes:
-        self._beat()
-        return self._source.read(BLOCK_BYTES)
-
-    def _listen(self) -> None:
-        if self._ear.heard():
-            raise StopSending("The storage answered before it had the whole file.")
 
 
 def _head(form: Form, name: str, boundary: str) -> bytes:

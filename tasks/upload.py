@@ -63,6 +63,11 @@ def post(self: Quiet, job_id: str) -> None:
     _run(self, Step.POST, job_id)
 
 
+@app.task(base=Quiet, bind=True, shared=False, name="chartpost.register")
+def register(self: Quiet, job_id: str) -> None:
+    _run(self, Step.REGISTER, job_id)
+
+
 @app.task(base=Quiet, bind=True, shared=False, name="chartpost.confirm")
 def confirm(self: Quiet, job_id: str) -> None:
     _run(self, Step.CONFIRM, job_id)

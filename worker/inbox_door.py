@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from tasks.doors import continues, open_refused
 from tasks.errors import Code, DocumentRefused, RetryLater
-from tasks.job import Document, Facts, Stage, Step
+from tasks.job import Document, Facts, Record, Stage, Step
 from tasks.job_file import JobFile
-from tasks.ledger import AWAY
+from tasks.ledger import AWAY, MaybeSent
 from tasks.process import Process
-from tasks.receipt import still_looking
+from tasks.receipt import outcome_open
 from tasks.staging import machine
 from worker.claims import LedgerAway
 
@@ -93,23 +94,27 @@ class InboxDoor:
         job = self._process.ledger.get(job_id)
         if job is None or job.stage not in (Stage.FAILED, Stage.CANCELLED):
             return False
-        again = self._process.ledger.retry_looking if still_looking(job) else self._process.ledger.retry
-        log.info("job_continued", job=job_id, account=document.account, why=again(job, document))
+        again = self._process.ledger.retry_looking if outcome_open(job) else self._process.ledger.retry
+        why = again(job, document, first=self._process.route(document).first)
+        log.info("job_continued", job=job_id, account=document.account, why=why)
         return True
 
     def _open(self, job_id: str, job_file: JobFile, document: Document) -> None:
-        ledger, provider = self._process.ledger, self._process.accounts[document.account].provider.kind
-        maybe_sent = facts_of(job_file) if job_file.committed else None
-        opened = ledger.open(job_id, document, provider, maybe_sent=maybe_sent)
+        ledger, provider = self._process.ledger, self._process.accounts[document.account].provider
+        maybe_sent = maybe_sent_of(job_file) if job_file.committed else None
+        asked: dict[str, Any] = {"maybe_sent": maybe_sent, "route": provider.route(document)}
+        opened = ledger.open(job_id, document, provider.kind, **asked)
         if opened.kind == "conflict":
             raise DocumentRefused(Code.INVALID_REQUEST, "This idempotency key was used for another document.")
         if opened.kind == "same":
             # The file is in our care and needs a job of its own, which will find out that it is a duplicate.
             ledger.unalias(job_id, opened.job_id)
-            opened = ledger.open(job_id, document, provider, maybe_sent=maybe_sent, reserve_key=False)
+            opened = ledger.open(job_id, document, provider.kind, reserve_key=False, **asked)
         log.info("job_opened", job=job_id, account=document.account, door=document.door, kind=opened.kind)
 
 
-def facts_of(job_file: JobFile) -> Facts:
+def maybe_sent_of(job_file: JobFile) -> MaybeSent:
     """What a look needs, as it was written down before the last block could leave."""
-    return Facts(snapshot=job_file.snapshot, key=job_file.key, provider=job_file.provider_facts)
+    record = Record(job_file.record_id) if job_file.record_id else None
+    facts = Facts(snapshot=job_file.snapshot, key=job_file.key, record=record, provider=job_file.provider_facts)
+    return MaybeSent(facts, job_file.committed_step)

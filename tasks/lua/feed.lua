@@ -20,7 +20,8 @@ end
 
 -- One message asks for all of a patient's waiting documents: the others' entries move along with the first.
 local function take_patient(lane, id)
-  local patient = redis.call('HGET', prefix .. 'job:' .. id, 'patient')
+  local patient, together = unpack(redis.call('HMGET', prefix .. 'job:' .. id, 'patient', 'together'))
+  if together == '0' then return end
   for _, other in ipairs(redis.call('SMEMBERS', prefix .. 'waiting:' .. patient)) do
     if other ~= id then
       local at = redis.call('ZSCORE', prefix .. 'due:' .. lane, other)

@@ -5,7 +5,8 @@
 --   fly                 true: the next message is on its way, the slot stays taken
 --   keep                true: the holder goes on holding (the lease is neither released nor renewed)
 --   set, unset, incr    fields
---   claim               a record id of the patient, for this job alone
+--   stamp               a stage that was passed on the way, with this move
+--   claim               a record id, for this job alone, among those of its scope (a patient, or the account)
 --   uncommitted         true: only while the commit point has not been passed
 --   healthy             true: the provider answered as it should
 --   release             true: give the name back, and wake who waits for it
@@ -18,15 +19,15 @@ local change = cjson.decode(ARGV[5])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local row = prefix .. 'job:' .. id
-local is = redis.call('HMGET', row, 'stage', 'token', 'lane', 'account', 'patient', 'name', 'committed')
+local is = redis.call('HMGET', row, 'stage', 'token', 'lane', 'account', 'patient', 'name', 'committed', 'sent_before', 'scope')
 local stage, lane, account, patient, name = is[1], is[3], is[4], is[5], is[6]
 
 if not stage then return 'gone' end
 if token ~= '' and is[2] ~= token then return 'fenced' end
 if not string.find(',' .. stages .. ',', ',' .. stage .. ',', 1, true) then return 'moved' end
-if change.uncommitted and is[7] == '1' then return 'committed' end
+if change.uncommitted and (is[7] == '1' or is[8] == '1') then return 'committed' end
 if change.claim then
-  local claims = prefix .. 'claims:' .. patient
+  local claims = prefix .. 'claims:' .. (is[9] or patient)
   local owner = redis.call('HGET', claims, change.claim)
   if owner and owner ~= id then return 'claimed' end
   redis.call('HSET', claims, change.claim, id)
@@ -41,6 +42,7 @@ for field, value in pairs(change.set or {}) do redis.call('HSET', row, field, va
 for _, field in ipairs(change.unset or {}) do redis.call('HDEL', row, field) end
 for field, by in pairs(change.incr or {}) do redis.call('HINCRBY', row, field, by) end
 if change.unknown then redis.call('HSETNX', row, 'unknown_since', now) end
+if change.stamp then redis.call('HSET', row, 'at_' .. change.stamp, now) end
 if change.healthy then redis.call('HDEL', prefix .. 'account:' .. account, 'failures') end
 
 if change.stage and change.stage ~= stage then

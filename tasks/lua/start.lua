@@ -27,7 +27,7 @@ local refusal = why_not(id)
 if refusal then return {{'refused', refusal}} end
 local started = {start(id)}
 redis.call('ZADD', prefix .. 'flying:' .. redis.call('HGET', prefix .. 'job:' .. id, 'lane'), now + lease, id)
-if group == '1' then
+if group == '1' and redis.call('HGET', prefix .. 'job:' .. id, 'together') ~= '0' then
   local patient = redis.call('HGET', prefix .. 'job:' .. id, 'patient')
   for _, other in ipairs(redis.call('SMEMBERS', prefix .. 'waiting:' .. patient)) do
     if other ~= id then

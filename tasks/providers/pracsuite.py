@@ -11,7 +11,6 @@ import json
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
@@ -20,11 +19,12 @@ import httpx
 from pydantic import BaseModel, Field, StrictStr, StringConstraints, ValidationError
 
 from config.settings import PracsuiteAccount
-from tasks.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
-from tasks.forms import check_name
-from tasks.http import Answer, ApiClient, Clients, asked_wait, not_understood, understood
-from tasks.job import Assurance, Document, Facts, Form, Job, Record, Stage
-from tasks.providers.base import Found, Memory
+from tasks.errors import DocumentRefused, RetryLater
+from tasks.http import Answer, ApiClient, Clients, not_understood, understood
+from tasks.job import Assurance, Document, Facts, Form, Job, Record, Route, Stage
+from tasks.providers.answers import Answers, locked_out, refused
+from tasks.providers.base import Attempt, Found, Memory
+from tasks.providers.documents import check_patient, check_size, sendable_name
 
 _NAME = "PracSuite"
 _ATTACHMENTS = "patient_attachment"
@@ -42,7 +42,7 @@ class PracSuite:
     kind = "pracsuite"
     stages: tuple[Stage, ...] = (Stage.PRESIGNED, Stage.STORED)
     assurance = Assurance.CONFIRMED
-    patient_required = True
+    presign_creates = False
 
     def __init__(
         self,
@@ -75,11 +75,14 @@ class PracSuite:
         """PracSuite limits by the vendor's key at one API, whatever the clinic."""
         return f"{self.kind}:{self._vendor}"
 
+    def route(self, document: Document) -> Route:
+        return Route(self.stages)
+
     def check(self, document: Document) -> None:
         """Patient, size and name. Raises DocumentRefused."""
-        _check_patient(document)
-        _check_size(document, self._max_bytes)
-        _file_name(document)
+        check_patient(document, _NAME)
+        check_size(document, self._max_bytes)
+        sendable_name(document)
 
     def before_sending(self, job: Job) -> Facts:
         """Note the ids of the records that the patient has; a job that has been sent before keeps its first snapshot.
@@ -96,11 +99,14 @@ class PracSuite:
             self._memory.remember(f"ids {self._scope}", patient, known, _SNAPSHOT_SECONDS)
         return replace(job.facts, snapshot=tuple(json.loads(known)))
 
-    def presign(self, job: Job) -> Form:
+    def sent_name(self, document: Document) -> str:
+        return sendable_name(document)
+
+    def presign(self, job: Job, attempt: Attempt) -> Form:
         """Ask for a form. Repeating it harms nothing: only an upload creates something."""
         path = ("patient", _patient(job.document), _ATTACHMENTS)
-        answer = self._api.call("POST", *path, json={"file_name": _file_name(job.document)})
-        presigned = understood(_success(answer), _Presigned, _NAME)
+        answer = self._api.call("POST", *path, json={"file_name": sendable_name(job.document)})
+        presigned = understood(_ANSWERS.success(answer), _Presigned, _NAME)
         return Form(presigned.url, presigned.fields)
 
     def look(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
@@ -123,7 +129,7 @@ class PracSuite:
     def probe(self) -> None:
         """List the attachments of a patient who need not exist: what matters is who is asking."""
         answer = self._api.call("GET", "patient", "0", _ATTACHMENTS, params=[("page_size", "1")])
-        if not answer.success and not isinstance(error := _error(answer), DocumentRefused):
+        if not answer.success and not isinstance(error := _ANSWERS.error(answer), DocumentRefused):
             raise error
 
     # --- matching ----------------------------------------------------------------------------------------------
@@ -138,7 +144,7 @@ class PracSuite:
         try:
             for job in sorted(jobs, key=lambda job: job.created_at):
                 for attachment in _candidates(job, attachments, taken):
-                    if names.match(attachment, _file_name(job.document)):
+                    if names.match(attachment, sendable_name(job.document)):
                         found[job.id] = Found(self._record(attachment))
                         taken[attachment.id] = job.id
                         break
@@ -154,7 +160,7 @@ class PracSuite:
             return known
         answer = self._api.call("GET", _ATTACHMENTS, attachment_id, "presign_url")
         try:
-            name = understood(_success(answer), _Download, _NAME).file_name or ""
+            name = understood(_ANSWERS.success(answer), _Download, _NAME).file_name or ""
         except DocumentRefused:
             return ""  # gone again, or without a file
         self._memory.remember(f"names {self._scope}", attachment_id, name, _NAME_SECONDS)
@@ -180,7 +186,7 @@ class PracSuite:
         listing, query = _Listing(), _numbered(1)
         for number in range(1, _MOST_PAGES + 1):
             answer = self._api.call("GET", "patient", patient, _ATTACHMENTS, params=query)
-            page = _Page.of(understood(_success(answer), _List, _NAME))
+            page = _Page.of(understood(_ANSWERS.success(answer), _List, _NAME))
             more = listing.add(page)
             query = self._next(listing, page, number, patient)
             if not (more and query):
@@ -203,38 +209,6 @@ def _fingerprint(*secrets: str) -> str:
 
 
 # --- documents -------------------------------------------------------------------------------------------------------
-
-
-def _check_patient(document: Document) -> None:
-    if not document.patient_id:
-        raise DocumentRefused(
-            Code.PATIENT_REQUIRED,
-            "PracSuite needs a patient for every document.",
-            hint="Put the file into a folder named by the patient's id in PracSuite.",
-        )
-
-
-def _check_size(document: Document, max_bytes: int) -> None:
-    if document.size_bytes < 1:
-        raise DocumentRefused(Code.FILE_EMPTY, "The file is empty.", hint="Check that it was written completely.")
-    if document.size_bytes > max_bytes:
-        raise DocumentRefused(
-            Code.FILE_TOO_LARGE,
-            f"The file has {document.size_bytes} bytes; this account takes at most {max_bytes}.",
-            hint="Make the file smaller, or split it.",
-        )
-
-
-def _file_name(document: Document) -> str:
-    """The name to ask for and to send. Raises DocumentRefused for one that could not arrive as it is."""
-    name = check_name(document.file_name)
-    if any(unicodedata.category(character) == "Cc" for character in name):
-        raise DocumentRefused(
-            Code.INVALID_REQUEST,
-            "The file name holds control characters.",
-            hint="Rename the file and send it again.",
-        )
-    return name
 
 
 def _patient(document: Document) -> str:
@@ -406,69 +380,37 @@ class _Words(BaseModel):
     request_id: Any = ""
 
 
-_Meaning = Callable[[Answer], StageError]
-
-
-def _success(answer: Answer) -> Answer:
-    if not answer.success:
-        raise _error(answer)
-    return answer
-
-
-def _error(answer: Answer) -> StageError:
-    """What an answer other than 2xx means. By status: the documentation's bodies contradict it."""
-    if answer.status in _MEANINGS:
-        return _MEANINGS[answer.status](answer)
-    if answer.status >= 500:
-        return _unwell(answer)
-    if 300 <= answer.status < 400:
-        return AccountBlocked(f"PracSuite answered {answer.status}, a redirect, which is not followed: check base_url.")
-    return AccountBlocked(f"PracSuite answered {answer.status}, which is not foreseen: check base_url and keys.")
-
-
-def _refused(message: str, hint: str) -> _Meaning:
-    return lambda answer: DocumentRefused(Code.REFUSED_BY_PROVIDER, message, hint=hint, detail=_words(answer))
-
-
-def _locked_out(message: str) -> _Meaning:
-    return lambda answer: AccountBlocked(message, credentials=True)
-
-
-def _unwell(answer: Answer) -> StageError:
-    wait = asked_wait(answer.headers, datetime.now(UTC))
-    return RetryLater(f"PracSuite answered {answer.status}.", after_seconds=wait, unreachable=True)
-
-
-def _throttled(answer: Answer) -> StageError:
-    wait = asked_wait(answer.headers, datetime.now(UTC))
-    return RetryLater("PracSuite answered 429: too many requests.", after_seconds=wait, throttled=True)
-
-
-_UNACCEPTABLE = _refused(
-    "PracSuite does not accept the patient id or the file name.", "Check both, then send it again with a better one."
-)
-
-_MEANINGS: Mapping[int, _Meaning] = {
-    400: _UNACCEPTABLE,
-    409: _UNACCEPTABLE,
-    413: _UNACCEPTABLE,
-    422: _UNACCEPTABLE,
-    404: _refused(
-        "PracSuite knows no such patient.", "Check the patient id: it must be the one that PracSuite's addresses show."
-    ),
-    401: _locked_out("PracSuite refused the keys (401): check vendor_api_key and api_key of this account."),
-    403: _locked_out(
-        "PracSuite refused access (403): check the keys, the permissions of the clinic's key, and base_url."
-    ),
-    408: _unwell,
-    429: _throttled,
-}
-
-
 def _words(answer: Answer) -> str:
     """The provider's own words, for the error file only."""
     try:
         said = _Words.model_validate_json(answer.body[:65_536])
     except ValidationError:
         return ""
-    return f"{said.error.code}: {said.error.detail} {said.request_id}".strip()[:2000]
+    return f"{said.error.code}: {said.error.detail} {said.request_id}".strip()
+
+
+_UNACCEPTABLE = refused(
+    "PracSuite does not accept the patient id or the file name.",
+    "Check both, then send it again with a better one.",
+    _words,
+)
+
+# By status: the documentation's bodies contradict it.
+_ANSWERS = Answers(
+    _NAME,
+    {
+        400: _UNACCEPTABLE,
+        409: _UNACCEPTABLE,
+        413: _UNACCEPTABLE,
+        422: _UNACCEPTABLE,
+        404: refused(
+            "PracSuite knows no such patient.",
+            "Check the patient id: it must be the one that PracSuite's addresses show.",
+            _words,
+        ),
+        401: locked_out("PracSuite refused the keys (401): check vendor_api_key and api_key of this account."),
+        403: locked_out(
+            "PracSuite refused access (403): check the keys, the permissions of the clinic's key, and base_url."
+        ),
+    },
+)

@@ -24,6 +24,7 @@ import httpx
 from tasks.http import Clients
 from tasks.job import Form
 from tasks.transfer import post
+from tests.tasks.transfer.conftest import Guarding
 
 SIZE = 100_000_000
 ROUNDS = 5
@@ -107,8 +108,7 @@ def rounds(document: Path, url: str) -> dict[str, list[tuple[float, float]]]:
                 client=clients.storage(),
                 allowed_hosts=["127.0.0.1"],
                 insecure=True,
-                commit=lambda: None,
-                beat=lambda: None,
+                guard=Guarding(),
             )
 
     def plain() -> None:

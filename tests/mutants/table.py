@@ -52,10 +52,10 @@ MUTANTS = (
     ),
     Mutant(
         "the last block leaves before the commit",
-        "tasks/transfer.py",
+        "tasks/held_back.py",
         "        self._commit()\n        self._listen()  # committed, but the last block need not leave\n"
-        "        self.sent_whole = True\n        yield held + self._tail\n",
-        "        self.sent_whole = True\n        yield held + self._tail\n        self._commit()\n",
+        "        self.sent_whole = True\n        yield held\n",
+        "        self.sent_whole = True\n        yield held\n        self._commit()\n",
         ("tests/tasks/transfer",),
     ),
     Mutant(
@@ -68,9 +68,9 @@ MUTANTS = (
     Mutant(
         "delivered on the storage's 204",
         "tasks/pipeline.py",
-        "            record = found[hold.job.id].record if hold.job.id in found else None\n",
-        "            record = found[hold.job.id].record if hold.job.id in found else "
-        "__import__('tasks.job').job.Record('204')\n",
+        "if self._settled(hold, found.get(hold.job.id), account, grip, calls_of_this):",
+        "if self._settled(hold, found.get(hold.job.id) or Found(__import__('tasks.job').job.Record('204')), account, "
+        "grip, calls_of_this):",
         (f"{INBOX}::test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_delivered",),
     ),
     Mutant(
@@ -132,7 +132,7 @@ MUTANTS = (
     Mutant(
         "what was forgotten after a wipe is taken for never sent",
         "worker/inbox_door.py",
-        "maybe_sent = facts_of(job_file) if job_file.committed else None",
+        "maybe_sent = maybe_sent_of(job_file) if job_file.committed else None",
         "maybe_sent = None",
         ("tests/acceptance/test_inbox.py", "-k", "wiped"),
     ),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tasks.errors import RetryLater
 from tasks.job import Document, Facts, Job, Stage, Step
+from tasks.sources import OpenSource
 
 THEN = datetime(2026, 11, 21, 10, tzinfo=UTC)
 _numbers = itertools.count(1)
@@ -20,6 +23,7 @@ class DictMemory:
     def __init__(self) -> None:
         self.values: dict[tuple[str, str], str] = {}
         self.seconds: list[float] = []
+        self._turns: dict[tuple[str, str], threading.Lock] = {}
 
     def recall(self, topic: str, key: str) -> str | None:
         return self.values.get((topic, key))
@@ -27,6 +31,14 @@ class DictMemory:
     def remember(self, topic: str, key: str, value: str, seconds: float) -> None:
         self.values[topic, key] = value
         self.seconds.append(seconds)
+
+    def alone(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:
+        return self._turn(self._turns.setdefault((topic, key), threading.Lock()))
+
+    @contextmanager
+    def _turn(self, lock: threading.Lock) -> Iterator[None]:
+        with lock:
+            yield
 
 
 class Slots:
@@ -68,4 +80,24 @@ def job(
     )
 
 
+class Trying:
+    """An attempt at a document: counts what it is asked; `open` gives what a test has for it."""
+
+    def __init__(self, open_source: Callable[[], OpenSource] | None = None) -> None:
+        self.beats = 0
+        self.commits = 0
+        self._open = open_source
+
+    def open(self) -> OpenSource:
+        assert self._open is not None, "this document cannot be opened"
+        return self._open()
+
+    def beat(self) -> None:
+        self.beats += 1
+
+    def commit(self) -> None:
+        self.commits += 1
+
+
+NO_ATTEMPT = Trying()
 NO_CLAIMS: Mapping[str, str] = {}

@@ -19,10 +19,10 @@ from tasks.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, 
 from tasks.http import Clients
 from tasks.job import Job, Record, Stored
 from tasks.providers import KINDS, assurance_of, build
-from tasks.providers.base import Provider
+from tasks.providers.base import Provider, TakesForms
 from tasks.sources import Files, file_address
 from tasks.transfer import post
-from tests.providers.doubles import NO_CLAIMS, DictMemory, Slots, job
+from tests.providers.doubles import NO_CLAIMS, DictMemory, Slots, Trying, job
 from tests.worlds import SandboxProcess
 
 _patients = itertools.count(100)
@@ -46,7 +46,7 @@ class AtWork:
             on_call=self.slots.count,
             memory=self.memory,
         )
-        self.commits = 0
+        self.attempt = Trying()
         self._clients = clients
         self._files = Files([folder])
         self._folder = folder
@@ -68,21 +68,22 @@ class AtWork:
     def presigned(self, job: Job) -> Job:
         self.provider.check(job.document)
         facts = self.provider.before_sending(job)
-        form = self.provider.presign(replace(job, facts=facts))
+        assert isinstance(self.provider, TakesForms)
+        form = self.provider.presign(replace(job, facts=facts), self.attempt)
         return replace(job, facts=replace(facts, form=form, key=form.key))
 
     def post(self, job: Job) -> Stored:
         assert job.facts.form is not None
+        assert isinstance(self.provider, TakesForms)
         with self._files.open(job.document.source, job.document.identity) as source:
             return post(
                 job.facts.form,
                 source,
-                job.document.file_name,
+                self.provider.sent_name(job.document),
                 client=self._clients.storage(),
                 allowed_hosts=self.settings.upload_hosts,
                 insecure=self.settings.insecure,
-                commit=self._commit,
-                beat=lambda: None,
+                guard=self.attempt,
                 on_call=self.slots.count,
             )
 
@@ -98,9 +99,6 @@ class AtWork:
 
     def chart(self, job: Job) -> list[dict[str, Any]]:
         return self.sandbox.charts(patient_id=job.document.patient_id)
-
-    def _commit(self) -> None:
-        self.commits += 1
 
 
 def eventually(look: Callable[[], Any]) -> Any:

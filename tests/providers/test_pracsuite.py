@@ -16,7 +16,7 @@ from tasks.errors import AccountBlocked, Code, DocumentRefused, RetryLater, Stag
 from tasks.http import Clients
 from tasks.job import Record
 from tasks.providers.pracsuite import PracSuite
-from tests.providers.doubles import NO_CLAIMS, DictMemory, Slots, job
+from tests.providers.doubles import NO_ATTEMPT, NO_CLAIMS, DictMemory, Slots, job
 from tests.providers.odd_pracsuite import LIST, OddPracSuite, Reply, Request
 
 PRESIGN = f"POST {LIST}"
@@ -36,7 +36,7 @@ def error(code: str, detail: str = "") -> dict[str, Any]:
 
 def test_both_keys_go_with_each_call_and_nothing_else_that_is_secret(odd: OddPracSuite, pracsuite: PracSuite) -> None:
     odd.answers[PRESIGN] = Reply(body=FORM)
-    pracsuite.presign(job())
+    pracsuite.presign(job(), NO_ATTEMPT)
     (request,) = odd.requests
     assert request.headers["x-api-key"] == "the-vendor-key"
     assert request.headers["a-api-key"] == "the-clinic-key"
@@ -50,7 +50,7 @@ def test_keys_are_never_carried_along_a_redirect(odd: OddPracSuite, pracsuite: P
     with OddPracSuite() as elsewhere:
         odd.answers[PRESIGN] = Reply(status, headers={"Location": elsewhere.base + LIST})
         with pytest.raises(AccountBlocked, match="redirect"):
-            pracsuite.presign(job())
+            pracsuite.presign(job(), NO_ATTEMPT)
         assert elsewhere.requests == []
 
 
@@ -112,7 +112,7 @@ def test_any_success_with_address_and_fields_is_a_form_whose_fields_keep_their_o
 ) -> None:
     fields = {"key": "temp/a", "Policy": "p", "x-amz-security-token": "t", "a": "1", "B": "2"}
     odd.answers[PRESIGN] = Reply(status, {"url": "https://b/", "fields": fields, "more": [1]})
-    form = pracsuite.presign(job(file_name="folder/Über weisung.pdf"))
+    form = pracsuite.presign(job(file_name="folder/Über weisung.pdf"), NO_ATTEMPT)
     assert form.url == "https://b/"
     assert list(form.fields.items()) == list(fields.items())
     assert odd.requests[0].body.decode() == '{"file_name":"Über weisung.pdf"}'
@@ -137,7 +137,7 @@ def test_any_success_with_address_and_fields_is_a_form_whose_fields_keep_their_o
 def test_a_form_of_another_shape_blocks_the_account(odd: OddPracSuite, pracsuite: PracSuite, body: object) -> None:
     odd.answers[PRESIGN] = Reply(body=body)
     with pytest.raises(AccountBlocked, match="answered in a shape that is not understood") as blocked:
-        pracsuite.presign(job())
+        pracsuite.presign(job(), NO_ATTEMPT)
     assert not blocked.value.credentials
 
 
@@ -165,14 +165,14 @@ def test_each_status_says_what_happens_next(
 ) -> None:
     odd.answers[PRESIGN] = reply
     with pytest.raises(StageError) as raised:
-        pracsuite.presign(job())
+        pracsuite.presign(job(), NO_ATTEMPT)
     assert type(raised.value) is meant
 
 
 def test_the_providers_words_about_a_refused_document_are_kept_apart(odd: OddPracSuite, pracsuite: PracSuite) -> None:
     odd.answers[PRESIGN] = Reply(404, error("NOT_FOUND", "No patient 4711 Anna Müller"))
     with pytest.raises(DocumentRefused) as refused:
-        pracsuite.presign(job())
+        pracsuite.presign(job(), NO_ATTEMPT)
     assert refused.value.code is Code.REFUSED_BY_PROVIDER
     assert refused.value.detail == "NOT_FOUND: No patient 4711 Anna Müller r-1"
     assert refused.value.hint
@@ -185,7 +185,7 @@ def test_a_refusal_without_words_is_a_refusal_all_the_same(
 ) -> None:
     odd.answers[PRESIGN] = Reply(400, body)
     with pytest.raises(DocumentRefused):
-        pracsuite.presign(job())
+        pracsuite.presign(job(), NO_ATTEMPT)
 
 
 def test_refused_keys_are_told_from_other_faults_of_the_account(odd: OddPracSuite, pracsuite: PracSuite) -> None:
@@ -193,7 +193,7 @@ def test_refused_keys_are_told_from_other_faults_of_the_account(odd: OddPracSuit
     for status in (401, 403, 405):
         odd.answers[PRESIGN] = Reply(status)
         with pytest.raises(AccountBlocked) as raised:
-            pracsuite.presign(job())
+            pracsuite.presign(job(), NO_ATTEMPT)
         blocked.append(raised.value.credentials)
     assert blocked == [True, True, False]
 
@@ -205,7 +205,7 @@ def test_throttling_is_said_of_the_whole_group_and_an_outage_of_the_provider(
     for status in (429, 500, 503):
         odd.answers[PRESIGN] = Reply(status, headers={"Retry-After": "7"})
         with pytest.raises(RetryLater) as raised:
-            pracsuite.presign(job())
+            pracsuite.presign(job(), NO_ATTEMPT)
         said.append((raised.value.after_seconds, raised.value.throttled, raised.value.unreachable))
     assert said == [(7, True, False), (7, False, True), (7, False, True)]
 

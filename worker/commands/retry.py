@@ -176,8 +176,9 @@ class Again:
                 Sidecar.read(place.sidecar)
 
     def _move(self, job: Job, document: Document, *, looks: bool) -> None:
-        ledger = self._process.ledger
-        why = ledger.retry_looking(job, document) if looks else ledger.retry(job, document)
+        ledger, first = self._process.ledger, self._process.route(document).first
+        again = ledger.retry_looking if looks else ledger.retry
+        why = again(job, document, first=first)
         now = ledger.get(job.id) if why == "moved" else None
         if why != "ok" and (now is None or now.stage.final):
             raise NotRetried("somebody else has changed it meanwhile; look at it, then repeat the command.")

@@ -33,7 +33,7 @@ class View(Protocol):
 def wait_for(process: Process, job_id: str) -> Job:
     """The job when it has ended and its files lie where they belong. Goes on while Redis is away."""
     job = process.ledger.get(job_id)
-    stages = process.accounts[job.account].provider.stages if job else ()
+    stages = process.route(job.document).stages if job else ()
     way = [Stage.RECEIVED, *stages, Stage.DELIVERED]
     with _view(len(way) - 1) as view:
         return _Wait(process, job_id, way, view).run()

@@ -41,6 +41,14 @@ class Bytes:
         return self._unchanged
 
 
+@dataclass(frozen=True)
+class Guarding:
+    """What an upload asks before it goes on."""
+
+    commit: Callable[[], None] = lambda: None
+    beat: Callable[[], None] = lambda: None
+
+
 @dataclass
 class Upload:
     """One upload to be made, and what happened in it."""
@@ -62,8 +70,7 @@ class Upload:
             client=self.client,
             allowed_hosts=self.allowed_hosts,
             insecure=True,
-            commit=self._commit,
-            beat=self.beat,
+            guard=Guarding(self._commit, self.beat),
             on_call=self._count,
         )
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.values import host_allowed
 from tasks.errors import AccountBlocked, Code, DocumentRefused, PresignAgain, StageError
-from tasks.forms import check_form, host_allowed
+from tasks.forms import check_form
 from tasks.job import Form
 from tests.tasks.transfer.conftest import Upload
 from tests.tasks.transfer.storage_server import StorageServer

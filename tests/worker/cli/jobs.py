@@ -56,7 +56,8 @@ class Jobs:
         self.presigned(job)
         hold = self.hold(job, Step.POST)
         self.ledger.committed(hold)
-        self.process.care.note_commit(self.get(job.id))
+        now = self.get(job.id)
+        self.process.care.note_commit(now, now.facts)
         self.ledger.stored(hold, replace(FORM, form=None, stored=STORED), Step.CONFIRM, 2.0, calls=1)
         return self.get(job.id)
 

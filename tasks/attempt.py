@@ -1,0 +1,73 @@
+"""One try at a step that creates something: its lease, its deadline, its document and its commit point."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tasks.care import Care
+from tasks.errors import LeaseLost, OutcomeUnknown, RetryLater, StageError
+from tasks.job import Facts
+from tasks.keeper import Grip
+from tasks.ledger import Hold, Ledger
+from tasks.sources import OpenSource
+
+_SLOWEST_BYTES_PER_SECOND = 50_000
+_LEAST_SECONDS = 120
+
+
+class Attempt:
+    """Implements `tasks.held_back.Guard` for one job; `facts` are what a look would need, noted at the commit."""
+
+    def __init__(self, ledger: Ledger, care: Care, hold: Hold, grip: Grip, stopping: threading.Event) -> None:
+        self.facts: Facts | None = None
+        self._ledger = ledger
+        self._care = care
+        self._hold = hold
+        self._grip = grip
+        self._stopping = stopping
+        self._committed = False
+        size = hold.job.document.size_bytes
+        self._deadline = time.monotonic() + _LEAST_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
+
+    def open(self) -> OpenSource:
+        """A fresh stream of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
+        return self._care.open(self._hold.job)
+
+    def beat(self) -> None:
+        """Raises LeaseLost, and RetryLater when there is no time left; after the commit only LeaseLost."""
+        self._grip.check()
+        if self._committed:
+            return
+        if self._stopping.is_set():
+            raise RetryLater("The worker is stopping; another continues.", after_seconds=0)
+        if time.monotonic() > self._deadline:
+            raise RetryLater("The upload took too long and was cut.", unreachable=True)
+
+    def commit(self) -> None:
+        """The commit point: noted in the ledger and beside the document before the last block leaves."""
+        self.beat()
+        asked_at = time.monotonic()
+        self._ledger.committed(self._hold, self.facts)
+        self._committed = True
+        try:
+            self._care.note_commit(self._hold.job, self.facts or self._hold.job.facts)
+        except OSError as error:
+            raise RetryLater(f"job.json cannot be written ({type(error).__name__}); nothing was sent.") from error
+        if time.monotonic() - asked_at > self._ledger.lease_seconds / 2:
+            raise RetryLater("The commit took so long that the lease may be gone; nothing was sent.", after_seconds=0)
+
+    @contextmanager
+    def taking_back(self) -> Iterator[None]:
+        """Take the commit back where the block ends in an error that says for certain: nothing was created."""
+        try:
+            yield
+        except (OutcomeUnknown, LeaseLost):
+            raise
+        except StageError:
+            if self._committed and not self._hold.job.committed:  # else an earlier one may have created it
+                self._care.note_commit_undone(self._hold.job)
+                self._ledger.uncommitted(self._hold)
+            raise

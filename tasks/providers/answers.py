@@ -1,0 +1,64 @@
+"""What the answers of a provider's API mean: each provider's own table of statuses, and what holds for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from tasks.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
+from tasks.http import Answer, asked_wait
+
+Meaning = Callable[[Answer], StageError]
+Words = Callable[[Answer], str]
+"""Finds the provider's own words in an answer, for the error file only."""
+
+
+class Answers:
+    """`meanings` are the provider's own, by status. What is not in it is unwell (5xx) or not foreseen."""
+
+    def __init__(self, provider: str, meanings: Mapping[int, Meaning]) -> None:
+        self._provider = provider
+        self._meanings = {408: self.unwell, 425: self.unwell, 429: self.throttled, **meanings}
+
+    def success(self, answer: Answer) -> Answer:
+        """The answer, if it is 2xx. Raises what it means otherwise."""
+        if not answer.success:
+            raise self.error(answer)
+        return answer
+
+    def error(self, answer: Answer) -> StageError:
+        """What an answer other than 2xx means."""
+        if answer.status in self._meanings:
+            return self._meanings[answer.status](answer)
+        if answer.status >= 500:
+            return self.unwell(answer)
+        if 300 <= answer.status < 400:
+            what = "a redirect, which is not followed: check base_url."
+        else:
+            what = "which is not foreseen: check base_url and keys."
+        return AccountBlocked(f"{self._provider} answered {answer.status}, {what}")
+
+    def unwell(self, answer: Answer) -> StageError:
+        wait = asked_wait(answer.headers, datetime.now(UTC))
+        return RetryLater(f"{self._provider} answered {answer.status}.", after_seconds=wait, unreachable=True)
+
+    def throttled(self, answer: Answer) -> StageError:
+        wait = asked_wait(answer.headers, datetime.now(UTC))
+        return RetryLater(
+            f"{self._provider} answered {answer.status}: too many requests.", after_seconds=wait, throttled=True
+        )
+
+
+def refused(message: str, hint: str, words: Words) -> Meaning:
+    """The document, or what it asks for, is refused."""
+    return lambda answer: DocumentRefused(Code.REFUSED_BY_PROVIDER, message, hint=hint, detail=words(answer)[:2000])
+
+
+def locked_out(message: str) -> Meaning:
+    """The account is refused, as with wrong credentials."""
+    return lambda answer: AccountBlocked(message, credentials=True)
+
+
+def blocked(message: str) -> Meaning:
+    """The account is set up in a way that cannot work."""
+    return lambda answer: AccountBlocked(message)
