@@ -1,14 +1,31 @@
 """The accounts that documents are sent to. A provider is added by one class and one row in `ACCOUNT_KINDS`."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from config.values import ApiKey, Count, HostPattern, Seconds, Section, WebAddress
+from config.values import (
+    ApiKey,
+    Coding,
+    Contact,
+    Count,
+    HeaderText,
+    HostPattern,
+    Identifier,
+    OptionalWebAddress,
+    PathSegment,
+    PrivateKey,
+    Seconds,
+    Secret,
+    Section,
+    Text,
+    WebAddress,
+)
 
-NOT_YET_BUILT = ("cliniko", "ovok", "redox", "nhn")
+AMAZON = ("*.amazonaws.com",)
 
 
 class Confirm(Section):
@@ -22,8 +39,6 @@ class Confirm(Section):
 
 def _known_provider(value: str) -> str:
     known = ", ".join(ACCOUNT_KINDS)
-    if value in NOT_YET_BUILT:
-        raise ValueError(f"is {value}, which this version does not speak yet: it speaks {known}")
     if value not in ACCOUNT_KINDS:
         raise ValueError(f"is not a provider that this version speaks: it speaks {known}")
     return value
@@ -64,20 +79,135 @@ class Account(Section):
     max_in_flight: Count | None = None  # None: the process that hands out slots decides
 
 
+class Author(Section):
+    """Who a document is by, where its provider wants to know."""
+
+    name: str = ""
+    identifier: Identifier = ""
+
+
+class Metadata(Section):
+    """FHIR codings of an account's documents, written "system|code|display"; a document's own options override them."""
+
+    type: Coding = ""
+    category: Coding = ""
+    format: Coding = ""
+    facility_type: Coding = ""
+    practice_setting: Coding = ""
+    security_label: Coding = ""
+    author: Author = Author()
+
+
+class Organization(Section):
+    """Organization numbers: the unit's own, and that of the legal body that it belongs to."""
+
+    child: Text
+    parent: str = ""
+
+
+Algorithm = Literal["", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
+
+
 class PracsuiteAccount(Account):
     """PracSuite: two keys, the vendor's and the clinic's (https://docs.api.pracsuite.com)."""
 
     provider: Literal["pracsuite"]
     base_url: WebAddress = "https://api.pracsuite.com/v1"
-    upload_hosts: tuple[HostPattern, ...] = ("*.amazonaws.com",)
+    upload_hosts: tuple[HostPattern, ...] = AMAZON
     requests_per_minute: Count = 120
     max_bytes: Count = 100_000_000
     vendor_api_key: ApiKey
     api_key: ApiKey
 
 
+class ClinikoAccount(Account):
+    """Cliniko: a user's key, whose ending names the shard (https://docs.api.cliniko.com/guides/urls)."""
+
+    provider: Literal["cliniko"]
+    base_url: OptionalWebAddress = ""  # empty: the address of the key's shard
+    upload_hosts: tuple[HostPattern, ...] = AMAZON
+    requests_per_minute: Count = 180  # of 200 that Cliniko allows a user
+    max_bytes: Count = 100_000_000
+    api_key: ApiKey
+    contact: Contact
+
+    @model_validator(mode="after")
+    def _address_of_the_shard(self) -> Self:
+        shard = shard_of(self.api_key.get_secret_value())
+        if not self.base_url and shard:
+            object.__setattr__(self, "base_url", f"https://api.{shard}.cliniko.com/v1")
+        return self
+
+
+def shard_of(api_key: str) -> str | None:
+    """The shard in a Cliniko key: what follows its last hyphen, au1 without one; None if it cannot be a shard.
+
+    It becomes part of a host name, so that a malformed key must not choose who gets it.
+    """
+    shard = api_key.rpartition("-")[2] if "-" in api_key else "au1"
+    return shard if re.fullmatch(r"[a-z]{2}[0-9]{1,2}", shard) else None
+
+
+class OvokAccount(Account):
+    """Ovok: the login of a service account (https://docs.ovok.com)."""
+
+    provider: Literal["ovok"]
+    base_url: WebAddress = "https://api.ovok.com"
+    upload_hosts: tuple[HostPattern, ...] = AMAZON
+    requests_per_minute: Count = 120
+    max_bytes: Count = 100_000_000
+    email: Text
+    password: Secret
+    client_id: Text
+
+
+class RedoxAccount(Account):
+    """Redox: one destination in one environment, and the OAuth key for it (https://docs.redoxengine.com)."""
+
+    provider: Literal["redox"]
+    base_url: WebAddress = "https://api.redoxengine.com/fhir/R4"
+    upload_hosts: tuple[HostPattern, ...] = ("redoxengine.com", "*.redoxengine.com")  # of the files that it keeps
+    requests_per_minute: Count = 1500  # 7,500 in five minutes, for each address that calls
+    max_bytes: Count = 30_000_000
+    client_id: Text
+    key_id: Text
+    private_key: PrivateKey
+    algorithm: Algorithm = ""
+    token_url: WebAddress = "https://api.redoxengine.com/v2/auth/token"  # noqa: S105 (an address)
+    destination: PathSegment
+    environment: Literal["Development", "Staging", "Production"]
+    embed_below_bytes: Annotated[int, Field(ge=0, le=7_499_997)] = 200_000  # base64 stays below 10,000,000
+    on_unknown_outcome: Literal["hold", "resend"] = "hold"
+    patient_system: Text
+    metadata: Metadata = Metadata()
+
+
+class NhnAccount(Account):
+    """NHN's document sharing, with HelseID (https://utviklerportal.nhn.no)."""
+
+    provider: Literal["nhn"]
+    base_url: WebAddress = "https://api.pjd.test.nhn.no/R4/fhir"
+    requests_per_minute: Count = 120
+    max_bytes: Count = 60_000_000
+    client_id: Text
+    key_id: Text
+    private_key: PrivateKey
+    algorithm: Algorithm = ""
+    issuer: WebAddress = "https://helseid-sts.test.nhn.no"
+    scope: Text = "nhn:phr/mhd/create-documents-with-reference"
+    source_system: HeaderText
+    home_community_id: Annotated[str, StringConstraints(pattern=r"^[0-2](\.[0-9]+)+$")]
+    organization: Organization
+    patient_system: Text = "urn:oid:2.16.578.1.12.4.1.4.1"
+    metadata: Metadata = Metadata()
+
+
 ACCOUNT_KINDS: dict[str, type[Account]] = {
     "pracsuite": PracsuiteAccount,
+    "cliniko": ClinikoAccount,
+    "ovok": OvokAccount,
+    "redox": RedoxAccount,
+    "nhn": NhnAccount,
 }
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from config.accounts import Account
+from config.accounts import Account, NhnAccount, RedoxAccount
 from config.faults import Fault, KeyPath, missing
-from config.values import is_loopback
+from config.values import ALGORITHMS_OF_KEYS, is_loopback, key_kind
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -60,15 +60,33 @@ def _account_contradictions(at: KeyPath, account: Account) -> Iterator[Fault]:
     confirm = (*at, "confirm")
     yield from _unordered((*confirm, "first_seconds"), (*confirm, "cap_seconds"), account.confirm)
     yield from _unordered((*confirm, "first_seconds"), (*confirm, "give_up_after_seconds"), account.confirm)
+    yield from _without_address(at, account)
+    yield from _unfit_algorithm(at, account)
     if account.insecure:
         return
     remedy = "set insecure = true if this is a sandbox"
-    address = urlsplit(account.base_url)
-    if address.scheme != "https":
-        yield Fault(((*at, "base_url"), (*at, "insecure")), f"is not https: change it, or {remedy}")
-    if is_loopback(address.hostname or ""):
-        yield Fault(((*at, "base_url"), (*at, "insecure")), f"points at this machine: change it, or {remedy}")
+    for name in ("base_url", "token_url", "issuer"):
+        address = urlsplit(getattr(account, name, ""))
+        if address.scheme == "http":
+            yield Fault(((*at, name), (*at, "insecure")), f"is not https: change it, or {remedy}")
+        if is_loopback(address.hostname or ""):
+            yield Fault(((*at, name), (*at, "insecure")), f"points at this machine: change it, or {remedy}")
     for index, host in enumerate(account.upload_hosts):
         if is_loopback(host):
             keys = ((*at, "upload_hosts", index), (*at, "insecure"))
             yield Fault(keys, f"is this machine: remove it, or {remedy}")
+
+
+def _without_address(at: KeyPath, account: Account) -> Iterator[Fault]:
+    if not account.base_url:
+        words = "does not end in a shard, such as -au1, from which its address follows: check it, or set base_url"
+        yield Fault(((*at, "api_key"), (*at, "base_url")), words)
+
+
+def _unfit_algorithm(at: KeyPath, account: Account) -> Iterator[Fault]:
+    if not isinstance(account, (RedoxAccount, NhnAccount)) or not account.algorithm:
+        return
+    kind = key_kind(account.private_key.get_secret_value()) or ""
+    if account.algorithm not in ALGORITHMS_OF_KEYS.get(kind, ()):
+        words = "does not go with the private_key: leave it out, and it follows from the key"
+        yield Fault(((*at, "algorithm"), (*at, "private_key")), words)

@@ -8,7 +8,19 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from config.accounts import ACCOUNT_KINDS, Account, AccountName, AnyAccount, Confirm, PracsuiteAccount
+from config.accounts import (
+    ACCOUNT_KINDS,
+    Account,
+    AccountName,
+    AnyAccount,
+    ClinikoAccount,
+    Confirm,
+    Metadata,
+    NhnAccount,
+    OvokAccount,
+    PracsuiteAccount,
+    RedoxAccount,
+)
 from config.agreement import cautions, contradictions
 from config.faults import CONSEQUENCES, Fault, KeyPath, SettingsError, did_you_mean, missing, words_for
 from config.keys import ACCOUNTS, Keys, may_be_in_file
@@ -35,12 +47,17 @@ __all__ = [
     "ACCOUNT_KINDS",
     "S3",
     "Account",
+    "ClinikoAccount",
     "Confirm",
     "Inbox",
     "Log",
+    "Metadata",
     "Metrics",
+    "NhnAccount",
+    "OvokAccount",
     "PracsuiteAccount",
     "Redis",
+    "RedoxAccount",
     "Retention",
     "Retry",
     "Settings",
@@ -220,6 +237,16 @@ def _what_remains(tree: Tree, errors: list[ErrorDetails]) -> Settings:
     return Settings.model_validate(tree)
 
 
+# Where any text will not do for a key that is missing.
+_STAND_INS: dict[str, object] = {
+    "provider": next(iter(ACCOUNT_KINDS)),
+    "contact": "Stand-in (it@stand-in.example)",
+    "environment": "Development",
+    "home_community_id": "2.999",
+    "organization": {"child": "stand-in"},
+}
+
+
 def _replace(tree: Tree, key: KeyPath, *, needed: bool) -> None:
     *tables, name = key if key[-1] != "[key]" else key[:-1]
     for table in tables:
@@ -229,4 +256,4 @@ def _replace(tree: Tree, key: KeyPath, *, needed: bool) -> None:
         tree = tree[str(table)]
     tree.pop(str(name), None)
     if needed:
-        tree[str(name)] = next(iter(ACCOUNT_KINDS)) if name == "provider" else "stand-in"
+        tree[str(name)] = _STAND_INS.get(str(name), "stand-in")

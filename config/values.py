@@ -5,6 +5,7 @@ A refusal is worded to follow the key's name ("redis.url must be ..."). It never
 
 import contextlib
 import ipaddress
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,10 +124,73 @@ def _check_server(parts: SplitResult, query: dict[str, str]) -> None:
 
 
 def _header_value(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not (text.isascii() and text.isprintable() and text == text.strip()):
+    _header_text(value.get_secret_value())
+    return value
+
+
+def _header_text(value: str) -> str:
+    if not (value.isascii() and value.isprintable() and value == value.strip()):
         raise ValueError("must be plain ASCII characters on one line, without spaces around them")
     return value
+
+
+def _path_segment(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,199}", value):
+        raise ValueError("must be a name as it stands in the provider's addresses: letters, digits and . _ ~ -")
+    return value
+
+
+def _contact(value: str) -> str:
+    if not re.fullmatch(r"[^()<>@\x00-\x1f\x7f]{1,80} \([^@\s()<>]{1,64}@[^@\s()<>]{1,190}\.[^@\s()<>]{1,60}\)", value):
+        raise ValueError('must be a name and an e-mail address, such as "North Clinic (it@clinic.example)"')
+    if not value.isascii():
+        raise ValueError("must be plain ASCII characters: it goes into a header")
+    return value
+
+
+def _coding(value: str) -> str:
+    system, _, rest = value.partition("|")
+    code = rest.partition("|")[0]
+    if value and not (system.strip() and code.strip()):
+        raise ValueError('must be written "system|code|display", of which display may be left out')
+    return value
+
+
+def _identifier(value: str) -> str:
+    system, _, text = value.partition("|")
+    if value and not (system.strip() and text.strip()):
+        raise ValueError('must be written "system|value"')
+    return value
+
+
+def _private_key(value: SecretStr) -> SecretStr:
+    if key_kind(value.get_secret_value()) is None:
+        raise ValueError("must be a private RSA or EC key: PKCS#8 in PEM, or a JWK as JSON")
+    return value
+
+
+def key_kind(text: str) -> str | None:
+    """`RSA`, or the curve of an EC key as JWK names it (`P-256`, `P-384`, `P-521`); None for anything else."""
+    from joserfc.errors import JoseError
+    from joserfc.jwk import ECKey, RSAKey
+
+    with contextlib.suppress(JoseError, ValueError, TypeError, KeyError, RecursionError):
+        raw = json.loads(text) if text.lstrip().startswith("{") else text
+        for kind in (RSAKey, ECKey):
+            with contextlib.suppress(JoseError, ValueError, TypeError, KeyError):
+                key = kind.import_key(raw)
+                if key.is_private:
+                    return key.curve_name if isinstance(key, ECKey) else "RSA"
+    return None
+
+
+ALGORITHMS_OF_KEYS = {
+    "RSA": ("PS256", "PS384", "PS512", "RS256", "RS384", "RS512"),
+    "P-256": ("ES256",),
+    "P-384": ("ES384",),
+    "P-521": ("ES512",),
+}
+"""What each kind of key may sign with (RFC 7518, 3.1), the usual one first."""
 
 
 def is_address(host: str) -> bool:
@@ -173,4 +237,12 @@ Bucket = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1
 S3Prefix = Annotated[str, AfterValidator(_s3_prefix)]
 RedisUrl = Annotated[str, MayBeInFile(), AfterValidator(_redis_url), Field(repr=False)]
 OptionalSecret = Annotated[SecretStr, MayBeInFile()]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+PathSegment = Annotated[str, AfterValidator(_path_segment)]
+HeaderText = Annotated[str, Field(min_length=1), AfterValidator(_header_text)]
+Contact = Annotated[str, AfterValidator(_contact)]
+Coding = Annotated[str, AfterValidator(_coding)]
+Identifier = Annotated[str, AfterValidator(_identifier)]
+Secret = Annotated[SecretStr, MayBeInFile(), Field(min_length=1)]
+PrivateKey = Annotated[SecretStr, MayBeInFile(), Field(min_length=1), AfterValidator(_private_key)]
 ApiKey = Annotated[SecretStr, MayBeInFile(), Field(min_length=1), AfterValidator(_header_value)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from config.accounts import ACCOUNT_KINDS, NOT_YET_BUILT
+from config.accounts import ACCOUNT_KINDS
 from config.settings import PracsuiteAccount, Settings, SettingsError, load
 from tests.config.conftest import ACCOUNT, Faults, Read
 
@@ -244,17 +244,11 @@ def test_callbacks_need_a_secret(faults: Faults) -> None:
     assert fault.startswith("callback_secret is missing (callback_hosts is set,")
 
 
-@pytest.mark.parametrize("provider", NOT_YET_BUILT)
-def test_a_provider_not_yet_built_names_those_that_are(faults: Faults, provider: str) -> None:
-    assert faults(f'[accounts.a]\nprovider = "{provider}"\ncontact = "x"') == (
-        f"accounts.a.provider is {provider}, which this version does not speak yet: it speaks pracsuite.",
-    )
-
-
 @pytest.mark.parametrize("provider", ['"nobody"', '""', '"PracSuite"'])
 def test_an_unknown_provider_names_the_known_ones(faults: Faults, provider: str) -> None:
     assert faults(f"[accounts.a]\nprovider = {provider}") == (
-        "accounts.a.provider is not a provider that this version speaks: it speaks pracsuite.",
+        "accounts.a.provider is not a provider that this version speaks: "
+        "it speaks pracsuite, cliniko, ovok, redox, nhn.",
     )
 
 
@@ -268,8 +262,7 @@ def test_no_variable_is_offered_where_none_can_be_written(faults: Faults) -> Non
 
 
 def test_every_kind_of_account_has_its_row() -> None:
-    for name, kind in ACCOUNT_KINDS.items():
-        assert name not in NOT_YET_BUILT
+    for kind in ACCOUNT_KINDS.values():
         assert {"requests_per_minute", "max_bytes", "base_url"} <= {
             key for key, field in kind.model_fields.items() if not field.is_required()
         }
@@ -507,7 +500,7 @@ def test_all_faults_of_all_sorts_are_reported_in_one_go(faults: Faults) -> None:
         "worker.concurrency must be a whole number",
         "accounts.north.vendor_api_key must be plain ASCII",
         "accounts.north.confirm.look_seconds must be a number",
-        "accounts.south.provider is cliniko",
+        "accounts.south.contact is missing",
         "accounts.south.duplicates must be one of",
         "accounts.West is not a name for an account",
         "accounts.West.provider is not a provider",

@@ -1,0 +1,53 @@
+"""What kind of file a document is, as a media type (RFC 6838): what its sender says, else what its name says."""
+
+from __future__ import annotations
+
+import re
+
+from tasks.errors import Code, DocumentRefused
+from tasks.job import Document
+
+UNKNOWN = "application/octet-stream"
+
+# A list of our own: what the system's knows differs from machine to machine.
+_BY_ENDING = {
+    "bmp": "image/bmp",
+    "csv": "text/csv",
+    "dcm": "application/dicom",
+    "doc": "application/msword",
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "gif": "image/gif",
+    "hl7": "x-application/hl7-v2+er7",
+    "htm": "text/html",
+    "html": "text/html",
+    "jpeg": "image/jpeg",
+    "jpg": "image/jpeg",
+    "json": "application/json",
+    "mp4": "video/mp4",
+    "odt": "application/vnd.oasis.opendocument.text",
+    "pdf": "application/pdf",
+    "png": "image/png",
+    "rtf": "application/rtf",
+    "tif": "image/tiff",
+    "tiff": "image/tiff",
+    "txt": "text/plain",
+    "xls": "application/vnd.ms-excel",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "xml": "application/xml",
+    "zip": "application/zip",
+}
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
+
+
+def media_type(document: Document) -> str:
+    """The document's media type, without parameters. Raises DocumentRefused for a content_type that is none."""
+    if document.content_type is None:
+        return _BY_ENDING.get(document.file_name.rpartition(".")[2].lower(), UNKNOWN)
+    said = document.content_type.partition(";")[0].strip()
+    if not _MEDIA_TYPE.fullmatch(said):
+        raise DocumentRefused(
+            Code.UNSUPPORTED_TYPE,
+            "The content_type is no media type.",
+            hint="Write it as in application/pdf, or leave it out.",
+        )
+    return said.lower()
