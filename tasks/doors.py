@@ -29,7 +29,7 @@ def open_call(process: Process, job_id: str, fields: Mapping[str, Any]) -> None:
         return
     opened = open_document(process, job_id, document)
     if opened.kind == "same":
-        _show_outcome(process, job_id, opened.job_id)
+        show_outcome(process, job_id, opened.job_id)
 
 
 def open_document(process: Process, job_id: str, document: Document) -> Opened:
@@ -87,8 +87,8 @@ def admit(process: Process, request: Request, door: Door, stream_id: str | None 
     """
     account = process.accounts.get(request.account)
     if account is None:
-        raise _unknown_account(process)
-    _check_callback(process, request.callback_url)
+        raise unknown_account(process)
+    check_callback(process, request.callback_url)
     located = process.sources.locate(request.source)
     document = replace(
         unadmitted(request, door),
@@ -118,14 +118,15 @@ def unadmitted(request: Request, door: Door) -> Document:
     )
 
 
-def _show_outcome(process: Process, task_id: str, job_id: str) -> None:
+def show_outcome(process: Process, task_id: str, job_id: str) -> None:
     """A call that asks for what was asked before shows the earlier job's outcome, at once if there is one."""
     earlier = process.ledger.get(job_id)
     if earlier and earlier.stage.final:
         process.results.outcome(task_id, earlier)
 
 
-def _check_callback(process: Process, url: str | None) -> None:
+def check_callback(process: Process, url: str | None) -> None:
+    """Raises DocumentRefused for an address to which the settings let no callback go."""
     if url is None:
         return
     try:
@@ -141,7 +142,8 @@ def _check_callback(process: Process, url: str | None) -> None:
         )
 
 
-def _unknown_account(process: Process) -> DocumentRefused:
+def unknown_account(process: Process) -> DocumentRefused:
+    """The error for an account that the settings do not name."""
     known = ", ".join(process.accounts) or "none"
     return DocumentRefused(
         Code.UNKNOWN_ACCOUNT, f"No such account; the settings know: {known}.", hint="Correct the account's name."

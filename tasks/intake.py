@@ -6,16 +6,19 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.errors import Code, DocumentRefused
 
 _PATIENT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 _ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _NAME_BYTES = 255
+
+
+Asked = TypeVar("Asked", bound=BaseModel)
 
 
 class Request(BaseModel):
@@ -35,28 +38,67 @@ class Request(BaseModel):
     delete_source: bool = False
 
 
+class AskedLabel(BaseModel):
+    """One security label of a relabeling."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    system: str = Field(min_length=1, max_length=200)
+    code: str = Field(min_length=1, max_length=100)
+    display: str | None = Field(default=None, max_length=200)
+
+
+class RelabelRequest(BaseModel):
+    """The fields of `chartpost.relabel`: the whole new list of a document's security labels."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    account: str
+    document_id: str = Field(min_length=1, max_length=200)
+    labels: list[AskedLabel] = Field(min_length=1, max_length=50)
+    allow_unblock: bool = False
+    payload: Literal["resource", "json-patch"] = "resource"
+    idempotency_key: str | None = None
+    callback_url: str | None = None
+
+
 def read_request(fields: Mapping[str, Any]) -> Request:
     """The request in these fields. Raises DocumentRefused, `invalid_request`, that names every faulty field."""
-    try:
-        request = Request.model_validate(dict(fields))
-    except ValidationError as error:
-        raise _invalid(f"The request is not understood: {faults(error)}.") from None
-    if not _ACCOUNT.fullmatch(request.account):
-        # Nor is it repeated anywhere: a caller may have put a patient's name into the wrong field.
-        hint = "Use a name from the settings: small letters, digits and _."
-        raise DocumentRefused(Code.UNKNOWN_ACCOUNT, "No account can have this name.", hint=hint)
+    request = _understood(fields, Request)
+    _check_account(request.account)
     check_patient_id(request.patient_id)
     check_file_name(name_of(request))
     return request
 
 
-def faults(error: ValidationError) -> str:
+def read_relabel_request(fields: Mapping[str, Any]) -> RelabelRequest:
+    """The request in these fields. Raises DocumentRefused, as `read_request` does."""
+    request = _understood(fields, RelabelRequest)
+    _check_account(request.account)
+    return request
+
+
+def _understood(fields: Mapping[str, Any], model: type[Asked]) -> Asked:
+    try:
+        return model.model_validate(dict(fields))
+    except ValidationError as error:
+        raise _invalid(f"The request is not understood: {faults(error, model)}.") from None
+
+
+def _check_account(account: str) -> None:
+    if not _ACCOUNT.fullmatch(account):
+        # Nor is it repeated anywhere: a caller may have put a patient's name into the wrong field.
+        hint = "Use a name from the settings: small letters, digits and _."
+        raise DocumentRefused(Code.UNKNOWN_ACCOUNT, "No account can have this name.", hint=hint)
+
+
+def faults(error: ValidationError, model: type[BaseModel] = Request) -> str:
     """Which fields are wrong and how, without their values and without names not ours: they may name the patient."""
     found = []
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
         field = str(fault["loc"][0]) if fault["loc"] else "the request"
         if fault["type"] == "extra_forbidden":
-            near = get_close_matches(field[:_NAME_BYTES], list(Request.model_fields), n=1)
+            near = get_close_matches(field[:_NAME_BYTES], list(model.model_fields), n=1)
             found.append("there is a field that is not known" + (f": is it meant to be {near[0]}?" if near else ""))
         else:
             found.append(f"{field}: {fault['msg'][:1].lower()}{fault['msg'][1:]}")

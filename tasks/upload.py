@@ -1,4 +1,5 @@
-"""The Celery tasks, thin: each runs one step of one job; `chartpost.upload` opens a job for another service.
+"""The Celery tasks, thin: each runs one step of one job; `chartpost.upload` and `.relabel` open one for
+another service.
 
 Messages of ours carry a job's id and nothing else, and any of them may be lost, late or doubled: the ledger decides.
 A step that made no forward move raises `Ignore`, so that its chain neither runs on nor forks.
@@ -22,8 +23,12 @@ from tasks.job import Step
 from tasks.ledger import AWAY, GONE
 from tasks.pipeline import crash_site
 from tasks.process import Process, current
+from tasks.relabeling import open_relabeling
 
 log = structlog.get_logger()
+
+Opens = Callable[[Process, str, dict[str, Any]], object]
+"""Opens the job of a call under the task's id."""
 
 
 class Quiet(Task[Any, Any]):
@@ -90,25 +95,36 @@ def upload(self: Quiet, *args: Any, **fields: Any) -> None:
 
     The task's id is the job's. Its result is stored when the job ends, so this task itself ends with Ignore.
     """
-    process, task_id = current(), str(self.request.id)
+    _enter(self, open_call, args, fields)
+
+
+@app.task(base=Quiet, bind=True, shared=False, name="chartpost.relabel", acks_late=True)
+def relabel(self: Quiet, *args: Any, **fields: Any) -> None:
+    """Replace the security labels of a document for another service; INTERFACE names the keyword arguments."""
+    _enter(self, open_relabeling, args, fields)
+
+
+def _enter(task: Quiet, opens: Opens, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+    """Open a call's job, and end; or put the message back."""
+    process, task_id = current(), str(task.request.id)
     try:
-        _wait_for_redis(process, task_id, lambda: _take_call(process, task_id, args, fields))
+        _wait_for_redis(process, task_id, lambda: _take_call(process, task_id, opens, args, fields))
     except (*AWAY, RetryLater) as error:
         # The message is all there is of the job so far: it goes back to the queue, a little later.
         log.warning("call_put_back", job=task_id, error=type(error).__name__)
         process.stopping.wait(1.0)
         raise Reject(requeue=True) from None
-    _end(self)
+    _end(task)
 
 
-def _take_call(process: Process, task_id: str, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+def _take_call(process: Process, task_id: str, opens: Opens, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
     """Open the call's job, or let its caller know why not. May be repeated. Raises AWAY and RetryLater."""
     try:
         if args:
             raise DocumentRefused(Code.INVALID_REQUEST, "The fields must be keyword arguments.")
         if not _is_uuid(task_id):
             raise DocumentRefused(Code.INVALID_REQUEST, "The task id must be a UUID: it becomes the job's id.")
-        open_call(process, task_id, fields)
+        opens(process, task_id, fields)
     except DocumentRefused as refused:
         process.results.refused(task_id, refused.code, refused.message)
         log.warning("call_refused", job=task_id, code=refused.code, reason=refused.message)

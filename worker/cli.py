@@ -19,6 +19,7 @@ COMMANDS = {
     "watch": "worker.commands.running:watch",
     "intake": "worker.commands.running:intake",
     "send": "worker.commands.send:send",
+    "relabel": "worker.commands.relabel:relabel",
     "jobs": "worker.commands.jobs:jobs",
     "show": "worker.commands.jobs:show",
     "retry": "worker.commands.retry:retry",

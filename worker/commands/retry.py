@@ -200,7 +200,9 @@ def _check(process: Process, target: Target) -> None:
 
 
 def _located(process: Process, document: Document) -> Document:
-    """The document as it lies at its sender's now. Raises NotRetried."""
+    """The document as it lies at its sender's now; a relabeling has none. Raises NotRetried."""
+    if document.relabeling:
+        return document
     with _reasons():
         found = process.sources.locate(document.source)
     return replace(document, size_bytes=found.size_bytes, identity=found.identity)

@@ -120,9 +120,9 @@ def send(
         print_json(_refused(parcel, refusal))
         raise SystemExit(1) from refusal
     if wait:
-        _wait(front.process, job_id, as_json=as_json)
+        wait_for_end(front.process, job_id, as_json=as_json)
     else:
-        _say_taken(front.process, job_id, as_json=as_json)
+        say_taken(front.process, job_id, as_json=as_json)
 
 
 def take(process: Process, parcel: Parcel) -> str:
@@ -189,7 +189,8 @@ def _each_once(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     return named
 
 
-def _say_taken(process: Process, job_id: str, *, as_json: bool) -> None:
+def say_taken(process: Process, job_id: str, *, as_json: bool) -> None:
+    """Print the job's id, or what has become of it at once."""
     job = process.ledger.get(job_id)
     if job and job.failure:
         _end(job, as_json=as_json)
@@ -202,7 +203,8 @@ def _say_taken(process: Process, job_id: str, *, as_json: bool) -> None:
         note(f"It is on its way; look with: chartpost show {job_id}")
 
 
-def _wait(process: Process, job_id: str, *, as_json: bool) -> None:
+def wait_for_end(process: Process, job_id: str, *, as_json: bool) -> None:
+    """Wait for a job's end, and print its receipt; exit with 1 for its error."""
     from worker.commands.waiting import wait_for
 
     try:

@@ -1,0 +1,73 @@
+"""Relabelings: the security labels of a document that a provider has, replaced as a whole by a job like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.doors import check_callback, open_document, open_refused, show_outcome, unknown_account
+from tasks.errors import Code, DocumentRefused
+from tasks.intake import AskedLabel, RelabelRequest, read_relabel_request
+from tasks.job import Document, Door, Label, Relabeling
+from tasks.ledger import Opened
+from tasks.process import Process
+from tasks.providers.base import Relabels
+
+# https://utviklerportal.nhn.no, Patch Document Reference: the label "Sperret"
+BLOCKING_SYSTEM, BLOCKING_CODE = "urn:oid:2.16.578.1.12.4.1.1.9603", "NORS"
+
+
+def open_relabeling(process: Process, job_id: str, fields: Mapping[str, Any], door: Door = Door.CELERY) -> Opened:
+    """Open the job of a relabeling. Raises DocumentRefused where not even a failed job can be opened."""
+    request = read_relabel_request(fields)
+    document = relabeling_of(request, door)
+    try:
+        admit_relabeling(process, request, document)
+    except DocumentRefused as refusal:
+        open_refused(process, job_id, document, refusal)
+        return Opened("opened", job_id)
+    opened = open_document(process, job_id, document)
+    if opened.kind == "same":
+        show_outcome(process, job_id, opened.job_id)
+    return opened
+
+
+def admit_relabeling(process: Process, request: RelabelRequest, document: Document) -> None:
+    """Raises DocumentRefused, with the code that the public contract names, for what must not be set or cannot be."""
+    account = process.accounts.get(request.account)
+    if account is None:
+        raise unknown_account(process)
+    if not isinstance(account.provider, Relabels):
+        raise _not_to_be_set("The documents of this account's provider have no labels to be changed.")
+    check_callback(process, request.callback_url)
+    if not request.allow_unblock and not any(blocks(label) for label in request.labels):
+        raise _not_to_be_set(
+            "The new labels leave out NORS, which blocks a document, and the call does not allow that.",
+            "Add the label NORS, or say allow_unblock if the document shall be open to all who may read.",
+        )
+    account.provider.check(document)
+
+
+def blocks(label: AskedLabel) -> bool:
+    """Whether this label blocks a document from being read ("Sperret")."""
+    return (label.system, label.code) == (BLOCKING_SYSTEM, BLOCKING_CODE)
+
+
+def relabeling_of(request: RelabelRequest, door: Door) -> Document:
+    """The labels as a job carries them: a document without a file."""
+    labels = tuple(Label(label.system, label.code, label.display) for label in request.labels)
+    return Document(
+        account=request.account,
+        patient_id=None,
+        source="",
+        file_name="",
+        size_bytes=0,
+        door=door,
+        idempotency_key=request.idempotency_key,
+        callback_url=request.callback_url,
+        relabeling=Relabeling(request.document_id, labels, request.payload),
+    )
+
+
+def _not_to_be_set(message: str, hint: str = "Correct the request and send it again.") -> DocumentRefused:
+    return DocumentRefused(Code.INVALID_REQUEST, message, hint=hint)

@@ -1,0 +1,77 @@
+"""`chartpost relabel`: the security labels of a document that the provider has, replaced as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import click
+
+from worker.commands.send import Said, say_taken, wait_for_end
+from worker.front import Front, pass_front
+from worker.terminal import json_option
+
+if TYPE_CHECKING:
+    from tasks.process import Process
+
+
+class LabelText(click.ParamType[Any]):
+    """`SYSTEM|CODE[|DISPLAY]`."""
+
+    name = "system|code[|display]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        system, code, *display = value.split("|")[:3] if value.count("|") in (1, 2) else ("", "")
+        if not (system.strip() and code.strip()):
+            self.fail("A label is written SYSTEM|CODE, or SYSTEM|CODE|DISPLAY.", param, ctx)
+        return {"system": system, "code": code} | ({"display": display[0]} if display and display[0] else {})
+
+
+@click.command
+@click.option("--account", required=True, help="The account that the document belongs to.")
+@click.option("--document", required=True, type=Said(), help="The document's id at the provider; @FILE or @- reads it.")
+@click.option("--label", "labels", type=LabelText(), multiple=True, required=True, help="One of the new labels.")
+@click.option("--allow-unblock", is_flag=True, help="The new labels may leave out NORS, which blocks a document.")
+@click.option(
+    "--payload", type=click.Choice(["resource", "json-patch"]), default="resource", help="How the change is written."
+)
+@click.option("--wait", is_flag=True, help="Wait until the labels are set or have failed, and print the receipt.")
+@json_option
+@pass_front
+def relabel(
+    front: Front,
+    account: str,
+    document: str,
+    labels: tuple[dict[str, str], ...],
+    allow_unblock: bool,
+    payload: str,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Replace all security labels of a document that the provider has.
+
+    What is not among the new labels is gone: a document whose list loses NORS can be read again.
+    """
+    fields = {"account": account, "document_id": document, "labels": list(labels), "payload": payload}
+    job_id = _open(front.process, fields | {"allow_unblock": allow_unblock})
+    if wait:
+        wait_for_end(front.process, job_id, as_json=as_json)
+    else:
+        say_taken(front.process, job_id, as_json=as_json)
+
+
+def _open(process: Process, fields: dict[str, Any]) -> str:
+    """Open the job; returns its id. What could never be set is a wrong use of the command: nothing is opened."""
+    from tasks.errors import DocumentRefused
+    from tasks.intake import read_relabel_request
+    from tasks.job import Door
+    from tasks.relabeling import admit_relabeling, open_relabeling, relabeling_of
+
+    try:
+        request = read_relabel_request(fields)
+        admit_relabeling(process, request, relabeling_of(request, Door.COMMAND))
+    except DocumentRefused as refusal:
+        raise click.UsageError(f"{refusal.message} {refusal.hint}".rstrip()) from None
+    return open_relabeling(process, str(uuid4()), fields, Door.COMMAND).job_id
