@@ -83,9 +83,10 @@ def job(
 class Trying:
     """An attempt at a document: counts what it is asked; `open` gives what a test has for it."""
 
-    def __init__(self, open_source: Callable[[], OpenSource] | None = None) -> None:
-        self.beats = 0
-        self.commits = 0
+    def __init__(self, open_source: Callable[[], OpenSource] | None = None, before: Trying | None = None) -> None:
+        """It goes on counting where the one before has ended."""
+        self.beats = before.beats if before else 0
+        self.commits = before.commits if before else 0
         self._open = open_source
 
     def open(self) -> OpenSource:

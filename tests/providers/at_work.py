@@ -1,0 +1,212 @@
+"""One account of any kind at work, as the pipeline would have it: what the provider contract is tried with."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from config.accounts import AnyAccount
+from config.settings import Account
+from tasks.http import Clients
+from tasks.job import Job, Record, Route, Stage, Step, Stored, Unseen
+from tasks.providers import build
+from tasks.providers.base import Found, Provider, Registers, Stores, TakesForms
+from tasks.sources import Files, OpenSource, file_address
+from tasks.transfer import post
+from tests.providers.doubles import NO_CLAIMS, DictMemory, Slots, Trying, job
+from tests.worlds import SandboxProcess
+
+PATIENCE_SECONDS = 8
+_numbers = itertools.count(100)
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What a provider's page says of it, and its sandbox does, as far as the contract must know.
+
+    `calls` is the most that one small document may cost. `lost` is the word in a file's name by which the answer to
+    the creating call is lost. `secret` names the setting by which the sandbox revokes the account. `patients`: it
+    keeps charts of patients. `validates`: it drops or refuses what is INVALID.
+    """
+
+    calls: int
+    lost: str = "LOST"
+    secret: str = "api_key"
+    patients: bool = True
+    refuses_at_once: bool = False
+    probes_its_api: bool = True
+
+
+HABITS = {
+    "pracsuite": Habits(calls=5),  # list, presign, upload; list, name
+    "cliniko": Habits(calls=5, lost="LOSTCOMMIT"),  # presign, upload, register; list
+    "ovok": Habits(calls=6, secret="password", patients=False),  # login, create, upload; read back: two
+    "redox": Habits(calls=2, secret="client_id", refuses_at_once=True, probes_its_api=False),  # token, message
+    "nhn": Habits(calls=2, secret="client_id", refuses_at_once=True, probes_its_api=False),  # token, bundle
+}
+
+
+def fresh() -> int:
+    """A number that nobody else has."""
+    return next(_numbers)
+
+
+def eventually(look: Callable[[], Any]) -> Any:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        if seen := look():
+            return seen
+        time.sleep(0.05)
+    raise AssertionError("it did not come true in time")
+
+
+class AtWork:
+    """An account at the sandbox. `sent` takes a document all the way; the single steps may be taken by themselves."""
+
+    def __init__(self, sandbox: SandboxProcess, clients: Clients, folder: Path, name: str, **settings: Any) -> None:
+        self.sandbox = sandbox
+        self.name = name
+        said = {**sandbox.settings["accounts"][name], **settings}
+        self.settings: Account = TypeAdapter(AnyAccount).validate_python(said)
+        self.kind = self.settings.provider
+        self.habits = HABITS[self.kind]
+        self.slots = Slots()
+        self.memory = DictMemory()
+        self.attempt = Trying()
+        self.provider: Provider = build(
+            name, self.settings, clients=clients, limiter=self.slots.take, on_call=self.slots.count, memory=self.memory
+        )
+        self._clients = clients
+        self._files = Files([folder])
+        self._folder = folder
+
+    # --- documents ---------------------------------------------------------------------------------------------
+
+    def job(self, content: bytes = b"content", *, patient_id: str = "", file_name: str = "", **document: Any) -> Job:
+        """A job whose file lies in the folder; for a patient and under a name of its own, unless they are given."""
+        path = self._folder / f"{fresh()}"
+        path.write_bytes(content)
+        made = job(
+            patient_id=(patient_id or f"patient-{fresh()}") if self.habits.patients else None,
+            file_name=file_name or f"referral-{fresh()}.pdf",
+            size_bytes=len(content),
+            account=self.name,
+        )
+        address = file_address(path)
+        identity = self._files.locate(address).identity
+        whole = replace(made.document, source=address, identity=identity, **document)
+        return replace(made, provider=self.kind, document=whole, step=self.provider.route(whole).first)
+
+    def named(self, word: str, content: bytes = b"content") -> Job:
+        """A job whose file's name asks the sandbox for a fault."""
+        return self.job(content, file_name=f"{word} {fresh()}.pdf")
+
+    def route(self, job: Job) -> Route:
+        return self.provider.route(job.document)
+
+    def chart(self, job: Job) -> list[dict[str, Any]]:
+        """What the chart holds of this document, by its patient or else its name."""
+        if self.habits.patients:
+            return self.sandbox.charts(provider=self.kind, patient_id=job.document.patient_id)
+        return self.sandbox.charts(provider=self.kind, file_name=job.document.file_name)
+
+    def charted_name(self, job: Job) -> str:
+        return (
+            self.provider.sent_name(job.document) if isinstance(self.provider, TakesForms) else job.document.file_name
+        )
+
+    # --- steps -------------------------------------------------------------------------------------------------
+
+    def begun(self, job: Job) -> Job:
+        self.provider.check(job.document)
+        return replace(job, facts=self.provider.before_sending(job))
+
+    def presigned(self, job: Job) -> Job:
+        """With a form, where it takes one; else begun."""
+        job = self.begun(job)
+        if not isinstance(self.provider, TakesForms):
+            return job
+        form = self.provider.presign(job, self.trying(job))
+        facts = replace(job.facts, form=form, key=form.key, record=form.record)
+        return replace(job, facts=facts, stage=Stage.PRESIGNED, step=Step.POST)
+
+    def stored(self, job: Job) -> Job:
+        """With its bytes where they belong; unchanged if they go with the registering."""
+        if Stage.STORED not in self.route(job).stages:
+            return job
+        facts = replace(job.facts, stored=self.post(job), form=None)
+        return replace(job, facts=facts, stage=Stage.STORED, step=Step.REGISTER)
+
+    def post(self, job: Job) -> Stored:
+        if isinstance(self.provider, Stores):
+            return self.provider.store(job, self.trying(job))
+        assert isinstance(self.provider, TakesForms)
+        assert job.facts.form is not None
+        with self._open(job) as source:
+            return post(
+                job.facts.form,
+                source,
+                self.provider.sent_name(job.document),
+                client=self._clients.storage(),
+                allowed_hosts=self.settings.upload_hosts,
+                insecure=self.settings.insecure,
+                guard=self.attempt,
+                on_call=self.slots.count,
+            )
+
+    def registered(self, job: Job) -> Job:
+        """Told to the provider, where that is a step of its own."""
+        if not isinstance(self.provider, Registers):
+            return job
+        registered = self.provider.register(job, self.trying(job))
+        stage = Stage.DELIVERED if registered.processed else Stage.REGISTERED
+        stored = registered.stored or job.facts.stored
+        facts = replace(job.facts, record=registered.record, stored=stored)
+        return replace(job, facts=facts, stage=stage, step=Step.CONFIRM)
+
+    def sent(self, job: Job) -> Job:
+        """All the way to where only the confirmation is missing, if anything."""
+        return self.registered(self.stored(self.presigned(job)))
+
+    def created(self, job: Job) -> Job:
+        """The creating call of a job that is ready for it, once more."""
+        return self.registered(job) if isinstance(self.provider, Registers) else self.stored(job)
+
+    def ready(self, job: Job) -> Job:
+        """All that comes before the call that creates the document in the chart."""
+        job = self.presigned(job)
+        return self.stored(job) if isinstance(self.provider, Registers) else job
+
+    # --- what became of it -------------------------------------------------------------------------------------
+
+    def found(self, job: Job) -> Found | None:
+        return self.provider.look([job], NO_CLAIMS).get(job.id) if self.looks(job) else None
+
+    def looks(self, job: Job) -> bool:
+        return self.route(job).unseen is Unseen.LOOK
+
+    def record_of(self, job: Job) -> Record:
+        """The record that proves it, once it is there."""
+        if job.stage is Stage.DELIVERED:
+            assert job.facts.record is not None
+            return job.facts.record
+
+        def proven() -> Record | None:
+            found = self.found(job)
+            return found.record if found and found.stage is Stage.DELIVERED and not found.fault else None
+
+        record: Record = eventually(proven)
+        return record
+
+    def trying(self, job: Job) -> Trying:
+        self.attempt = Trying(lambda: self._open(job), self.attempt)
+        return self.attempt
+
+    def _open(self, job: Job) -> OpenSource:
+        return self._files.open(job.document.source, job.document.identity)
