@@ -117,9 +117,10 @@ class AtWork:
         return self.sandbox.charts(provider=self.kind, file_name=job.document.file_name)
 
     def charted_name(self, job: Job) -> str:
-        return (
-            self.provider.sent_name(job.document) if isinstance(self.provider, TakesForms) else job.document.file_name
-        )
+        """The document's name as the chart shows it."""
+        if isinstance(self.provider, TakesForms):
+            return self.provider.sent_name(job.document)
+        return job.document.file_name
 
     # --- steps -------------------------------------------------------------------------------------------------
 

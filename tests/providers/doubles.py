@@ -85,8 +85,8 @@ class Trying:
 
     def __init__(self, open_source: Callable[[], OpenSource] | None = None, before: Trying | None = None) -> None:
         """It goes on counting where the one before has ended."""
-        self.beats = before.beats if before else 0
-        self.commits = before.commits if before else 0
+        self.beats: int = before.beats if before else 0
+        self.commits: int = before.commits if before else 0
         self._open = open_source
 
     def open(self) -> OpenSource:

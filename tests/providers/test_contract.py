@@ -179,8 +179,7 @@ def test_throttling_says_how_long_to_wait(at_work: AtWork) -> None:
     at_work.sent(at_work.job())
     at_work.sandbox.world(throttle={at_work.kind: {"per_minute": 1}})
     with pytest.raises(RetryLater) as later:
-        for _ in range(3):
-            at_work.sent(at_work.job())
+        _ = [at_work.sent(at_work.job()) for _ in range(3)]
     assert later.value.throttled
     assert later.value.after_seconds is None or 0 < later.value.after_seconds <= 120
 
@@ -192,6 +191,7 @@ def test_a_provider_that_is_down_is_told_from_one_that_refuses(at_work: AtWork, 
     at_work.sandbox.world(down={at_work.kind: how})
     with pytest.raises((RetryLater, OutcomeUnknown)) as unwell:
         at_work.sent(made)
+    assert isinstance(unwell.value, (RetryLater, OutcomeUnknown))
     assert unwell.value.unreachable
     if at_work.habits.probes_its_api:
         with pytest.raises(RetryLater) as later:
