@@ -53,7 +53,7 @@ class Visit:
     @property
     def announced(self) -> int:
         """How long head and body are to be."""
-        return len(self.head) + 4 + int(self.headers["content-length"])
+        return len(self.head) + 4 + int(self.headers.get("content-length", 0))
 
     @property
     def parts(self) -> list[tuple[str, bytes]]:
