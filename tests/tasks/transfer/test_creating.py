@@ -21,6 +21,7 @@ class Calling:
     def __init__(self, clients: Clients, base_url: str) -> None:
         self.commits = 0
         self.calls = 0
+        self.length = LENGTH
         self.signed: list[tuple[str, str]] = []
         self.commit: Callable[[], None] = lambda: None
         self.beat: Callable[[], None] = lambda: None
@@ -36,7 +37,7 @@ class Calling:
         )
 
     def __call__(self, **options: object) -> Answer:
-        body = Body("application/fhir+json", LENGTH, self.blocks)
+        body = Body("application/fhir+json", self.length, self.blocks)
         guard = Guarding(self._commit, self.beat)
         return self.api.create("POST", "Bundle", body=body, guard=guard, **options)  # type: ignore[arg-type]
 
@@ -172,7 +173,7 @@ def test_an_early_success_is_not_believed(storage: StorageServer, create: Callin
         visit.stay()
 
     storage.script = early
-    create.blocks = lambda: iter([b"x" * 64 * 1024] * 600)
+    create.blocks, create.length = lambda: iter([b"x" * 65_536] * 600), 600 * 65_536
     create.commit = lambda: pytest.fail("nothing is to be committed")
     with pytest.raises(RetryLater):
         create()
