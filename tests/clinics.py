@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tests.valkeys import running_valkey
 from tests.worlds import ROOT, SandboxProcess
 
 PATIENCE_SECONDS = 60.0
+QUICK = "confirm.first_seconds = 0.2\nconfirm.cap_seconds = 0.5\nconfirm.give_up_after_seconds = 6.0\n"
 
 
 def wait_until(true: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
@@ -79,9 +81,23 @@ class Child:
 
 
 class Clinic:
-    """Settings, folders and processes of one installation. `top` and `end` are extra TOML for its settings."""
+    """Settings, folders and processes of one installation. `top` and `end` are extra TOML for its settings.
 
-    def __init__(self, folder: Path, world: SandboxProcess, redis_url: str, top: str = "", end: str = "") -> None:
+    `account` is where documents go unless a test says otherwise. `quick` is TOML for every account: how soon it asks.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        world: SandboxProcess,
+        redis_url: str,
+        top: str = "",
+        end: str = "",
+        *,
+        account: str = "north_clinic",
+        quick: str = QUICK,
+    ) -> None:
+        self.account = account
         self.folder = folder
         self.world = world
         self.redis_url = redis_url
@@ -91,7 +107,7 @@ class Clinic:
         self.config = folder / "chartpost.toml"
         self.config.write_text(
             f'data_dir = "{self.data}"\nsecret_key = "a secret"\nfile_roots = ["{self.documents}"]\n{top}\n'
-            + confirming_quickly(world.toml)
+            + confirming_quickly(world.toml, quick)
             + f'[redis]\nurl = "{redis_url}"\n[inbox]\nsettle_seconds = 0.3\nrescan_seconds = 2.0\n'
             + "[worker]\nlease_seconds = 2.0\n"
             + "[retry]\nfirst_seconds = 0.3\ncap_seconds = 2.0\nprobe_first_seconds = 0.5\nprobe_cap_seconds = 2.0\n"
@@ -134,13 +150,19 @@ class Clinic:
 
     def upload(self, source: str, patient_id: str | None = "4711", **fields: Any) -> AsyncResult[Any]:
         """Call `chartpost.upload` as a foreign service does."""
-        kwargs = {"account": "north_clinic", "patient_id": patient_id, "source": source, **fields}
+        kwargs = {"account": self.account, "patient_id": patient_id, "source": source, **fields}
         task_id = str(uuid4())
         return self.celery.send_task("chartpost.upload", kwargs=kwargs, queue="chartpost", task_id=task_id)
 
-    def send(self, source: str, patient_id: str, **fields: Any) -> str:
+    def relabel(self, document_id: str, *labels: dict[str, str], **fields: Any) -> AsyncResult[Any]:
+        """Call `chartpost.relabel` as a foreign service does."""
+        kwargs = {"account": self.account, "document_id": document_id, "labels": list(labels), **fields}
+        task_id = str(uuid4())
+        return self.celery.send_task("chartpost.relabel", kwargs=kwargs, queue="chartpost", task_id=task_id)
+
+    def send(self, source: str, patient_id: str | None, **fields: Any) -> str:
         """Call `chartpost.upload` without listening for its result; the job's id."""
-        kwargs = {"account": "north_clinic", "patient_id": patient_id, "source": source, **fields}
+        kwargs = {"account": self.account, "patient_id": patient_id, "source": source, **fields}
         task_id = str(uuid4())
         self._sender.send_task("chartpost.upload", kwargs=kwargs, queue="chartpost", task_id=task_id)
         return task_id
@@ -164,9 +186,9 @@ class Clinic:
             **{"check": False, **options},
         )
 
-    def drop(self, patient_id: str | None, name: str, content: bytes, account: str = "north_clinic") -> Path:
+    def drop(self, patient_id: str | None, name: str, content: bytes, account: str = "") -> Path:
         """Put a file into the inbox, as a scanner does that writes elsewhere and moves in."""
-        folder = self.data / "inbox" / account / (patient_id or "")
+        folder = self.data / "inbox" / (account or self.account) / (patient_id or "")
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f".{uuid4()}.part"
         draft.write_bytes(content)
@@ -183,24 +205,21 @@ class Clinic:
             child.kill()
 
 
-def confirming_quickly(toml: str) -> str:
+def confirming_quickly(toml: str, quick: str = QUICK) -> str:
     """The sandbox's settings with polls and patience of seconds instead of minutes."""
-    quick = "confirm.first_seconds = 0.2\nconfirm.cap_seconds = 0.5\nconfirm.give_up_after_seconds = 6.0\n"
-    return toml.replace('provider = "pracsuite"', f'provider = "pracsuite"\n{quick}')
+    return re.sub(r'^provider = "[a-z]+"$', lambda line: f"{line[0]}\n{quick}", toml, flags=re.MULTILINE)
 
 
 @contextmanager
-def clinic(
-    folder: Path, world: SandboxProcess, redis_url: str | None = None, *, top: str = "", end: str = ""
-) -> Iterator[Clinic]:
-    """A clinic with a Valkey of its own, unless it is given one."""
+def clinic(folder: Path, world: SandboxProcess, redis_url: str | None = None, **options: str) -> Iterator[Clinic]:
+    """A clinic with a Valkey of its own, unless it is given one; `options` are those of Clinic."""
     folder.mkdir(exist_ok=True)
     if redis_url:
         redis.Redis.from_url(redis_url).flushall()
-        yield from _stopped(Clinic(folder, world, redis_url, top, end))
+        yield from _stopped(Clinic(folder, world, redis_url, **options))
         return
     with running_valkey(folder / "valkey") as url:
-        yield from _stopped(Clinic(folder, world, url, top, end))
+        yield from _stopped(Clinic(folder, world, url, **options))
 
 
 def _stopped(started: Clinic) -> Iterator[Clinic]:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tasks.providers import KINDS
 from tests.clinics import Clinic, clinic
 from tests.worlds import SandboxProcess
 
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[SandboxProcess]:
-    sandbox = SandboxProcess(validation_seconds=0.2)
+    sandbox = SandboxProcess("--providers", ",".join(KINDS), validation_seconds=0.2)
     yield sandbox
     sandbox.stop()
+
+
+@pytest.fixture
+def opened(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Callable[..., Clinic]]:
+    """Opens one clinic, on the shared Valkey emptied for it: `opened(account="ovok_clinic")`."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(clinic(tmp_path / "clinic", world, valkey_url, **options))
 
 
 @pytest.fixture

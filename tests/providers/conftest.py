@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from config.settings import ACCOUNT_KINDS, PracsuiteAccount
+from config.settings import PracsuiteAccount
 from tasks.http import Clients
+from tasks.providers import KINDS
 from tasks.providers.pracsuite import PracSuite
 from tests.providers.doubles import DictMemory, Slots
 from tests.providers.odd_pracsuite import OddPracSuite
@@ -53,7 +54,7 @@ def pracsuite(odd: OddPracSuite, clients: Clients, memory: DictMemory, slots: Sl
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[SandboxProcess]:
-    process = SandboxProcess("--providers", ",".join(ACCOUNT_KINDS), validation_seconds=0.1)
+    process = SandboxProcess("--providers", ",".join(KINDS), validation_seconds=0.1)
     yield process
     assert process.leaks() == []
     process.stop()
