@@ -29,7 +29,9 @@ class Kind(Protocol):
     ) -> Provider: ...
 
 
-KINDS: Mapping[str, Kind] = {PracSuite.kind: PracSuite}
+KINDS: Mapping[str, Kind] = {
+    PracSuite.kind: PracSuite,
+}
 
 
 def build(
