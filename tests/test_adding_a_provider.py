@@ -38,7 +38,8 @@ class Step:
         found = [number for number, line in enumerate(lines) if line.startswith(self.place)]
         assert found, f"{self.file} has no line that begins with {self.place}"
         at = found[0] + (self.side == "after")
-        path.write_text("".join([*lines[:at], self.text, *lines[at:]]))
+        gap = "\n\n" if self.text.startswith("class ") else ""
+        path.write_text("".join([*lines[:at], self.text, gap, *lines[at:]]))
 
 
 def steps() -> Iterator[Step]:
