@@ -17,7 +17,7 @@ import pytest
 from tasks.errors import Code
 from tests.clinics import wait_until
 from tests.worlds import ROOT
-from worker.demo.papers import ACCOUNT, Fault, Paper, papers
+from worker.demo.papers import Fault, Paper, papers
 from worker.demo.place import KEPT_RUNS, Place, new_place
 from worker.demo.verdict import End, Evidence, companion_of, judge, resting_place
 
@@ -116,7 +116,7 @@ def evidence(tmp_path: Path) -> Evidence:
 
 
 def record_of(paper: Paper, **changes: Any) -> dict[str, Any]:
-    record = {"tenant": ACCOUNT, "patient_id": paper.patient_id, "file_name": paper.file_name}
+    record = {"tenant": paper.account, "patient_id": paper.patient_id, "file_name": paper.file_name}
     return {**record, "sha256": paper.sha256, "record_id": "1", **changes}
 
 

@@ -1,4 +1,4 @@
-"""`chartpost demo`: a dozen documents on their way into charts, on an embedded Valkey and the sandbox."""
+"""`chartpost demo`: a dozen documents and some more on their way into charts, on an embedded Valkey and the sandbox."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NEEDED = ("sandbox", "aiohttp", "minio")
 
 
 @click.command
-@click.option("--documents", type=click.IntRange(1, 200), default=12, show_default=True, help="How many are sent.")
+@click.option("--documents", type=click.IntRange(1, 200), default=16, show_default=True, help="How many are sent.")
 @click.option("--keep", is_flag=True, help="Leave everything running, with Flower, until Ctrl-C.")
 def demo(documents: int, keep: bool) -> None:
     """Show documents going through, with nothing set up.

@@ -47,7 +47,7 @@ class Doors:
 
     def _put_into_inbox(self, paper: Paper) -> None:
         """Written under a name that the inbox ignores, then renamed: a half-written file is never seen."""
-        folder = self._place.data / "inbox" / ACCOUNT / paper.patient_id
+        folder = self._place.data / "inbox" / paper.account / paper.patient_id
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f"{paper.file_name}.part"
         draft.write_bytes(paper.content)
@@ -64,7 +64,7 @@ class Doors:
             client.xadd("chartpost:intake", {"job": json.dumps(self._fields(paper))})
 
     def _fields(self, paper: Paper) -> dict[str, str]:
-        return {"account": ACCOUNT, "patient_id": paper.patient_id, "source": self._written(paper).as_uri()}
+        return {"account": paper.account, "patient_id": paper.patient_id, "source": self._written(paper).as_uri()}
 
     def _written(self, paper: Paper) -> Path:
         path = self._place.documents / paper.file_name

@@ -16,6 +16,7 @@ ACCOUNT = "north_clinic"
 MAX_BYTES = 1_000_000  # the demo's limit for this account, so that one document can be too large for it
 
 _ANNA, _BEN, _CLEO, _DINA = "demo-anna-1001", "demo-ben-1002", "demo-cleo-1003", "demo-dina-1004"
+_NATIONAL_ID = "17855599120"
 _NO_ONE = "404-demo-noone"  # the sandbox knows no patient whose id begins like this
 
 
@@ -49,10 +50,11 @@ class Paper:
     ends: Code | None = None
     fault: Fault | None = None
     note: str = ""
+    account: str = ACCOUNT
 
     @property
     def key(self) -> tuple[str, str]:
-        """Patient and name, which only one document of the demo has."""
+        """Patient and name, which only one document of the demo has. Where there are no patients, that is empty."""
         return (self.patient_id, self.file_name)
 
     @cached_property
@@ -61,7 +63,7 @@ class Paper:
 
 
 def papers(number: int) -> list[Paper]:
-    """So many documents: one that simply arrives, then those to which something happens, then ordinary ones."""
+    """So many documents: one that simply arrives, those to which something happens, one for each other provider, more."""
     return [*_special(), *islice(_ordinary(), max(0, number - len(_special())))][:number]
 
 
@@ -113,6 +115,31 @@ def _special() -> list[Paper]:
             _letter("A letter about no one"),
             ends=Code.REFUSED_BY_PROVIDER,
             note="patient unknown to PracSuite",
+        ),
+        *_elsewhere(),
+    ]
+
+
+def _elsewhere() -> list[Paper]:
+    """One document for each of the other providers, with what proves it there."""
+    return [
+        Paper(
+            _ANNA,
+            "x-ray-LOSTCOMMIT.png",
+            drawings.png(500, 400, seed=5),
+            account="cliniko_clinic",
+            note="Cliniko: its answer was lost, and found by our token",
+        ),
+        Paper("", "consent.pdf", _letter("A consent form"), account="ovok_clinic", note="Ovok: read back"),
+        Paper(
+            _BEN,
+            "mri.pdf",
+            _letter("A large report", 400_000),
+            account="redox_hospital",
+            note="Redox: uploaded, then accepted",
+        ),
+        Paper(
+            _NATIONAL_ID, "epikrise LOST.pdf", _letter("Epikrise"), account="nhn_hospital", note="NHN: same ids again"
         ),
     ]
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from config.settings import ACCOUNT_KINDS
 from worker.demo.papers import ACCOUNT, MAX_BYTES
 
 KEPT_RUNS = 3
@@ -29,10 +28,7 @@ _QUICK = {
     "inbox": {"settle_seconds": 0.5, "rescan_seconds": 5.0},
     "retry": {"first_seconds": 1.0, "cap_seconds": 2.0},
 }
-_QUICK_ACCOUNT = {
-    "max_bytes": MAX_BYTES,
-    "confirm": {"first_seconds": 0.5, "cap_seconds": 1.0, "give_up_after_seconds": 6.0},
-}
+_QUICK_ACCOUNT = {"confirm": {"first_seconds": 0.5, "cap_seconds": 1.0, "give_up_after_seconds": 6.0}}
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,8 @@ class Place:
 
     def write_settings(self, sandbox: Mapping[str, Any]) -> None:
         """A settings file from the one that the sandbox printed."""
-        accounts = {name: keys for name, keys in sandbox["accounts"].items() if keys["provider"] in ACCOUNT_KINDS}
-        accounts[ACCOUNT] = {**accounts[ACCOUNT], **_QUICK_ACCOUNT}
+        accounts = {name: {**keys, **_QUICK_ACCOUNT} for name, keys in sandbox["accounts"].items()}
+        accounts[ACCOUNT] = {**accounts[ACCOUNT], "max_bytes": MAX_BYTES}
         ours = {"data_dir": str(self.data), "file_roots": [str(self.documents)]}
         tree = {**ours, **sandbox, **_QUICK, "accounts": accounts}
         said = "# Written by the demo: the sandbox's settings, with seconds where a clinic would wait for minutes.\n"

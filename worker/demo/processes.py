@@ -17,10 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from config.settings import ACCOUNT_KINDS
 from worker.children import die_with_parent
 from worker.demo.place import Place
 
 VALIDATION_SECONDS = 1
+_PROVIDERS = ",".join(ACCOUNT_KINDS)
 _LOOK_SECONDS = 0.1
 _PATIENCE_SECONDS = 60.0
 _GRACE_SECONDS = 45.0
@@ -79,7 +81,8 @@ class Processes:
     def start_sandbox(self) -> dict[str, Any]:
         """Start `python -m sandbox`; the settings that it prints. Raises DemoFailed and Interrupted."""
         printed = self._place.root / "sandbox.toml"
-        options = ("--port", "0", "--validation-seconds", str(VALIDATION_SECONDS), "--stop-at-eof")
+        seconds = str(VALIDATION_SECONDS)
+        options = ("--port", "0", "--validation-seconds", seconds, "--providers", _PROVIDERS, "--stop-at-eof")
         child = self._start("sandbox", "sandbox", *options, output=printed)
         self.until(lambda: printed.read_text().endswith(_READY) or child.process.poll() is not None, "The sandbox")
         self.check()

@@ -96,7 +96,7 @@ def _under_way(job: Job) -> str:
     if job.stage is Stage.RECEIVED and job.presigns:
         return "form expired: another is asked for"
     if job.stage is Stage.STORED:
-        return "waiting for PracSuite to validate"
+        return "waiting for the provider to validate"
     return ""
 
 

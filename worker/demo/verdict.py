@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.job import Job, Stage
-from worker.demo.papers import ACCOUNT, Fault, Paper, Way
+from worker.demo.papers import Fault, Paper, Way
 
 Record = Mapping[str, Any]
 
@@ -58,7 +58,7 @@ class Evidence:
     results: Mapping[tuple[str, str], Mapping[str, Any] | None] = field(default_factory=dict)
 
     def records(self, paper: Paper) -> list[Record]:
-        return [record for record in self.charts if _chart_key(record) == (ACCOUNT, *paper.key)]
+        return [record for record in self.charts if _chart_key(record) == (paper.account, *paper.key)]
 
     def answers(self, status: str) -> int:
         """How many uploads the storage answered like this."""
@@ -117,7 +117,7 @@ def _of_files(paper: Paper, data: Path) -> Iterator[str]:
 
 
 def _of_the_whole(papers: Iterable[Paper], evidence: Evidence) -> Iterator[Shortcoming]:
-    sent = {(ACCOUNT, *paper.key) for paper in papers}
+    sent = {(paper.account, *paper.key) for paper in papers}
     for record in evidence.charts:
         if _chart_key(record) not in sent:
             yield Shortcoming("the charts", f"hold a document that nobody sent: {' '.join(_chart_key(record))}")
@@ -131,7 +131,7 @@ def _of_the_whole(papers: Iterable[Paper], evidence: Evidence) -> Iterator[Short
 
 def resting_place(paper: Paper, data: Path) -> Path:
     """Where a document of the inbox lies in the end."""
-    return data / ("failed" if paper.ends else "delivered") / ACCOUNT / paper.patient_id / paper.file_name
+    return data / ("failed" if paper.ends else "delivered") / paper.account / paper.patient_id / paper.file_name
 
 
 def companion_of(paper: Paper, data: Path) -> Path:
@@ -168,7 +168,7 @@ def _is_upload(request: str, status: str) -> bool:
 
 
 def _chart_key(record: Record) -> tuple[str, str, str]:
-    return (str(record["tenant"]), str(record["patient_id"]), str(record["file_name"]))
+    return (str(record["tenant"]), str(record["patient_id"] or ""), str(record["file_name"]))
 
 
 def _sha256(path: Path) -> str | None:
