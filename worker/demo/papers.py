@@ -63,7 +63,7 @@ class Paper:
 
 
 def papers(number: int) -> list[Paper]:
-    """So many documents: one that simply arrives, those to which something happens, one for each other provider, more."""
+    """So many: one that simply arrives, those to which something happens, one for each other provider, and more."""
     return [*_special(), *islice(_ordinary(), max(0, number - len(_special())))][:number]
 
 
@@ -139,7 +139,11 @@ def _elsewhere() -> list[Paper]:
             note="Redox: uploaded, then accepted",
         ),
         Paper(
-            _NATIONAL_ID, "epikrise LOST.pdf", _letter("Epikrise"), account="nhn_hospital", note="NHN: same ids again"
+            _NATIONAL_ID,
+            "epikrise LOST.pdf",
+            _letter("Epikrise"),
+            account="nhn_hospital",
+            note="NHN: answer lost, same ids again",
         ),
     ]
 

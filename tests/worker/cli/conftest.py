@@ -15,6 +15,8 @@ import pytest
 import redis
 import structlog
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 import tasks.process
 from config.settings import load
@@ -99,3 +101,11 @@ def chartpost(config: Path, process: Process) -> CommandLine:
 @pytest.fixture
 def jobs(process: Process) -> Jobs:
     return Jobs(process)
+
+
+@pytest.fixture(scope="session")
+def private_key() -> str:
+    """An EC key in PEM, made for this run."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, form, plain).decode()

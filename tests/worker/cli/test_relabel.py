@@ -1,0 +1,111 @@
+"""`chartpost relabel`: what is a wrong use of the command sends nothing; the rest becomes a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.job import Door, Label, Stage, Step
+from tests.worker.cli.conftest import SETTINGS, CommandLine
+from tests.worker.cli.jobs import Jobs
+
+NORMAL = "urn:oid:2.16.840.1.113883.5.25|N|Normal"
+BLOCKED = "urn:oid:2.16.578.1.12.4.1.1.9603|NORS|Sperret"
+HOSPITAL = """
+[accounts.hospital]
+provider = "nhn"
+base_url = "http://127.0.0.1:1/R4/fhir"
+issuer = "http://127.0.0.1:1/helseid"
+insecure = true
+client_id = "c"
+key_id = "k"
+private_key = '''{key}'''
+source_system = "EPJ 1.0"
+home_community_id = "2.999"
+organization = {{ child = "200000002" }}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, valkey_url: str, private_key: str) -> Path:
+    (tmp_path / "documents").mkdir()
+    path = tmp_path / "chartpost.toml"
+    path.write_text(SETTINGS.format(folder=tmp_path, url=valkey_url) + HOSPITAL.format(key=private_key))
+    return path
+
+
+def relabel(chartpost: CommandLine, *arguments: str, account: str = "hospital") -> tuple[int, str]:
+    result = chartpost("relabel", "--account", account, "--document", "doc-1", *arguments)
+    return result.exit_code, result.output
+
+
+def test_the_whole_new_list_becomes_a_job(chartpost: CommandLine, jobs: Jobs) -> None:
+    code, said = relabel(chartpost, "--label", NORMAL, "--label", BLOCKED, "--payload", "json-patch")
+    assert code == 0, said
+    job = jobs.get(said.split()[0])
+    assert (job.stage, job.step, job.document.door) == (Stage.RECEIVED, Step.REGISTER, Door.COMMAND)
+    asked = job.document.relabeling
+    assert asked is not None
+    assert (asked.document_id, asked.payload) == ("doc-1", "json-patch")
+    assert asked.labels == (
+        Label("urn:oid:2.16.840.1.113883.5.25", "N", "Normal"),
+        Label("urn:oid:2.16.578.1.12.4.1.1.9603", "NORS", "Sperret"),
+    )
+    (row,) = chartpost.rows("jobs")
+    assert (row["provider"], row["file_name"], row["size_bytes"], row["patient_id"]) == ("nhn", None, None, None)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--label", "N"],
+        ["--label", "|N"],
+        ["--label", "system|"],
+        ["--label", "a|b|c|d"],
+        ["--label", BLOCKED, "--payload", "xml"],
+    ],
+)
+def test_a_malformed_label_is_a_wrong_use(chartpost: CommandLine, jobs: Jobs, arguments: list[str]) -> None:
+    code, said = relabel(chartpost, *arguments)
+    assert code == 2, said
+    assert chartpost.rows("jobs") == []
+
+
+@pytest.mark.parametrize("label", [NORMAL, "urn:oid:2.999|NORS"])
+def test_a_list_that_would_unblock_the_document_must_be_allowed(chartpost: CommandLine, jobs: Jobs, label: str) -> None:
+    code, said = relabel(chartpost, "--label", label)
+    assert code == 2
+    assert "NORS" in said
+    assert chartpost.rows("jobs") == []
+    code, said = relabel(chartpost, "--label", label, "--allow-unblock")
+    assert code == 0, said
+
+
+def test_an_account_without_labels_or_without_settings_is_a_wrong_use(chartpost: CommandLine, jobs: Jobs) -> None:
+    for account, words in (("north_clinic", "no labels"), ("nobody", "the settings know")):
+        code, said = relabel(chartpost, "--label", BLOCKED, account=account)
+        assert code == 2
+        assert words in " ".join(said.split())
+    assert chartpost.rows("jobs") == []
+
+
+def test_a_document_id_may_come_from_a_file(chartpost: CommandLine, jobs: Jobs, tmp_path: Path) -> None:
+    (tmp_path / "id").write_text("doc-2\n")
+    result = chartpost("relabel", "--account", "hospital", "--document", f"@{tmp_path / 'id'}", "--label", BLOCKED)
+    asked = jobs.get(result.output.split()[0]).document.relabeling
+    assert asked is not None
+    assert asked.document_id == "doc-2"
+
+
+def test_a_relabeling_that_failed_can_be_retried_and_one_that_waits_cancelled(
+    chartpost: CommandLine, jobs: Jobs
+) -> None:
+    _, said = relabel(chartpost, "--label", BLOCKED)
+    job_id = said.split()[0]
+    assert chartpost("cancel", job_id).exit_code == 0
+    assert jobs.get(job_id).stage is Stage.CANCELLED
+    assert chartpost("retry", job_id).exit_code == 0
+    again = jobs.get(job_id)
+    assert (again.stage, again.step) == (Stage.RECEIVED, Step.REGISTER)
