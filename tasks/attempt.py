@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tasks.care import Care
-from tasks.errors import LeaseLost, OutcomeUnknown, RetryLater, StageError
+from tasks.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater, StageError
 from tasks.job import Facts
 from tasks.keeper import Grip
 from tasks.ledger import Hold, Ledger
@@ -66,7 +66,9 @@ class Attempt:
             yield
         except (OutcomeUnknown, LeaseLost):
             raise
-        except StageError:
+        except StageError as error:
+            if isinstance(error, AccountBlocked) and error.unseen:
+                raise
             if self._committed and not self._hold.job.committed:  # else an earlier one may have created it
                 self._care.note_commit_undone(self._hold.job)
                 self._ledger.uncommitted(self._hold)

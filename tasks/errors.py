@@ -76,12 +76,14 @@ class AccountBlocked(StageError):
     """Credentials, permission or set-up of the account are wrong: park the account, leave the document untouched.
 
     `credentials` is True for what looks like refused credentials (401, 403). Some providers refuse a single document
-    in that way, so such a document is tried once more when the account is well, and then failed.
+    in that way, so such a document is tried once more when the account is well, and then failed. `unseen` is True for
+    a success whose words are not understood: whether it has created something is not known.
     """
 
-    def __init__(self, reason: str, *, credentials: bool = False) -> None:
+    def __init__(self, reason: str, *, credentials: bool = False, unseen: bool = False) -> None:
         super().__init__(reason)
         self.credentials = credentials
+        self.unseen = unseen
 
 
 class OutcomeUnknown(StageError):

@@ -403,21 +403,25 @@ def _encoded(segment: str) -> str:
     return quote(segment, safe="") if segment.strip(".") else segment.replace(".", "%2E")
 
 
-def understood(answer: Answer, model: type[Model], provider: str) -> Model:
-    """The answer's JSON as a model. Raises AccountBlocked, never quoting the answer."""
+def understood(answer: Answer, model: type[Model], provider: str, *, unseen: bool = False) -> Model:
+    """The answer's JSON as a model. Raises AccountBlocked, never quoting the answer.
+
+    `unseen`: it answers a creating call, so that what became of that is not known either.
+    """
     if len(answer.body) > JSON_BYTES:
-        raise not_understood(provider, f"more than {JSON_BYTES:_} bytes")
+        raise not_understood(provider, f"more than {JSON_BYTES:_} bytes", unseen=unseen)
     try:
         return model.model_validate_json(answer.body)
     except ValidationError as error:
-        raise not_understood(provider, _faults(error, model)) from None
+        raise not_understood(provider, _faults(error, model), unseen=unseen) from None
 
 
-def not_understood(provider: str, what: str) -> AccountBlocked:
+def not_understood(provider: str, what: str, *, unseen: bool = False) -> AccountBlocked:
     """The error for an answer whose shape we do not know: we never guess."""
     return AccountBlocked(
         f"{provider} answered in a shape that is not understood ({what}): "
-        "check base_url, and whether a newer version of chartpost knows this answer."
+        "check base_url, and whether a newer version of chartpost knows this answer.",
+        unseen=unseen,
     )
 
 

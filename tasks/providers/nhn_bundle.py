@@ -1,0 +1,214 @@
+"""The transaction Bundle of ITI-65, Provide Document Bundle: one document, all that is said of it, and its bytes.
+
+After https://profiles.ihe.net/ITI/MHD/ITI-65.html (Comprehensive), NHN's page on the endpoint and, where that is
+silent, the reference implementation (https://github.com/timmo-nhn/XcaDocumentSource).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from config.accounts import NhnAccount
+from config.settings import Metadata
+from tasks.file_types import media_type
+from tasks.http import Body
+from tasks.job import Job
+from tasks.passing import Passing, base64_length
+from tasks.providers.base import Attempt
+from tasks.providers.documents import changed_between, sendable_name
+from tasks.providers.fhir import coding, concept, fixed_id, identifier
+
+FHIR_JSON = "application/fhir+json"
+_MHD = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/"
+_LIST_TYPES = "https://profiles.ihe.net/ITI/MHD/CodeSystem/MHDlistTypes"
+_URIS = "urn:ietf:rfc:3986"
+_ORGANIZATIONS = "urn:oid:2.16.578.1.12.4.1.4.101"
+_CODINGS = ("type", "category", "format", "facility_type", "practice_setting", "security_label")
+
+Resource = dict[str, Any]
+
+
+def lacking(metadata: Metadata) -> list[str]:
+    """What NHN refuses a document without: the errors of the reference implementation, as settings name them."""
+    names = [name for name in _CODINGS if not getattr(metadata, name)]
+    return names if metadata.author.name.strip() else [*names, "author.name"]
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Of the document's bytes: what the Bundle says of them, and by what a change is noticed."""
+
+    sha1: bytes
+    sha256: str
+    md5: str
+
+    @classmethod
+    def of(cls, attempt: Attempt) -> Digests:
+        """Reads the document once. Raises DocumentRefused, RetryLater and LeaseLost."""
+        sha1 = hashlib.sha1(usedforsecurity=False)
+        with attempt.open() as source:
+            passing = Passing(source, attempt.beat)
+            for block in passing:
+                sha1.update(block)
+            return cls(sha1.digest(), passing.sha256, passing.md5)
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """The ids in the Bundle, UUIDs: they follow from the job and its bytes, so that a second sending has the same."""
+
+    document: str
+    submission: str
+    patient: str
+    binary: str
+
+    @classmethod
+    def of(cls, job: Job, sha256: str) -> Ids:
+        about = (job.id, job.account, job.document.patient_id or "", sha256)
+        return cls(*(fixed_id("nhn", part, *about) for part in ("document", "submission", "patient", "binary")))
+
+
+@dataclass(frozen=True, slots=True)
+class Provided:
+    """One document as it is provided. `at` is when it was first tried (ISO 8601, UTC)."""
+
+    job: Job
+    account: NhnAccount
+    metadata: Metadata
+    digests: Digests
+    ids: Ids
+    at: str
+
+    def body(self, attempt: Attempt) -> Body:
+        """The Bundle as JSON, of which the document's bytes are read again while they are sent, as base64."""
+        place = f"data of {uuid4()}"
+        before, _, after = json.dumps(self._bundle(place)).partition(place)
+        length = len(before) + base64_length(self.job.document.size_bytes) + len(after)
+        return Body(FHIR_JSON, length, lambda: self._blocks(attempt, before.encode(), after.encode()))
+
+    def _blocks(self, attempt: Attempt, before: bytes, after: bytes) -> Iterator[bytes]:
+        yield before
+        with attempt.open() as source:
+            passing = Passing(source, attempt.beat)
+            yield from passing.base64()
+        if passing.sha256 != self.digests.sha256:
+            raise changed_between()
+        yield after
+
+    def _bundle(self, data: str) -> Resource:
+        ids = self.ids
+        binary = {"resourceType": "Binary", "contentType": media_type(self.job.document), "data": data}
+        return {
+            "resourceType": "Bundle",
+            "meta": {"profile": [_MHD + "IHE.MHD.Comprehensive.ProvideBundle"]},
+            "type": "transaction",
+            "entry": [
+                _entry(ids.submission, self._submission_set()),
+                _entry(ids.patient, self._patient()),
+                _entry(ids.binary, binary),
+                _entry(ids.document, self._document()),
+            ],
+        }
+
+    def _patient(self) -> Resource:
+        said = {"system": self.account.patient_system, "value": self.job.document.patient_id}
+        return {"resourceType": "Patient", "identifier": [said]}
+
+    def _submission_set(self) -> Resource:
+        usual = f"urn:oid:2.25.{UUID(self.ids.submission).int}"
+        author = _extension("ihe-authorOrg", "valueReference", {"reference": "#organization"})
+        return {
+            "resourceType": "List",
+            "contained": [self._person(), self._organization()],
+            "extension": [
+                _extension("ihe-designationType", "valueCodeableConcept", concept(self.metadata.type)),
+                _extension("ihe-sourceId", "valueIdentifier", {"value": self._community}),
+            ],
+            "identifier": [
+                {"use": "usual", "system": _URIS, "value": usual},
+                {"use": "official", "system": _URIS, "value": _urn(self.ids.submission)},
+            ],
+            "status": "current",
+            "mode": "working",
+            "code": {"coding": [{"system": _LIST_TYPES, "code": "submissionset"}]},
+            "subject": {"reference": _urn(self.ids.patient)},
+            "date": self.at,
+            "source": {"reference": "#person", "extension": [author]},
+            "entry": [{"item": {"reference": _urn(self.ids.document)}}],
+        }
+
+    def _document(self) -> Resource:
+        metadata, description = self.metadata, self.job.document.description
+        patient = {"reference": _urn(self.ids.patient)}
+        return {
+            "resourceType": "DocumentReference",
+            "contained": [self._person(), self._organization(), _ROLE],
+            "masterIdentifier": {"system": _URIS, "value": _urn(self.ids.document)},
+            "status": "current",
+            "type": concept(metadata.type),
+            "category": [concept(metadata.category)],
+            "subject": patient,
+            "date": self.at,
+            "author": [{"reference": each} for each in ("#person", "#role", "#organization")],
+            **({"description": description} if description else {}),
+            "securityLabel": [concept(metadata.security_label)],
+            "content": [{"attachment": self._attachment(), "format": coding(metadata.format)}],
+            "context": {
+                "facilityType": concept(metadata.facility_type),
+                "practiceSetting": concept(metadata.practice_setting),
+                "sourcePatientInfo": patient,
+            },
+        }
+
+    def _attachment(self) -> Resource:
+        return {
+            "extension": [_extension("ihe-homeCommunityId", "valueUri", self._community)],
+            "contentType": media_type(self.job.document),
+            "url": _urn(self.ids.binary),
+            "size": self.job.document.size_bytes,
+            "hash": base64.b64encode(self.digests.sha1).decode(),
+            "title": sendable_name(self.job.document),
+            "creation": self.at,
+        }
+
+    def _person(self) -> Resource:
+        author = self.metadata.author
+        given, _, family = author.name.strip().rpartition(" ")
+        name = {"text": author.name, "family": family} | ({"given": given.split()} if given else {})
+        known = {"identifier": [identifier(author.identifier)]} if author.identifier else {}
+        return {"resourceType": "Practitioner", "id": "person", "name": [name], **known}
+
+    def _organization(self) -> Resource:
+        number = {"system": _ORGANIZATIONS, "value": self.account.organization.child}
+        return {"resourceType": "Organization", "id": "organization", "identifier": [number]}
+
+    @property
+    def _community(self) -> str:
+        return f"urn:oid:{self.account.home_community_id}"
+
+
+_ROLE = {
+    "resourceType": "PractitionerRole",
+    "id": "role",
+    "practitioner": {"reference": "#person"},
+    "organization": {"reference": "#organization"},
+}
+
+
+def _entry(id_: str, resource: Resource) -> Resource:
+    kind = resource["resourceType"]
+    return {"fullUrl": _urn(id_), "resource": {"id": id_, **resource}, "request": {"method": "POST", "url": kind}}
+
+
+def _extension(name: str, kind: str, value: object) -> Resource:
+    return {"url": _MHD + name, kind: value}
+
+
+def _urn(id_: str) -> str:
+    return f"urn:uuid:{id_}"
