@@ -108,7 +108,7 @@ if change.release and name and redis.call('GET', prefix .. 'name:' .. name) == i
   local next_one = redis.call('ZPOPMIN', prefix .. 'name-queue:' .. name)
   if next_one[1] then
     local waiting = redis.call('HMGET', prefix .. 'job:' .. next_one[1], 'lane', 'step')
-    if waiting[2] == 'presign' then
+    if waiting[2] == 'presign' or waiting[2] == 'post' or waiting[2] == 'register' then
       redis.call('ZADD', prefix .. 'due:' .. waiting[1], 'XX', now, next_one[1])
     end
   end

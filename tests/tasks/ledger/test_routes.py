@@ -256,6 +256,19 @@ def test_relabelings_of_one_document_wait_for_each_other_and_do_not_claim_its_re
     assert ledger.claims(now(ledger, first)) == {}
 
 
+@pytest.mark.parametrize("first", [Step.PRESIGN, Step.POST, Step.REGISTER])
+def test_whoever_waits_for_a_name_is_woken_with_whatever_step_it_begins(ledger: Ledger, first: Step) -> None:
+    route = replace(ONE, first=first)
+    holder, waiting = opened(ledger, route, name="scan.pdf"), opened(ledger, route, name="scan.pdf")
+    for job in (holder, waiting):
+        assert ledger.reserve_name(now(ledger, job)) == holder
+    ledger.deferred(held(ledger, waiting, first), 600, calls=0)
+    assert ledger.delivered(held(ledger, holder, first), Record("9"), 1, None)
+    due = ledger.redis.zscore(f"{PREFIX}due:north", waiting)
+    assert due is not None
+    assert due <= int(ledger.redis.time()[0]) * 1000 + 1000
+
+
 def test_a_form_may_name_its_record() -> None:
     assert Form("https://s3.example/", {}, Record("doc-1")).record == Record("doc-1")
 
