@@ -54,14 +54,22 @@ class Tokens:
         """Another access token, since the provider has just refused this one. Raises what `obtain` raises."""
         return self._renewed(refused)
 
+    def anew(self) -> str:
+        """An access token that was given just now, whatever is remembered. Raises what `obtain` raises."""
+        with self._memory.alone(_TOPIC, self._scope, _RENEWING_SECONDS):
+            return self._obtained(self._remembered())
+
     def _renewed(self, refused: str | None) -> str:
         with self._memory.alone(_TOPIC, self._scope, _RENEWING_SECONDS):
             token = self._remembered()
             if token and token.usable and token.access != refused:
                 return token.access  # somebody was faster
-            token = self._obtain(token)
-            self._memory.remember(_TOPIC, self._scope, token.model_dump_json(), self._keep)
-            return token.access
+            return self._obtained(token)
+
+    def _obtained(self, last: Token | None) -> str:
+        token = self._obtain(last)
+        self._memory.remember(_TOPIC, self._scope, token.model_dump_json(), self._keep)
+        return token.access
 
     def _remembered(self) -> Token | None:
         said = self._memory.recall(_TOPIC, self._scope)

@@ -75,6 +75,12 @@ def test_a_token_that_is_about_to_expire_is_renewed(memory: SealedMemory) -> Non
     assert tokens.current() == "token-2"
 
 
+def test_a_token_given_just_now_is_none_that_was_remembered_and_serves_all_from_then_on(memory: SealedMemory) -> None:
+    server = Server()
+    tokens = Tokens(memory, "account", server, keep=1000)
+    assert [tokens.current(), tokens.anew(), tokens.current()] == ["token-1", "token-2", "token-2"]
+
+
 def test_accounts_do_not_share_tokens(memory: SealedMemory) -> None:
     server = Server()
     assert Tokens(memory, "a", server, keep=1000).current() != Tokens(memory, "b", server, keep=1000).current()
