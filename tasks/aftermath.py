@@ -215,7 +215,8 @@ class Aftermath:
             # The patient may be gone by now, but the document went before: only the look's end decides.
             self._ledger.deferred(hold, self._cap, calls, failed=True)
             return False
-        if hold.job.sent_before and error.code is not Code.REFUSED_BY_PROVIDER:
+        may_be_there = hold.job.sent_before or hold.job.committed
+        if may_be_there and error.code is not Code.REFUSED_BY_PROVIDER:
             return self._give_up(hold, error.message, calls)  # the file is gone, but may have arrived
         failure = Failure(error.code, error.message, error.hint, redacted(error.detail, hold.job))
         self._fail(hold, failure, calls)
