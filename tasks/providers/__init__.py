@@ -9,6 +9,7 @@ from config.settings import Account
 from tasks.http import Clients
 from tasks.job import Assurance
 from tasks.providers.base import Memory, Provider
+from tasks.providers.nhn import Nhn
 from tasks.providers.pracsuite import PracSuite
 
 
@@ -31,6 +32,7 @@ class Kind(Protocol):
 
 KINDS: Mapping[str, Kind] = {
     PracSuite.kind: PracSuite,
+    Nhn.kind: Nhn,
 }
 
 

@@ -43,6 +43,15 @@ def sendable_name(document: Document) -> str:
     return name
 
 
+def changed_between() -> DocumentRefused:
+    """It is read twice for one sending, and was not the same."""
+    return DocumentRefused(
+        Code.FILE_CHANGED,
+        "The file changed while it was being sent.",
+        hint="Send it again once it is written completely.",
+    )
+
+
 def invalid(message: str, hint: str = "Correct the request and send it again.") -> DocumentRefused:
     """What the document asks for cannot be done."""
     return DocumentRefused(Code.INVALID_REQUEST, message, hint=hint)

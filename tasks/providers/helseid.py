@@ -7,6 +7,7 @@ organization it acts in the assertion's `assertion_details`, and which key its t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
@@ -92,7 +93,12 @@ class HelseId:
             "scope": account.scope,
             "client_assertion_type": ASSERTION_TYPE,
             "client_assertion": self._signer.assertion(
-                account.client_id, account.issuer, _ASSERTION_SECONDS, header, assertion_details=details
+                account.client_id,
+                account.issuer,
+                _ASSERTION_SECONDS,
+                header,
+                nbf=int(time.time()),
+                assertion_details=details,
             ),
         }
 
