@@ -73,6 +73,11 @@ class SandboxProcess:
         documents: list[dict[str, Any]] = self._get("ovok")["documents"]
         return documents
 
+    def labels(self, document_id: str) -> dict[str, Any]:
+        """NHN's security labels of a document, `labels`, and how often they were set, `times_set`; empty: unknown."""
+        found: dict[str, Any] = self._get("labels")["labels"].get(document_id, {})
+        return found
+
     def log(self) -> str:
         """What it wrote to standard error so far."""
         self._log.seek(0)

@@ -39,9 +39,14 @@ def begun(ledger: Ledger, care: Care, job_id: str) -> Attempt:
 
 def end(attempt: Attempt, error: StageError) -> None:
     """A creating call that passes its commit point and ends in this error."""
-    with pytest.raises(type(error)), attempt.taking_back():
-        attempt.commit()
-        raise error
+
+    def called() -> None:
+        with attempt.taking_back():
+            attempt.commit()
+            raise error
+
+    with pytest.raises(type(error)):
+        called()
 
 
 def now(ledger: Ledger, job_id: str) -> Job:

@@ -1,0 +1,146 @@
+"""What is special to NHN, at the sandbox: nonces, tokens that die, labels, and what was stored without our knowing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.errors import AccountBlocked, DocumentRefused, OutcomeUnknown, RetryLater
+from tasks.http import Clients
+from tasks.job import Label, Relabeling
+from tasks.providers.nhn import Nhn
+from tests.providers.at_work import AtWork
+from tests.providers.doubles import job
+from tests.worlds import SandboxProcess
+
+
+@pytest.fixture
+def at_work(world: SandboxProcess, clients: Clients, tmp_path: Path) -> AtWork:
+    return AtWork(world, clients, tmp_path, "nhn_hospital")
+
+
+def labels_at(at_work: AtWork, document_id: str) -> set[str]:
+    return {label["code"] for label in at_work.sandbox.labels(document_id).get("labels", [])}
+
+
+def relabeled(at_work: AtWork, document_id: str, *codes: str, payload: str = "resource") -> Any:
+    provider = at_work.provider
+    assert isinstance(provider, Nhn)
+    labels = tuple(Label("urn:oid:2.999", code) for code in codes)
+    made = job(patient_id=None, file_name="", size_bytes=0)
+    asked = Relabeling(document_id, labels, payload)
+    return provider.relabel(replace(made, document=replace(made.document, source="", relabeling=asked)))
+
+
+@pytest.mark.parametrize("payload", ["resource", "json-patch"])
+def test_labels_are_changed_at_the_sandbox(at_work: AtWork, payload: str) -> None:
+    relabeled(at_work, f"doc-{payload}", "N", "NORS", payload=payload)
+    assert labels_at(at_work, f"doc-{payload}") == {"N", "NORS"}
+
+
+@pytest.mark.parametrize("prefix", ["402", "404", "400"])
+def test_a_document_that_is_not_there_is_not_found_whatever_the_status(at_work: AtWork, prefix: str) -> None:
+    with pytest.raises(DocumentRefused, match="no such document"):
+        relabeled(at_work, f"{prefix}-doc", "N")
+
+
+def test_other_faults_of_relabelings_at_the_sandbox(at_work: AtWork) -> None:
+    with pytest.raises(AccountBlocked) as blocked:
+        relabeled(at_work, "401-doc", "N")
+    assert blocked.value.credentials
+    with pytest.raises(AccountBlocked):
+        relabeled(at_work, "403-doc", "N")
+    for document_id in ("429-doc", "500-doc", "503-doc"):
+        for _ in range(2):
+            with pytest.raises(RetryLater):
+                relabeled(at_work, document_id, "N")
+        relabeled(at_work, document_id, "N")
+    with pytest.raises(RetryLater):
+        relabeled(at_work, "LOST-doc", "NORS")
+    assert labels_at(at_work, "LOST-doc") == {"NORS"}
+    relabeled(at_work, "LOST-doc", "NORS")
+    assert relabeled(at_work, "OUTCOME-doc", "N").remarks
+    with pytest.raises(DocumentRefused, match="other labels"):
+        relabeled(at_work, "UNCHANGED-doc", "NORS")
+
+
+@pytest.mark.parametrize("size", [10, 20_000_000])
+def test_servers_that_want_nonces_get_them_whatever_the_size(at_work: AtWork, size: int) -> None:
+    at_work.sandbox.world(dpop_nonce=True)
+    job = at_work.sent(at_work.job(b"x" * size))
+    assert len(at_work.chart(job)) == 1
+    calls = at_work.slots.calls
+    assert calls == 4, "each server refused once"
+    at_work.sent(at_work.job())
+    assert at_work.slots.calls == calls + 1
+    at_work.sandbox.world(dpop_nonce=True)  # others
+    at_work.sent(at_work.job(b"x" * size))
+
+
+def test_tokens_that_die_or_run_out_are_replaced(at_work: AtWork) -> None:
+    at_work.sent(at_work.job())
+    at_work.sandbox.world(kill_tokens=["nhn"])
+    time.sleep(0.01)  # tokens are told apart by their time
+    at_work.sent(at_work.job())
+    assert at_work.slots.calls == 2 + 3
+
+
+def test_a_scope_that_is_rejected_blocks_the_account(at_work: AtWork) -> None:
+    at_work.sandbox.world(helseid_rejected_scopes=[at_work.sandbox.settings["accounts"]["nhn_hospital"]["scope"]])
+    with pytest.raises(AccountBlocked, match="scope"):
+        at_work.sent(at_work.job())
+
+
+@pytest.mark.parametrize("how", ["503", "reset"])
+def test_a_helseid_that_is_down_is_no_refusal(at_work: AtWork, how: str) -> None:
+    at_work.sandbox.world(down={"helseid": how})
+    for act in (lambda: at_work.sent(at_work.job()), at_work.provider.probe):
+        with pytest.raises(RetryLater) as later:
+            act()
+        assert later.value.unreachable
+
+
+@pytest.mark.parametrize("word", ["TIMEOUT504", "LOSTCREATE", "BUSY-1"])
+def test_what_may_or_may_not_have_been_stored_is_stored_once_when_it_is_sent_again(at_work: AtWork, word: str) -> None:
+    job = at_work.ready(at_work.named(word))
+    with pytest.raises(OutcomeUnknown):
+        at_work.created(job)
+    again = at_work.created(job)
+    (charted,) = at_work.chart(job)
+    assert charted["record_id"] == again.facts.record.id  # type: ignore[union-attr]
+
+
+def test_a_virus_is_refused_in_nhns_words(at_work: AtWork) -> None:
+    with pytest.raises(DocumentRefused) as refused:
+        at_work.sent(at_work.named("VIRUS"))
+    assert "virus" in refused.value.detail
+    assert "virus" not in str(refused.value)
+
+
+def test_an_organization_alone_and_the_newer_scope_are_welcome_too(
+    world: SandboxProcess, clients: Clients, tmp_path: Path
+) -> None:
+    said = world.settings["accounts"]["nhn_hospital"]
+    alone = {"organization": {"child": said["organization"]["child"]}, "scope": "nhn:phr-repo/mhd/create"}
+    at_work = AtWork(world, clients, tmp_path, "nhn_hospital", **alone)
+    assert at_work.chart(at_work.sent(at_work.job()))
+
+
+def test_a_wrong_organization_or_key_id_blocks_the_account(
+    world: SandboxProcess, clients: Clients, tmp_path: Path
+) -> None:
+    for wrong in ({"organization": {"child": "999999999"}}, {"key_id": "another"}, {"client_id": "another"}):
+        at_work = AtWork(world, clients, tmp_path, "nhn_hospital", **wrong)
+        with pytest.raises(AccountBlocked) as blocked:
+            at_work.provider.probe()
+        assert blocked.value.credentials
+
+
+def test_the_document_that_was_provided_can_be_relabelled(at_work: AtWork) -> None:
+    record = at_work.record_of(at_work.sent(at_work.job()))
+    relabeled(at_work, record.id, "N", "NORS")
+    assert labels_at(at_work, record.id) == {"N", "NORS"}
