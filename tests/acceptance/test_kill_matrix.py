@@ -36,7 +36,7 @@ def points_met(marks: Path) -> set[str]:
 def assert_nothing_is_left(clinic: Clinic) -> None:
     """No file in our care or the inbox, no due entry, no job under way: all closed."""
     processing = clinic.data / "processing"
-    wait_until(lambda: not list(processing.iterdir()), "processing/ is empty")
+    wait_until(lambda: not list(processing.glob("*")), "processing/ is empty")
     assert not [path for path in (clinic.data / "inbox").rglob("*") if path.is_file()]
     wait_until(lambda: not due_entries(clinic), "no due entry is left")
     for job in clinic.redis.zrange("chartpost:jobs", 0, -1):

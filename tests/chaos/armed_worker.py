@@ -88,6 +88,8 @@ def arm(marks: Path) -> None:
 def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
     if whom == "the storage":
         return "call.storage"
+    if whom != "PracSuite":
+        return f"call.{whom.lower()}"
     if request.method == "POST":
         return "call.presign"
     return "call.name" if request.url.path.endswith("presign_url") else "call.list"
