@@ -91,8 +91,10 @@ _RELABELING = Answers(
 
 def check_probe(answer: Answer) -> None:
     """Raises what an answer to the call that changes nothing says of the account; that it is refused says nothing."""
-    if answer.status not in (400, 402, 404, 422, 500):  # 500: "unhandled exception", which an odd call may well be
-        _RELABELING.success(answer)
+    if answer.success or answer.status == 500:  # "unhandled exception", which an odd call may well be
+        return
+    if not isinstance(error := _RELABELING.error(answer), DocumentRefused):
+        raise error
 
 
 def proof_came_late() -> AccountBlocked:

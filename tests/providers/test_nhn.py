@@ -453,6 +453,7 @@ def test_a_probe_takes_a_new_token_and_makes_a_call_that_cannot_change_anything(
         (Reply(400), None),
         (Reply(402), None),
         (Reply(404), None),
+        (Reply(410), None),
         (Reply(422), None),
         (Reply(500), None),
         (unauthorized("invalid_token"), AccountBlocked),
