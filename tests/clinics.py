@@ -160,10 +160,10 @@ class Clinic:
         task_id = str(uuid4())
         return self.celery.send_task("chartpost.relabel", kwargs=kwargs, queue="chartpost", task_id=task_id)
 
-    def send(self, source: str, patient_id: str | None, **fields: Any) -> str:
+    def send(self, source: str, patient_id: str | None, task_id: str = "", **fields: Any) -> str:
         """Call `chartpost.upload` without listening for its result; the job's id."""
         kwargs = {"account": self.account, "patient_id": patient_id, "source": source, **fields}
-        task_id = str(uuid4())
+        task_id = task_id or str(uuid4())
         self._sender.send_task("chartpost.upload", kwargs=kwargs, queue="chartpost", task_id=task_id)
         return task_id
 

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import IO, Any, Self
 
+import boto3
 import httpx
 
 ROOT = Path(__file__).parent.parent
@@ -72,6 +73,17 @@ class SandboxProcess:
         """Every document that Ovok was asked to make, whether anything was uploaded to it or not."""
         documents: list[dict[str, Any]] = self._get("ovok")["documents"]
         return documents
+
+    def objects(self) -> Any:
+        """A boto3 client of the S3 that has the bucket `sources`."""
+        keys = self.aws_environment
+        return boto3.client(
+            "s3",
+            endpoint_url=self.settings["s3"]["endpoint_url"],
+            aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+            region_name="us-east-1",
+        )
 
     def log(self) -> str:
         """What it wrote to standard error so far."""

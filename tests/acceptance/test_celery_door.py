@@ -6,10 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
 from uuid import uuid4
 
-import boto3
 import pytest
 
 from tests.clinics import Clinic, clinic, wait_until
@@ -116,20 +114,8 @@ def test_a_task_id_that_is_no_uuid_is_refused_under_that_id(at_work: Clinic) -> 
     assert failure_of(result)[0] == "invalid_request"
 
 
-def objects_of(clinic: Clinic) -> Any:
-    """The sandbox's S3 for sources."""
-    keys = clinic.world.aws_environment
-    return boto3.client(
-        "s3",
-        endpoint_url=clinic.world.settings["s3"]["endpoint_url"],
-        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
-        region_name="us-east-1",
-    )
-
-
 def test_an_s3_source_is_delivered(at_work: Clinic) -> None:
-    bucket = objects_of(at_work)
+    bucket = at_work.world.objects()
     bucket.put_object(Bucket="sources", Key="in/Befund 1.pdf", Body=b"from s3")
     patient = f"c{uuid4()}"
     receipt = at_work.upload("s3://sources/in/Befund 1.pdf", patient, delete_source=True).get(timeout=60)
