@@ -140,6 +140,24 @@ def test_a_backlog_of_a_throttled_account_does_not_delay_a_healthy_one(tmp_path:
         assert took < 10 * throttled.process.settings.worker.lease_seconds
 
 
+def test_a_flood_of_foreign_calls_does_not_delay_the_calls_of_another_account_behind_it(
+    tmp_path: Path, world: SandboxProcess
+) -> None:
+    """A queue is first come, first served: what helps is that opening a call is cheap."""
+    with clinic(tmp_path / "clinic", world) as flooded:
+        source = flooded.write("flood.pdf", b"one of many")
+        for number in range(3000):
+            flooded.send(source, f"f{number}", file_name=f"{number}.pdf")
+        healthy = [flooded.send(source, f"h{uuid4()}", account="south_clinic") for _ in range(20)]
+        flooded.start("worker", "intake")
+        flooded.start_worker()
+        asked = time.monotonic()
+        wait_until(lambda: all(flooded.stage(job) == "delivered" for job in healthy), "the healthy ones are delivered")
+        took = time.monotonic() - asked
+        assert flooded.redis.zcard("chartpost:open:north_clinic") > 1500, "there is no flood"
+        assert took < 8 * flooded.process.settings.worker.lease_seconds
+
+
 def test_an_account_whose_uploads_hang_leaves_slots_to_the_others(tmp_path: Path, world: SandboxProcess) -> None:
     """The storage of one account takes connections and never answers; it is a socket of the test's."""
     with hanging_server() as port, clinic(tmp_path / "clinic", world) as hung:
