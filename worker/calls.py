@@ -27,6 +27,7 @@ from tasks.errors import StageError
 from tasks.intake import read_request
 from tasks.job import Door
 from tasks.ledger import AWAY, PREFIX
+from tasks.pipeline import crash_site
 from tasks.process import Process
 from tasks.upload import is_uuid, upload
 
@@ -124,6 +125,11 @@ class Calls:
             document = admit(self._process, read_request(call.fields), Door.CELERY)
             open_admitted(self._process, call.task_id, document)
         except StageError:
+            return False
+        except AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001, a fault of ours in one call must not hold up the others
+            log.warning("call_left_to_workers", job=call.task_id, **crash_site(error))
             return False
         return True
 

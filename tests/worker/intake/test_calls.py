@@ -117,6 +117,15 @@ def test_a_message_of_whatever_bytes_stays_and_holds_up_nobody(calls: Calls, sen
     assert sender.redis.llen(QUEUE) == 2
 
 
+def test_a_fault_of_ours_in_one_call_holds_up_no_other(calls: Calls, sender: Sender, process: Process) -> None:
+    sent = sender.calls(MANY)
+    broken = sent[5]
+    sender.redis.set(f"chartpost:alias:{broken}", "x")
+    sender.redis.hset("chartpost:job:x", "stage", "no stage of ours")
+    assert calls.open_some() == MANY - 1
+    assert sender.waiting() == [broken]
+
+
 def test_a_call_that_a_worker_opens_at_the_same_time_is_one_job(calls: Calls, sender: Sender) -> None:
     sent = sender.calls(MANY)
     again = [sender.call(task_id=task_id) for task_id in sent]
