@@ -7,12 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
+
 from tasks.care import Care
 from tasks.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater, StageError
 from tasks.job import Facts
 from tasks.keeper import Grip
 from tasks.ledger import Hold, Ledger
 from tasks.sources import OpenSource
+
+log = structlog.get_logger()
 
 _SLOWEST_BYTES_PER_SECOND = 50_000
 _LEAST_SECONDS = 120
@@ -70,6 +74,14 @@ class Attempt:
             if isinstance(error, AccountBlocked) and error.unseen:
                 raise
             if self._committed and not self._hold.job.committed:  # else an earlier one may have created it
-                self._care.note_commit_undone(self._hold.job)
-                self._ledger.uncommitted(self._hold)
+                self._take_back()
             raise
+
+    def _take_back(self) -> None:
+        try:
+            self._care.note_commit_undone(self._hold.job)
+        except OSError as error:
+            # The disk that would not take the commit refuses this as well. Should the commit stand there all the same,
+            # the next try looks before it sends, which costs time and nothing else.
+            log.warning("commit_still_noted", job=self._hold.job.id, error=type(error).__name__)
+        self._ledger.uncommitted(self._hold)

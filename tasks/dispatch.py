@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 STAGES_QUEUE = "chartpost.stages"
 _TICK_SECONDS = 0.3
+_LEAST_TICK_SECONDS = 0.03  # a worker full of short tasks pokes hundreds of times a second; one round serves them all
 _WINDOW_PER_SLOT = 2
 _HOUSEKEEPING_SECONDS = 60.0
 _STEP_OF = {Stage.PRESIGNED: Step.PRESIGN, Stage.STORED: Step.POST, Stage.REGISTERED: Step.REGISTER}
@@ -120,6 +121,7 @@ class Feeder:
                 away = True
             except Exception as error:
                 log.error("feeder_round_failed", error=type(error).__name__, exc_info=True)
+            self._stopped.wait(_LEAST_TICK_SECONDS)
             self._poked.wait(2.0 if away else _TICK_SECONDS)
 
     def _round(self) -> None:

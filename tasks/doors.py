@@ -27,6 +27,11 @@ def open_call(process: Process, job_id: str, fields: Mapping[str, Any]) -> None:
     except DocumentRefused as refusal:
         open_refused(process, job_id, unadmitted(request, Door.CELERY), refusal)
         return
+    open_admitted(process, job_id, document)
+
+
+def open_admitted(process: Process, job_id: str, document: Document) -> None:
+    """Open the job of a call whose document is admitted. Raises DocumentRefused for a used idempotency key."""
     opened = open_document(process, job_id, document)
     if opened.kind == "same":
         show_outcome(process, job_id, opened.job_id)

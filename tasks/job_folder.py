@@ -195,7 +195,8 @@ def _lock_file(lock: int, *, wait: bool) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name == JOB_FILE or name.startswith(OURS)
+    folded = name.casefold()  # on some disks JOB.JSON and job.json are one file
+    return folded == JOB_FILE or folded.startswith(OURS)
 
 
 def _keep_if_same(moved: Path, path: Path, seen: FileIdentity) -> None:

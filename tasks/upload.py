@@ -93,7 +93,7 @@ def notify(self: Quiet, job_id: str) -> None:
 def upload(self: Quiet, *args: Any, **fields: Any) -> None:
     """Deliver a document for another service; INTERFACE names the keyword arguments.
 
-    The task's id is the job's. Its result is stored when the job ends, so this task itself ends with Ignore.
+    The task's id is the job's. Its result is stored when the job ends, and nothing that was linked to it runs.
     """
     _enter(self, open_call, args, fields)
 
@@ -114,7 +114,9 @@ def _enter(task: Quiet, opens: Opens, args: tuple[Any, ...], fields: dict[str, A
         log.warning("call_put_back", job=task_id, error=type(error).__name__)
         process.stopping.wait(1.0)
         raise Reject(requeue=True) from None
-    _end(task)
+    # Nothing that the caller has linked runs now. Ignore would do that too, with a traceback that nobody reads: a
+    # quarter of what opening a call cost.
+    task.request.update(chain=None, callbacks=None, chord=None)
 
 
 def _take_call(process: Process, task_id: str, opens: Opens, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
@@ -122,7 +124,7 @@ def _take_call(process: Process, task_id: str, opens: Opens, args: tuple[Any, ..
     try:
         if args:
             raise DocumentRefused(Code.INVALID_REQUEST, "The fields must be keyword arguments.")
-        if not _is_uuid(task_id):
+        if not is_uuid(task_id):
             raise DocumentRefused(Code.INVALID_REQUEST, "The task id must be a UUID: it becomes the job's id.")
         opens(process, task_id, fields)
     except DocumentRefused as refused:
@@ -150,7 +152,8 @@ def _wait_for_redis(process: Process, task_id: str, act: Callable[[], None]) -> 
                 raise
 
 
-def _is_uuid(text: str) -> bool:
+def is_uuid(text: str) -> bool:
+    """Whether a task's id can be a job's."""
     try:
         return str(UUID(text)) == text.lower()
     except ValueError:

@@ -41,11 +41,13 @@ def wait_until(true: Callable[[], Any], what: str, seconds: float = PATIENCE_SEC
 class Child:
     """One of our processes, its log kept."""
 
-    def __init__(self, command: list[str], config: Path, log: Path, **environ: str) -> None:
+    def __init__(
+        self, command: list[str], config: Path, log: Path, inside: tuple[str, ...] = (), **environ: str
+    ) -> None:
         self.log_path = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [*inside, sys.executable, "-m", *command],
                 cwd=ROOT,
                 env={**os.environ, "CHARTPOST_CONFIG": str(config), **environ},
                 stdout=output,
@@ -84,6 +86,7 @@ class Clinic:
     """Settings, folders and processes of one installation. `top` and `end` are extra TOML for its settings.
 
     `account` is where documents go unless a test says otherwise. `quick` is TOML for every account: how soon it asks.
+    `inside` is put before the commands of its processes, which may so see other disks than the test does.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class Clinic:
             + "[retry]\nfirst_seconds = 0.3\ncap_seconds = 2.0\nprobe_first_seconds = 0.5\nprobe_cap_seconds = 2.0\n"
             + end
         )
+        self.inside: tuple[str, ...] = ()
         self.children: list[Child] = []
         self.celery = Celery(broker=redis_url, backend=redis_url)  # a foreign caller: no code of ours in it
         self._sender = Celery(broker=redis_url)
@@ -120,7 +124,7 @@ class Clinic:
     def start(self, *command: str, **environ: str) -> Child:
         """Start `python -m <command>`."""
         name = f"{len(self.children)}-{'-'.join(command)}.log".replace("/", "_")
-        child = Child(list(command), self.config, self.folder / name, **environ)
+        child = Child(list(command), self.config, self.folder / name, self.inside, **environ)
         self.children.append(child)
         return child
 
@@ -160,10 +164,10 @@ class Clinic:
         task_id = str(uuid4())
         return self.celery.send_task("chartpost.relabel", kwargs=kwargs, queue="chartpost", task_id=task_id)
 
-    def send(self, source: str, patient_id: str | None, **fields: Any) -> str:
+    def send(self, source: str, patient_id: str | None, task_id: str = "", **fields: Any) -> str:
         """Call `chartpost.upload` without listening for its result; the job's id."""
         kwargs = {"account": self.account, "patient_id": patient_id, "source": source, **fields}
-        task_id = str(uuid4())
+        task_id = task_id or str(uuid4())
         self._sender.send_task("chartpost.upload", kwargs=kwargs, queue="chartpost", task_id=task_id)
         return task_id
 

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import IO, Any, Self
 
+import boto3
 import httpx
 
 ROOT = Path(__file__).parent.parent
@@ -77,6 +78,17 @@ class SandboxProcess:
         """NHN's security labels of a document, `labels`, and how often they were set, `times_set`; empty: unknown."""
         found: dict[str, Any] = self._get("labels")["labels"].get(document_id, {})
         return found
+
+    def objects(self) -> Any:
+        """A boto3 client of the S3 that has the bucket `sources`."""
+        keys = self.aws_environment
+        return boto3.client(
+            "s3",
+            endpoint_url=self.settings["s3"]["endpoint_url"],
+            aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+            region_name="us-east-1",
+        )
 
     def log(self) -> str:
         """What it wrote to standard error so far."""

@@ -61,6 +61,7 @@ class GuardedQoS(transport.QoS):
 class GuardedChannel(transport.Channel):
     QoS = GuardedQoS
     writes = False  # a worker's, set when one starts; Flower, say, may only look
+    _shared: redis.Redis | None = None
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
@@ -80,6 +81,18 @@ class GuardedChannel(transport.Channel):
             raise redis.exceptions.ConnectionError("The broker's channel is closed already.")
         with gone_while_it_refuses(), super().conn_or_acquire(client) as connection:
             yield connection
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """One client for all commands on the pool. kombu makes a new one for each, at more than the command's cost.
+
+        Those that it asks for as asynchronous hold a connection of their own, and stay as they are.
+        """
+        if asynchronous or self._shared is None or self._shared.connection_pool is not self.pool:
+            client = super()._create_client(asynchronous)  # type: ignore[misc]  # the stubs leave it out
+            if asynchronous:
+                return client
+            self._shared = client
+        return self._shared
 
     def _brpop_read(self, **options: Any) -> Any:
         with gone_while_it_refuses():

@@ -125,11 +125,12 @@ def test_a_backlog_of_a_throttled_account_does_not_delay_a_healthy_one(tmp_path:
     slow = {**north, "base_url": north["base_url"].replace("127.0.0.1", "localhost"), "requests_per_minute": 60}
     table = "".join(f"{key} = {json.dumps(value)}\n" for key, value in slow.items())
     with clinic(tmp_path / "clinic", world, end=f"\n[accounts.slow_clinic]\n{table}") as throttled:
+        throttled.start("worker", "intake")
         throttled.start_worker()
         source = throttled.write("backlog.pdf", b"one of many")
         backlog = [
             throttled.send(source, f"b{number}", account="slow_clinic", file_name=f"{number}.pdf")
-            for number in range(1500)
+            for number in range(5000)
         ]
         wait_until(lambda: status_of(throttled, "slow_clinic") == "throttled", "the backlog is throttled")
         asked = time.monotonic()
@@ -138,6 +139,24 @@ def test_a_backlog_of_a_throttled_account_does_not_delay_a_healthy_one(tmp_path:
         took = time.monotonic() - asked
         assert any(throttled.stage(job) == "received" for job in backlog), "there is no backlog"
         assert took < 10 * throttled.process.settings.worker.lease_seconds
+
+
+def test_a_flood_of_foreign_calls_does_not_delay_the_calls_of_another_account_behind_it(
+    tmp_path: Path, world: SandboxProcess
+) -> None:
+    """A queue is first come, first served: what helps is that opening a call is cheap."""
+    with clinic(tmp_path / "clinic", world) as flooded:
+        source = flooded.write("flood.pdf", b"one of many")
+        for number in range(2000):
+            flooded.send(source, f"f{number}", file_name=f"{number}.pdf")
+        healthy = [flooded.send(source, f"h{uuid4()}", account="south_clinic") for _ in range(20)]
+        flooded.start("worker", "intake")
+        flooded.start_worker()
+        asked = time.monotonic()
+        wait_until(lambda: all(flooded.stage(job) == "delivered" for job in healthy), "the healthy ones are delivered")
+        took = time.monotonic() - asked
+        assert flooded.redis.zcard("chartpost:open:north_clinic") > 1000, "there is no flood"
+        assert took < 8 * flooded.process.settings.worker.lease_seconds
 
 
 def test_an_account_whose_uploads_hang_leaves_slots_to_the_others(tmp_path: Path, world: SandboxProcess) -> None:

@@ -6,10 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
 from uuid import uuid4
 
-import boto3
 import pytest
 
 from tests.clinics import Clinic, clinic, wait_until
@@ -110,26 +108,34 @@ def test_each_kind_of_wrong_call_fails_with_its_code_and_the_good_one_behind_is_
     assert [record["file_name"] for record in at_work.chart(patient_id=patient)] == ["good.pdf"]
 
 
+def test_what_a_caller_has_linked_to_a_call_does_not_run(at_work: Clinic) -> None:
+    """The task ends when the job is opened; its result comes later, so what waits for it would run too early."""
+    source, patient = at_work.write("linked.pdf", b"linked"), f"c{uuid4()}"
+    fields = {"account": "north_clinic", "patient_id": patient, "source": source}
+    linked, chained = (
+        at_work.celery.signature(
+            "chartpost.upload", kwargs={**fields, "file_name": name}, queue="chartpost", immutable=True
+        )
+        for name in ("as a link.pdf", "as a chain.pdf")
+    )
+    for signature in (linked, chained):
+        signature.set(task_id=str(uuid4()))
+    first = at_work.celery.send_task(
+        "chartpost.upload", kwargs=fields, queue="chartpost", task_id=str(uuid4()), link=linked, chain=[chained]
+    )
+    assert first.get(timeout=60)["size_bytes"] == 6
+    at_work.upload(source, patient, file_name="last.pdf").get(timeout=60)
+    assert sorted(record["file_name"] for record in at_work.chart(patient_id=patient)) == ["last.pdf", "linked.pdf"]
+
+
 def test_a_task_id_that_is_no_uuid_is_refused_under_that_id(at_work: Clinic) -> None:
     kwargs = {"account": "north_clinic", "patient_id": "1", "source": at_work.write("a.pdf", b"a")}
     result = at_work.celery.send_task("chartpost.upload", kwargs=kwargs, queue="chartpost", task_id="order-17")
     assert failure_of(result)[0] == "invalid_request"
 
 
-def objects_of(clinic: Clinic) -> Any:
-    """The sandbox's S3 for sources."""
-    keys = clinic.world.aws_environment
-    return boto3.client(
-        "s3",
-        endpoint_url=clinic.world.settings["s3"]["endpoint_url"],
-        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
-        region_name="us-east-1",
-    )
-
-
 def test_an_s3_source_is_delivered(at_work: Clinic) -> None:
-    bucket = objects_of(at_work)
+    bucket = at_work.world.objects()
     bucket.put_object(Bucket="sources", Key="in/Befund 1.pdf", Body=b"from s3")
     patient = f"c{uuid4()}"
     receipt = at_work.upload("s3://sources/in/Befund 1.pdf", patient, delete_source=True).get(timeout=60)

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 
-from tests.acceptance.test_celery_door import objects_of
 from tests.clinics import Clinic, clinic, wait_until
 from tests.worlds import SandboxProcess
 
@@ -28,7 +27,7 @@ def machines(tmp_path: Path, world: SandboxProcess) -> Iterator[tuple[Clinic, Cl
 
 
 def staged(machine: Clinic) -> list[str]:
-    listed = objects_of(machine).list_objects_v2(Bucket="sources", Prefix="staged/")
+    listed = machine.world.objects().list_objects_v2(Bucket="sources", Prefix="staged/")
     return [entry["Key"] for entry in listed.get("Contents", [])]
 
 

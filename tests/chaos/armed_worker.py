@@ -1,8 +1,9 @@
 """A real worker that is killed, once for each document, at the point that the document's name asks for.
 
 `python -m tests.chaos.armed_worker FOLDER`: a name such as `kill-ledger.stored-after-1.pdf` kills the worker right
-after the ledger's move `stored` for that document; FOLDER remembers what has happened. The parent has imported
-everything and forks a new worker after each kill, as a supervisor would, only faster. No client is made before a fork.
+after the ledger's move `stored` for that document; FOLDER remembers what has happened, and whether a `file://` source
+was still there then. The parent has imported everything and forks a new worker after each kill, as a supervisor would,
+only faster. No client is made before a fork.
 """
 
 from __future__ import annotations
@@ -20,19 +21,40 @@ from typing import Any
 import tasks.http
 import tasks.transfer
 from tasks.care import Care
+from tasks.closing import Closing
 from tasks.folders import Folders
 from tasks.ledger import Hold, Ledger
 from tasks.results import Results
+from tasks.sources import Objects, Sources, path_of
 
-LEDGER_MOVES = ("presigned", "committed", "stored", "delivered", "closed", "finished")
-POINTS = (
-    *(f"ledger.{move}-{side}" for move in LEDGER_MOVES for side in ("before", "after")),
-    *(f"start.{step}-after" for step in ("presign", "post", "confirm", "notify")),
-    *(f"call.{call}-{side}" for call in ("list", "presign", "storage", "name") for side in ("before", "after")),
-    *(f"care.note_commit-{side}" for side in ("before", "after")),
-    *(f"folders.deliver-{side}" for side in ("before", "after")),
-    *(f"results.final-{side}" for side in ("before", "after")),
+LEDGER_MOVES = ("presigned", "committed", "stored", "delivered", "finished")
+CLOSING = ("files", "staged", "source", "result", "event", "callback")
+"""The steps of closing in their order; each is recorded when done."""
+
+BOTH = ("before", "after")
+UP_TO_DELIVERY = (
+    *(f"ledger.{move}-{side}" for move in LEDGER_MOVES for side in BOTH if move != "finished"),
+    *(f"start.{step}-after" for step in ("presign", "post", "confirm")),
+    *(f"call.{call}-{side}" for call in ("list", "presign", "storage", "name") for side in BOTH),
+    *(f"care.note_commit-{side}" for side in BOTH),
 )
+AT_CLOSING = (
+    "start.notify-after",
+    *(f"closed.{step}-{side}" for step in CLOSING for side in BOTH),
+    *(f"results.final-{side}" for side in BOTH),
+    *(f"ledger.finished-{side}" for side in BOTH),
+)
+OF_FOLDERS = tuple(f"folders.deliver-{side}" for side in BOTH)
+"""Of documents that came by the inbox."""
+
+OF_CALLERS = tuple(f"{act}-{side}" for act in ("source.remove", "callback.post") for side in BOTH)
+"""Of documents that came by a call or a message: their source is removed, and they are called back."""
+
+OF_FILE_SOURCES = tuple(f"source.unlink-{side}" for side in BOTH)
+OF_OBJECT_SOURCES = tuple(f"source.head-{side}" for side in BOTH)
+"""Inside the removal: between the look at what is there and the deletion."""
+
+THERE = "the source was there"
 
 _now = threading.local()
 
@@ -47,11 +69,18 @@ class Armed:
         wanted = re.match(r"kill-(.+)-\d+\.", getattr(_now, "file_name", ""))
         if wanted is None or wanted[1] != point:
             return
+        if self._first_time(_now.file_name):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _first_time(self, file_name: str) -> bool:
+        """Leave a mark, whole or not at all: another document's kill may come at any moment."""
+        draft = self._marks.parent / f"{os.getpid()}-{threading.get_ident()}.draft"
+        draft.write_text(THERE if _source_there() else "")
         try:
-            (self._marks / _now.file_name).touch(exist_ok=False)
+            (self._marks / file_name).hardlink_to(draft)
         except FileExistsError:
-            return
-        os.kill(os.getpid(), signal.SIGKILL)
+            return False
+        return True
 
     def around(self, owner: Any, method: str, name: Callable[..., str]) -> None:
         """Wrap a method or function of `owner`; `name` makes the point's name of the call's arguments."""
@@ -61,16 +90,26 @@ class Armed:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             for arg in args:
                 if isinstance(arg, Hold):
-                    _now.file_name = arg.job.document.file_name
+                    _note(arg)
             point = name(*args, **kwargs)
             self.at(f"{point}-before")
             result = inner(*args, **kwargs)
             if method == "start" and isinstance(result, list):
-                _now.file_name = result[0].job.document.file_name
+                _note(result[0])
             self.at(f"{point}-after")
             return result
 
         setattr(owner, method, wrapped)
+
+
+def _note(hold: Hold) -> None:
+    """This thread works on that document from now on."""
+    _now.file_name = hold.job.document.file_name
+    _now.source = hold.job.document.source
+
+
+def _source_there() -> bool:
+    return _now.source.startswith("file://") and Path(path_of(_now.source)).exists()
 
 
 def arm(marks: Path) -> None:
@@ -78,11 +117,21 @@ def arm(marks: Path) -> None:
     armed.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")
     for move in LEDGER_MOVES:
         armed.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
+    armed.around(Ledger, "closed", lambda _, hold, done, **__: f"closed.{max(done, key=CLOSING.index)}")
     armed.around(Care, "note_commit", lambda *_: "care.note_commit")
     armed.around(Folders, "deliver", lambda *_: "folders.deliver")
     armed.around(Results, "final", lambda *_: "results.final")
+    armed.around(Sources, "remove", lambda *_: "source.remove")
+    armed.around(Objects, "_head", lambda *_: "source.head")
+    armed.around(os, "unlink", lambda path, **_: f"source.{'unlink' if is_source(path) else 'other'}")
+    armed.around(Closing, "_call_back", lambda *_: "callback.post")
     armed.around(tasks.http, "exchange", call)
     armed.around(tasks.transfer, "exchange", call)
+
+
+def is_source(path: Any) -> bool:
+    """Whether what is unlinked is the source of the document at hand."""
+    return f"file://{path}" == getattr(_now, "source", "")
 
 
 def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:

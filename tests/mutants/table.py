@@ -109,6 +109,15 @@ MUTANTS = (
         ("tests/acceptance/test_entry_task.py",),
     ),
     Mutant(
+        "a call leaves the queue before the ledger has it",
+        "worker/calls.py",
+        "            opened = [message for message in self._oldest() if self._open(message)]\n"
+        "            self._remove(opened)\n",
+        "            oldest = self._oldest()\n            self._remove(oldest)\n"
+        "            opened = [message for message in oldest if self._open(message)]\n",
+        ("tests/worker/intake/test_calls.py", "-k", "kill"),
+    ),
+    Mutant(
         "a parked account is fed",
         "tasks/lua/feed.lua",
         "if state == 'parked' or state == 'down' then return true end",

@@ -134,3 +134,16 @@ def test_an_acknowledgement_that_redis_refuses_is_a_lost_connection_only_with_th
                 valkey.replicaof("NO", "ONE")
             held[0].ack()
     assert valkey.zcard("unacked_index") == 0
+
+
+def test_one_client_serves_all_commands_of_a_channel_until_its_connections_are_lost(valkey_url: str) -> None:
+    """kombu makes one for every command; under many small messages that was an eighth of a worker's work."""
+    channel = GuardedChannel(Connection(valkey_url).transport)
+    with channel.conn_or_acquire() as one, channel.conn_or_acquire() as other:
+        assert one is other
+    channel._disconnect_pools()  # type: ignore[attr-defined]  # the stubs leave it out
+    with channel.conn_or_acquire() as later:
+        assert later is not one
+        assert later.ping()
+    assert channel.client is not later, "the one that blocks has a connection of its own"
+    channel.close()

@@ -50,10 +50,12 @@ def watch(front: Front, once: bool) -> None:
 @click.command
 @pass_front
 def intake(front: Front) -> None:
-    """Read documents from the Redis stream chartpost:intake."""
+    """Read documents from the Redis stream chartpost:intake, and help workers where Celery calls pile up."""
     process = front.lasting_process
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.stopping.set())
+    from worker.calls import help_workers
     from worker.intake import Intake
 
+    help_workers(process)
     Intake(process).run()

@@ -1,0 +1,112 @@
+"""A disk that is full at the worst moments: nothing is lost, nothing goes twice, and all goes on once there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.clinics import Clinic, clinic, wait_until
+from tests.small_disks import NoSmallDisk, SmallDisk, small_disk
+from tests.worlds import SandboxProcess
+
+MEGABYTES = 4
+NO_SPACE = '"reason": "OSError 28"'
+PDF = b"%PDF-1.7\n" + b"a document of some size\n" * 20_000
+
+Mounted = Callable[[str], AbstractContextManager[tuple[Clinic, SmallDisk]]]
+
+
+@pytest.fixture
+def clinic_with(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Mounted]:
+    """A clinic whose folder of this name, below its data folder, is a small disk; "" is the data folder itself."""
+
+    @contextmanager
+    def mounted(name: str) -> Iterator[tuple[Clinic, SmallDisk]]:
+        with clinic(tmp_path / "clinic", world, valkey_url) as started:
+            folder = started.data / name
+            folder.mkdir(parents=True)
+            try:
+                with small_disk(folder, MEGABYTES) as disk:
+                    started.inside = disk.inside
+                    started.data = started.data if name else disk.path
+                    yield started, disk
+                    started.stop()
+            except NoSmallDisk as why:
+                pytest.skip(f"a small disk needs `unshare` with user namespaces, or root, and neither does here: {why}")
+
+    yield mounted
+    world.world(reset=True)
+
+
+def test_a_disk_that_is_full_while_a_file_is_copied_from_the_inbox_leaves_it_there_until_there_is_room(
+    clinic_with: Mounted,
+) -> None:
+    patient = f"d{uuid4()}"
+    with clinic_with("processing") as (north, disk):
+        disk.fill(but_bytes=len(PDF) // 2)
+        watcher = north.start("worker", "watch")
+        north.start_worker()
+        dropped = north.drop(patient, "scan.pdf", PDF)
+        wait_until(lambda: "ENOSPC" in watcher.log, "the watcher says that the disk is full")
+        wait_until(lambda: dropped.exists() and dropped.read_bytes() == PDF, "the file is back in the inbox, whole")
+        assert "inbox_paused" in watcher.log
+        disk.make_room()
+        assert_delivered_once(north, patient, "scan.pdf")
+        assert [path for path in disk.path.iterdir() if not path.name.startswith(".")] == []
+
+
+def test_a_disk_that_is_full_at_the_commit_point_lets_nothing_leave_until_there_is_room(clinic_with: Mounted) -> None:
+    patient = f"d{uuid4()}"
+    with clinic_with("") as (north, disk):
+        north.world.world(down={"pracsuite": "503"})
+        north.start("worker", "watch")
+        worker = north.start_worker()
+        north.drop(patient, "scan.pdf", PDF)
+        wait_until(lambda: list(disk.path.glob("processing/*/scan.pdf")), "the document is in our care")
+        disk.fill()
+        north.world.world(down={"pracsuite": None})
+        wait_until(lambda: "job.json cannot be written" in worker.log, "the worker says that nothing was sent")
+        assert north.chart(patient_id=patient) == []
+        disk.make_room()
+        assert "outcome_unknown" not in worker.log, "what certainly did not leave is not looked for"
+        assert_delivered_once(north, patient, "scan.pdf")
+
+
+@pytest.mark.parametrize(("name", "folder"), [("SLOW-2.pdf", "delivered"), ("INVALID.pdf", "failed")])
+def test_a_disk_that_is_full_at_closing_keeps_the_document_until_there_is_room_for_its_companion(
+    clinic_with: Mounted, name: str, folder: str
+) -> None:
+    patient = f"d{uuid4()}"
+    with clinic_with("") as (north, disk):
+        north.start("worker", "watch")
+        worker = north.start_worker()
+        north.drop(patient, name, PDF)
+        wait_until(lambda: north.redis.zcard("chartpost:open:north_clinic"), "its job is opened")
+        [job] = north.redis.zrange("chartpost:jobs", 0, -1)
+        wait_until(lambda: north.stage(str(job)) == "stored", "it is stored")
+        disk.fill()
+        wait_until(lambda: NO_SPACE in worker.log, "the worker says that the disk is full")
+        assert list(disk.path.glob(f"processing/*/{name}")), "the document is still in our care"
+        assert list(disk.path.glob(f"{folder}/**/*.json")) == []
+        disk.make_room()
+        if folder == "delivered":
+            assert_delivered_once(north, patient, name)
+        else:
+            wait_until(north.errors, "the error file is written")
+            assert north.errors()[0]["code"] == "not_confirmed"
+            wait_until(lambda: not list(disk.path.glob("processing/*")), "processing/ is empty")
+            assert (disk.path / "failed" / "north_clinic" / patient / name).read_bytes() == PDF
+
+
+def assert_delivered_once(clinic: Clinic, patient: str, name: str) -> None:
+    wait_until(clinic.receipts, "the receipt is written")
+    [record] = clinic.chart(patient_id=patient)
+    [receipt] = clinic.receipts()
+    assert (receipt["file_name"], receipt["record"]["id"]) == (name, record["record_id"])
+    delivered = clinic.data / "delivered" / "north_clinic" / patient / name
+    wait_until(delivered.exists, "the document lies beside its receipt")
+    assert delivered.read_bytes() == PDF

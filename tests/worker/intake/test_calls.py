@@ -1,0 +1,170 @@
+"""Many Celery calls wait: they are opened together, and no kill loses one or opens it twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from celery import Celery
+
+from tasks.process import Process
+from tests.worker.intake.stream import Stream
+from tests.worlds import ROOT
+from worker.calls import MANY, TURN, Calls
+
+QUEUE = "chartpost"
+
+
+class Sender:
+    """A foreign caller."""
+
+    def __init__(self, url: str, stream: Stream) -> None:
+        self.redis = redis.Redis.from_url(url, decode_responses=True)
+        self._celery = Celery(broker=url, set_as_current=False)
+        self._stream = stream
+        stream.write("scan.pdf", b"a scan")
+
+    def call(self, name: str = "chartpost.upload", task_id: str = "", **options: Any) -> str:
+        task_id = task_id or str(uuid4())
+        fields = options.pop("kwargs", self._stream.wish())
+        self._celery.send_task(name, kwargs=fields, queue=QUEUE, task_id=task_id, **options)
+        return task_id
+
+    def calls(self, count: int) -> list[str]:
+        return [self.call() for _ in range(count)]
+
+    def waiting(self) -> list[str]:
+        """The task ids of the messages that are there, oldest first."""
+        found: Any = self.redis.lrange(QUEUE, 0, -1)
+        return [json.loads(message)["headers"]["id"] for message in reversed(found)]
+
+    def jobs(self) -> list[str]:
+        """The ids of the jobs, in the order in which they were opened."""
+        found: Any = self.redis.zrange("chartpost:jobs", 0, -1)
+        return list(found)
+
+
+@pytest.fixture
+def sender(process: Process, stream: Stream) -> Iterator[Sender]:
+    sender = Sender(process.redis_url, stream)
+    yield sender
+    sender.redis.close()
+
+
+@pytest.fixture
+def calls(process: Process) -> Calls:
+    return Calls(process)
+
+
+def test_where_many_calls_wait_the_oldest_are_opened_and_leave_the_queue(calls: Calls, sender: Sender) -> None:
+    sent = sender.calls(MANY + 10)
+    assert calls.open_some() == MANY
+    assert sorted(sender.jobs()) == sorted(sent[:MANY])
+    assert sender.waiting() == sent[MANY:]
+
+
+def test_where_few_calls_wait_they_are_left_to_the_workers(calls: Calls, sender: Sender) -> None:
+    sent = sender.calls(MANY - 1)
+    assert calls.open_some() == 0
+    assert sender.waiting() == sent
+
+
+def test_while_another_helps_nothing_is_opened(calls: Calls, sender: Sender) -> None:
+    sender.calls(MANY)
+    sender.redis.set(TURN, "1")
+    assert calls.open_some() == 0
+    sender.redis.delete(TURN)
+    assert calls.open_some() == MANY
+    assert not sender.redis.exists(TURN)
+
+
+def test_what_cannot_plainly_be_opened_stays_for_the_workers_and_holds_up_nobody(
+    calls: Calls, sender: Sender, stream: Stream
+) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    left = [
+        sender.call("chartpost.relabel"),
+        sender.call(eta=tomorrow),
+        sender.call(expires=tomorrow),
+        sender.call(task_id="order-17"),
+        sender.call(args=["by position"]),
+        sender.call(kwargs=stream.wish("missing.pdf")),
+        sender.call(kwargs=stream.wish(account="nobody")),
+        sender.call(kwargs=stream.wish(surprise=1)),
+        sender.call(serializer="yaml"),
+    ]
+    good = sender.calls(MANY - len(left))
+    assert calls.open_some() == len(good)
+    assert sorted(sender.jobs()) == sorted(good)
+    assert sender.waiting() == left
+
+
+@pytest.mark.parametrize("message", [b"", b"no JSON", b"\xff\xfe", b"[]", b'{"headers": 1}', b'{"body": "x"}'])
+def test_a_message_of_whatever_bytes_stays_and_holds_up_nobody(calls: Calls, sender: Sender, message: bytes) -> None:
+    sender.redis.rpush(QUEUE, message)
+    sent = sender.calls(MANY)
+    assert calls.open_some() == MANY - 1
+    assert sorted(sender.jobs()) == sorted(sent[:-1])
+    assert sender.redis.llen(QUEUE) == 2
+
+
+def test_a_fault_of_ours_in_one_call_holds_up_no_other(calls: Calls, sender: Sender, process: Process) -> None:
+    sent = sender.calls(MANY)
+    broken = sent[5]
+    sender.redis.set(f"chartpost:alias:{broken}", "x")
+    sender.redis.hset("chartpost:job:x", "stage", "no stage of ours")
+    assert calls.open_some() == MANY - 1
+    assert sender.waiting() == [broken]
+
+
+def test_a_call_that_a_worker_opens_at_the_same_time_is_one_job(calls: Calls, sender: Sender) -> None:
+    sent = sender.calls(MANY)
+    again = [sender.call(task_id=task_id) for task_id in sent]
+    assert (calls.open_some(), calls.open_some()) == (MANY, MANY)
+    assert sorted(sender.jobs()) == sorted(set(again))
+
+
+_DYING = """
+import os, signal, sys
+from pathlib import Path
+from config.settings import load
+from tasks.process import Process, use
+import worker.calls
+method, after = sys.argv[2], int(sys.argv[3])
+inner, count = getattr(worker.calls.Calls, method), 0
+def dying(self, *args):
+    global count
+    count += 1
+    if count > after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return inner(self, *args)
+setattr(worker.calls.Calls, method, dying)
+process = Process(load(Path(sys.argv[1]), {}))
+use(process)
+worker.calls.Calls(process).open_some()
+"""
+
+
+@pytest.mark.parametrize(("method", "after"), [("_oldest", 0), ("_open", 0), ("_open", 30), ("_remove", 0)])
+def test_a_kill_while_helping_loses_no_call_and_opens_none_twice(
+    calls: Calls, sender: Sender, config: Path, method: str, after: int
+) -> None:
+    sent = sender.calls(MANY)
+    command = [sys.executable, "-c", _DYING, str(config), method, str(after)]
+    dying = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, check=False)
+    assert dying.returncode == -9, dying.stderr[-500:]
+    assert sender.waiting() == sent, "all are still there"
+    sender.redis.delete(TURN)  # it leaves by itself
+    assert sender.redis.pttl(TURN) > 0 or not sender.redis.exists(TURN)
+    assert calls.open_some() == MANY
+    assert sorted(sender.jobs()) == sorted(sent)
+    assert sender.waiting() == []
