@@ -23,10 +23,16 @@ _LEAST_SECONDS = 120
 
 
 class Attempt:
-    """Implements `tasks.held_back.Guard` for one job; `facts` are what a look would need, noted at the commit."""
+    """Implements `tasks.held_back.Guard` for one job; `facts` are what a look would need, noted at the commit.
 
-    def __init__(self, ledger: Ledger, care: Care, hold: Hold, grip: Grip, stopping: threading.Event) -> None:
+    With `creates` False nothing that it sends makes a document in the chart: there is nothing to be committed.
+    """
+
+    def __init__(
+        self, ledger: Ledger, care: Care, hold: Hold, grip: Grip, stopping: threading.Event, *, creates: bool = True
+    ) -> None:
         self.facts: Facts | None = None
+        self._creates = creates
         self._ledger = ledger
         self._care = care
         self._hold = hold
@@ -53,6 +59,8 @@ class Attempt:
     def commit(self) -> None:
         """The commit point: noted in the ledger and beside the document before the last block leaves."""
         self.beat()
+        if not self._creates:
+            return
         asked_at = time.monotonic()
         self._ledger.committed(self._hold, self.facts)
         self._committed = True

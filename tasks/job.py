@@ -103,6 +103,11 @@ class Route:
     account_wide: bool = False
     unseen: Unseen = Unseen.LOOK
 
+    @property
+    def upload_creates(self) -> bool:
+        """Whether an upload by itself makes a document in the chart; where one must be registered, it means nothing."""
+        return Stage.REGISTERED not in self.stages
+
     def stage_before(self, step: Step) -> Stage:
         """The stage from which a step starts."""
         before = _STAGES_BEFORE.get(step, Stage.RECEIVED)
@@ -169,6 +174,7 @@ class Stored:
     """What an upload told us: where it landed and what went by.
 
     `etag_verified` is True when the ETag equals the MD5 of the bytes sent, False when it differs or cannot be one.
+    `form_url` is the address of the form that it was posted with: the form itself is gone once it has served.
     """
 
     key: str
@@ -177,6 +183,7 @@ class Stored:
     sha256: str
     md5: str
     location: str | None = None
+    form_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

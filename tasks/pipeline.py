@@ -7,7 +7,8 @@ harmless. What a step raises says what happens next, all in `tasks.aftermath`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -134,8 +135,8 @@ class Pipeline:
         # A snapshot may be some seconds old and shared: what was proven since is no candidate for this job.
         return replace(facts, snapshot=tuple(sorted({*facts.snapshot, *self._ledger.claims(job)})))
 
-    def _attempt(self, hold: Hold, grip: Grip, facts: Facts | None = None) -> Attempt:
-        attempt = Attempt(self._ledger, self._care, hold, grip, self._stopping)
+    def _attempt(self, hold: Hold, grip: Grip, facts: Facts | None = None, *, creates: bool = True) -> Attempt:
+        attempt = Attempt(self._ledger, self._care, hold, grip, self._stopping, creates=creates)
         attempt.facts = facts
         return attempt
 
@@ -192,7 +193,8 @@ class Pipeline:
             stored = account.provider.store(job, self._attempt(hold, grip))
         else:
             self._not_twice(job)
-            stored = self._posted(hold, account, grip)
+            with _harmless_unless(route.upload_creates):
+                stored = self._posted(hold, account, grip, creates=route.upload_creates)
         facts = replace(job.facts, stored=stored, form=None)
         then = Step.REGISTER if Stage.REGISTERED in route.stages else Step.CONFIRM
         self._ledger.stored(hold, facts, then, account.settings.confirm.first_seconds, account.counted())
@@ -200,12 +202,12 @@ class Pipeline:
         self._results.progress(job, Stage.STORED)
         return Ran(forward=True)
 
-    def _posted(self, hold: Hold, account: Account, grip: Grip) -> Stored:
+    def _posted(self, hold: Hold, account: Account, grip: Grip, *, creates: bool) -> Stored:
         """The document, posted to S3 with its form."""
         job, form, settings = hold.job, hold.job.facts.form, account.settings
         if form is None:
             raise PresignAgain("The ledger has no form for this job.")
-        attempt = self._attempt(hold, grip)
+        attempt = self._attempt(hold, grip, creates=creates)
         with attempt.taking_back(), attempt.open() as source:
             return post(
                 form,
@@ -322,6 +324,17 @@ class Pipeline:
             raise
         except StageError:
             return None
+
+
+@contextmanager
+def _harmless_unless(creates: bool) -> Iterator[None]:
+    """An upload that creates nothing may be repeated, whatever became of it: it only replaces itself."""
+    try:
+        yield
+    except OutcomeUnknown as error:
+        if creates:
+            raise
+        raise RetryLater(str(error), unreachable=error.unreachable) from error
 
 
 Able = TypeVar("Able")

@@ -63,6 +63,7 @@ class _Body:
 
     def __init__(self, form: Form, source: Source, name: str, guard: Guard) -> None:
         self._source = source
+        self._form_url = form.url
         self._passing = Passing(source, guard.beat)
         self._boundary = f"chartpost-{os.urandom(16).hex()}"
         self._head = _head(form, name, self._boundary)
@@ -92,6 +93,7 @@ class _Body:
             sha256=self._passing.sha256,
             md5=self._passing.md5,
             location=place.location,
+            form_url=self._form_url,
         )
 
     def _blocks(self) -> Iterator[bytes]:
