@@ -14,10 +14,16 @@ Words = Callable[[Answer], str]
 
 
 class Answers:
-    """`meanings` are the provider's own, by status. What is not in it is unwell (5xx) or not foreseen."""
+    """`meanings` are the provider's own, by status. What is not in it is unwell (5xx) or not foreseen.
 
-    def __init__(self, provider: str, meanings: Mapping[int, Meaning]) -> None:
+    `throttled_seconds` is how long to wait where a 429 does not say; without it, that is for the core to know.
+    """
+
+    def __init__(
+        self, provider: str, meanings: Mapping[int, Meaning], *, throttled_seconds: float | None = None
+    ) -> None:
         self._provider = provider
+        self._throttled_seconds = throttled_seconds
         self._meanings = {408: self.unwell, 425: self.unwell, 429: self.throttled, **meanings}
 
     def success(self, answer: Answer) -> Answer:
@@ -44,6 +50,7 @@ class Answers:
 
     def throttled(self, answer: Answer) -> StageError:
         wait = asked_wait(answer.headers, datetime.now(UTC))
+        wait = self._throttled_seconds if wait is None else wait
         return RetryLater(
             f"{self._provider} answered {answer.status}: too many requests.", after_seconds=wait, throttled=True
         )

@@ -10,21 +10,19 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from hashlib import sha256
-from typing import Annotated, Any
-from urllib.parse import parse_qsl
+from dataclasses import replace
+from typing import Any
 
-import httpx
-from pydantic import BaseModel, Field, StrictStr, StringConstraints, ValidationError
+from pydantic import BaseModel, StrictStr, ValidationError
 
 from config.settings import PracsuiteAccount
 from tasks.errors import DocumentRefused, RetryLater
 from tasks.http import Answer, ApiClient, Clients, not_understood, understood
 from tasks.job import Assurance, Document, Facts, Form, Job, Record, Route, Stage
 from tasks.providers.answers import Answers, locked_out, refused
-from tasks.providers.base import Attempt, Found, Memory
+from tasks.providers.base import Attempt, Found, Memory, fingerprint
 from tasks.providers.documents import check_patient, check_size, sendable_name
+from tasks.providers.pages import Page, Pages, Query, RecordId, own_link, whole
 
 _NAME = "PracSuite"
 _ATTACHMENTS = "patient_attachment"
@@ -32,8 +30,6 @@ _PAGE_SIZE = 100
 _MOST_PAGES = 200
 _SNAPSHOT_SECONDS = 5.0
 _NAME_SECONDS = 86_400.0
-
-Query = Sequence[tuple[str, str]]
 
 
 class PracSuite:
@@ -57,9 +53,9 @@ class PracSuite:
         vendor_key, clinic_key = account.vendor_api_key.get_secret_value(), account.api_key.get_secret_value()
         self._max_bytes = account.max_bytes
         self._memory = memory
-        self._vendor = _fingerprint(account.base_url, vendor_key)
+        self._vendor = fingerprint(account.base_url, vendor_key)
         # With the keys: under another clinic's, the same id is another record.
-        self._scope = f"{name} {_fingerprint(account.base_url, vendor_key, clinic_key)}"
+        self._scope = f"{name} {fingerprint(account.base_url, vendor_key, clinic_key)}"
         self._api = ApiClient(
             clients,
             account.base_url,
@@ -168,44 +164,24 @@ class PracSuite:
 
     def _record(self, attachment: Attachment) -> Record:
         constructed = self._api.url(_ATTACHMENTS, attachment.id)
-        said = attachment.links.get("self") if isinstance(attachment.links, dict) else None
-        ours = isinstance(said, str) and said.startswith(self._api.base_url + "/")
-        return Record(attachment.id, str(said) if ours else constructed)
+        return Record(attachment.id, own_link(attachment.links, self._api.base_url, constructed))
 
     # --- listing -----------------------------------------------------------------------------------------------
 
     def _attachments(self, patient: str) -> Sequence[Attachment]:
         """All of a patient's records. Raises AccountBlocked if the pages do not add up, even when read again."""
-        for _ in range(2):  # a record removed while we turn the pages makes them miss one
-            listing = self._listing(patient)
-            if listing.complete:
-                return tuple(listing.attachments.values())
-        raise not_understood(_NAME, "a list that holds fewer records than it announces")
 
-    def _listing(self, patient: str) -> _Listing:
-        listing, query = _Listing(), _numbered(1)
-        for number in range(1, _MOST_PAGES + 1):
+        def ask(query: Query) -> Page[Attachment]:
             answer = self._api.call("GET", "patient", patient, _ATTACHMENTS, params=query)
-            page = _Page.of(understood(_ANSWERS.success(answer), _List, _NAME))
-            more = listing.add(page)
-            query = self._next(listing, page, number, patient)
-            if not (more and query):
-                return listing
-        raise not_understood(_NAME, f"a list of more than {_MOST_PAGES} pages")
+            said = understood(_ANSWERS.success(answer), _List, _NAME)
+            return Page.of(_attachments_in(said.model_extra or {}), said.total_entries, said.links)
 
-    def _next(self, listing: _Listing, page: _Page, number: int, patient: str) -> Query:
-        """How to ask for the next page: as its link does, where that leads to this very list; else by number."""
-        if page.next is not None:
-            return _query_of(page.next, self._api.url("patient", patient, _ATTACHMENTS)) or _numbered(number + 1)
-        return _numbered(number + 1) if listing.lacks or not page.announces else ()
+        own = self._api.url("patient", patient, _ATTACHMENTS)
+        return tuple(Pages(_NAME, own, ask, _numbered, _MOST_PAGES).all().values())
 
 
 def _numbered(page: int) -> Query:
     return (("page", str(page)), ("page_size", str(_PAGE_SIZE)))
-
-
-def _fingerprint(*secrets: str) -> str:
-    return sha256("\0".join(secrets).encode()).hexdigest()[:12]
 
 
 # --- documents -------------------------------------------------------------------------------------------------------
@@ -271,10 +247,7 @@ class _List(BaseModel, extra="allow"):
 class Attachment(BaseModel):
     """A Patient Attachment record. Anything but the id may be missing or of an unexpected kind."""
 
-    attachment_client_id: (
-        Annotated[int, Field(strict=True, ge=0, lt=10**30)]
-        | Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200)]
-    )
+    attachment_client_id: RecordId
     file_size: Any = None
     file_name: Any = None
     name: Any = None
@@ -287,57 +260,7 @@ class Attachment(BaseModel):
     @property
     def size(self) -> int | None:
         """In bytes; None where the record does not say, in digits."""
-        return _whole(self.file_size)
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """`announces`: it says by links or total whether more will come."""
-
-    attachments: Sequence[Attachment]
-    total: int | None
-    next: str | None
-    announces: bool
-
-    @classmethod
-    def of(cls, said: _List) -> _Page:
-        links = said.links if isinstance(said.links, dict) else None
-        following = links.get("next") if links else None
-        total = _whole(said.total_entries)
-        return cls(
-            attachments=_attachments_in(said.model_extra or {}),
-            total=total,
-            next=following if isinstance(following, str) and following else None,
-            announces=links is not None or total is not None,
-        )
-
-
-class _Listing:
-    """The pages read so far. The total counts as the first page gave it: what is added later may be missing."""
-
-    def __init__(self) -> None:
-        self.attachments: dict[str, Attachment] = {}
-        self._total: int | None = None
-        self._pages = 0
-        self._more = False
-
-    def add(self, page: _Page) -> bool:
-        """Add a page; False if it brought nothing that was not known."""
-        if not self._pages:
-            self._total = page.total
-        self._pages += 1
-        self._more = page.next is not None
-        before = len(self.attachments)
-        self.attachments |= {attachment.id: attachment for attachment in page.attachments}
-        return len(self.attachments) > before
-
-    @property
-    def lacks(self) -> bool:
-        return self._total is not None and len(self.attachments) < self._total
-
-    @property
-    def complete(self) -> bool:
-        return not self.lacks if self._total is not None else not self._more
+        return whole(self.file_size)
 
 
 def _attachments_in(lists: Mapping[str, object]) -> Sequence[Attachment]:
@@ -350,22 +273,6 @@ def _attachments_in(lists: Mapping[str, object]) -> Sequence[Attachment]:
         return [Attachment.model_validate(item) for item in (filled[0] if filled else ())]
     except ValidationError:
         raise not_understood(_NAME, "records without attachment_client_id") from None
-
-
-def _whole(value: object) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _query_of(link: str, own: str) -> Query:
-    """The query of a link that leads to the list itself; none from any other (vendor examples differ in the path)."""
-    try:
-        there, here = httpx.URL(link), httpx.URL(own)
-        same = there.copy_with(query=None, fragment=None) == here
-        return parse_qsl(there.query.decode("ascii")) if same else ()
-    except (httpx.InvalidURL, ValueError):
-        return ()
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,152 @@
+"""Lists that come in pages: read to their end, and believed only if the pages add up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Generic, Protocol, TypeVar
+from urllib.parse import parse_qsl
+
+import httpx
+from pydantic import Field, StringConstraints
+
+from tasks.http import not_understood
+
+Query = Sequence[tuple[str, str]]
+
+RecordId = (
+    Annotated[int, Field(strict=True, ge=0, lt=10**30)]
+    | Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200)]
+)
+"""Providers write ids as numbers or as text."""
+
+
+class Listed(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+R = TypeVar("R", bound=Listed)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[R]):
+    """`announces`: it says by links or total whether more will come."""
+
+    records: Sequence[R]
+    total: int | None
+    next: str | None
+    announces: bool
+
+    @classmethod
+    def of(cls, records: Sequence[R], total_entries: object, links: object) -> Page[R]:
+        """From what the provider says, of whatever kind that may be."""
+        known = links if isinstance(links, dict) else None
+        following = known.get("next") if known else None
+        total = whole(total_entries)
+        return cls(
+            records=records,
+            total=total,
+            next=following if isinstance(following, str) and following else None,
+            announces=known is not None or total is not None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pages(Generic[R]):
+    """A list: `ask` gets a page, `numbered` is how to ask for one by its number (from 1), `own` its address."""
+
+    provider: str
+    own: str
+    ask: Callable[[Query], Page[R]]
+    numbered: Callable[[int], Query]
+    most: int
+
+    def all(self) -> Mapping[str, R]:
+        """All records, by id, in their order. Raises AccountBlocked if the pages do not add up, even read again."""
+        for _ in range(2):  # a record removed while we turn the pages makes them miss one
+            *_, listing = self._growing()
+            if not listing.ended:
+                raise not_understood(self.provider, f"a list of more than {self.most} pages")
+            if listing.complete:
+                return listing.records
+        raise not_understood(self.provider, "a list that holds fewer records than it announces")
+
+    def until(self, enough: Callable[[Mapping[str, R]], bool]) -> Mapping[str, R]:
+        """The records of the first pages, until there are enough, or `most` pages were read."""
+        records: Mapping[str, R] = {}
+        for listing in self._growing():
+            records = listing.records
+            if enough(records):
+                break
+        return records
+
+    def _growing(self) -> Iterator[Listing[R]]:
+        """The listing after each page, up to `most`."""
+        listing, query = Listing[R](), self.numbered(1)
+        for number in range(1, self.most + 1):
+            page = self.ask(query)
+            more = listing.add(page)
+            query = self._next(listing, page, number)
+            listing.ended = not (more and query)
+            yield listing
+            if listing.ended:
+                return
+
+    def _next(self, listing: Listing[R], page: Page[R], number: int) -> Query:
+        """How to ask for the next page: as its link does, where that leads to this very list; else by number."""
+        if page.next is not None:
+            return query_of(page.next, self.own) or self.numbered(number + 1)
+        return self.numbered(number + 1) if listing.lacks or not page.announces else ()
+
+
+class Listing(Generic[R]):
+    """The pages read so far. The total counts as the first page gave it: what is added later may be missing."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, R] = {}
+        self.ended = False
+        self._total: int | None = None
+        self._pages = 0
+        self._more = False
+
+    def add(self, page: Page[R]) -> bool:
+        """Add a page; False if it brought nothing that was not known."""
+        if not self._pages:
+            self._total = page.total
+        self._pages += 1
+        self._more = page.next is not None
+        before = len(self.records)
+        self.records |= {record.id: record for record in page.records}
+        return len(self.records) > before
+
+    @property
+    def lacks(self) -> bool:
+        return self._total is not None and len(self.records) < self._total
+
+    @property
+    def complete(self) -> bool:
+        return not self.lacks if self._total is not None else not self._more
+
+
+def whole(value: object) -> int | None:
+    """A number that is written as a number or in digits."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def query_of(link: str, own: str) -> Query:
+    """The query of a link that leads to the list itself; none from any other (vendor examples differ in the path)."""
+    try:
+        there, here = httpx.URL(link), httpx.URL(own)
+        same = there.copy_with(query=None, fragment=None) == here
+        return parse_qsl(there.query.decode("ascii")) if same else ()
+    except (httpx.InvalidURL, ValueError):
+        return ()
+
+
+def own_link(links: object, base_url: str, constructed: str) -> str:
+    """A record's address as it says itself, where that is at this API; else as we would write it."""
+    said = links.get("self") if isinstance(links, dict) else None
+    return said if isinstance(said, str) and said.startswith(base_url + "/") else constructed
