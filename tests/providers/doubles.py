@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,18 +19,21 @@ _numbers = itertools.count(1)
 
 
 class DictMemory:
-    """Remembers until told to forget."""
+    """Remembers for as long as it was told to, or until told to forget."""
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, str], str] = {}
         self.seconds: list[float] = []
+        self._until: dict[tuple[str, str], float] = {}
         self._turns: dict[tuple[str, str], threading.Lock] = {}
 
     def recall(self, topic: str, key: str) -> str | None:
-        return self.values.get((topic, key))
+        fresh = time.monotonic() < self._until.get((topic, key), 0.0)
+        return self.values.get((topic, key)) if fresh else None
 
     def remember(self, topic: str, key: str, value: str, seconds: float) -> None:
         self.values[topic, key] = value
+        self._until[topic, key] = time.monotonic() + seconds
         self.seconds.append(seconds)
 
     def alone(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:
