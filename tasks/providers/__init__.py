@@ -9,6 +9,7 @@ from config.settings import Account
 from tasks.http import Clients
 from tasks.job import Assurance
 from tasks.providers.base import Memory, Provider
+from tasks.providers.cliniko import Cliniko
 from tasks.providers.nhn import Nhn
 from tasks.providers.pracsuite import PracSuite
 
@@ -32,6 +33,7 @@ class Kind(Protocol):
 
 KINDS: Mapping[str, Kind] = {
     PracSuite.kind: PracSuite,
+    Cliniko.kind: Cliniko,
     Nhn.kind: Nhn,
 }
 
