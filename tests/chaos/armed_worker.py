@@ -56,6 +56,14 @@ OF_OBJECT_SOURCES = tuple(f"source.head-{side}" for side in BOTH)
 
 THERE = "the source was there"
 
+REGISTERING = (
+    *(f"ledger.{move}-{side}" for move in ("committed", "stored", "registered") for side in ("before", "after")),
+    *(f"start.{step}-after" for step in ("register", "confirm")),
+    *(f"call.{call}-{side}" for call in ("storage", "register") for side in ("before", "after")),
+    *(f"care.note_commit-{side}" for side in ("before", "after")),
+)
+"""Where an upload must be registered: what lies around that."""
+
 _now = threading.local()
 
 
@@ -115,7 +123,7 @@ def _source_there() -> bool:
 def arm(marks: Path) -> None:
     armed = Armed(marks)
     armed.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")
-    for move in LEDGER_MOVES:
+    for move in (*LEDGER_MOVES, "registered"):
         armed.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
     armed.around(Ledger, "closed", lambda _, hold, done, **__: f"closed.{max(done, key=CLOSING.index)}")
     armed.around(Care, "note_commit", lambda *_: "care.note_commit")
@@ -140,7 +148,7 @@ def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
     if whom != "PracSuite":
         return f"call.{whom.lower()}"
     if request.method == "POST":
-        return "call.presign"
+        return "call.register" if request.url.path.endswith("/patient_attachments") else "call.presign"
     return "call.name" if request.url.path.endswith("presign_url") else "call.list"
 
 
