@@ -22,6 +22,11 @@ from tests.worlds import SandboxProcess
 
 ACCOUNT = "cliniko_clinic"
 LEASE_SECONDS = 2.0
+QUICK = """confirm.first_seconds = 0.1
+confirm.cap_seconds = 0.3
+confirm.give_up_after_seconds = 4.0
+confirm.look_seconds = 2.0
+"""
 NAMES = {
     "referral.pdf": "referral.pdf",
     "with spaces in it.pdf": "with_spaces_in_it.pdf",
@@ -54,7 +59,7 @@ def unlimited(world: SandboxProcess) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Clinic]:
     """A clinic with a worker and a watcher, for the tests that harm neither."""
-    with clinic(tmp_path_factory.mktemp("cliniko") / "clinic", world, account=ACCOUNT) as started:
+    with clinic(tmp_path_factory.mktemp("cliniko") / "clinic", world, account=ACCOUNT, quick=QUICK) as started:
         started.start("worker", "watch")
         started.start_worker()
         yield started
@@ -153,22 +158,22 @@ def test_a_type_that_cliniko_cannot_tell_is_a_remark_in_the_receipt(at_work: Cli
     assert ["invalid/invalid" in remark for remark in call.get(timeout=60)["remarks"]] == [True]
 
 
-def test_what_is_never_processed_is_not_confirmed_and_an_unknown_patient_is_refused(at_work: Clinic) -> None:
-    run = f"i{uuid4()}"
-    never = at_work.upload(at_work.write("INVALID.pdf", b"never processed"), run)
+def test_what_is_processed_too_late_is_not_confirmed_and_delivered_after_all_and_what_never_is_fails(
+    at_work: Clinic,
+) -> None:
+    run = f"l{uuid4()}"
+    at_work.drop(f"{run}-late", "SLOW-5.pdf", b"later than its patience")
+    never = at_work.upload(at_work.write("INVALID.pdf", b"never processed"), f"{run}-never")
     nobody = at_work.upload(at_work.write("nobody.pdf", b"for nobody"), f"404{run}")
     for call, code in ((nobody, "refused_by_provider"), (never, "not_confirmed")):
         with pytest.raises(Exception, match=code):
             call.get(timeout=60)
-    assert charted(at_work, run) == []
-
-
-def test_a_record_that_is_processed_late_turns_the_failure_into_a_delivery(at_work: Clinic) -> None:
-    run = f"l{uuid4()}"
-    at_work.drop(run, "SLOW-9.pdf", b"later than its patience")
-    wait_until(lambda: [error for error in at_work.errors() if error["patient_id"] == run], "it is not confirmed")
+    late = wait_until(lambda: [e for e in at_work.errors() if e["patient_id"] == f"{run}-late"], "it is too late")
+    assert [(error["code"], error["final"], error["stage"]) for error in late] == [
+        ("not_confirmed", False, "registered")
+    ]
     wait_until(lambda: receipts(at_work, run, 1), "it is delivered after all")
-    assert len(charted(at_work, run)) == 1
+    assert [record["patient_id"] for record in charted(at_work, run)] == [f"{run}-late"]
 
 
 # --- kills and wipes -------------------------------------------------------------------------------------------------
@@ -177,7 +182,7 @@ def test_a_record_that_is_processed_late_turns_the_failure_into_a_delivery(at_wo
 def test_a_worker_killed_around_the_registering_delivers_each_document_once(
     opened: Callable[..., Clinic], tmp_path: Path
 ) -> None:
-    north, run = opened(account=ACCOUNT), f"k{uuid4()}"
+    north, run = opened(account=ACCOUNT, quick=QUICK), f"k{uuid4()}"
     (marks := tmp_path / "marks").mkdir()
     north.start("worker", "watch")
     north.start("tests.chaos.armed_worker", str(marks))
@@ -201,7 +206,7 @@ def test_a_redis_wiped_with_its_files_loses_and_doubles_no_inbox_document(
     (tmp_path / "valkey").mkdir()
     url = server.start()
     try:
-        with clinic(tmp_path / "clinic", world, url, account=ACCOUNT) as wiped:
+        with clinic(tmp_path / "clinic", world, url, account=ACCOUNT, quick=QUICK) as wiped:
             assert_each_once_after_a_wipe(wiped, server)
     finally:
         server.stop()
