@@ -26,6 +26,7 @@ COMMANDS = {
     "cancel": "worker.commands.ending:cancel",
     "resolve": "worker.commands.ending:resolve",
     "accounts": "worker.commands.accounts:accounts",
+    "records": "worker.commands.records:records",
     "check": "worker.commands.check:check",
     "health": "worker.commands.health:health",
 }

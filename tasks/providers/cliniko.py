@@ -280,14 +280,14 @@ class Cliniko:
         """One record, archived or not. Raises DocumentRefused."""
         attachment = self._one(record_id, archived_too=True)
         if attachment is None:
-            raise _NO_SUCH_RECORD
+            raise _no_such_record()
         return self._shown(attachment)
 
     def archive(self, record_id: str) -> None:
         """Hide a record from the chart (`POST …/archive`; `DELETE` is deprecated). Raises DocumentRefused."""
         answer = self._api.call("POST", _ATTACHMENTS, record_id, "archive")
         if answer.status == 404:
-            raise _NO_SUCH_RECORD
+            raise _no_such_record()
         _OF_ACCOUNT.success(answer)
 
     def _shown(self, attachment: Attachment) -> Mapping[str, Any]:
@@ -336,6 +336,14 @@ def _check_options(document: Document) -> None:
     raise invalid(
         f"Cliniko takes no options; this document has {', '.join(dict.fromkeys(named))}.",
         "Leave the options out, or send the document to an account of the provider that they are meant for.",
+    )
+
+
+def _no_such_record() -> DocumentRefused:
+    return DocumentRefused(
+        Code.REFUSED_BY_PROVIDER,
+        "Cliniko knows no such record.",
+        hint="Check the id: it is the one in the document's receipt; and whether it is this account's.",
     )
 
 
@@ -399,11 +407,6 @@ _UNACCEPTABLE = refused(
     "Cliniko does not accept the document.",
     "Read Cliniko's own words in the detail; check the patient id and the description, then retry.",
     _words,
-)
-_NO_SUCH_RECORD = DocumentRefused(
-    Code.REFUSED_BY_PROVIDER,
-    "Cliniko knows no such record.",
-    hint="Check the id: it is the one in the document's receipt; and whether it is this account's.",
 )
 _MEANINGS = {
     400: _UNACCEPTABLE,

@@ -108,7 +108,7 @@ def send(
     as_json: bool,
 ) -> None:
     """Copy one FILE into our care and enqueue it; it ends in delivered/ or failed/."""
-    _check_account(front, account)
+    check_account(front, account)
     parcel = Parcel(file, account, patient, description, _each_once(options))
     from tasks.errors import DocumentRefused
 
@@ -176,7 +176,7 @@ def _check(process: Process, file: Path, job_file: JobFile) -> None:
     process.accounts[job_file.account].provider.check(job_file.document(file.absolute()))
 
 
-def _check_account(front: Front, account: str) -> None:
+def check_account(front: Front, account: str) -> None:
     if account not in front.settings.accounts:
         known = ", ".join(front.settings.accounts) or "none"
         raise click.BadParameter(f"{account} is not in the settings, which know: {known}.", param_hint="--account")

@@ -1,0 +1,81 @@
+"""`chartpost records`: what a provider's chart holds, and a record put away, where the provider lets us."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from worker.commands.send import Said, check_account
+from worker.front import Front, pass_front
+from worker.terminal import json_option, print_rows, print_sheet
+
+if TYPE_CHECKING:
+    from tasks.providers.base import KeepsRecords
+
+_COLUMNS = ("id", "file_name", "size_bytes", "processed", "created_at", "description")
+
+class Id(Said):
+    """An id of the provider's, which becomes part of an address; `@FILE` and `@-` as ever."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = super().convert(value, param, ctx).strip()
+        return text or self.fail("It is empty.", param, ctx)
+
+
+account_option = click.option("--account", required=True, help="The account whose chart it is.")
+
+
+@click.group
+def records() -> None:
+    """List, show and archive the records in a provider's chart."""
+
+
+@records.command("list")
+@account_option
+@click.option("--patient", required=True, type=Id(), help="Whose records; @FILE or @- reads it.")
+@click.option("--case", type=Id(), help="Only those of one case of the patient's.")
+@json_option
+@pass_front
+def list_records(front: Front, account: str, patient: str, case: str | None, as_json: bool) -> None:
+    """List a patient's records, oldest first, without those that are archived."""
+    print_rows(_COLUMNS, _chart(front, account).records(patient, case_id=case), as_json=as_json)
+
+
+@records.command
+@click.argument("record", type=Id(), metavar="ID")
+@account_option
+@json_option
+@pass_front
+def show(front: Front, record: str, account: str, as_json: bool) -> None:
+    """Show one record by its ID, archived or not."""
+    print_sheet(_chart(front, account).record(record), as_json=as_json)
+
+
+@records.command
+@click.argument("record", type=Id(), metavar="ID")
+@account_option
+@pass_front
+def archive(front: Front, record: str, account: str) -> None:
+    """Archive a record by its ID: the chart shows it no more, and the provider keeps it."""
+    _chart(front, account).archive(record)
+    click.echo(f"{record}: archived")
+
+
+def _chart(front: Front, account: str) -> KeepsRecords:
+    """The account's provider, if it shows its records. Raises BadParameter (exit code 2)."""
+    from tasks.providers import KINDS
+    from tasks.providers.base import KeepsRecords
+
+    check_account(front, account)
+    provider = front.process.accounts[account].provider
+    if isinstance(provider, KeepsRecords):
+        return provider
+    able = ", ".join(kind for kind, made in KINDS.items() if hasattr(made, "archive"))
+    raise click.BadParameter(
+        f"{account} is an account at {provider.kind}, which does not let us list or archive records; "
+        f"this works for accounts at {able}.",
+        param_hint="--account",
+    )
