@@ -492,9 +492,10 @@ class Ledger:
     def cancel(self, job: Job) -> str:
         """Stop a job that is not committed: 'ok', 'committed', 'moved' (already final) or 'gone'."""
         failure = Failure(_CANCELLED, "The job was cancelled.", "Move the file back to the inbox to send it after all.")
+        still_to_be_registered = (Stage.STORED,) if job.step is Step.REGISTER else ()
         return self._free_move(
             job,
-            (Stage.RECEIVED, Stage.PRESIGNED),
+            (Stage.RECEIVED, Stage.PRESIGNED, *still_to_be_registered),
             stage=Stage.CANCELLED,
             set={"failure": self.rows.seal_failure(job.id, failure), "code": failure.code},
             uncommitted=True,

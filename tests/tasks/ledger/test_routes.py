@@ -67,6 +67,18 @@ def test_a_record_that_proves_another_job_is_not_registered_twice(ledger: Ledger
         assert ledger.registered(held(ledger, job, Step.REGISTER), Facts(record=Record("9")), 2.0, 1) is taken
 
 
+def test_what_is_stored_and_not_registered_can_be_cancelled_until_that_is_committed(ledger: Ledger) -> None:
+    first, second, third = (opened(ledger, THREE) for _ in range(3))
+    for job in (first, second, third):
+        to_registering(ledger, job)
+    ledger.committed(held(ledger, second, Step.REGISTER))
+    assert ledger.cancel(now(ledger, first)) == "ok"
+    assert ledger.cancel(now(ledger, second)) == "committed"
+    before = now(ledger, third)
+    assert ledger.registered(held(ledger, third, Step.REGISTER), Facts(record=Record("9")), 2.0, calls=1)
+    assert ledger.cancel(before) == "moved"
+
+
 def test_an_unknown_registering_is_looked_for_and_repeated_from_where_it_was(ledger: Ledger) -> None:
     job = opened(ledger, THREE)
     to_registering(ledger, job)
