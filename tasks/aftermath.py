@@ -37,6 +37,11 @@ _NOT_CONFIRMED = Failure(
     "The upload was stored, but the provider's validation produced no record in time.",
     "Look into the chart. We go on looking for a day; put the file back into the inbox, or retry, to continue then.",
 )
+_NOT_PROCESSED = Failure(
+    Code.NOT_CONFIRMED,
+    "The provider has a record of it, and has not finished processing it in time.",
+    "Look into the chart. We go on looking for a day; put the file back into the inbox, or retry, to continue then.",
+)
 _REFUSED_ALONE = Failure(
     Code.REFUSED_BY_PROVIDER,
     "The provider refuses this document, and takes others of the same account.",
@@ -46,6 +51,11 @@ _NOT_CONFIRMED_FINAL = Failure(
     Code.NOT_CONFIRMED,
     "The upload was stored, but the provider's validation produced no record within a day.",
     "The provider has dropped it: check the file's type and name, then put it back into the inbox, or retry.",
+)
+_NOT_PROCESSED_FINAL = Failure(
+    Code.NOT_CONFIRMED,
+    "The provider has a record of it, and has not finished processing it within a day.",
+    "Archive that record, and check that the file opens; then put it back into the inbox, or retry.",
 )
 
 
@@ -110,7 +120,7 @@ class Aftermath:
                 log.info("job_sent_again", job=job.id, account=job.account)
                 return False
         elif self._waited(hold, job.times[job.stage]) >= timedelta(seconds=confirm.give_up_after_seconds):
-            self._fail(hold, _NOT_CONFIRMED, calls, keep_name=True)
+            self._fail(hold, _NOT_PROCESSED if job.facts.record else _NOT_CONFIRMED, calls, keep_name=True)
             return True
         wait = retry.poll_delay(job.looks, confirm.first_seconds, confirm.cap_seconds, self._chance)
         self._ledger.deferred(hold, wait, calls, looked=True)
@@ -254,7 +264,7 @@ class Aftermath:
         if job.unknown_since is None or hold.now - job.unknown_since < self._slow_look:
             self._ledger.deferred(hold, _SLOW_LOOK_CAPS * account.settings.confirm.cap_seconds, calls, looked=True)
             return False
-        self._ledger.look_ended(hold, _NOT_CONFIRMED_FINAL, calls)
+        self._ledger.look_ended(hold, _NOT_PROCESSED_FINAL if job.facts.record else _NOT_CONFIRMED_FINAL, calls)
         log.info("look_ended", job=job.id, account=job.account)
         return True
 

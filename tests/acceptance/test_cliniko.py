@@ -172,6 +172,7 @@ def test_what_is_processed_too_late_is_not_confirmed_and_delivered_after_all_and
     assert [(error["code"], error["final"], error["stage"]) for error in late] == [
         ("not_confirmed", False, "registered")
     ]
+    assert "has a record of it" in late[0]["message"]
     wait_until(lambda: receipts(at_work, run, 1), "it is delivered after all")
     assert [record["patient_id"] for record in charted(at_work, run)] == [f"{run}-late"]
 
