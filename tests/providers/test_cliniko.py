@@ -713,12 +713,12 @@ def test_no_answer_leads_to_anything_but_our_own_errors(
     cliniko._memory = DictMemory()
     headers = {"Location": f"{odd.base}/v1/patient_attachments/{location}"} if location else {}
     odd.otherwise = Reply(status, json.dumps(body), headers)
-    for act in [
-        *every_call(cliniko),
+    by_people: Sequence[Callable[[], object]] = (
         lambda: cliniko.records("4711"),
         lambda: cliniko.record("7"),
         lambda: cliniko.still_there(job().document, Record("7")),
-    ]:
+    )
+    for act in (*every_call(cliniko), *by_people):
         with suppress(StageError):
             act()
 
