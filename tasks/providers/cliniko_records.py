@@ -10,7 +10,6 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from hashlib import sha256
-from pathlib import PurePath
 from typing import Any
 
 from pydantic import BaseModel, StrictBool
@@ -24,6 +23,7 @@ MAX_DESCRIPTION = 255
 _MAX_ORIGINAL = 120
 _UNKNOWN_TYPE = "invalid/invalid"
 _OF_NO_LETTER = "document"
+_SENDABLE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
 
 
 class Attachment(BaseModel):
@@ -79,13 +79,13 @@ def sent_name(document: Document) -> str:
     At most 100 characters, the ending kept. Cliniko's users have found spaces to break registering, and S3 puts the
     name into a key that must come back unchanged.
     """
-    ending = _plain(PurePath(document.file_name).suffix.strip(". "))
-    ending = f".{ending}" if ending else ""
-    stem = _plain(PurePath(document.file_name).stem if ending else document.file_name)
-    if not any(character.isalnum() for character in stem):
-        stem = _OF_NO_LETTER
-    ending = ending[: MAX_NAME // 2]
-    return stem[: MAX_NAME - len(ending)] + ending
+    if _SENDABLE.fullmatch(document.file_name):
+        return document.file_name
+    plain = _plain(document.file_name)
+    stem, _, ending = plain.rpartition(".")
+    ending = ending.strip("_-")[: MAX_NAME // 2] if stem or plain.startswith(".") else ""
+    stem = (stem if ending else plain).strip("._-") or _OF_NO_LETTER
+    return f"{stem[: MAX_NAME - len(ending) - 1]}.{ending}" if ending else stem[:MAX_NAME]
 
 
 def token(job: Job) -> str:
@@ -108,7 +108,7 @@ def _plain(text: str) -> str:
     """Other characters become `_`, those next to each other one."""
     letters = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
     bare = "".join(character for character in letters if not unicodedata.combining(character))
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", bare).strip("_")
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", bare)
 
 
 def _one_line(text: str) -> str:

@@ -153,6 +153,19 @@ def test_lost_answers_and_faults_are_ridden_out_with_one_copy(at_work: Clinic) -
     )
 
 
+def test_only_a_lost_registering_is_of_unknown_outcome_a_lost_upload_is_repeated_at_once(at_work: Clinic) -> None:
+    calls = {
+        word: at_work.upload(at_work.write(f"{word}.pdf", b"lost"), f"o{uuid4()}") for word in ("LOST", "LOSTCOMMIT")
+    }
+    for call in calls.values():
+        call.get(timeout=60)
+    log = at_work.children[-1].log.splitlines()
+    unknown = {
+        word for word, call in calls.items() if any(call.id in line and "outcome_unknown" in line for line in log)
+    }
+    assert unknown == {"LOSTCOMMIT"}
+
+
 def test_a_type_that_cliniko_cannot_tell_is_a_remark_in_the_receipt(at_work: Clinic) -> None:
     call = at_work.upload(at_work.write("BADTYPE.pdf", b"of no type"), f"b{uuid4()}")
     assert ["invalid/invalid" in remark for remark in call.get(timeout=60)["remarks"]] == [True]
@@ -183,8 +196,10 @@ def test_what_is_processed_too_late_is_not_confirmed_and_delivered_after_all_and
 def test_a_worker_killed_around_the_registering_delivers_each_document_once(
     opened: Callable[..., Clinic], tmp_path: Path
 ) -> None:
-    north, run = opened(account=ACCOUNT, quick=QUICK), f"k{uuid4()}"
+    patient = QUICK.replace("give_up_after_seconds = 4.0", "give_up_after_seconds = 60.0")
+    north, run = opened(account=ACCOUNT, quick=patient), f"k{uuid4()}"
     (marks := tmp_path / "marks").mkdir()
+    north.world.world(validation_seconds=2 * LEASE_SECONDS)  # a second registering before that is a second document
     north.start("worker", "watch")
     north.start("tests.chaos.armed_worker", str(marks))
     names: list[str] = []

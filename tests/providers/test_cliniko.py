@@ -196,11 +196,13 @@ def test_what_could_never_arrive_as_asked_is_refused_without_a_call(
         ("scan.tar.gz", "scan.tar.gz"),
         ("x" * 300 + ".jpeg", "x" * 95 + ".jpeg"),
         ("no-suffix", "no-suffix"),
-        (".pdf", ".pdf"),
+        (".pdf", "document.pdf"),
         ("...", "document"),
         ("ends.with.dot.", "ends.with.dot."),
         ("a b. pdf", "a_b.pdf"),
         ("e\u0301tude.pdf", "etude.pdf"),
+        ("a_.pdf", "a_.pdf"),
+        ("‥0", "document.0"),
     ],
 )
 def test_names_are_sent_in_plain_letters_with_their_ending(name: str, sent: str) -> None:
