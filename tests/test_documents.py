@@ -39,8 +39,8 @@ def test_every_code_is_in_the_readme() -> None:
     assert all(f"`{code}`" in README for code in Code)
 
 
-def test_the_readmes_settings_example_is_what_the_settings_read() -> None:
-    example = tomllib.loads(re.search(r"```toml\n(.*?)```", README, re.DOTALL)[1])  # type: ignore[index]
-    account = example["accounts"]["north_clinic"]
-    plain = {key.removesuffix("_file"): value for key, value in account.items()}
-    assert ACCOUNT_KINDS[plain["provider"]].model_validate(plain)
+@pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
+def test_a_settings_example_of_the_readme_is_what_the_settings_read(example: str) -> None:
+    for account in tomllib.loads(example)["accounts"].values():
+        plain = {key.removesuffix("_file"): value for key, value in account.items()}
+        assert ACCOUNT_KINDS[plain["provider"]].model_validate(plain)

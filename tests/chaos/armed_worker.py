@@ -57,10 +57,12 @@ OF_OBJECT_SOURCES = tuple(f"source.head-{side}" for side in BOTH)
 THERE = "the source was there"
 
 REGISTERING = (
-    *(f"ledger.{move}-{side}" for move in ("committed", "stored", "registered") for side in ("before", "after")),
-    *(f"start.{step}-after" for step in ("register", "confirm")),
-    *(f"call.{call}-{side}" for call in ("storage", "register") for side in ("before", "after")),
+    *(f"ledger.{move}-{side}" for move in ("committed", "registered") for side in ("before", "after")),
+    *(f"call.register-{side}" for side in ("before", "after")),
     *(f"care.note_commit-{side}" for side in ("before", "after")),
+    "start.register-after",
+    "call.storage-after",
+    "ledger.stored-after",
 )
 """Where an upload must be registered: what lies around that."""
 
