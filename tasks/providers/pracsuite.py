@@ -145,7 +145,9 @@ class PracSuite:
                         taken[attachment.id] = job.id
                         break
         except RetryLater:
-            if not found:  # else what is known settles its jobs now; the names asked for are remembered
+            # What is known settles its jobs now, unless another might be sent again for want of a name: to be looked
+            # for in vain it must have been looked for. The names asked for are remembered.
+            if not found or any(job.unknown_step and job.id not in found for job in jobs):
                 raise
         return found
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from config.settings import PracsuiteAccount
 from tasks.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
 from tasks.http import Clients
-from tasks.job import Record
+from tasks.job import Record, Step
 from tasks.providers.pracsuite import PracSuite
 from tests.providers.doubles import NO_ATTEMPT, NO_CLAIMS, DictMemory, Slots, job
 from tests.providers.odd_pracsuite import LIST, OddPracSuite, Reply, Request
@@ -619,6 +619,20 @@ def test_what_is_found_before_the_slots_run_out_is_not_lost(
         found(pracsuite, second)
     slots.free = 2
     assert found(pracsuite, second) == {second.id: "2"}
+
+
+def test_a_look_that_could_not_ask_for_every_name_is_no_look_for_a_document_that_might_be_sent_again(
+    odd: OddPracSuite, pracsuite: PracSuite, slots: Slots
+) -> None:
+    odd.lists(record(1), record(2, size=20), total_entries=2)
+    odd.names(a1="referral.pdf", a2="second.pdf")
+    first, second = job(snapshot=()), job(snapshot=(), size_bytes=20, file_name="second.pdf")
+    unseen = replace(second, unknown_step=Step.POST)
+    slots.free = 2
+    with pytest.raises(RetryLater, match="slot"):
+        found(pracsuite, first, unseen)
+    slots.free = 2
+    assert found(pracsuite, first, unseen) == {first.id: "1", second.id: "2"}
 
 
 def test_a_patient_who_is_gone_after_the_upload_is_not_yet_the_end_of_the_document(
