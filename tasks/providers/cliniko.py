@@ -274,14 +274,14 @@ class Cliniko:
         if case_id is not None:
             place, only = ["patient_cases", case_id, _ATTACHMENTS], [("q[]", f"patient_id:={patient_id}")]
         listed = self._pages(place, only, "created_at:asc").all()
-        return [self._shown(attachment) for attachment in listed.values()]
+        return [self._shown(attachment, archived=False) for attachment in listed.values()]
 
     def record(self, record_id: str) -> Mapping[str, Any]:
-        """One record, archived or not. Raises DocumentRefused."""
-        attachment = self._one(record_id, archived_too=True)
-        if attachment is None:
-            raise _no_such_record()
-        return self._shown(attachment)
+        """One record, archived or not, which only the question tells. Raises DocumentRefused."""
+        for archived in (False, True):
+            if attachment := self._one(record_id, archived_too=archived):
+                return self._shown(attachment, archived=archived)
+        raise _no_such_record()
 
     def archive(self, record_id: str) -> None:
         """Hide a record from the chart (`POST …/archive`; `DELETE` is deprecated). Raises DocumentRefused."""
@@ -290,8 +290,8 @@ class Cliniko:
             raise _no_such_record()
         _OF_ACCOUNT.success(answer)
 
-    def _shown(self, attachment: Attachment) -> Mapping[str, Any]:
-        return attachment.shown(self._record(attachment).url or "")
+    def _shown(self, attachment: Attachment, *, archived: bool) -> Mapping[str, Any]:
+        return attachment.shown(self._record(attachment).url or "", archived=archived)
 
     # --- lists -------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class Attachment(BaseModel):
     def bears(self, token: str) -> bool:
         return isinstance(self.description, str) and token in self.description
 
-    def shown(self, url: str) -> Mapping[str, Any]:
+    def shown(self, url: str, *, archived: bool) -> Mapping[str, Any]:
         """For people and programs: in our words, times as Cliniko writes them (ISO 8601, UTC), size in bytes."""
         return {
             "id": self.id,
@@ -64,8 +64,8 @@ class Attachment(BaseModel):
             "size_bytes": whole(self.size),
             "created_at": self.created_at,
             "processed_at": self.processed_at,
-            "archived_at": self.archived_at,
             "processed": bool(self.processing_completed),
+            "archived": archived,
             "url": url,
         }
 

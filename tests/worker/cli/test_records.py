@@ -72,10 +72,15 @@ def test_a_case_is_asked_for_together_with_its_patient(chart: CommandLine, odd: 
 
 
 def test_a_record_is_shown_archived_or_not(chart: CommandLine, odd: OddServer) -> None:
-    result = chart(*of("show", "7", "--json"))
-    assert result.exit_code == 0
-    assert lines(result)[0]["file_name"] == "referral.pdf"
-    assert odd.requests[-1].query["q[]"] == ["archived_at:*"]
+    def archived(request: Request) -> Reply:
+        return Reply(body=RECORD) if request.query.get("q[]") == ["archived_at:*"] else Reply(404)
+
+    for answer, expected in ((Reply(body=RECORD), False), (archived, True)):
+        odd.answers[f"GET {ONE}"] = answer
+        result = chart(*of("show", "7", "--json"))
+        assert result.exit_code == 0
+        (shown,) = lines(result)
+        assert (shown["file_name"], shown["archived"]) == ("referral.pdf", expected)
 
 
 def test_a_record_is_archived_the_new_way(chart: CommandLine, odd: OddServer) -> None:
