@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("id", "file_name", "size_bytes", "processed", "created_at", "description")
 
+
 class Id(Said):
     """An id of the provider's, which becomes part of an address; `@FILE` and `@-` as ever."""
 
