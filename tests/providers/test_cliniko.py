@@ -237,6 +237,14 @@ def test_the_description_keeps_what_the_sender_said_and_the_name_that_could_not_
     assert description(plain) == f"({token(plain)})"
 
 
+def test_neither_a_long_name_nor_a_long_description_leaves_no_room_for_the_other() -> None:
+    asked = job(file_name="ü" * 251 + ".pdf")
+    asked = replace(asked, document=replace(asked.document, description="ä" * 400))
+    said = description(asked)
+    assert len(said) == MAX_DESCRIPTION
+    assert min(said.count("ä"), said.count("ü")) > 80
+
+
 def test_the_token_follows_from_the_jobs_id_and_tells_jobs_apart() -> None:
     first, second = job(), job()
     assert token(replace(second, id=first.id)) == token(first) != token(second)
@@ -640,6 +648,10 @@ def made_of_it(odd: OddServer, cliniko: Cliniko, **change: Any) -> tuple[tuple[s
 @pytest.mark.parametrize("size", [10, "10"])
 def test_a_record_of_the_right_size_and_name_needs_no_remark(odd: OddServer, cliniko: Cliniko, size: object) -> None:
     assert made_of_it(odd, cliniko, size=size) == ((), None)
+
+
+def test_what_is_not_processed_yet_is_not_judged(odd: OddServer, cliniko: Cliniko) -> None:
+    assert made_of_it(odd, cliniko, size=9, processing_completed=False) == ((), None)
 
 
 @pytest.mark.parametrize("size", [0, 9, 11, "11"])
