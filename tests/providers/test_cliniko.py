@@ -581,6 +581,7 @@ def test_a_link_that_leads_elsewhere_is_not_followed(odd: OddServer, cliniko: Cl
             odd.answers["GET /v1/patient_attachments/9"] = Reply(body=record(9))
             assert found_of(cliniko, asked) == ("9", Stage.DELIVERED)
             assert set(odd.paths()) == {RECENT, "GET /v1/patient_attachments/9"}
+            assert all("q[]" in request.query for request in odd.requests), "its query is of another list"
         assert elsewhere.requests == []
 
 
