@@ -153,6 +153,13 @@ def test_lost_answers_and_faults_are_ridden_out_with_one_copy(at_work: Clinic) -
     )
 
 
+def test_calls_that_are_throttled_or_unwell_at_first_lead_to_one_copy(at_work: Clinic) -> None:
+    patients = [f"429-{uuid4()}", f"500-{uuid4()}"]
+    calls = [at_work.upload(at_work.write(f"{patient}.pdf", b"in the end"), patient) for patient in patients]
+    assert all(call.get(timeout=60)["size_bytes"] == 10 for call in calls)
+    assert [len(at_work.chart(patient_id=patient)) for patient in patients] == [1, 1]
+
+
 def test_only_a_lost_registering_is_of_unknown_outcome_a_lost_upload_is_repeated_at_once(at_work: Clinic) -> None:
     calls = {
         word: at_work.upload(at_work.write(f"{word}.pdf", b"lost"), f"o{uuid4()}") for word in ("LOST", "LOSTCOMMIT")
