@@ -6,6 +6,8 @@ import re
 import tomllib
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import BaseModel
 
 from config.settings import ACCOUNT_KINDS, Settings
@@ -43,4 +45,13 @@ def test_every_code_is_in_the_readme() -> None:
 def test_a_settings_example_of_the_readme_is_what_the_settings_read(example: str) -> None:
     for account in tomllib.loads(example)["accounts"].values():
         plain = {key.removesuffix("_file"): value for key, value in account.items()}
+        if "private_key" in plain:
+            plain["private_key"] = a_private_key()
         assert ACCOUNT_KINDS[plain["provider"]].model_validate(plain)
+
+
+def a_private_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
