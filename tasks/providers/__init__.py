@@ -11,6 +11,7 @@ from tasks.job import Assurance
 from tasks.providers.base import Memory, Provider
 from tasks.providers.nhn import Nhn
 from tasks.providers.pracsuite import PracSuite
+from tasks.providers.redox import Redox
 
 
 class Kind(Protocol):
@@ -33,6 +34,7 @@ class Kind(Protocol):
 KINDS: Mapping[str, Kind] = {
     PracSuite.kind: PracSuite,
     Nhn.kind: Nhn,
+    Redox.kind: Redox,
 }
 
 
