@@ -118,7 +118,7 @@ class Redox:
     def store(self, job: Job, attempt: Attempt) -> Stored:
         """Upload the document as a Binary. Repeating it harms nothing: one that no message names is nobody's."""
         path = ("redox", self._account.environment, "Binary")
-        sending = _Sending(job.document, attempt)
+        sending = Sending(job.document, attempt)
         body = Body(media_type(job.document), job.document.size_bytes, sending.raw)
         guard = _NothingToNote(attempt)
         try:
@@ -136,8 +136,8 @@ class Redox:
         stored = self._uploaded(job, attempt)
         if stored is not None:
             return self._registered(job, self._refer(job, stored, attempt), stored)
-        sending = _Sending(job.document, attempt)
-        answer = self._embed(job, sending, attempt)
+        sending = Sending(job.document, attempt)
+        answer = self._create(embedding(job, self._account, sending), attempt)
         if answer.status != 413:
             return self._registered(job, answer, sending.stored(document_identifier(job)))
         # Nothing was taken: a document that is too large for a message goes as larger ones do.
@@ -154,11 +154,6 @@ class Redox:
         if stored is None:
             return None if job.document.size_bytes <= self._account.embed_below_bytes else self.store(job, attempt)
         return self.store(job, attempt) if job.sent_before or job.committed or _lies_long(job) else stored
-
-    def _embed(self, job: Job, sending: _Sending, attempt: Attempt) -> Answer:
-        envelope = around(job, self._account)
-        length = len(envelope.head) + base64_length(job.document.size_bytes) + len(envelope.tail)
-        return self._create(Body(_JSON, length, lambda: sending.embedded(envelope.head, envelope.tail)), attempt)
 
     def _refer(self, job: Job, stored: Stored, attempt: Attempt) -> Answer:
         return self._create(Body.of(referring(job, self._account, stored.location or ""), _JSON), attempt)
@@ -227,7 +222,7 @@ def _bearer(token: str) -> Headers:
 # --- what is sent ----------------------------------------------------------------------------------------------------
 
 
-class _Sending:
+class Sending:
     """A document on its way, raw or embedded, opened anew for each try; the digests are those of the last."""
 
     def __init__(self, document: Document, attempt: Attempt) -> None:
@@ -252,6 +247,13 @@ class _Sending:
         with self._attempt.open() as source:
             self._passing = Passing(source, self._attempt.beat)
             yield from blocks(self._passing)
+
+
+def embedding(job: Job, account: RedoxAccount, sending: Sending) -> Body:
+    """The message with the document in it, in base64: in constant memory, and of a length that is known beforehand."""
+    envelope = around(job, account)
+    length = len(envelope.head) + base64_length(job.document.size_bytes) + len(envelope.tail)
+    return Body(_JSON, length, lambda: sending.embedded(envelope.head, envelope.tail))
 
 
 class _NothingToNote:
