@@ -135,14 +135,13 @@ class Redox:
         """Send the message. Raises OutcomeUnknown where Redox may have taken it."""
         stored = self._uploaded(job, attempt)
         if stored is not None:
-            return self._registered(job, self._refer(job, stored, attempt), stored)
+            return self._referred(job, stored, attempt)
         sending = Sending(job.document, attempt)
         answer = self._create(embedding(job, self._account, sending), attempt)
-        if answer.status != 413:
-            return self._registered(job, answer, sending.stored(document_identifier(job)))
-        # Nothing was taken: a document that is too large for a message goes as larger ones do.
-        stored = self.store(job, attempt)
-        return self._registered(job, self._refer(job, stored, attempt), stored, _EMBEDDED_REMARK)
+        if answer.status == 413:  # nothing was taken: it goes as larger documents do
+            return self._referred(job, self.store(job, attempt), attempt, _EMBEDDED_REMARK)
+        record = self._record(job, answer)
+        return Registered(record, processed=True, stored=sending.stored(document_identifier(job)))
 
     def _uploaded(self, job: Job, attempt: Attempt) -> Stored | None:
         """Where the document lies, if it does not travel in the message.
@@ -155,8 +154,10 @@ class Redox:
             return None if job.document.size_bytes <= self._account.embed_below_bytes else self.store(job, attempt)
         return self.store(job, attempt) if job.sent_before or job.committed or _lies_long(job) else stored
 
-    def _refer(self, job: Job, stored: Stored, attempt: Attempt) -> Answer:
-        return self._create(Body.of(referring(job, self._account, stored.location or ""), _JSON), attempt)
+    def _referred(self, job: Job, stored: Stored, attempt: Attempt, *remarks: str) -> Registered:
+        message = referring(job, self._account, stored.location or "")
+        record = self._record(job, self._create(Body.of(message, _JSON), attempt))
+        return Registered(record, processed=True, stored=stored, remarks=remarks)
 
     def _create(self, body: Body, attempt: Attempt) -> Answer:
         """502 is by the vendor's word a request that was dropped; any other 5xx may have been taken."""
@@ -173,9 +174,8 @@ class Redox:
             )
         )
 
-    def _registered(self, job: Job, answer: Answer, stored: Stored, *remarks: str) -> Registered:
-        record = accepted_as(_CREATING.success(answer), document_identifier(job), self._api.base_url)
-        return Registered(record, processed=True, stored=stored, remarks=remarks)
+    def _record(self, job: Job, answer: Answer) -> Record:
+        return accepted_as(_CREATING.success(answer), document_identifier(job), self._api.base_url)
 
     # --- tokens ------------------------------------------------------------------------------------------------
 
