@@ -10,6 +10,7 @@ import structlog
 
 from tasks import retry
 from tasks.accounts import Account
+from tasks.care import Care
 from tasks.errors import (
     AccountBlocked,
     Code,
@@ -66,6 +67,7 @@ class Aftermath:
         self,
         ledger: Ledger,
         gates: Gates,
+        care: Care,
         *,
         first: float,
         cap: float,
@@ -75,6 +77,7 @@ class Aftermath:
         """`first`, `cap` and `give_up_after` are the settings' [retry], in seconds."""
         self._ledger = ledger
         self._gates = gates
+        self._care = care
         self._first = first
         self._cap = cap
         self._give_up_after = timedelta(seconds=give_up_after)
@@ -173,9 +176,16 @@ class Aftermath:
         return False
 
     def _hold(self, hold: Hold, calls: int) -> bool:
-        self._ledger.held(hold, _HELD, calls)
+        self._ledger.held(hold, _HELD, calls, self._sha256(hold.job))
         log.warning("job_held", job=hold.job.id, account=hold.job.account, code=_HELD.code, reason=_HELD.message)
         return True
+
+    def _sha256(self, job: Job) -> str | None:
+        """By which the same document is known again, and another of its name and size is not taken for it."""
+        try:
+            return job.sha256 or self._care.sha256(job, lambda: None)
+        except StageError:
+            return None
 
     def _retry(self, error: RetryLater, hold: Hold, calls: int) -> bool:
         job = hold.job
@@ -192,7 +202,7 @@ class Aftermath:
     def _give_up(self, hold: Hold, why: str, calls: int) -> bool:
         """Tried for too long; what may have been sent in one of the tries is of unknown outcome. Always True."""
         if hold.job.sent_before or hold.job.committed:
-            self._ledger.held(hold, _NEVER_SEEN, calls)
+            self._ledger.held(hold, _NEVER_SEEN, calls, self._sha256(hold.job))
             log.warning("job_failed", job=hold.job.id, account=hold.job.account, code=_NEVER_SEEN.code, reason=why)
             return True
         hint = "Retry it when the provider is well: chartpost retry."

@@ -339,13 +339,14 @@ class Ledger:
             **self._closing(),
         )
 
-    def held(self, hold: Hold, failure: Failure, calls: int) -> None:
+    def held(self, hold: Hold, failure: Failure, calls: int, sha256: str | None = None) -> None:
         """Nobody but a human can say what became of it: it is failed, and its name stays its own until one has."""
+        outcome = {"failure": self.rows.seal_failure(hold.job.id, failure), "code": failure.code, "held": "1"}
         self._move(
             hold,
             _UNFINISHED,
             stage=Stage.FAILED,
-            set={"failure": self.rows.seal_failure(hold.job.id, failure), "code": failure.code, "held": "1"},
+            set=outcome | ({"sha256": sha256} if sha256 else {}),
             unset=["closed"],
             unknown=True,
             incr={"calls": calls},

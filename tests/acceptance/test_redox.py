@@ -174,6 +174,18 @@ def test_a_held_document_is_not_sent_again_before_a_human_says_so(at_work: Clini
     assert charted(at_work, run) == once({"LOST.pdf": SMALL})
 
 
+def test_another_document_of_a_held_ones_name_and_size_is_not_taken_for_it(at_work: Clinic) -> None:
+    run = uuid4().hex[:8]
+    at_work.drop(run, "LOST.pdf", SMALL)
+    held = wait_until(lambda: errors(at_work, run), "it is held")[0]
+    other = at_work.upload(at_work.write("LOST.pdf", SMALL[::-1]), run)
+    time.sleep(1)
+    assert not other.ready(), "it waits until a human has said what became of the first"
+    assert at_work.command("resolve", held["job_id"], "--delivered").returncode == 0
+    assert other.get(timeout=60)["job_id"] == other.id
+    assert charted(at_work, run) == once({"LOST.pdf": SMALL}) + once({"LOST.pdf": SMALL[::-1]})
+
+
 def times_held(clinic: Clinic, job_id: str) -> int:
     lines = [line for child in clinic.children for line in child.log.splitlines() if job_id in line]
     return sum('"event": "job_held"' in line for line in lines)

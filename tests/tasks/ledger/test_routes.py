@@ -112,6 +112,23 @@ def test_what_is_delivered_by_the_registering_itself_has_passed_it(ledger: Ledge
     assert due_entries(ledger, job) == [CLOSING]
 
 
+@pytest.mark.parametrize("route", [ONE, THREE, Route(stages=(Stage.STORED, Stage.REGISTERED), first=Step.POST)])
+def test_whoever_waits_for_a_name_goes_on_when_it_is_free_whatever_its_first_step(ledger: Ledger, route: Route) -> None:
+    first, second = (opened(ledger, route, name="same.pdf") for _ in range(2))
+    assert [ledger.reserve_name(now(ledger, job)) for job in (first, second)] == [first, first]
+    ledger.deferred(held(ledger, second, route.first), 30, calls=0)
+    ledger.failed(held(ledger, first, route.first), UNKNOWN, calls=0)
+    due_at = ledger.redis.zscore(f"{PREFIX}due:north", second)
+    assert due_at is not None
+    assert due_at <= ledger.redis.time()[0] * 1000 + 1000
+
+
+def test_a_held_document_is_known_again_by_its_digest(ledger: Ledger) -> None:
+    job = opened(ledger, BY_HAND)
+    ledger.held(held(ledger, job, Step.REGISTER), UNKNOWN, 1, "5" * 64)
+    assert now(ledger, job).sha256 == "5" * 64
+
+
 # --- documents that are no group -------------------------------------------------------------------------------------
 
 
