@@ -75,7 +75,11 @@ class Gates:
         return str(self._run("unwell", account, "parked", reason, job_id, self._probe_first, 1))
 
     def unreachable(self, account: str, reason: str) -> str:
-        """The provider did not answer; after several in a row the account is down until a probe succeeds."""
+        """The provider did not answer; after several in a row the account is down until a probe succeeds.
+
+        A probe shows less than a document does. So the account is on trial then, with one document at a time: one more
+        failure and it is down again, one document taken and it is well.
+        """
         return str(self._run("unwell", account, "down", reason, "", self._probe_first, _FAILURES_UNTIL_DOWN))
 
     def unwell(self, accounts: Iterable[str]) -> list[str]:
