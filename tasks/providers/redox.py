@@ -42,6 +42,7 @@ _FRESH = timedelta(minutes=10)
 _EMBEDDED_REMARK = (
     "It was too large to be embedded (413), and was uploaded instead: lower this account's embed_below_bytes."
 )
+_REFUSED_AGAIN = "Nobody saw the answer to an earlier sending, and Redox refuses the same message now."
 
 Headers = Mapping[str, str]
 
@@ -175,7 +176,14 @@ class Redox:
         )
 
     def _record(self, job: Job, answer: Answer) -> Record:
-        return accepted_as(_CREATING.success(answer), document_identifier(job), self._api.base_url)
+        """Raises what the answer means; the refusal of a message that went before does not say that it is not there."""
+        try:
+            return accepted_as(_CREATING.success(answer), document_identifier(job), self._api.base_url)
+        except DocumentRefused as refusal:
+            if job.sent_before or job.committed:
+                hint = "Look into Redox's log or the chart; then chartpost resolve, or retry with --send-again."
+                raise DocumentRefused(Code.OUTCOME_UNKNOWN, _REFUSED_AGAIN, hint=hint, detail=refusal.detail) from None
+            raise
 
     # --- tokens ------------------------------------------------------------------------------------------------
 

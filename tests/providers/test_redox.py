@@ -723,6 +723,19 @@ def test_a_throttle_waits_as_long_as_the_reset_says(at: AtOdd) -> None:
     assert later.value.after_seconds is None
 
 
+@pytest.mark.parametrize("reply", [Reply(409), Reply(400), Reply(413), outcome("error", "duplicate")])
+@pytest.mark.parametrize("before", [{"sent_before": True}, {"committed": True}])
+def test_the_refusal_of_a_repetition_leaves_the_first_sending_to_a_human(
+    at: AtOdd, reply: Reply, before: dict[str, bool]
+) -> None:
+    """It may be refused because it has arrived."""
+    at.odd.answers[CREATE] = reply
+    with pytest.raises(DocumentRefused) as refused:
+        at.redox.register(replace(at.job(), **before), trying())  # type: ignore[arg-type]
+    assert refused.value.code is Code.OUTCOME_UNKNOWN
+    assert "resolve" in refused.value.hint
+
+
 # --- the commit point ------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from tasks.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, 
 from tasks.http import Clients
 from tasks.job import Job
 from tests.providers.at_work import AtWork, fresh
-from tests.worlds import SandboxProcess
+from tests.worlds import ROOT, SandboxProcess
 
 LARGE = b"x" * 300_000
 
@@ -28,6 +29,17 @@ def making(world: SandboxProcess, clients: Clients, tmp_path: Path) -> Callable[
 @pytest.fixture
 def at_work(making: Callable[..., AtWork]) -> AtWork:
     return making()
+
+
+def test_the_readmes_example_delivers(making: Callable[..., AtWork], sandbox: SandboxProcess) -> None:
+    section = (ROOT / "README.md").read_text().partition("### Redox\n")[2]
+    example = tomllib.loads(section.partition("```toml\n")[2].partition("```")[0])["accounts"]["north_hospital"]
+    del example["private_key_file"]
+    ours = sandbox.settings["accounts"]["redox_hospital"]
+    where = {name: ours[name] for name in ("client_id", "key_id", "destination", "environment")}
+    at_work = making(**(example | where))
+    at_work.record_of(at_work.sent(at_work.job()))
+    at_work.record_of(at_work.sent(at_work.job(LARGE)))
 
 
 def test_an_application_without_uploads_is_told_so_and_small_documents_still_go(at_work: AtWork) -> None:
