@@ -175,9 +175,9 @@ class Aftermath:
                 self._ledger.unknown(hold, account.settings.confirm.first_seconds, calls)
         return False
 
-    def _hold(self, hold: Hold, calls: int) -> bool:
-        self._ledger.held(hold, _HELD, calls, self._sha256(hold.job))
-        log.warning("job_held", job=hold.job.id, account=hold.job.account, code=_HELD.code, reason=_HELD.message)
+    def _hold(self, hold: Hold, calls: int, failure: Failure = _HELD) -> bool:
+        self._ledger.held(hold, failure, calls, self._sha256(hold.job))
+        log.warning("job_held", job=hold.job.id, account=hold.job.account, code=failure.code, reason=failure.message)
         return True
 
     def _sha256(self, job: Job) -> str | None:
@@ -225,10 +225,12 @@ class Aftermath:
             # The patient may be gone by now, but the document went before: only the look's end decides.
             self._ledger.deferred(hold, self._cap, calls, failed=True)
             return False
+        failure = Failure(error.code, error.message, error.hint, redacted(error.detail, hold.job))
+        if error.code is Code.OUTCOME_UNKNOWN:
+            return self._hold(hold, calls, failure)
         may_be_there = hold.job.sent_before or hold.job.committed
         if may_be_there and error.code is not Code.REFUSED_BY_PROVIDER:
             return self._give_up(hold, error.message, calls)  # the file is gone, but may have arrived
-        failure = Failure(error.code, error.message, error.hint, redacted(error.detail, hold.job))
         self._fail(hold, failure, calls)
         return True
 

@@ -530,7 +530,7 @@ class Ledger:
         return self._free_move(
             job,
             (Stage.FAILED,),
-            stage=Stage.PRESIGNED,
+            stage=Stage.PRESIGNED if first is Step.PRESIGN else Stage.RECEIVED,  # no other has a form
             step=Step.CONFIRM,
             lane=job.account,
             set={

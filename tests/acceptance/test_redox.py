@@ -157,6 +157,17 @@ def test_an_account_that_resends_delivers_what_nobody_saw_without_a_second_copy(
     assert errors(at_work, run) == []
 
 
+def test_an_account_that_resends_asks_a_human_when_the_repetition_is_refused(at_work: Clinic) -> None:
+    run = uuid4().hex[:8]
+    at_work.drop(run, "LOST INVALID.pdf", SMALL, RESENDING)
+    refused = wait_until(lambda: errors(at_work, run), "it is refused at once")[0]
+    assert refused["code"] == "refused_by_provider"
+    at_work.drop(f"500-{run}", "INVALID.pdf", SMALL, RESENDING)
+    held = wait_until(lambda: [error for error in errors(at_work, run) if "500" in error["patient_id"]], "held")[0]
+    assert (held["code"], held["final"]) == ("outcome_unknown", True)
+    assert "The provider's words" in held["message"]
+
+
 def test_a_held_document_is_not_sent_again_before_a_human_says_so(at_work: Clinic) -> None:
     run = uuid4().hex[:8]
     at_work.drop(run, "LOST.pdf", SMALL)

@@ -123,6 +123,16 @@ def test_whoever_waits_for_a_name_goes_on_when_it_is_free_whatever_its_first_ste
     assert due_at <= ledger.redis.time()[0] * 1000 + 1000
 
 
+@pytest.mark.parametrize(("route", "stage"), [(THREE, Stage.PRESIGNED), (BY_HAND, Stage.RECEIVED)])
+def test_what_is_continued_claims_no_stage_that_its_route_does_not_have(
+    ledger: Ledger, route: Route, stage: Stage
+) -> None:
+    job = opened(ledger, route)
+    ledger.held(held(ledger, job, route.first), UNKNOWN, 1)
+    ledger.retry_looking(now(ledger, job), first=route.first)
+    assert (now(ledger, job).stage, now(ledger, job).unknown_step) == (stage, route.first)
+
+
 def test_a_held_document_is_known_again_by_its_digest(ledger: Ledger) -> None:
     job = opened(ledger, BY_HAND)
     ledger.held(held(ledger, job, Step.REGISTER), UNKNOWN, 1, "5" * 64)
