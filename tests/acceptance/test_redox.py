@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -49,6 +49,11 @@ def world_as_before(world: SandboxProcess) -> Iterator[None]:
     world.world(reset=True)
 
 
+def fresh() -> str:
+    """A patient of one's own; a bare number might be one who makes trouble."""
+    return f"r{uuid4().hex[:8]}"
+
+
 def charted(clinic: Clinic, run: str) -> Counter[tuple[str, str]]:
     """Name and digest of what the chart has of patients of this run, and how often."""
     records = [record for record in clinic.chart(provider="redox") if run in record["patient_id"]]
@@ -71,7 +76,7 @@ def errors(clinic: Clinic, run: str) -> list[dict[str, Any]]:
 
 
 def test_documents_of_all_sizes_arrive_once_by_inbox_and_by_call(at_work: Clinic) -> None:
-    run = uuid4().hex[:8]
+    run = fresh()
     dropped = {"Über weisung.pdf": SMALL, "scan.tiff": LARGE, "one byte.txt": b"1"}
     called = {"report.pdf": b"report", "film.mp4": LARGE * 20}
     with_sidecar = at_work.data / "inbox" / HOLDING / run / "scan.tiff.meta.json"
@@ -96,7 +101,7 @@ def test_documents_of_all_sizes_arrive_once_by_inbox_and_by_call(at_work: Clinic
 
 
 def test_the_same_document_again_is_skipped(at_work: Clinic) -> None:
-    run = uuid4().hex[:8]
+    run = fresh()
     for _ in range(2):
         receipt = at_work.upload(at_work.write("twice.pdf", SMALL), run).get(timeout=60)
     assert receipt["code"] == "duplicate"
@@ -107,7 +112,7 @@ def test_the_same_document_again_is_skipped(at_work: Clinic) -> None:
 
 
 def test_each_fault_of_a_document_ends_as_it_must_and_never_in_a_second_copy(at_work: Clinic) -> None:
-    run = uuid4().hex[:8]
+    run = fresh()
     ends = {  # by name, or by patient: what it ends in, and how often it is in the chart
         "INVALID.pdf": ("refused_by_provider", 0),
         "ERR200.pdf": ("refused_by_provider", 0),
@@ -138,7 +143,7 @@ def test_each_fault_of_a_document_ends_as_it_must_and_never_in_a_second_copy(at_
 
 
 def test_a_cut_connection_stores_nothing_and_the_document_goes_again(at_work: Clinic) -> None:
-    run = uuid4().hex[:8]
+    run = fresh()
     at_work.world.world(redox_dedupe=True)
     result = at_work.upload(at_work.write("CUT.pdf", SMALL), run, account=RESENDING)
     assert result.get(timeout=60)["size_bytes"] == len(SMALL)
@@ -146,7 +151,7 @@ def test_a_cut_connection_stores_nothing_and_the_document_goes_again(at_work: Cl
 
 
 def test_an_account_that_resends_delivers_what_nobody_saw_without_a_second_copy(at_work: Clinic) -> None:
-    run = uuid4().hex[:8]
+    run = fresh()
     at_work.world.world(redox_dedupe=True)
     documents = {f"{word}.pdf": LARGE if word == "LOST" else SMALL for word in ("LOST", "TIMEOUT504", "BUSY-2")}
     for name, content in documents.items():
@@ -158,7 +163,7 @@ def test_an_account_that_resends_delivers_what_nobody_saw_without_a_second_copy(
 
 
 def test_an_account_that_resends_asks_a_human_when_the_repetition_is_refused(at_work: Clinic) -> None:
-    run = uuid4().hex[:8]
+    run = fresh()
     at_work.drop(run, "LOST INVALID.pdf", SMALL, RESENDING)
     refused = wait_until(lambda: errors(at_work, run), "it is refused at once")[0]
     assert refused["code"] == "refused_by_provider"
@@ -169,7 +174,7 @@ def test_an_account_that_resends_asks_a_human_when_the_repetition_is_refused(at_
 
 
 def test_a_held_document_is_not_sent_again_before_a_human_says_so(at_work: Clinic) -> None:
-    run = uuid4().hex[:8]
+    run = fresh()
     at_work.drop(run, "LOST.pdf", SMALL)
     held = wait_until(lambda: errors(at_work, run), "it is held")[0]
     at_work.drop(run, "LOST.pdf", SMALL)
@@ -186,7 +191,7 @@ def test_a_held_document_is_not_sent_again_before_a_human_says_so(at_work: Clini
 
 
 def test_another_document_of_a_held_ones_name_and_size_is_not_taken_for_it(at_work: Clinic) -> None:
-    run = uuid4().hex[:8]
+    run = fresh()
     at_work.drop(run, "LOST.pdf", SMALL)
     held = wait_until(lambda: errors(at_work, run), "it is held")[0]
     other = at_work.upload(at_work.write("LOST.pdf", SMALL[::-1]), run)
@@ -203,7 +208,7 @@ def times_held(clinic: Clinic, job_id: str) -> int:
 
 
 def test_a_held_document_that_did_not_arrive_is_sent_when_a_human_says_so(at_work: Clinic) -> None:
-    run = uuid4().hex[:8]
+    run = fresh()
     at_work.drop(run, "BUSY-1.pdf", SMALL)
     held = wait_until(lambda: errors(at_work, run), "it is held")[0]
     plain = at_work.command("retry", held["job_id"])
@@ -235,7 +240,7 @@ def test_a_document_that_could_never_arrive_is_refused_at_the_door(at_work: Clin
 
 
 def test_a_revoked_key_parks_the_account_and_its_documents_go_on_when_it_works_again(at_work: Clinic) -> None:
-    run, key = uuid4().hex[:8], at_work.world.settings["accounts"][HOLDING]["client_id"]
+    run, key = fresh(), at_work.world.settings["accounts"][HOLDING]["client_id"]
     at_work.world.world(revoke=[key])
     documents = {f"{number}.pdf": LARGE if number % 2 else SMALL for number in range(10)}
     for name, content in documents.items():
@@ -251,7 +256,7 @@ def test_a_revoked_key_parks_the_account_and_its_documents_go_on_when_it_works_a
 @pytest.mark.parametrize("fault", ["503", "hang"])
 def test_a_provider_that_is_down_turns_few_documents_into_held_ones(at_work: Clinic, fault: str) -> None:
     """Its token is known, so that messages do leave before anybody notices."""
-    run = uuid4().hex[:8]
+    run = fresh()
     at_work.upload(at_work.write("before.pdf", SMALL), run).get(timeout=60)
     slots = 8
     at_work.world.world(down={"redox": fault})
@@ -265,7 +270,9 @@ def test_a_provider_that_is_down_turns_few_documents_into_held_ones(at_work: Cli
     wait_until(lambda: ended(at_work, run) == 41, "all have ended")
     copies = charted(at_work, run)
     assert set(copies.values()) == {1}
-    assert 40 - 5 - slots < len(copies) - 1 < 40, "some were held, before anybody noticed"
+    held = 41 - len(copies)
+    assert held <= 5 + slots, "those that had left when it was noticed"
+    assert held or fault == "503", "a 503 may come before the message was whole"
 
 
 def ended(clinic: Clinic, run: str) -> int:
@@ -277,82 +284,76 @@ def ended(clinic: Clinic, run: str) -> int:
 # --- killed, and forgotten -------------------------------------------------------------------------------------------
 
 
-def killed_everywhere(clinic: Clinic, marks: Path, run: str) -> dict[str, bytes]:
-    """Documents for each of which a worker was killed at the point that its name says; the watcher claims them."""
+@pytest.mark.parametrize("account", [RESENDING, HOLDING])
+def test_a_worker_killed_at_every_boundary_sends_nothing_twice_and_loses_nothing(
+    opened: Callable[..., Clinic], world: SandboxProcess, tmp_path: Path, account: str
+) -> None:
+    """An account that resends delivers all of it; one that holds asks a human where the commit was passed."""
+    world.world(redox_dedupe=account == RESENDING)
+    run = fresh()
+    started = opened(account=account, end=resending(world))
+    points = POINTS if account == RESENDING else ("ledger.committed-before", *AFTER_THE_COMMIT)
+    documents = killed_everywhere(started, tmp_path / "marks", run, points)
+    copies = charted(started, run)
+    delivered = {receipt["file_name"]: documents[receipt["file_name"]] for receipt in receipts(started, run)}
+    held = {error["file_name"] for error in errors(started, run)}
+    assert set(copies.values()) == {1}
+    assert once(delivered) <= copies
+    assert delivered.keys() | held == documents.keys()
+    if account == RESENDING:
+        assert (held, copies) == (set(), once(documents))
+    else:
+        assert held >= {name for name in documents if name.startswith(tuple(f"kill-{p}-" for p in AFTER_THE_COMMIT))}
+    assert {error["code"] for error in errors(started, run)} <= {"outcome_unknown"}
+    assert_nothing_is_left(started)
+
+
+def killed_everywhere(clinic: Clinic, marks: Path, run: str, points: Sequence[str]) -> dict[str, bytes]:
+    """Documents for each of which a worker was killed at the point that its name says."""
     marks.mkdir()
     clinic.start("worker", "watch")
     clinic.start("tests.chaos.armed_redox", str(marks), CHARTPOST_WORKER__CONCURRENCY="1")
     documents: dict[str, bytes] = {}
     for _ in range(4):
-        for point in sorted(set(POINTS) - points_met(marks)):
+        for point in sorted(set(points) - points_met(marks)):
             name = f"kill-{point}-{len(documents)}.pdf"
-            uploads = any(word in point for word in ("post", "binary", "stored"))
-            documents[name] = (LARGE if uploads else SMALL) + name.encode()
+            content = LARGE if "stored" in point or "binary" in point else SMALL
+            documents[name] = content + name.encode()
             clinic.drop(f"{run}-{len(documents)}", name, documents[name])
-        wait_until(
-            lambda: len(receipts(clinic, run)) + len(errors(clinic, run)) == len(documents), "all have ended", 90
-        )
-    assert points_met(marks) == set(POINTS)
+        wait_until(lambda: len(receipts(clinic, run) + errors(clinic, run)) == len(documents), "all have ended", 90)
+    assert points_met(marks) == set(points)
     return documents
 
 
-def test_a_worker_killed_at_every_boundary_of_an_account_that_resends_delivers_each_once(
-    opened: Callable[..., Clinic], world: SandboxProcess, tmp_path: Path
-) -> None:
+def test_a_redis_that_is_wiped_with_its_files_makes_no_second_copy(tmp_path: Path, world: SandboxProcess) -> None:
     world.world(redox_dedupe=True)
-    run = uuid4().hex[:8]
-    started = opened(account=RESENDING, end=resending(world))
-    documents = killed_everywhere(started, tmp_path / "marks", run)
-    assert errors(started, run) == []
-    assert charted(started, run) == once(documents)
-    assert_nothing_is_left(started)
-
-
-def test_a_worker_killed_at_every_boundary_of_an_account_that_holds_sends_nothing_twice(
-    opened: Callable[..., Clinic], tmp_path: Path
-) -> None:
-    run = uuid4().hex[:8]
-    started = opened(account=HOLDING)
-    documents = killed_everywhere(started, tmp_path / "marks", run)
-    copies = charted(started, run)
-    assert set(copies.values()) == {1}
-    held = {error["file_name"] for error in errors(started, run)}
-    assert {error["code"] for error in errors(started, run)} == {"outcome_unknown"}
-    for name in documents:
-        point = name.removeprefix("kill-").rpartition("-")[0]
-        assert name in held or any(name == charted for charted, _ in copies), "neither here nor there"
-        if point in AFTER_THE_COMMIT:
-            assert name in held
-    delivered = {receipt["file_name"] for receipt in receipts(started, run)}
-    assert delivered.isdisjoint(held)
-    assert delivered <= {name for name, _ in copies}
-    assert_nothing_is_left(started)
-
-
-@pytest.mark.parametrize("account", [HOLDING, RESENDING])
-def test_a_redis_that_is_wiped_with_its_files_makes_no_second_copy(
-    tmp_path: Path, world: SandboxProcess, account: str
-) -> None:
-    run = uuid4().hex[:8]
-    world.world(redox_dedupe=account == RESENDING)
     (tmp_path / "valkey").mkdir()
     server = FaultyValkey(tmp_path / "valkey")
     try:
-        with clinic(tmp_path / "clinic", world, server.start(), account=account, end=resending(world)) as started:
+        with clinic(tmp_path / "clinic", world, server.start(), end=resending(world)) as started:
             started.start("worker", "watch")
             started.start_worker()
-            names = [f"STALL-2 {number}.pdf" for number in range(4)] + [f"{number}.pdf" for number in range(6)]
-            documents = {name: LARGE if number % 2 else SMALL for number, name in enumerate(names)}
-            for name, content in documents.items():
-                started.drop(run, name, content)
-            wait_until(lambda: len(charted(started, run)) >= 4, "some have been sent")
+            sent = {account: drop_ten(started, account) for account in (HOLDING, RESENDING)}
+            runs = [run for run, _ in sent.values()]
+            wait_until(lambda: all(charted(started, run) for run in runs), "some of each have been sent")
             server.wipe()
-            wait_until(lambda: len(receipts(started, run)) + len(errors(started, run)) == len(names), "all have ended")
-            assert charted(started, run) == once(documents)
-            assert {error["code"] for error in errors(started, run)} <= {"outcome_unknown"}
-            assert account == HOLDING or errors(started, run) == []
+            wait_until(lambda: len(started.receipts() + started.errors()) == 20, "all have ended")
+            for account, (run, documents) in sent.items():
+                assert charted(started, run) == once(documents)
+                codes = {error["code"] for error in errors(started, run)}
+                assert codes == ({"outcome_unknown"} if account == HOLDING else set())
     finally:
         server.stop()
+
+
+def drop_ten(clinic: Clinic, account: str) -> tuple[str, dict[str, bytes]]:
+    """Four whose answers take their time, so that they are in flight when it happens; and six more."""
+    run = fresh()
+    names = [f"STALL-2 {number}.pdf" for number in range(4)] + [f"{number}.pdf" for number in range(6)]
+    documents = {name: LARGE if number % 2 else SMALL for number, name in enumerate(names)}
+    for name, content in documents.items():
+        clinic.drop(run, name, content, account)
+    return run, documents
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------

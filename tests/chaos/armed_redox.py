@@ -11,18 +11,14 @@ from typing import Any
 import tasks.http
 from tasks.attempt import Attempt
 from tasks.care import Care
-from tasks.folders import Folders
 from tasks.ledger import Ledger
 from tests.chaos.armed_worker import Armed, serve
 
-MOVES = ("stored", "committed", "delivered", "closed", "finished")
+MOVES = ("stored", "committed", "delivered")
 BEFORE_THE_COMMIT = (
-    "start.post-after",
-    "call.binary-before",
     "call.binary-after",
     "ledger.stored-before",
     "ledger.stored-after",
-    "start.register-after",
     "call.create-before",
     "ledger.committed-before",
 )
@@ -34,27 +30,19 @@ AFTER_THE_COMMIT = (
     "call.create-after",
     "ledger.delivered-before",
 )
-DELIVERED = (
-    "ledger.delivered-after",
-    "start.notify-after",
-    "folders.deliver-before",
-    "folders.deliver-after",
-    "ledger.closed-before",
-    "ledger.closed-after",
-    "ledger.finished-before",
-    "ledger.finished-after",
-)
+DELIVERED = ("ledger.delivered-after",)
+"""How it is closed from there on is the same for every provider."""
+
 POINTS = (*BEFORE_THE_COMMIT, *AFTER_THE_COMMIT, *DELIVERED)
 
 
 def arm(marks: Path) -> None:
     armed = Armed(marks)
-    armed.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")
+    armed.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")  # here it learns whose document it is
     for move in MOVES:
         armed.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
     armed.around(Care, "note_commit", lambda *_: "care.note_commit")
     armed.around(Attempt, "commit", lambda *_: "attempt.commit")
-    armed.around(Folders, "deliver", lambda *_: "folders.deliver")
     armed.around(tasks.http, "exchange", call)
 
 
