@@ -493,9 +493,11 @@ class Ledger:
     def cancel(self, job: Job) -> str:
         """Stop a job that is not committed: 'ok', 'committed', 'moved' (already final) or 'gone'."""
         failure = Failure(_CANCELLED, "The job was cancelled.", "Move the file back to the inbox to send it after all.")
+        # What is stored and still to be registered is in no chart yet.
+        stages = (Stage.RECEIVED, Stage.PRESIGNED, *((Stage.STORED,) if job.step is Step.REGISTER else ()))
         return self._free_move(
             job,
-            (Stage.RECEIVED, Stage.PRESIGNED),
+            stages,
             stage=Stage.CANCELLED,
             set={"failure": self.rows.seal_failure(job.id, failure), "code": failure.code},
             uncommitted=True,

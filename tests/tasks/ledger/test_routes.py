@@ -139,6 +139,20 @@ def test_a_held_document_is_known_again_by_its_digest(ledger: Ledger) -> None:
     assert now(ledger, job).sha256 == "5" * 64
 
 
+def test_what_is_stored_can_be_cancelled_until_it_is_registered(ledger: Ledger) -> None:
+    first, second, third = (opened(ledger, THREE) for _ in range(3))
+    for job in (first, second, third):
+        to_registering(ledger, job)
+    ledger.committed(held(ledger, second, Step.REGISTER))
+    seen = now(ledger, third)
+    assert ledger.registered(held(ledger, third, Step.REGISTER), Facts(record=Record("9")), 2.0, calls=1)
+    assert [ledger.cancel(job) for job in (now(ledger, first), now(ledger, second), seen)] == [
+        "ok",
+        "committed",
+        "moved",
+    ]
+
+
 # --- documents that are no group -------------------------------------------------------------------------------------
 
 
