@@ -75,11 +75,7 @@ class Gates:
         return str(self._run("unwell", account, "parked", reason, job_id, self._probe_first, 1))
 
     def unreachable(self, account: str, reason: str) -> str:
-        """The provider did not answer; after several in a row the account is down until a probe succeeds.
-
-        A probe shows less than a document does. So the account is on trial then, with one document at a time: one more
-        failure and it is down again, one document taken and it is well.
-        """
+        """The provider did not answer; after several in a row the account is down until a probe succeeds."""
         return str(self._run("unwell", account, "down", reason, "", self._probe_first, _FAILURES_UNTIL_DOWN))
 
     def unwell(self, accounts: Iterable[str]) -> list[str]:
@@ -95,7 +91,11 @@ class Gates:
         return bool(self._run("probe", account, "take", self._probe_cap))
 
     def well(self, account: str) -> bool:
-        """The account works again. False when it was not unwell."""
+        """The account works again, as far as a probe shows. False when it was not unwell.
+
+        Documents ask for more than a probe does. So it is on trial, with one document at a time: one more failure and
+        it is unwell again, for longer; one document taken and it is well.
+        """
         return bool(self._run("probe", account, "well", self._probe_cap))
 
     def progress_since(self, account: str, moment: datetime) -> bool:

@@ -38,7 +38,7 @@ for _, lane in ipairs(lanes) do
   lane.free = lane.slots - held
   if closed(lane) then lane.free = 0 end
   if lane.gated and redis.call('HGET', prefix .. 'account:' .. lane.lane, 'trial') then
-    lane.free = math.min(lane.free, 1 - held)  -- it was down: one document shows whether it is well
+    lane.free = math.min(lane.free, 1 - held)  -- it was unwell: one document shows whether it is well
   end
 end
 

@@ -108,7 +108,7 @@ class Redox:
 
         What is answered to the call matters little, as long as somebody answers and does not refuse the token.
         """
-        token = self._obtain(None).access
+        token = self._tokens.anew()
         path = (self._account.destination, self._account.environment, "metadata")
         answer = self._api.call("GET", *path, headers=_bearer(token))
         if answer.status in (401, 408, 425, 429) or answer.status >= 500:

@@ -1,7 +1,7 @@
 """What Redox answers to a message: a 200 says that it was taken only if nothing in its body says otherwise.
 
 Seen by callers are an OperationOutcome, and a Bundle whose entries have a `response`; errors may stand in either. What
-is understood to be neither yes nor no may have been taken: that is an unknown outcome, never a guess.
+is neither yes nor no may have been taken: its outcome is unknown, never guessed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.errors import Code, DocumentRefused, OutcomeUnknown
-from tasks.http import JSON_BYTES, Answer
+from tasks.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown
+from tasks.http import JSON_BYTES, Answer, not_understood
 from tasks.job import Record
 from tasks.providers.fhir import Issue, Outcome, outcome_in, sentences
 
@@ -49,7 +49,8 @@ class _Said(BaseModel):
 def accepted_as(answer: Answer, identifier: str, base_url: str) -> Record:
     """The record that a 2xx to the message names, else the document under its own `identifier`.
 
-    Raises DocumentRefused where the body refuses it, OutcomeUnknown where it does not say.
+    Raises DocumentRefused where the body refuses it, OutcomeUnknown where it may have been done in part, and
+    AccountBlocked (unseen) where it is not understood.
     """
     said = _understood(answer)
     responses = [entry.response for entry in said.entry if entry.response]
@@ -74,12 +75,8 @@ def _understood(answer: Answer) -> _Said:
     return said
 
 
-def _unclear() -> OutcomeUnknown:
-    return OutcomeUnknown(
-        "Redox answered the message with success, in a shape that is not understood: look into its dashboard, and "
-        "whether a newer version of chartpost knows this answer.",
-        unreachable=True,
-    )
+def _unclear() -> AccountBlocked:
+    return not_understood("Redox", "a success that is neither an outcome nor a bundle with a response", unseen=True)
 
 
 def _outcomes(said: _Said, responses: Sequence[_Response]) -> Iterator[Outcome]:

@@ -656,16 +656,6 @@ def test_the_providers_words_are_kept_apart(at: AtOdd) -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        Reply(200),
-        Reply(204),
-        Reply(200, "<html>"),
-        Reply(200, []),
-        Reply(200, {}),
-        Reply(200, {"resourceType": "Patient"}),
-        Reply(200, {"resourceType": "Bundle"}),
-        Reply(200, {"resourceType": "Bundle", "entry": [{}]}),
-        Reply(200, {"resourceType": "Bundle", "entry": "x"}),
-        Reply(200, {"resourceType": "Bundle", "entry": [{"response": {"status": "created"}}]}),
         created(status="503 Service Unavailable"),
         created(status="504"),
         outcome("error", "timeout"),
@@ -684,6 +674,31 @@ def test_what_may_have_been_taken_is_of_unknown_outcome_and_counts_as_the_provid
         at.redox.register(at.job(), trying())
     assert unknown.value.unreachable
     assert len(at.odd.sent(CREATE)) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(200),
+        Reply(204),
+        Reply(200, "<html>"),
+        Reply(200, []),
+        Reply(200, {}),
+        Reply(200, {"resourceType": "Patient"}),
+        Reply(200, {"resourceType": "Bundle"}),
+        Reply(200, {"resourceType": "Bundle", "entry": [{}]}),
+        Reply(200, {"resourceType": "Bundle", "entry": "x"}),
+        Reply(200, {"resourceType": "Bundle", "entry": [{"response": {"status": "created"}}]}),
+    ],
+)
+def test_a_success_that_is_not_understood_blocks_the_account_and_leaves_the_commit_standing(
+    at: AtOdd, reply: Reply
+) -> None:
+    at.odd.answers[CREATE] = reply
+    with pytest.raises(AccountBlocked, match="not understood") as blocked:
+        at.redox.register(at.job(), trying())
+    assert blocked.value.unseen
+    assert not blocked.value.credentials
 
 
 @pytest.mark.parametrize(

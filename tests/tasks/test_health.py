@@ -1,4 +1,4 @@
-"""The gate before an account whose provider does not answer: down, probed, on trial, well."""
+"""The gate before an account that is unwell: down or parked, probed, on trial, well."""
 
 from __future__ import annotations
 
@@ -110,8 +110,17 @@ def test_what_was_on_its_way_when_it_went_down_does_not_stop_the_probing(
     assert gates.take_probe("north")
 
 
-def test_an_account_that_was_parked_is_not_on_trial(gates: Gates, ledger: Ledger, valkey: redis.Redis) -> None:
-    opened(ledger, 20)
-    gates.park("north", "The key is refused.")
-    gates.well("north")
-    assert fed(valkey) == 8
+def test_an_account_that_was_parked_is_on_trial_too(gates: Gates, ledger: Ledger, valkey: redis.Redis) -> None:
+    """A probe shows that its key works, and not that its destination is right."""
+    first, *_ = opened(ledger, 20)
+    seen = []
+    for _ in range(3):
+        gates.park("north", "There is no such destination.")
+        seen.append(interval(valkey))
+        valkey.hset(f"{PREFIX}account:north", "probe_at", 0)
+        assert gates.take_probe("north")
+        gates.well("north")
+    assert seen == [1000, 2000, 4000]
+    assert [fed(valkey), fed(valkey)] == [1, 0]
+    delivered(ledger, first)
+    assert fed(valkey) >= 7
