@@ -10,6 +10,7 @@ import structlog
 
 from tasks import retry
 from tasks.accounts import Account
+from tasks.care import Care
 from tasks.errors import (
     AccountBlocked,
     Code,
@@ -76,6 +77,7 @@ class Aftermath:
         self,
         ledger: Ledger,
         gates: Gates,
+        care: Care,
         *,
         first: float,
         cap: float,
@@ -85,6 +87,7 @@ class Aftermath:
         """`first`, `cap` and `give_up_after` are the settings' [retry], in seconds."""
         self._ledger = ledger
         self._gates = gates
+        self._care = care
         self._first = first
         self._cap = cap
         self._give_up_after = timedelta(seconds=give_up_after)
@@ -182,10 +185,17 @@ class Aftermath:
                 self._ledger.unknown(hold, account.settings.confirm.first_seconds, calls)
         return False
 
-    def _hold(self, hold: Hold, calls: int) -> bool:
-        self._ledger.held(hold, _HELD, calls)
-        log.warning("job_held", job=hold.job.id, account=hold.job.account, code=_HELD.code, reason=_HELD.message)
+    def _hold(self, hold: Hold, calls: int, failure: Failure = _HELD) -> bool:
+        self._ledger.held(hold, failure, calls, self._sha256(hold.job))
+        log.warning("job_held", job=hold.job.id, account=hold.job.account, code=failure.code, reason=failure.message)
         return True
+
+    def _sha256(self, job: Job) -> str | None:
+        """By which the same document is known again, and another of its name and size is not taken for it."""
+        try:
+            return job.sha256 or self._care.sha256(job, lambda: None)
+        except StageError:
+            return None
 
     def _retry(self, error: RetryLater, hold: Hold, calls: int) -> bool:
         job = hold.job
@@ -202,7 +212,7 @@ class Aftermath:
     def _give_up(self, hold: Hold, why: str, calls: int) -> bool:
         """Tried for too long; what may have been sent in one of the tries is of unknown outcome. Always True."""
         if hold.job.sent_before or hold.job.committed:
-            self._ledger.held(hold, _NEVER_SEEN, calls)
+            self._ledger.held(hold, _NEVER_SEEN, calls, self._sha256(hold.job))
             log.warning("job_failed", job=hold.job.id, account=hold.job.account, code=_NEVER_SEEN.code, reason=why)
             return True
         hint = "Retry it when the provider is well: chartpost retry."
@@ -225,10 +235,12 @@ class Aftermath:
             # The patient may be gone by now, but the document went before: only the look's end decides.
             self._ledger.deferred(hold, self._cap, calls, failed=True)
             return False
+        failure = Failure(error.code, error.message, error.hint, redacted(error.detail, hold.job))
+        if error.code is Code.OUTCOME_UNKNOWN:
+            return self._hold(hold, calls, failure)
         may_be_there = hold.job.sent_before or hold.job.committed
         if may_be_there and error.code is not Code.REFUSED_BY_PROVIDER:
             return self._give_up(hold, error.message, calls)  # the file is gone, but may have arrived
-        failure = Failure(error.code, error.message, error.hint, redacted(error.detail, hold.job))
         self._fail(hold, failure, calls)
         return True
 

@@ -60,6 +60,8 @@ class PresignAgain(StageError):
 class DocumentRefused(StageError):
     """This document cannot be sent as it is; it is never retried by itself.
 
+    With the code `outcome_unknown` it is held for a human: an earlier sending may have arrived.
+
     `message` is our own sentence and safe for logs, events and Celery's result. `detail` holds the provider's
     words, which may name the patient: it is shown only in the error file and by `chartpost show`.
     """

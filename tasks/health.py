@@ -91,7 +91,11 @@ class Gates:
         return bool(self._run("probe", account, "take", self._probe_cap))
 
     def well(self, account: str) -> bool:
-        """The account works again. False when it was not unwell."""
+        """The account works again, as far as a probe shows. False when it was not unwell.
+
+        Documents ask for more than a probe does. So it is on trial, with one document at a time: one more failure and
+        it is unwell again, for longer; one document taken and it is well.
+        """
         return bool(self._run("probe", account, "well", self._probe_cap))
 
     def progress_since(self, account: str, moment: datetime) -> bool:

@@ -399,8 +399,11 @@ def handed_out(url: str, *, hosts: Sequence[str], insecure: bool, provider: str)
 
 
 def _encoded(segment: str) -> str:
-    """A path segment; a dot segment, which clients resolve (RFC 3986, 5.2.4), is encoded too."""
-    return quote(segment, safe="") if segment.strip(".") else segment.replace(".", "%2E")
+    """A path segment; a dot segment, which clients resolve (RFC 3986, 5.2.4), is encoded too.
+
+    `$` stands as it is, as a segment may have it (RFC 3986, 3.3): the names of FHIR's operations begin with it.
+    """
+    return quote(segment, safe="$") if segment.strip(".") else segment.replace(".", "%2E")
 
 
 def understood(answer: Answer, model: type[Model], provider: str, *, unseen: bool = False) -> Model:

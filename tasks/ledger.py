@@ -339,13 +339,14 @@ class Ledger:
             **self._closing(),
         )
 
-    def held(self, hold: Hold, failure: Failure, calls: int) -> None:
+    def held(self, hold: Hold, failure: Failure, calls: int, sha256: str | None = None) -> None:
         """Nobody but a human can say what became of it: it is failed, and its name stays its own until one has."""
+        outcome = {"failure": self.rows.seal_failure(hold.job.id, failure), "code": failure.code, "held": "1"}
         self._move(
             hold,
             _UNFINISHED,
             stage=Stage.FAILED,
-            set={"failure": self.rows.seal_failure(hold.job.id, failure), "code": failure.code, "held": "1"},
+            set=outcome | ({"sha256": sha256} if sha256 else {}),
             unset=["closed"],
             unknown=True,
             incr={"calls": calls},
@@ -492,10 +493,11 @@ class Ledger:
     def cancel(self, job: Job) -> str:
         """Stop a job that is not committed: 'ok', 'committed', 'moved' (already final) or 'gone'."""
         failure = Failure(_CANCELLED, "The job was cancelled.", "Move the file back to the inbox to send it after all.")
-        still_to_be_registered = (Stage.STORED,) if job.step is Step.REGISTER else ()
+        # What is stored and still to be registered is in no chart yet.
+        stages = (Stage.RECEIVED, Stage.PRESIGNED, *((Stage.STORED,) if job.step is Step.REGISTER else ()))
         return self._free_move(
             job,
-            (Stage.RECEIVED, Stage.PRESIGNED, *still_to_be_registered),
+            stages,
             stage=Stage.CANCELLED,
             set={"failure": self.rows.seal_failure(job.id, failure), "code": failure.code},
             uncommitted=True,
@@ -530,7 +532,7 @@ class Ledger:
         return self._free_move(
             job,
             (Stage.FAILED,),
-            stage=Stage.PRESIGNED,
+            stage=Stage.PRESIGNED if first is Step.PRESIGN else Stage.RECEIVED,  # no other has a form
             step=Step.CONFIRM,
             lane=job.account,
             set={

@@ -142,6 +142,7 @@ class Process:
         aftermath = Aftermath(
             self.ledger,
             self.gates,
+            self.care,
             first=retry.first_seconds,
             cap=retry.cap_seconds,
             give_up_after=retry.give_up_after_seconds,

@@ -37,6 +37,9 @@ for _, lane in ipairs(lanes) do
   flying = flying + held
   lane.free = lane.slots - held
   if closed(lane) then lane.free = 0 end
+  if lane.gated and redis.call('HGET', prefix .. 'account:' .. lane.lane, 'trial') then
+    lane.free = math.min(lane.free, 1 - held)  -- it was unwell: one document shows whether it is well
+  end
 end
 
 local taken = {}

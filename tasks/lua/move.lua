@@ -43,7 +43,12 @@ for _, field in ipairs(change.unset or {}) do redis.call('HDEL', row, field) end
 for field, by in pairs(change.incr or {}) do redis.call('HINCRBY', row, field, by) end
 if change.unknown then redis.call('HSETNX', row, 'unknown_since', now) end
 if change.stamp then redis.call('HSET', row, 'at_' .. change.stamp, now) end
-if change.healthy then redis.call('HDEL', prefix .. 'account:' .. account, 'failures') end
+if change.healthy then
+  redis.call('HDEL', prefix .. 'account:' .. account, 'failures')
+  if not redis.call('HGET', prefix .. 'account:' .. account, 'state') then
+    redis.call('HDEL', prefix .. 'account:' .. account, 'trial', 'interval')
+  end
+end
 
 if change.stage and change.stage ~= stage then
   redis.call('HSET', row, 'stage', change.stage, 'at_' .. change.stage, now)

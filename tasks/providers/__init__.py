@@ -12,6 +12,7 @@ from tasks.providers.base import Memory, Provider
 from tasks.providers.cliniko import Cliniko
 from tasks.providers.nhn import Nhn
 from tasks.providers.pracsuite import PracSuite
+from tasks.providers.redox import Redox
 
 
 class Kind(Protocol):
@@ -35,6 +36,7 @@ KINDS: Mapping[str, Kind] = {
     PracSuite.kind: PracSuite,
     Cliniko.kind: Cliniko,
     Nhn.kind: Nhn,
+    Redox.kind: Redox,
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from tasks.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
-from tasks.http import Answer, asked_wait
+from tasks.http import Answer, asked_wait, retry_after
 
 Meaning = Callable[[Answer], StageError]
 Words = Callable[[Answer], str]
@@ -45,7 +45,8 @@ class Answers:
         return AccountBlocked(f"{self._provider} answered {answer.status}, {what}")
 
     def unwell(self, answer: Answer) -> StageError:
-        wait = asked_wait(answer.headers, datetime.now(UTC))
+        # X-RateLimit-Reset may be in every answer: only in a 429 does it say when to come back.
+        wait = retry_after(answer.headers.get("retry-after", ""), datetime.now(UTC))
         return RetryLater(f"{self._provider} answered {answer.status}.", after_seconds=wait, unreachable=True)
 
     def throttled(self, answer: Answer) -> StageError:

@@ -154,7 +154,8 @@ def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
     return "call.name" if request.url.path.endswith("presign_url") else "call.list"
 
 
-def main() -> None:
+def serve(arm: Callable[[Path], None]) -> None:
+    """Run workers that `arm` has armed, with the folder that this process was started with, until SIGTERM."""
     arm(Path(sys.argv[1]))
     from worker.celery import app
 
@@ -170,4 +171,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(arm)

@@ -124,6 +124,47 @@ def test_what_is_delivered_by_the_registering_itself_has_passed_it(ledger: Ledge
     assert due_entries(ledger, job) == [CLOSING]
 
 
+@pytest.mark.parametrize("route", [ONE, THREE, Route(stages=(Stage.STORED, Stage.REGISTERED), first=Step.POST)])
+def test_whoever_waits_for_a_name_goes_on_when_it_is_free_whatever_its_first_step(ledger: Ledger, route: Route) -> None:
+    first, second = (opened(ledger, route, name="same.pdf") for _ in range(2))
+    assert [ledger.reserve_name(now(ledger, job)) for job in (first, second)] == [first, first]
+    ledger.deferred(held(ledger, second, route.first), 30, calls=0)
+    ledger.failed(held(ledger, first, route.first), UNKNOWN, calls=0)
+    due_at = ledger.redis.zscore(f"{PREFIX}due:north", second)
+    assert due_at is not None
+    assert due_at <= ledger.redis.time()[0] * 1000 + 1000
+
+
+@pytest.mark.parametrize(("route", "stage"), [(THREE, Stage.PRESIGNED), (BY_HAND, Stage.RECEIVED)])
+def test_what_is_continued_claims_no_stage_that_its_route_does_not_have(
+    ledger: Ledger, route: Route, stage: Stage
+) -> None:
+    job = opened(ledger, route)
+    ledger.held(held(ledger, job, route.first), UNKNOWN, 1)
+    ledger.retry_looking(now(ledger, job), first=route.first)
+    assert (now(ledger, job).stage, now(ledger, job).unknown_step) == (stage, route.first)
+
+
+def test_a_held_document_is_known_again_by_its_digest(ledger: Ledger) -> None:
+    job = opened(ledger, BY_HAND)
+    ledger.held(held(ledger, job, Step.REGISTER), UNKNOWN, 1, "5" * 64)
+    assert now(ledger, job).sha256 == "5" * 64
+
+
+def test_what_is_stored_can_be_cancelled_until_it_is_registered(ledger: Ledger) -> None:
+    first, second, third = (opened(ledger, THREE) for _ in range(3))
+    for job in (first, second, third):
+        to_registering(ledger, job)
+    ledger.committed(held(ledger, second, Step.REGISTER))
+    seen = now(ledger, third)
+    assert ledger.registered(held(ledger, third, Step.REGISTER), Facts(record=Record("9")), 2.0, calls=1)
+    assert [ledger.cancel(job) for job in (now(ledger, first), now(ledger, second), seen)] == [
+        "ok",
+        "committed",
+        "moved",
+    ]
+
+
 # --- documents that are no group -------------------------------------------------------------------------------------
 
 

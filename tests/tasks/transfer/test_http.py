@@ -205,6 +205,7 @@ def answering(status: str, body: str = "", **headers: str) -> Callable[[Visit], 
         (".", "%2E"),
         ("%2e", "%252e"),
         ("ü", "%C3%BC"),
+        ("$documentreference-create", "$documentreference-create"),  # as FHIR names its operations
     ],
 )
 def test_what_an_id_holds_cannot_change_the_address(api: Api, segment: str, sent: str) -> None:

@@ -1,0 +1,246 @@
+"""The message that Redox's $documentreference-create takes: a Bundle of MessageHeader, DocumentReference and Patient.
+
+Vendor page: https://docs.redoxengine.com ("Send a file via the Redox FHIR API"), which leaves the Bundle's own parts
+out; they follow FHIR R4's messages (https://hl7.org/fhir/R4/messaging.html). All ids follow from the job's, so that a
+message that is sent again is the same message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from config.settings import Metadata, RedoxAccount
+from tasks.file_types import media_type
+from tasks.job import Document, Job
+from tasks.providers.documents import invalid, sendable_name
+from tasks.providers.fhir import coding, concept, fixed_id, identifier, metadata_of
+
+EVENT = "https://fhir.redoxengine.com/EventDefinition/DocumentReferenceCreate"
+_OPTIONS = {"patient", "metadata"}
+_PATIENT_CHARACTERS = 50_000  # an address and some telephone numbers, but no photograph
+_URI_SYSTEM = "urn:ietf:rfc:3986"
+
+
+def check_parts(document: Document, account: RedoxAccount) -> None:
+    """Refuse a document of which no message can be made. Raises DocumentRefused that names what is missing or wrong."""
+    media_type(document)
+    if set(document.options) - _OPTIONS:
+        raise invalid("The options hold something that Redox does not take: it takes patient and metadata.")
+    _patient_in(document)
+    if not metadata_of(document, account.metadata).type:
+        raise invalid(
+            "metadata.type is missing: Redox needs to know what kind of document it is.",
+            hint='Give the account, or the document in options.metadata, a type such as "http://loinc.org|34133-9".',
+        )
+
+
+# --- ids -------------------------------------------------------------------------------------------------------------
+
+
+def document_identifier(job: Job) -> str:
+    """By which the receiver can know the document again: the value of the DocumentReference's identifier."""
+    return _urn(fixed_id(job.id, "DocumentReference"))
+
+
+def _urn(made: str) -> str:
+    return f"urn:uuid:{made}"
+
+
+# --- the message -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The JSON around a document that is embedded in base64: before and after its characters."""
+
+    head: bytes
+    tail: bytes
+
+
+def referring(job: Job, account: RedoxAccount, url: str) -> bytes:
+    """The message whose document lies at `url`. Raises DocumentRefused as `check_parts` does."""
+    return json.dumps(_bundle(job, account, {"url": url})).encode()
+
+
+def around(job: Job, account: RedoxAccount) -> Envelope:
+    """What is sent before and after the document itself. Raises DocumentRefused as `check_parts` does."""
+    place = uuid.uuid4().hex  # nobody has written this anywhere
+    head, _, tail = json.dumps(_bundle(job, account, {"data": place})).encode().partition(place.encode())
+    return Envelope(head, tail)
+
+
+def _bundle(job: Job, account: RedoxAccount, payload: Mapping[str, str]) -> dict[str, Any]:
+    header, document, patient = (fixed_id(job.id, kind) for kind in ("MessageHeader", "DocumentReference", "Patient"))
+    return {
+        "resourceType": "Bundle",
+        "id": fixed_id(job.id, "Bundle"),
+        "type": "message",
+        "timestamp": job.created_at.isoformat(timespec="milliseconds"),
+        "entry": [
+            _entry(_header(header, document, account)),
+            _entry(_document_reference(job, account, document, patient, payload)),
+            _entry(_patient(job.document, account, patient)),
+        ],
+    }
+
+
+def _entry(resource: Mapping[str, Any]) -> dict[str, Any]:
+    return {"fullUrl": _urn(resource["id"]), "resource": resource}
+
+
+def _header(header: str, document: str, account: RedoxAccount) -> dict[str, Any]:
+    return {
+        "resourceType": "MessageHeader",
+        "id": header,
+        "eventUri": EVENT,
+        # R4 wants an endpoint; we have no address of our own.
+        "source": {"name": "chartpost", "endpoint": _urn(fixed_id("redox", account.client_id))},
+        "focus": [{"reference": f"DocumentReference/{document}"}],
+    }
+
+
+def _document_reference(
+    job: Job, account: RedoxAccount, document: str, patient: str, payload: Mapping[str, str]
+) -> dict[str, Any]:
+    metadata = metadata_of(job.document, account.metadata)
+    context = {"facilityType": metadata.facility_type, "practiceSetting": metadata.practice_setting}
+    return _filled(
+        resourceType="DocumentReference",
+        id=document,
+        identifier=[{"system": _URI_SYSTEM, "value": document_identifier(job)}],
+        status="current",
+        type=concept(metadata.type),
+        category=[concept(metadata.category)] if metadata.category else None,
+        subject={"reference": f"Patient/{patient}"},
+        date=job.created_at.isoformat(timespec="milliseconds"),
+        author=_author(metadata),
+        description=job.document.description,
+        securityLabel=[concept(metadata.security_label)] if metadata.security_label else None,
+        content=[
+            _filled(
+                attachment={
+                    "contentType": media_type(job.document),
+                    **payload,
+                    "title": sendable_name(job.document),
+                },
+                format=coding(metadata.format) if metadata.format else None,
+            )
+        ],
+        context=_filled(**{name: concept(text) for name, text in context.items() if text}),
+    )
+
+
+def _author(metadata: Metadata) -> list[dict[str, Any]] | None:
+    author = metadata.author
+    said = _filled(display=author.name, identifier=identifier(author.identifier) if author.identifier else None)
+    return [said] if said else None
+
+
+def _patient(document: Document, account: RedoxAccount, patient: str) -> dict[str, Any]:
+    said = _patient_in(document)
+    ours = {"system": account.patient_system, "value": document.patient_id}
+    others = said.pop("identifier", [])
+    return {"resourceType": "Patient", "id": patient, "identifier": [ours, *others], **said}
+
+
+def _filled(**fields: Any) -> dict[str, Any]:
+    """The fields that say something: FHIR knows no empty ones."""
+    return {name: value for name, value in fields.items() if value}
+
+
+# --- the patient in the options --------------------------------------------------------------------------------------
+
+
+def _calendar_date(value: str) -> str:
+    """A year, a month or a day (https://hl7.org/fhir/R4/datatypes.html#date) that the calendar has."""
+    if not re.fullmatch(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?", value):
+        raise ValueError("not a date")
+    date.fromisoformat(value + "-01-01"[len(value) - 4 :] if len(value) < 10 else value)
+    return value
+
+
+class _Name(BaseModel, extra="forbid", strict=True):
+    """A HumanName."""
+
+    use: str | None = None
+    text: str | None = None
+    family: str | None = None
+    given: list[str] | None = None
+    prefix: list[str] | None = None
+    suffix: list[str] | None = None
+    period: dict[str, JsonValue] | None = None
+
+
+def _says_who(names: Sequence[_Name]) -> Sequence[_Name]:
+    if not any(name.family or name.text for name in names):
+        raise ValueError("no family name")
+    return names
+
+
+_More = list[dict[str, JsonValue]] | None
+
+
+class _Patient(BaseModel):
+    """options.patient: elements of a FHIR R4 Patient (https://hl7.org/fhir/R4/patient.html)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[list[_Name], Field(min_length=1), AfterValidator(_says_who)]
+    birthDate: Annotated[str, AfterValidator(_calendar_date)]  # noqa: N815, as FHIR writes it
+    gender: Literal["male", "female", "other", "unknown"] | None = None
+    resourceType: Literal["Patient"] | None = None  # noqa: N815
+    identifier: _More = None
+    telecom: _More = None
+    address: _More = None
+    contact: _More = None
+    communication: _More = None
+    generalPractitioner: _More = None  # noqa: N815
+    managingOrganization: dict[str, JsonValue] | None = None  # noqa: N815
+    maritalStatus: dict[str, JsonValue] | None = None  # noqa: N815
+    active: bool | None = None
+    deceasedBoolean: bool | None = None  # noqa: N815
+    deceasedDateTime: str | None = None  # noqa: N815
+    multipleBirthBoolean: bool | None = None  # noqa: N815
+    multipleBirthInteger: int | None = None  # noqa: N815
+    extension: _More = None
+
+
+def _patient_in(document: Document) -> dict[str, Any]:
+    """The Patient's elements in the options, if there are any. Raises DocumentRefused that names what is wrong."""
+    said = document.options.get("patient")
+    if said is None:
+        return {}
+    try:
+        patient = _Patient.model_validate(said).model_dump(exclude_none=True, exclude={"resourceType"})
+    except ValidationError as error:
+        raise invalid(f"options.patient is not understood: {_faults(error)}.", hint=_PATIENT_HINT) from None
+    if len(json.dumps(patient)) > _PATIENT_CHARACTERS:
+        raise invalid(f"options.patient has more than {_PATIENT_CHARACTERS} characters.")
+    return patient
+
+
+_PATIENT_HINT = (
+    'Give FHIR\'s elements, as in {"name": [{"family": "…", "given": ["…"]}], "birthDate": "1980-12-31"}, or leave '
+    "patient out: then its id alone says who it is."
+)
+
+
+def _faults(error: ValidationError) -> str:
+    """Which of our own fields are missing or wrong; nothing else is repeated: it may be the patient's."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    known = [(str(fault["loc"][0]), fault) for fault in found if fault["loc"]]
+    missing = sorted(name for name, fault in known if fault["type"] == "missing" and name in _Patient.model_fields)
+    wrong = {name for name, fault in known if name in _Patient.model_fields} - set(missing)
+    strange = any(name not in _Patient.model_fields for name, _ in known)
+    parts = [f"{', '.join(missing)} missing"] if missing else []
+    parts += [f"{', '.join(sorted(wrong))} wrong"] if wrong else []
+    parts += ["a field that is not known"] if strange else []
+    return "; ".join(parts) or "it is not an object"

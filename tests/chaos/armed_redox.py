@@ -1,0 +1,57 @@
+"""The armed worker for documents that go to Redox: killed around each of its calls and moves.
+
+`python -m tests.chaos.armed_redox FOLDER`, as in `armed_worker`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tasks.http
+from tasks.attempt import Attempt
+from tasks.care import Care
+from tasks.ledger import Ledger
+from tests.chaos.armed_worker import Armed, serve
+
+MOVES = ("stored", "committed", "delivered")
+BEFORE_THE_COMMIT = (
+    "call.binary-after",
+    "ledger.stored-before",
+    "ledger.stored-after",
+    "call.create-before",
+    "ledger.committed-before",
+)
+AFTER_THE_COMMIT = (
+    "ledger.committed-after",
+    "care.note_commit-before",
+    "care.note_commit-after",
+    "attempt.commit-after",
+    "call.create-after",
+    "ledger.delivered-before",
+)
+DELIVERED = ("ledger.delivered-after",)
+"""How it is closed from there on is the same for every provider."""
+
+POINTS = (*BEFORE_THE_COMMIT, *AFTER_THE_COMMIT, *DELIVERED)
+
+
+def arm(marks: Path) -> None:
+    armed = Armed(marks)
+    armed.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")  # here it learns whose document it is
+    for move in MOVES:
+        armed.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
+    armed.around(Care, "note_commit", lambda *_: "care.note_commit")
+    armed.around(Attempt, "commit", lambda *_: "attempt.commit")
+    armed.around(tasks.http, "exchange", call)
+
+
+def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
+    path = request.url.path
+    if path.endswith("/Binary"):
+        return "call.binary"
+    return "call.create" if path.endswith("$documentreference-create") else "call.token"
+
+
+if __name__ == "__main__":
+    serve(arm)

@@ -1,0 +1,126 @@
+"""The gate before an account that is unwell: down or parked, probed, on trial, well."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from uuid import uuid4
+
+import pytest
+import redis
+
+from tasks.health import Gates
+from tasks.job import Record, Route, Stage, Step, Unseen
+from tasks.ledger import PREFIX, Ledger
+from tasks.seal import Seal
+from tests.tasks.ledger.test_ledger import document, held
+
+ROUTE = Route(stages=(Stage.REGISTERED,), first=Step.REGISTER, together=False, unseen=Unseen.HOLD)
+UNTIL_DOWN = 5
+
+
+@pytest.fixture
+def gates(valkey: redis.Redis) -> Gates:
+    return Gates(valkey, probe_first_seconds=1, probe_cap_seconds=100)
+
+
+@pytest.fixture
+def ledger(valkey: redis.Redis) -> Ledger:
+    return Ledger(valkey, Seal("a secret"), lease_seconds=30, jobs_days=30)
+
+
+def opened(ledger: Ledger, count: int) -> list[str]:
+    jobs = [str(uuid4()) for _ in range(count)]
+    for job in jobs:
+        ledger.open(job, document(file_name=f"{job}.pdf"), "any", route=ROUTE)
+    return jobs
+
+
+def fed(client: redis.Redis) -> int:
+    """How many documents a feeder sends now."""
+    feed = client.register_script(resources.files("tasks").joinpath("lua", "feed.lua").read_text())
+    lanes = [{"lane": "north", "slots": 8, "gated": True, "group": "g"}]
+    return len(feed(args=[PREFIX, 30_000, 32, "queue", json.dumps(lanes)])) // 3
+
+
+def interval(client: redis.Redis) -> int:
+    return int(client.hget(f"{PREFIX}account:north", "interval") or 0)
+
+
+def down(gates: Gates) -> None:
+    for _ in range(UNTIL_DOWN):
+        gates.unreachable("north", "No answer.")
+    assert gates.health("north", "g").status == "down"
+
+
+def delivered(ledger: Ledger, job: str) -> None:
+    assert ledger.delivered(held(ledger, job, Step.REGISTER), Record(job), 1, None)
+
+
+def test_one_failure_more_takes_an_account_down_that_was_down_before(gates: Gates) -> None:
+    down(gates)
+    assert gates.well("north")
+    assert gates.health("north", "g").status == "ok"
+    gates.unreachable("north", "No answer.")
+    assert gates.health("north", "g").status == "down"
+
+
+def test_it_is_probed_less_and_less_while_probes_succeed_and_documents_do_not(
+    gates: Gates, valkey: redis.Redis
+) -> None:
+    down(gates)
+    seen = []
+    for _ in range(4):
+        seen.append(interval(valkey))
+        valkey.hset(f"{PREFIX}account:north", "probe_at", 0)
+        assert gates.take_probe("north")
+        gates.well("north")
+        gates.unreachable("north", "No answer.")
+    assert seen == [1000, 2000, 4000, 8000]
+
+
+def test_on_trial_one_document_goes_at_a_time(gates: Gates, ledger: Ledger, valkey: redis.Redis) -> None:
+    opened(ledger, 20)
+    down(gates)
+    assert fed(valkey) == 0
+    gates.well("north")
+    assert [fed(valkey), fed(valkey)] == [1, 0]
+
+
+def test_a_document_that_is_taken_ends_the_trial(gates: Gates, ledger: Ledger, valkey: redis.Redis) -> None:
+    first, *_ = opened(ledger, 20)
+    down(gates)
+    gates.well("north")
+    delivered(ledger, first)
+    assert fed(valkey) == 8
+    for _ in range(UNTIL_DOWN - 1):
+        gates.unreachable("north", "No answer.")
+    assert gates.health("north", "g").status == "ok"
+    gates.unreachable("north", "No answer.")
+    assert interval(valkey) == 1000
+
+
+def test_what_was_on_its_way_when_it_went_down_does_not_stop_the_probing(
+    gates: Gates, ledger: Ledger, valkey: redis.Redis
+) -> None:
+    first, *_ = opened(ledger, 2)
+    down(gates)
+    delivered(ledger, first)
+    valkey.hset(f"{PREFIX}account:north", "probe_at", 0)
+    assert gates.take_probe("north")
+
+
+def test_an_account_that_was_parked_is_on_trial_too(gates: Gates, ledger: Ledger, valkey: redis.Redis) -> None:
+    """A probe shows that its key works, and not that its destination is right."""
+    first, *_ = opened(ledger, 20)
+    seen = []
+    for _ in range(3):
+        gates.park("north", "There is no such destination.")
+        seen.append(interval(valkey))
+        valkey.hset(f"{PREFIX}account:north", "probe_at", 0)
+        assert gates.take_probe("north")
+        gates.well("north")
+    assert seen == [1000, 2000, 4000]
+    assert [fed(valkey), fed(valkey)] == [1, 0]
+    delivered(ledger, first)
+    assert fed(valkey) >= 7
