@@ -17,9 +17,9 @@ from tasks.sources import OpenSource
 class Found:
     """The provider's record of a job's document, as a look found it.
 
-    `stage` is what it proves: delivered; registered (it is being processed); or received (the record was made, and is
-    still empty). `remarks` are sentences for the receipt. With `fault` the provider has made something of it that is
-    not our document.
+    `stage` is what it proves: delivered; registered (it is being processed); or received (the record is there, and
+    does not hold our document yet: that may be sent into it at once). `remarks` are sentences for the receipt. With
+    `fault` the provider has made something of it that is not our document.
     """
 
     record: Record
