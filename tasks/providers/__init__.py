@@ -10,6 +10,7 @@ from tasks.http import Clients
 from tasks.job import Assurance
 from tasks.providers.base import Memory, Provider
 from tasks.providers.nhn import Nhn
+from tasks.providers.ovok import Ovok
 from tasks.providers.pracsuite import PracSuite
 
 
@@ -32,6 +33,7 @@ class Kind(Protocol):
 
 KINDS: Mapping[str, Kind] = {
     PracSuite.kind: PracSuite,
+    Ovok.kind: Ovok,
     Nhn.kind: Nhn,
 }
 
