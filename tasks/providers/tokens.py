@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from tasks.providers.base import Memory
 
 _MARGIN_SECONDS = 30.0
-_RENEWING_SECONDS = 40.0  # longer than a token server may take to answer
+_RENEWING_SECONDS = 15.0  # a token server answers sooner; a worker that died meanwhile holds the others up so long
 _TOPIC = "token"
 
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.acceptance.test_kill_matrix import assert_nothing_is_left
 from tests.clinics import Clinic, clinic, wait_until
 from tests.valkeys import FaultyValkey, everything_in
 from tests.worlds import SandboxProcess
@@ -24,24 +25,26 @@ RECOVERY_LEASES = 8
 
 QUICK = "confirm.first_seconds = 0.2\nconfirm.cap_seconds = 0.4\nconfirm.give_up_after_seconds = 2.5\n"
 
+# Around the commit points of create and upload, and while the document of a lost create is being found again.
 KILLED_AT = (
-    "presign.ledger.committed-before",
-    "presign.care.note_commit-after",
-    "presign.call.presign-after",
-    "care.note_record-after",
-    "ledger.presigned-after",
-    "post.ledger.committed-before",
-    "post.care.note_commit-after",
-    "post.call.storage-after",
-    "ledger.stored-after",
+    "kill-presign.ledger.committed-before",
+    "kill-presign.care.note_commit-after",
+    "kill-presign.call.create-after",
+    "kill-presign.care.note_record-after",
+    "kill-post.ledger.committed-before",
+    "kill-post.care.note_commit-after",
+    "kill-post.call.storage-after",
+    "kill-confirm.care.note_record-after",
+    "kill-ledger.place_found-after",
 )
 WIPED_AT = (
-    "presign.care.note_commit-after",
-    "presign.call.presign-after",
-    "ledger.presigned-after",
-    "ledger.stored-before",
+    "wipe-presign.care.note_commit-after",
+    "wipe-ledger.presigned-after",
+    "both-presign.call.create-after",
+    "both-presign.care.note_record-after",
+    "both-post.call.storage-after",
 )
-KILLED_AND_WIPED_AT = ("presign.call.presign-after", "care.note_record-after", "post.call.storage-after")
+FOUND_AGAIN = ("kill-confirm", "kill-ledger.place_found")
 
 
 @pytest.fixture
@@ -91,13 +94,6 @@ def assert_once(clinic: Clinic, names: list[str] | set[str], receipts: dict[str,
         assert receipts[name]["assurance"] == "confirmed"
 
 
-def assert_nothing_is_left(clinic: Clinic) -> None:
-    wait_until(lambda: not list((clinic.data / "processing").iterdir()), "processing/ is empty")
-    assert not [path for path in (clinic.data / "inbox").rglob("*") if path.is_file()]
-    lanes = [str(key) for key in clinic.redis.scan_iter("chartpost:due:*")]
-    wait_until(lambda: not any(clinic.redis.zcard(lane) for lane in lanes), "no due entry is left")
-
-
 # --- both doors, and faults ------------------------------------------------------------------------------------------
 
 
@@ -123,39 +119,51 @@ def test_documents_of_both_doors_arrive_once_whatever_the_sandbox_does_to_them(o
     assert ovok.world.leaks() == []
 
 
-def test_what_ovok_drops_is_not_delivered_and_a_retry_goes_into_the_same_document(ovok: Clinic) -> None:
+def test_what_ovok_drops_is_not_delivered(ovok: Clinic) -> None:
     name = f"INVALID {run_id()}.pdf"
     ovok.start("worker", "watch")
     ovok.start_worker()
     drop(ovok, name)
     (error,) = wait_until(ovok.errors, "it is given up")
-    assert error["code"] == "not_confirmed"
+    assert (error["code"], error["stage"]) == ("not_confirmed", "stored")
     assert ovok.chart(file_name=name) == []
-    assert ovok.command("retry", error["job_id"], "--send-again").returncode == 0
-    wait_until(lambda: made(ovok, name)[0]["uploads"] + len(ovok.errors()) >= 1, "it is given up again")
+
+
+def test_a_document_that_was_given_up_is_retried_into_the_document_that_was_made_for_it(ovok: Clinic) -> None:
+    name = f"BUSY-2 {run_id()}.pdf"
+    ovok.start("worker", "watch")
+    ovok.start_worker(CHARTPOST_RETRY__FIRST_SECONDS="0.001", CHARTPOST_RETRY__GIVE_UP_AFTER_SECONDS="0.002")
+    drop(ovok, name)
+    (error,) = wait_until(ovok.errors, "it is given up")
+    assert error["code"] == "gave_up"
     assert len(made(ovok, name)) == 1
+    assert ovok.command("retry", error["job_id"]).returncode == 0
+    assert_once(ovok, [name], delivered(ovok, [name]))
 
 
 def made(clinic: Clinic, name: str) -> list[dict[str, Any]]:
     return [each for each in clinic.world.ovok_documents() if each["file_name"] == name]
 
 
-def test_a_document_that_was_given_up_is_retried_into_the_document_that_was_made_for_it(ovok: Clinic) -> None:
-    name = f"BUSY-6 {run_id()}.pdf"
-    ovok.start("worker", "watch")
-    ovok.start_worker(CHARTPOST_RETRY__GIVE_UP_AFTER_SECONDS="0.5")
-    drop(ovok, name)
-    (error,) = wait_until(ovok.errors, "it is given up")
-    assert error["code"] == "gave_up"
-    assert len(made(ovok, name)) == 1
-
-    def tried_again() -> bool:
-        if ovok.errors():
-            ovok.command("retry", error["job_id"])
-        return bool(ovok.receipts())
-
-    wait_until(tried_again, "it is delivered")
-    assert_once(ovok, [name], delivered(ovok, [name]))
+def test_documents_of_one_name_do_not_take_each_others_place_when_a_create_is_lost(ovok: Clinic) -> None:
+    """Ovok knows no patients: what tells them apart is only which document is whose."""
+    names = [f"LOSTCREATE {number} {run_id()}.pdf" for number in range(4)]
+    patients = [f"p{number}" for number in range(3)]
+    ovok.start_worker()
+    results = {
+        (name, patient): ovok.upload(
+            ovok.write(f"{patient}{name}", f"{patient} {name}".encode()), patient, file_name=name
+        )
+        for name in names
+        for patient in patients
+    }
+    records = {of: result.get(timeout=60)["record"]["id"] for of, result in results.items()}
+    for name in names:
+        assert {each["id"] for each in made(ovok, name)} == {records[name, patient] for patient in patients}
+        assert len(made(ovok, name)) == len(patients)
+    for (name, patient), record in records.items():
+        (charted,) = ovok.chart(record_id=record)
+        assert charted["sha256"] == hashlib.sha256(f"{patient} {name}".encode()).hexdigest()
 
 
 # --- replacing -------------------------------------------------------------------------------------------------------
@@ -228,13 +236,14 @@ def struck(marks: Path) -> set[str]:
     return {path.name.rpartition("-")[0] for path in marks.iterdir()}
 
 
-def assert_one_of_each_in_the_end(ovok: Clinic, marks: Path, wanted: set[str], word: str = "") -> None:
+def assert_one_of_each_in_the_end(ovok: Clinic, marks: Path, wanted: set[str]) -> None:
     """Drop a document for each strike until each has happened; every document is at Ovok once."""
     run, names = run_id(), list[str]()
     # What one document suffers may take another past its own point: what was missed gets another round.
     for _ in range(5):
         for point in sorted(wanted - struck(marks)):
-            names.append(f"{point}-{len(names)}.{word}.{run}.pdf")
+            word = "LOSTCREATE." if point.startswith(FOUND_AGAIN) else ""
+            names.append(f"{point}-{len(names)}.{word}{run}.pdf")
             drop(ovok, names[-1])
         receipts = delivered(ovok, names, seconds=90)
         if struck(marks) == wanted:
@@ -245,20 +254,11 @@ def assert_one_of_each_in_the_end(ovok: Clinic, marks: Path, wanted: set[str], w
 
 
 def test_a_worker_killed_around_each_commit_point_makes_one_document_of_each(ovok: Clinic, tmp_path: Path) -> None:
-    assert_one_of_each_in_the_end(ovok, armed(ovok, tmp_path), {f"kill-{point}" for point in KILLED_AT})
+    assert_one_of_each_in_the_end(ovok, armed(ovok, tmp_path), set(KILLED_AT))
 
 
 def test_a_redis_wiped_around_each_commit_point_makes_one_document_of_each(ovok: Clinic, tmp_path: Path) -> None:
-    wiped = {f"wipe-{point}" for point in WIPED_AT} | {f"both-{point}" for point in KILLED_AND_WIPED_AT}
-    assert_one_of_each_in_the_end(ovok, armed(ovok, tmp_path), wiped)
-
-
-def test_a_worker_killed_while_a_lost_create_is_being_found_makes_no_second_document(
-    ovok: Clinic, tmp_path: Path
-) -> None:
-    points = ("ledger.place_found-before", "ledger.place_found-after", "confirm.care.note_record-after")
-    marks = armed(ovok, tmp_path)
-    assert_one_of_each_in_the_end(ovok, marks, {f"kill-{point}" for point in points}, "LOSTCREATE")
+    assert_one_of_each_in_the_end(ovok, armed(ovok, tmp_path), set(WIPED_AT))
 
 
 def test_a_redis_that_comes_back_empty_is_filled_again_from_the_folders(tmp_path: Path, world: SandboxProcess) -> None:
@@ -294,7 +294,7 @@ def test_refused_credentials_park_the_account_until_they_work_again_and_nothing_
     names = [f"{number} {run}.pdf" for number in range(4)]
     drop(ovok, *names, patient=f"patient-{run}")
     wait_until(lambda: status_of(ovok) == "parked", "the account is parked")
-    time.sleep(2 * LEASE_SECONDS)
+    time.sleep(LEASE_SECONDS)
     assert ovok.errors() == []
     ovok.world.world(restore=[settings["password"]], kill_tokens=["ovok"])
     assert_once(ovok, names, delivered(ovok, names))

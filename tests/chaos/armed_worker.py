@@ -95,6 +95,8 @@ def arm(marks: Path) -> None:
 def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
     if whom == "the storage":
         return "call.storage"
+    if request.method == "POST" and request.url.path.endswith("/document"):
+        return "call.create"
     if whom != "PracSuite":
         return f"call.{whom.lower()}"
     if request.method == "POST":
