@@ -82,10 +82,10 @@ class Session:
     def _with_token(self, send: Callable[[Mapping[str, str]], Answer]) -> Answer:
         token = self._tokens.current()
         answer = send(_bearer(token))
-        for anew in _REPLACEMENTS:
+        for forgetting in _REPLACEMENTS:
             if answer.status != 401:
                 break
-            token = self._tokens.instead_of(token, anew=anew)
+            token = self._tokens.instead_of(token, forgetting=forgetting)
             answer = send(_bearer(token))
         return answer
 
