@@ -130,7 +130,11 @@ class TakesForms(Protocol):
     """Whether obtaining a form makes something in the chart, so that it must not be repeated blindly."""
 
     def presign(self, job: Job, attempt: Attempt) -> Form:
-        """Obtain the form for the upload. `attempt` guards the call where that creates something."""
+        """Obtain the form for the upload; the job has the facts that were gathered just before.
+
+        `attempt` guards the call where that creates something. A job whose facts have a record already gets a form for
+        that one.
+        """
         ...
 
     def sent_name(self, document: Document) -> str:
