@@ -363,8 +363,8 @@ def _no_such_document() -> DocumentRefused:
 
 
 def _words(answer: Answer) -> str:
-    """The provider's own words, for the error file only: no more than 2 KB, and no token that may be among them."""
-    return _TOKENS.sub("…", answer.body[:2048].decode(errors="replace"))
+    """The provider's own words, for the error file only, which keeps 2 KB of them: no token that may be among them."""
+    return _TOKENS.sub("…", answer.body[:65_536].decode(errors="replace"))
 
 
 # A JWT (RFC 7519), and the query of a signed address.

@@ -388,10 +388,13 @@ def test_each_answer_to_a_create_has_its_meaning(
 
 
 def test_the_providers_words_are_cut(odd: OddOvok, ovok: Ovok) -> None:
-    odd.answers[CREATE] = Reply(400, "x" * 100_000)
+    odd.answers[CREATE] = Reply(
+        400, "x " * 990 + "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpYXQiOjE3NzkzNTA5NzEs.PO6ZkO" + "x " * 9999
+    )
     with pytest.raises(DocumentRefused) as refused:
         presigned(ovok, sending())
     assert 0 < len(refused.value.detail) <= 2048
+    assert "eyJ" not in refused.value.detail, "a token is not cut in two, but left out"
 
 
 @pytest.mark.parametrize(
@@ -587,10 +590,17 @@ def test_only_a_file_that_is_ours_proves_an_upload_that_was_acknowledged(
     seen = found(ovok, sending(into, stored=known, **facts))
     assert (seen is not None) is ours
     assert not ours or (seen and seen.stage is Stage.DELIVERED and seen.record.shared is (into is not None))
+    read_whole = any("range" not in visit.headers for visit in odd.visits())
+    same_size = there is not None and len(there) == len(CONTENT)
+    tells = etag is not None and (known.etag_verified or etag == known.etag)
+    assert read_whole is (same_size and not tells), "only where nothing else can tell"
 
 
 def test_a_file_is_read_whole_once_for_each_etag(odd: OddOvok, ovok: Ovok) -> None:
     ours = sending(record=Record("d-1"), stored=stored(etag=None, verified=False))
+    for content, is_ours in ((OTHER, False), (CONTENT, True)):
+        odd.holds("d-1", content, None)
+        assert bool(found(ovok, ours)) is is_ours, "without an ETag nothing is remembered"
     for etag, content, is_ours in (("a", OTHER, False), ("b", CONTENT, True)):
         odd.holds("d-1", content, etag)
         before = len(odd.visits())
