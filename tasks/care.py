@@ -69,7 +69,7 @@ class Care:
             {
                 "committed": True,
                 "committed_step": job.step,
-                "record_id": facts.record.id if facts.record else None,
+                "record_id": _own_id(facts.record),
                 "snapshot": facts.snapshot,
                 "key": facts.key,
                 "provider_facts": dict(facts.provider),
@@ -82,7 +82,11 @@ class Care:
 
     def note_record(self, job: Job, record: Record) -> None:
         """The provider has made its record, and the document is still to be uploaded to it."""
-        self._note(job, {"committed": False, "unknown_since": None, "record_id": record.id})
+        self._note(job, {"committed": False, "unknown_since": None, "record_id": _own_id(record)})
+
+    def note_record_lost(self, job: Job) -> None:
+        """The record that was made is another job's: what became of this one's is to be looked for."""
+        self._note(job, {"committed": True, "unknown_since": datetime.now(UTC), "record_id": None})
 
     def _job_file(self, job: Job) -> JobFile | None:
         if self._staged(job):
@@ -128,6 +132,11 @@ class Care:
         if self._staging is None:
             raise RetryLater("The document is staged to S3, and this worker's settings have no s3.stage_inbox.")
         return self._staging
+
+
+def _own_id(record: Record | None) -> str | None:
+    """The id of a record that is the document's own, so that it may be gone on with."""
+    return record.id if record and not record.shared else None
 
 
 def _digest(source: OpenSource, beat: Callable[[], None]) -> str:

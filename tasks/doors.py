@@ -59,11 +59,16 @@ def continues(process: Process, document: Document) -> Job | None:
     """The failed job whose outcome is still open and whose document this is: same bytes, name and patient."""
     holder = process.ledger.name_holder(document)
     job = process.ledger.get(holder) if holder else None
-    if job is None or not outcome_open(job) or job.document.size_bytes != document.size_bytes:
+    if job is None or not outcome_open(job) or _asked(job.document) != _asked(document):
         return None
     if job.sha256 and job.sha256 != process.care.digest(document.source):
         return None
     return job
+
+
+def _asked(document: Document) -> tuple[object, ...]:
+    """What two documents have in common that may be the same."""
+    return document.patient_id, document.file_name, document.size_bytes
 
 
 def _continued(process: Process, job_id: str, earlier: Job, document: Document) -> Opened:

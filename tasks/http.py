@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -40,6 +41,8 @@ JSON_BYTES = 10_000_000
 
 _BODY_SECONDS = 60.0  # an answer that drips longer than this is taken for lost
 _API_KEEPALIVE_SECONDS = 15.0
+_BLOCK_BYTES = 256 * 1024
+_SLOWEST_BYTES_PER_SECOND = 50_000
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -227,6 +230,18 @@ def _read(response: httpx.Response, most_bytes: int) -> tuple[bytes, bool]:
     return bytes(body), False
 
 
+def _came_whole(response: httpx.Response, take: Callable[[bytes], object], size: int) -> bool:
+    passed, until = 0, time.monotonic() + _BODY_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
+    for block in response.iter_bytes(_BLOCK_BYTES):
+        passed += len(block)
+        if passed > size:
+            return False
+        if time.monotonic() > until:
+            raise RetryLater("The storage gives the document back too slowly.", unreachable=True)
+        take(block)
+    return passed == size
+
+
 def _unanswered(error: httpx.HTTPError, whom: str) -> RetryLater | AccountBlocked:
     cause: BaseException | None = error
     while cause is not None:
@@ -356,6 +371,21 @@ class ApiClient:
         own = {"User-Agent": USER_AGENT, **(headers or {})}
         self._on_call()
         return exchange(client, httpx.Request("GET", target, headers=own), most_bytes=XML_BYTES, whom="the storage")
+
+    def visit_whole(self, url: str, *, hosts: Sequence[str], take: Callable[[bytes], object], size: int) -> bool:
+        """GET an address that the provider has handed out, as `visit` does, and give all of its blocks to `take`.
+
+        False if it is answered otherwise than with exactly `size` bytes. Raises RetryLater and AccountBlocked.
+        """
+        target = handed_out(url, hosts=hosts, insecure=self._insecure, provider=self.provider)
+        request = httpx.Request("GET", target, headers={"User-Agent": USER_AGENT})
+        self._on_call()
+        try:
+            response = self._clients.storage().send(request, stream=True)
+            with closing(response):
+                return response.status_code == 200 and _came_whole(response, take, size)
+        except httpx.HTTPError as error:
+            raise _unanswered(error, "the storage") from error
 
     def _certain(self, answer: Answer, sent_whole: bool, not_taken: Collection[int]) -> Answer:
         """The answer, if it leaves no doubt."""

@@ -147,10 +147,16 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The provider's record of a document: its id there, and its address where there is one."""
+    """The provider's record of a document: its id there, and its address where there is one.
+
+    `shared`: it was there before, and this document is only put into it, as others may be: no job may claim it, and it
+    is no job's own to go on with. `version` tells what it holds from what it held before, where the provider says.
+    """
 
     id: str
     url: str | None = None
+    shared: bool = False
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

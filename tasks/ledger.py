@@ -19,6 +19,7 @@ from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tasks.claimed import Claimed
 from tasks.errors import Code, LeaseLost
 from tasks.job import Document, Facts, Failure, Job, Record, Route, Stage, Step, Unseen
 from tasks.rows import Rows, from_ms
@@ -214,7 +215,7 @@ class Ledger:
             due_in=self._lease,
             fly=True,
             healthy=True,
-            **({"claim": facts.record.id} if facts.record else {}),
+            **_claim(facts.record),
         )
         if why == "claimed":
             return False
@@ -261,7 +262,7 @@ class Ledger:
             incr={"calls": calls},
             due_in=_ms(due_in),
             healthy=True,
-            claim=facts.record.id,
+            **_claim(facts.record),
         )
         if why == "claimed":
             return False
@@ -286,7 +287,7 @@ class Ledger:
         row_set: dict[str, Any] = {"facts": self.rows.seal_facts(hold.job.id, facts), "failures": 0}
         change: dict[str, Any] = {"healthy": True, **self._closing()}
         if not hold.job.document.relabeling:  # the same record may be relabelled any number of times
-            change["claim"] = record.id
+            change |= _claim(record)
         if passed:
             change["stamp"] = passed
         if sha256:
@@ -439,7 +440,7 @@ class Ledger:
             unset=[*_OPEN_QUESTIONS, "looks"],
             incr={"calls": calls},
             due_in=0,
-            claim=facts.record.id,
+            **_claim(facts.record),
         )
         if why == "claimed":
             return False
@@ -557,16 +558,15 @@ class Ledger:
             set={"facts": self.rows.seal_facts(job.id, facts), "human": "1"},
             unset=[*_OUTCOME_FIELDS, *_OPEN_QUESTIONS],
             release=True,
-            **({"claim": record.id} if record else {}),
+            **_claim(record),
             **self._closing(),
         )
 
     # --- what is known of a patient's and a document's past -----------------------------------------------------
 
-    def claims(self, job: Job) -> dict[str, str]:
+    def claims(self, job: Job) -> Mapping[str, str]:
         """The records that already prove a job, of the patient or, where there is none, of the account: id -> job."""
-        claims = self.redis.hgetall(PREFIX + "claims:" + job.scope)
-        return {str(record): str(job) for record, job in claims.items()}
+        return Claimed(self.redis, PREFIX + "claims:" + job.scope)
 
     def sent_before(self, document: Document) -> dict[str, str]:
         """Deliveries of this name, patient and size within 30 days: SHA-256 -> job id."""
@@ -626,6 +626,11 @@ def _unless_ok(why: str) -> None:
 
 def _with_record(facts: Facts, record: Record | None) -> Facts:
     return replace(facts, record=record)
+
+
+def _claim(record: Record | None) -> dict[str, str]:
+    """What makes a record prove one job alone: not where others may be put into it too."""
+    return {"claim": record.id} if record and not record.shared else {}
 
 
 def _ms(seconds: float) -> int:

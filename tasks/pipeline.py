@@ -165,12 +165,13 @@ class Pipeline:
         grip.check()
         attempt = self._attempt(hold, grip, facts)
         with attempt.taking_back():
-            form = provider.presign(job, attempt)
+            form = provider.presign(replace(job, facts=facts), attempt)
         facts = replace(facts, form=form, key=form.key, record=form.record)
         if form.record and form.record != job.facts.record:
             self._care.note_record(job, form.record)
         if not self._ledger.presigned(hold, facts, self._ledger.redis_run(), account.counted()):
-            raise RetryLater("The record that was made for it is another job's; another one is made.", after_seconds=0)
+            self._care.note_record_lost(job)
+            raise OutcomeUnknown("The record that was made for it is another job's by now.")
         log.info("job_presigned", job=job.id, account=job.account)
         self._results.progress(job, Stage.PRESIGNED)
         return Ran(forward=True)
@@ -310,6 +311,8 @@ class Pipeline:
         else:
             self._care.note_record(job, found.record)
             moved = self._ledger.place_found(hold, facts, calls)
+            if not moved:
+                self._care.note_record_lost(job)
         if moved:
             log.info("job_found", job=job.id, account=account.name, stage=found.stage)
         return moved

@@ -45,9 +45,11 @@ class Rows:
         return self._seal.lookup("patient", document.account, document.patient_id or "")
 
     def name_key(self, document: Document) -> str:
-        """What only one job at a time may be about: a name of a patient's, or a document that is relabelled."""
+        """What only one job at a time may be about: a name of a patient's, or a document that is there already."""
         if document.relabeling:
             return self._seal.lookup("relabel", document.account, document.relabeling.document_id)
+        if document.options.get("document_id"):
+            return self._seal.lookup("replace", document.account, str(document.options["document_id"]))
         return self._seal.lookup("name", document.account, document.patient_id or "", document.file_name)
 
     def sent_key(self, document: Document) -> str:

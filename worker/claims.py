@@ -39,7 +39,7 @@ class InboxLedger(Protocol):
         """
         ...
 
-    def earlier(self, account: str, patient_id: str | None, file_name: str, path: Path) -> str | None:
+    def earlier(self, job_file: JobFile, path: Path) -> str | None:
         """The failed job that this document continues (same bytes, name and patient), if there is one."""
         ...
 
@@ -133,7 +133,7 @@ class Claims:
         self._ledger.check(document)
 
     def _earlier(self, job_file: JobFile, path: Path) -> str | None:
-        return self._ledger.earlier(job_file.account, job_file.patient_id, job_file.file_name, path)
+        return self._ledger.earlier(job_file, path)
 
     def _open(self, job_file: JobFile, path: Path, opened: Callable[[str, JobFile, Path], None]) -> None:
         refused = job_file.refused

@@ -46,8 +46,8 @@ class InboxDoor:
         return job is not None and not (job.stage.final and job.step is Step.NONE)
 
     @_or_away()
-    def earlier(self, account: str, patient_id: str | None, file_name: str, path: Path) -> str | None:
-        document = Document(account, patient_id, path.as_uri(), file_name, path.stat().st_size)
+    def earlier(self, job_file: JobFile, path: Path) -> str | None:
+        document = replace(job_file.document(path), size_bytes=path.stat().st_size)
         with suppress(DocumentRefused):  # said again, and settled, when the document is opened
             job = continues(self._process, document)
             return job.id if job else None

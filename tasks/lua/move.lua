@@ -30,8 +30,16 @@ if change.claim then
   local claims = prefix .. 'claims:' .. (is[9] or patient)
   local owner = redis.call('HGET', claims, change.claim)
   if owner and owner ~= id then return 'claimed' end
+  local since = prefix .. 'claimed-at:' .. (is[9] or patient)
   redis.call('HSET', claims, change.claim, id)
+  redis.call('ZADD', since, now, change.claim)
+  -- An account's hash is never old as a whole, so that its old entries leave it a few at a time.
+  for _, old in ipairs(redis.call('ZRANGEBYSCORE', since, 0, now - 2678400000, 'LIMIT', 0, 16)) do
+    redis.call('HDEL', claims, old)
+    redis.call('ZREM', since, old)
+  end
   redis.call('EXPIRE', claims, 2678400)
+  redis.call('EXPIRE', since, 2678400)
 end
 
 if token == '' then redis.call('HINCRBY', row, 'token', 1) end

@@ -11,6 +11,7 @@ from tasks.job import Assurance
 from tasks.providers.base import Memory, Provider
 from tasks.providers.cliniko import Cliniko
 from tasks.providers.nhn import Nhn
+from tasks.providers.ovok import Ovok
 from tasks.providers.pracsuite import PracSuite
 from tasks.providers.redox import Redox
 
@@ -35,8 +36,9 @@ class Kind(Protocol):
 KINDS: Mapping[str, Kind] = {
     PracSuite.kind: PracSuite,
     Cliniko.kind: Cliniko,
-    Nhn.kind: Nhn,
+    Ovok.kind: Ovok,
     Redox.kind: Redox,
+    Nhn.kind: Nhn,
 }
 
 

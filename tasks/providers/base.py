@@ -18,9 +18,9 @@ from tasks.sources import OpenSource
 class Found:
     """The provider's record of a job's document, as a look found it.
 
-    `stage` is what it proves: delivered; registered (it is being processed); or received (the record was made, and is
-    still empty). `remarks` are sentences for the receipt. With `fault` the provider has made something of it that is
-    not our document.
+    `stage` is what it proves: delivered; registered (it is being processed); or received (the record is there, and
+    does not hold our document yet: that may be sent into it at once). `remarks` are sentences for the receipt. With
+    `fault` the provider has made something of it that is not our document.
     """
 
     record: Record
@@ -131,7 +131,11 @@ class TakesForms(Protocol):
     """Whether obtaining a form makes something in the chart, so that it must not be repeated blindly."""
 
     def presign(self, job: Job, attempt: Attempt) -> Form:
-        """Obtain the form for the upload. `attempt` guards the call where that creates something."""
+        """Obtain the form for the upload; the job has the facts that were gathered just before.
+
+        `attempt` guards the call where that creates something. A job whose facts have a record already gets a form for
+        that one.
+        """
         ...
 
     def sent_name(self, document: Document) -> str:

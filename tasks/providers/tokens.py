@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from tasks.providers.base import Memory
 
 _MARGIN_SECONDS = 30.0
-_RENEWING_SECONDS = 40.0  # longer than a token server may take to answer
+_RENEWING_SECONDS = 15.0  # a token server answers sooner; a worker that died meanwhile holds the others up so long
 _TOPIC = "token"
 
 
@@ -50,21 +50,24 @@ class Tokens:
         token = self._remembered()
         return token.access if token and token.usable else self._renewed(None)
 
-    def instead_of(self, refused: str) -> str:
-        """Another access token, since the provider has just refused this one. Raises what `obtain` raises."""
-        return self._renewed(refused)
+    def instead_of(self, refused: str, *, forgetting: bool = False) -> str:
+        """Another access token, since the provider has just refused this one. Raises what `obtain` raises.
+
+        `forgetting`: the last one is of no more use to get it, though it may say otherwise.
+        """
+        return self._renewed(refused, forgetting)
 
     def anew(self) -> str:
         """An access token that was given just now, whatever is remembered. Raises what `obtain` raises."""
         with self._memory.alone(_TOPIC, self._scope, _RENEWING_SECONDS):
             return self._obtained(self._remembered())
 
-    def _renewed(self, refused: str | None) -> str:
+    def _renewed(self, refused: str | None, forgetting: bool = False) -> str:
         with self._memory.alone(_TOPIC, self._scope, _RENEWING_SECONDS):
             token = self._remembered()
             if token and token.usable and token.access != refused:
                 return token.access  # somebody was faster
-            return self._obtained(token)
+            return self._obtained(None if forgetting else token)
 
     def _obtained(self, last: Token | None) -> str:
         token = self._obtain(last)

@@ -2,8 +2,9 @@
 
 `python -m tests.chaos.armed_worker FOLDER`: a name such as `kill-ledger.stored-after-1.pdf` kills the worker right
 after the ledger's move `stored` for that document; FOLDER remembers what has happened, and whether a `file://` source
-was still there then. The parent has imported everything and forks a new worker after each kill, as a supervisor would,
-only faster. No client is made before a fork.
+was still there then. `wipe-…` empties Redis there instead, under the running worker, and `both-…` does both. A point may
+be of one step: `post.ledger.committed-before`. The parent has imported everything and forks a new worker after each
+kill, as a supervisor would, only faster. No client is made before a fork.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tasks.care import Care
 from tasks.closing import Closing
 from tasks.folders import Folders
 from tasks.ledger import Hold, Ledger
+from tasks.process import current
 from tasks.results import Results
 from tasks.sources import Objects, Sources, path_of
 
@@ -70,16 +72,20 @@ _now = threading.local()
 
 
 class Armed:
-    """Kills this process at a point, once for each document."""
+    """Strikes at a point, once for each document."""
 
     def __init__(self, marks: Path) -> None:
         self._marks = marks
 
     def at(self, point: str) -> None:
-        wanted = re.match(r"kill-(.+)-\d+\.", getattr(_now, "file_name", ""))
-        if wanted is None or wanted[1] != point:
+        wanted = re.match(r"(kill|wipe|both)-(.+)-\d+\.", getattr(_now, "file_name", ""))
+        if wanted is None or wanted[2] not in (point, f"{getattr(_now, 'step', '')}.{point}"):
             return
-        if self._first_time(_now.file_name):
+        if not self._first_time(_now.file_name):
+            return
+        if wanted[1] != "kill":
+            current().redis.flushall()
+        if wanted[1] != "wipe":
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _first_time(self, file_name: str) -> bool:
@@ -114,7 +120,7 @@ class Armed:
 
 def _note(hold: Hold) -> None:
     """This thread works on that document from now on."""
-    _now.file_name = hold.job.document.file_name
+    _now.file_name, _now.step = hold.job.document.file_name, str(hold.job.step)
     _now.source = hold.job.document.source
 
 
@@ -125,10 +131,11 @@ def _source_there() -> bool:
 def arm(marks: Path) -> None:
     armed = Armed(marks)
     armed.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")
-    for move in (*LEDGER_MOVES, "registered"):
+    for move in (*LEDGER_MOVES, "registered", "place_found"):
         armed.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
     armed.around(Ledger, "closed", lambda _, hold, done, **__: f"closed.{max(done, key=CLOSING.index)}")
     armed.around(Care, "note_commit", lambda *_: "care.note_commit")
+    armed.around(Care, "note_record", lambda *_: "care.note_record")
     armed.around(Folders, "deliver", lambda *_: "folders.deliver")
     armed.around(Results, "final", lambda *_: "results.final")
     armed.around(Sources, "remove", lambda *_: "source.remove")
@@ -147,6 +154,8 @@ def is_source(path: Any) -> bool:
 def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
     if whom == "the storage":
         return "call.storage"
+    if request.method == "POST" and request.url.path.endswith("/document"):
+        return "call.create"
     if whom != "PracSuite":
         return f"call.{whom.lower()}"
     if request.method == "POST":

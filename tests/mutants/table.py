@@ -7,6 +7,7 @@ from dataclasses import dataclass
 KILLS = "tests/acceptance/test_kills.py"
 CALLS = "tests/acceptance/test_celery_door.py"
 INBOX = "tests/acceptance/test_inbox.py"
+OVOK = "tests/acceptance/test_ovok.py"
 LEDGER = "tests/tasks/ledger/test_ledger.py"
 
 
@@ -151,5 +152,33 @@ MUTANTS = (
         "follow_redirects=False,\n        cookies=_no_cookies(),\n        timeout=API_TIMEOUT",
         "follow_redirects=True,\n        cookies=_no_cookies(),\n        timeout=API_TIMEOUT",
         ("tests/tasks/transfer", "tests/providers"),
+    ),
+    Mutant(
+        "a record that was made before the upload is not kept: a retry makes another",
+        "tasks/pipeline.py",
+        "record = job.facts.record or self._care.record_on_disk(job)",
+        "record = None",
+        (OVOK, "-k", "killed or wiped"),
+    ),
+    Mutant(
+        "a lost create is repeated without a look",
+        "tasks/http.py",
+        "if sending.sent_whole:\n                raise OutcomeUnknown",
+        "if False:\n                raise OutcomeUnknown",
+        (OVOK, "-k", "whatever"),
+    ),
+    Mutant(
+        "old bytes of the same size are taken for a replacement",
+        "tasks/providers/ovok_file.py",
+        "return None not in (before.etag, file.etag) and before.etag != file.etag",
+        "return True",
+        ("tests/providers/test_ovok.py",),
+    ),
+    Mutant(
+        "a record that others may be put into proves one job alone",
+        "tasks/ledger.py",
+        'return {"claim": record.id} if record and not record.shared else {}',
+        'return {"claim": record.id} if record else {}',
+        (LEDGER,),
     ),
 )

@@ -67,6 +67,13 @@ def test_a_refused_token_is_replaced_once_by_all_who_had_it(memory: SealedMemory
     assert server.last[1].refresh == "refresh-1"
 
 
+def test_a_token_can_be_replaced_without_the_help_of_the_last(memory: SealedMemory) -> None:
+    server = Server()
+    tokens = Tokens(memory, "account", server, keep=1000)
+    assert tokens.instead_of(tokens.current(), forgetting=True) == "token-2"
+    assert server.last == [None, None]
+
+
 def test_a_token_that_is_about_to_expire_is_renewed(memory: SealedMemory) -> None:
     server = Server(seconds=0.2)
     tokens = Tokens(memory, "account", server, keep=1000)

@@ -139,7 +139,7 @@ def take(process: Process, parcel: Parcel) -> str:
     process.redis.ping()  # rather than find out when the copy is made
     path = process.folders.adopt_copy(parcel.file, job_file.job_id, job_file)
     door = InboxDoor(process)
-    earlier = door.earlier(parcel.account, parcel.patient_id, job_file.file_name, path)
+    earlier = door.earlier(job_file, path)
     held = _joined(process, job_file, path, earlier) if earlier else None
     if held is None:
         held = Held(job_file.job_id, process.folders.read_job_file(job_file.job_id), path, None)

@@ -220,6 +220,52 @@ def test_a_name_stays_held_while_the_outcome_may_turn(ledger: Ledger, job_id: st
     assert ledger.name_holder(document()) == job_id
 
 
+def test_a_record_proves_one_job_and_one_that_is_shared_proves_all_that_are_put_into_it(ledger: Ledger) -> None:
+    own, shared = Record("7"), Record("7", shared=True)
+    for record, others_too in ((own, False), (shared, True)):
+        first, second = (str(uuid4()) for _ in range(2))
+        for job in (first, second):
+            ledger.open(job, document(), "ovok")
+        facts = Facts(form=PRESIGNED.form, record=record)
+        assert ledger.presigned(held(ledger, first, Step.PRESIGN), facts, "run", calls=1)
+        assert ledger.presigned(held(ledger, second, Step.PRESIGN), facts, "run", calls=1) is others_too
+        assert ledger.delivered(held(ledger, first, Step.POST), record, 1, None)
+        next_step = Step.POST if others_too else Step.PRESIGN
+        expire_lease(ledger, second)
+        assert ledger.delivered(held(ledger, second, next_step), record, 1, None) is others_too
+        ledger.redis.flushall()
+
+
+def test_documents_that_go_into_the_same_one_wait_for_one_another(ledger: Ledger) -> None:
+    jobs = []
+    for number, into in enumerate(("d-1", "d-1", "d-2")):
+        jobs.append(str(uuid4()))
+        asked = document(file_name=f"{number}.pdf", patient_id=None, options={"document_id": into})
+        ledger.open(jobs[-1], asked, "ovok")
+    first, second, elsewhere = (ledger.get(job) for job in jobs)
+    assert first
+    assert second
+    assert elsewhere
+    assert ledger.reserve_name(first) == first.id
+    assert ledger.reserve_name(second) == first.id
+    assert ledger.reserve_name(elsewhere) == elsewhere.id
+    assert ledger.name_holder(document(file_name="x", options={"document_id": "d-1"})) == first.id
+
+
+def test_claims_can_be_asked_for_one_and_are_forgotten_after_a_month(ledger: Ledger, job_id: str) -> None:
+    job = ledger.get(job_id)
+    assert job
+    claims, since = f"{PREFIX}claims:{job.scope}", f"{PREFIX}claimed-at:{job.scope}"
+    ledger.redis.hset(claims, mapping={"old": "a", "young": "b"})
+    now = int(ledger.redis.time()[0]) * 1000
+    ledger.redis.zadd(since, {"old": now - 32 * 86_400_000, "young": now})
+    claimed = ledger.claims(job)
+    assert (claimed.get("old"), claimed.get("none")) == ("a", None)
+    to_delivered(ledger, job_id, "77")
+    assert ledger.claims(job) == dict(ledger.claims(job)) == {"young": "b", "77": job_id}
+    assert ledger.redis.zrange(since, 0, -1) == ["young", "77"]
+
+
 def test_one_idempotency_key_opens_one_job(ledger: Ledger) -> None:
     first, second, third = (str(uuid4()) for _ in range(3))
     assert ledger.open(first, document(idempotency_key="k"), "pracsuite").kind == "opened"

@@ -229,6 +229,38 @@ def test_cookies_of_an_api_are_not_kept(api: Api) -> None:
     assert ["cookie" in visit.headers for visit in api.server.visits] == [False, False]
 
 
+@pytest.mark.parametrize(("size", "whole"), [(300_000, True), (299_999, False), (300_001, False)])
+def test_a_visit_gives_the_whole_of_what_lies_there_and_takes_no_key_along(api: Api, size: int, whole: bool) -> None:
+    body, taken = "x" * 300_000, bytearray()
+    with StorageServer() as elsewhere:
+        elsewhere.script = answering("200 OK", body)
+        assert api.client.visit_whole(elsewhere.url, hosts=(), take=taken.extend, size=size) is whole
+        assert "x-api-key" not in elsewhere.visit.headers
+        assert bytes(taken) == body.encode()[: len(taken)]
+        assert len(taken) <= size
+    assert api.told == 1
+
+
+def test_a_visit_to_what_is_not_there_gives_nothing(api: Api) -> None:
+    api.server.script = answering("404 Not Found", "gone")
+    taken = bytearray()
+    assert not api.client.visit_whole(api.server.url, hosts=(), take=taken.extend, size=4)
+    assert taken == b""
+
+
+def test_a_visit_that_breaks_off_is_made_again_later_and_one_elsewhere_is_not_made(api: Api) -> None:
+    def broken_off(visit: Visit) -> None:
+        visit.read_head()
+        visit.say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+
+    api.server.script = broken_off
+    with pytest.raises(RetryLater) as later:
+        api.client.visit_whole(api.server.url, hosts=(), take=bytes, size=9)
+    assert later.value.unreachable
+    with pytest.raises(AccountBlocked, match="not allowed"):
+        api.client.visit_whole("https://elsewhere.example/", hosts=("*.amazonaws.com",), take=bytes, size=9)
+
+
 @pytest.mark.parametrize("script", [Visit.close, Visit.reset, lambda visit: visit.say("nonsense\r\n\r\n")])
 def test_a_call_without_an_answer_is_made_again_later(api: Api, script: Callable[[Visit], None]) -> None:
     api.server.script = script

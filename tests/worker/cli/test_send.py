@@ -124,3 +124,17 @@ def test_the_document_of_an_open_outcome_continues_its_job(chartpost: CommandLin
     assert (again.stage, again.committed) == (Stage.PRESIGNED, True)
     assert [path.name for path in jobs.process.folders.processing.iterdir()] == [earlier.id]
     assert not list(jobs.process.folders.failed.glob("**/*.pdf*"))
+
+
+def test_a_replacement_of_open_outcome_is_continued_by_the_same_one_alone(
+    chartpost: CommandLine, jobs: Jobs, scan: Path
+) -> None:
+    into = ("--option", "document_id=d-1")
+    earlier = jobs.get(send(chartpost, scan, *into))
+    jobs.not_confirmed(earlier)
+    assert send(chartpost, scan) != earlier.id, "it is to become a document of its own"
+    assert send(chartpost, scan, "--option", "document_id=d-2") != earlier.id
+    renamed = scan.with_name("renamed.pdf")
+    renamed.write_bytes(scan.read_bytes())
+    assert send(chartpost, renamed, *into) != earlier.id
+    assert send(chartpost, scan, *into) == earlier.id

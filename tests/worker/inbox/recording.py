@@ -38,11 +38,11 @@ class RecordingLedger:
         self._answer()
         return job_id in self.opened or job_id in self.recovered
 
-    def earlier(self, account: str, patient_id: str | None, file_name: str, path: Path) -> str | None:
+    def earlier(self, job_file: JobFile, path: Path) -> str | None:
         self._answer()
         assert path.exists()
         self.meanwhile()
-        return self.continued.get(file_name)
+        return self.continued.get(job_file.file_name)
 
     def check(self, document: Document) -> None:
         if document.size_bytes > MAX_BYTES:

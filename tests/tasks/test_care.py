@@ -1,0 +1,58 @@
+"""What job.json is told of a document's record, and what it says after the ledger has forgotten everything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.care import Care
+from tasks.folders import Folders
+from tasks.job import Door, Facts, Job, Record, Step
+from tasks.sources import Files, Objects, Sources
+from tests.providers.doubles import job as made_job
+from tests.tasks.folders.documents import JOB, claim, drop
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Folders:
+    made = Folders(tmp_path / "data")
+    made.create()
+    return made
+
+
+@pytest.fixture
+def care(folders: Folders) -> Care:
+    return Care(folders, Sources(Files([]), Objects([])), None)
+
+
+@pytest.fixture
+def job(folders: Folders) -> Job:
+    path = claim(folders, drop(folders))
+    made = made_job()
+    return replace(made, id=JOB, document=replace(made.document, door=Door.INBOX, source=path.as_uri()))
+
+
+def test_a_record_that_was_made_is_known_again(care: Care, job: Job) -> None:
+    care.note_commit(job, Facts())
+    assert care.committed_on_disk(job)
+    care.note_record(job, Record("7"))
+    assert (care.committed_on_disk(job), care.record_on_disk(job)) == (False, Record("7"))
+    care.note_commit(job, Facts(record=Record("7")))
+    assert (care.committed_on_disk(job), care.record_on_disk(job)) == (True, Record("7"))
+
+
+def test_a_record_that_is_not_the_documents_own_is_never_gone_on_with(care: Care, job: Job) -> None:
+    shared = Record("7", shared=True)
+    care.note_record(job, shared)
+    assert care.record_on_disk(job) is None
+    care.note_commit(job, Facts(record=shared))
+    assert care.record_on_disk(job) is None
+
+
+def test_a_record_that_became_another_jobs_is_to_be_looked_for_again(care: Care, job: Job) -> None:
+    assert job.step is Step.PRESIGN
+    care.note_record(job, Record("7"))
+    care.note_record_lost(job)
+    assert (care.committed_on_disk(job), care.record_on_disk(job)) == (True, None)
