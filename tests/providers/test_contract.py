@@ -137,13 +137,13 @@ def test_a_creating_call_whose_answer_is_lost_is_of_unknown_outcome_and_leads_to
     assert len(at_work.chart(job)) == 1
 
 
-def test_a_creating_call_that_is_cut_stores_nothing_and_can_be_repeated(at_work: AtWork) -> None:
-    job = at_work.ready(at_work.named("CUT", b"x" * 4_000_000))
+def test_an_upload_that_is_cut_leaves_nothing_in_the_chart_and_can_be_repeated(at_work: AtWork) -> None:
+    job = at_work.presigned(at_work.named("CUT", b"x" * 4_000_000))
     # Unknown, if all of it fitted into the sockets' buffers before the cut was felt.
     with pytest.raises((RetryLater, OutcomeUnknown)):
-        at_work.created(job)
+        at_work.registered(at_work.stored(job))
     assert at_work.chart(job) == []
-    at_work.record_of(at_work.created(job))
+    at_work.record_of(at_work.registered(at_work.stored(job)))
     assert len(at_work.chart(job)) == 1
 
 
