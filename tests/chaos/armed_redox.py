@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import tasks.http
-from tasks.attempt import Attempt
 from tasks.care import Care
 from tasks.ledger import Ledger
 from tests.chaos.armed_worker import Armed, serve
@@ -17,16 +16,12 @@ from tests.chaos.armed_worker import Armed, serve
 MOVES = ("stored", "committed", "delivered")
 BEFORE_THE_COMMIT = (
     "call.binary-after",
-    "ledger.stored-before",
     "ledger.stored-after",
-    "call.create-before",
     "ledger.committed-before",
 )
 AFTER_THE_COMMIT = (
     "ledger.committed-after",
-    "care.note_commit-before",
     "care.note_commit-after",
-    "attempt.commit-after",
     "call.create-after",
     "ledger.delivered-before",
 )
@@ -42,7 +37,6 @@ def arm(marks: Path) -> None:
     for move in MOVES:
         armed.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
     armed.around(Care, "note_commit", lambda *_: "care.note_commit")
-    armed.around(Attempt, "commit", lambda *_: "attempt.commit")
     armed.around(tasks.http, "exchange", call)
 
 
