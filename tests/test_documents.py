@@ -44,7 +44,8 @@ def test_every_code_is_in_the_readme() -> None:
 @pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", README, re.DOTALL))
 def test_a_settings_example_of_the_readme_is_what_the_settings_read(example: str) -> None:
     for account in tomllib.loads(example)["accounts"].values():
-        plain = {key.removesuffix("_file"): value for key, value in account.items()}
+        plain = {key.removesuffix("_file"): value for key, value in account.items() if key != "ca_bundle"}
+        plain.pop("ca_bundle", None)  # a file of the reader's machine
         if "private_key" in plain:
             plain["private_key"] = a_private_key()
         assert ACCOUNT_KINDS[plain["provider"]].model_validate(plain)

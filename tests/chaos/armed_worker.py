@@ -59,9 +59,9 @@ OF_OBJECT_SOURCES = tuple(f"source.head-{side}" for side in BOTH)
 THERE = "the source was there"
 
 REGISTERING = (
-    *(f"ledger.{move}-{side}" for move in ("committed", "registered") for side in ("before", "after")),
-    *(f"call.register-{side}" for side in ("before", "after")),
-    *(f"care.note_commit-{side}" for side in ("before", "after")),
+    *(f"ledger.{move}-{side}" for move in ("committed", "registered") for side in BOTH),
+    *(f"call.register-{side}" for side in BOTH),
+    *(f"care.note_commit-{side}" for side in BOTH),
     "start.register-after",
     "call.storage-after",
     "ledger.stored-after",
@@ -156,10 +156,12 @@ def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
         return "call.storage"
     if request.method == "POST" and request.url.path.endswith("/document"):
         return "call.create"
+    if request.method == "POST" and request.url.path.endswith("/patient_attachments"):
+        return "call.register"
     if whom != "PracSuite":
         return f"call.{whom.lower()}"
     if request.method == "POST":
-        return "call.register" if request.url.path.endswith("/patient_attachments") else "call.presign"
+        return "call.presign"
     return "call.name" if request.url.path.endswith("presign_url") else "call.list"
 
 
