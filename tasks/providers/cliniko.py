@@ -395,7 +395,7 @@ def _refused_fields(answer: Answer) -> set[str]:
 
 
 def _upload_is_refused(answer: Answer) -> bool:
-    """The error bears another name than the field that was sent (https://github.com/redguava/cliniko-api/issues/283)."""
+    """The error bears another name than the field that was sent, as users of github.com/redguava/cliniko-api report."""
     return bool(_refused_fields(answer) & {"temp_attachment_url", "upload_url"})
 
 
