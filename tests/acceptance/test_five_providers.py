@@ -49,7 +49,7 @@ def papers(run: str) -> Iterator[Paper]:
             patient = None if account == "ovok_clinic" else f"{prefix}{run}-{number % 4}"
             size = (1, 2_000, 300_000, 40_000)[number % 4]
             content = f"{account} {number} ".encode() + b"x" * size
-            name = f"{words[number % len(words)]}{run}-{number}.pdf"
+            name = f"{words[number % len(words)]}{account}-{number}.pdf"
             yield Paper(account, patient, name, content, number % 2 == 0)
 
 
@@ -58,7 +58,7 @@ def test_each_arrives_once_while_one_provider_is_down_and_one_throttles(opened: 
     run = uuid4().hex[:8]
     sent = list(papers(run))
     clinic.world.world(down={"cliniko": "503"})
-    clinic.start("watch")
+    clinic.start("worker", "watch")
     clinic.start_worker()
     calls = [call for paper in sent if (call := hand_in(clinic, paper))]
     relabels = [relabel(clinic, run, number) for number in range(10)]

@@ -40,7 +40,6 @@ class Habits:
     secret: str = "api_key"
     patients: bool = True
     refuses_at_once: bool = False
-    probes_its_api: bool = True
 
 
 HABITS = {

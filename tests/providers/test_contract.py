@@ -193,10 +193,9 @@ def test_a_provider_that_is_down_is_told_from_one_that_refuses(at_work: AtWork, 
         at_work.sent(made)
     assert isinstance(unwell.value, (RetryLater, OutcomeUnknown))
     assert unwell.value.unreachable
-    if at_work.habits.probes_its_api:
-        with pytest.raises(RetryLater) as later:
-            at_work.provider.probe()
-        assert later.value.unreachable
+    with pytest.raises(RetryLater) as later:
+        at_work.provider.probe()
+    assert later.value.unreachable
     at_work.sandbox.world(down={at_work.kind: None})
     at_work.provider.probe()
 
