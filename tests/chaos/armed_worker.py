@@ -2,8 +2,8 @@
 
 `python -m tests.chaos.armed_worker FOLDER`: a name such as `kill-ledger.stored-after-1.pdf` kills the worker right
 after the ledger's move `stored` for that document; FOLDER remembers what has happened, and whether a `file://` source
-was still there then. `wipe-…` empties Redis there instead, under the running worker, and `both-…` does both. A point may
-be of one step: `post.ledger.committed-before`. The parent has imported everything and forks a new worker after each
+was still there then. `wipe-…` empties Redis there instead, under the running worker, and `both-…` does both. A point
+may be of one step: `post.ledger.committed-before`. The parent has imported everything and forks a new worker after each
 kill, as a supervisor would, only faster. No client is made before a fork.
 """
 

@@ -93,6 +93,7 @@ class House:
         aftermath = Aftermath(
             self.ledger,
             Gates(client, probe_first_seconds=1, probe_cap_seconds=1),
+            self.care,
             first=1,
             cap=1,
             give_up_after=60,
