@@ -60,6 +60,18 @@ _NOT_PROCESSED_FINAL = Failure(
 )
 
 
+_NOT_THERE = Failure(
+    Code.NOT_CONFIRMED,
+    "The upload was stored, but the document at the provider that it went into did not hold it in time.",
+    "Look at that document: was its file replaced or removed? We go on looking for a day; retry to continue then.",
+)
+_NOT_THERE_FINAL = Failure(
+    Code.NOT_CONFIRMED,
+    "The upload was stored, but the document at the provider that it went into did not hold it within a day.",
+    "Look at that document: was its file replaced or removed? Then put it back into the inbox, or retry.",
+)
+
+
 _HELD = Failure(
     Code.OUTCOME_UNKNOWN,
     "It was sent, the answer was not seen, and this provider offers no way to look whether it has arrived.",
@@ -123,7 +135,7 @@ class Aftermath:
                 log.info("job_sent_again", job=job.id, account=job.account)
                 return False
         elif self._waited(hold, job.times[job.stage]) >= timedelta(seconds=confirm.give_up_after_seconds):
-            self._fail(hold, _NOT_PROCESSED if job.facts.record else _NOT_CONFIRMED, calls, keep_name=True)
+            self._fail(hold, _why_not_confirmed(job), calls, keep_name=True)
             return True
         wait = retry.poll_delay(job.looks, confirm.first_seconds, confirm.cap_seconds, self._chance)
         self._ledger.deferred(hold, wait, calls, looked=True)
@@ -276,7 +288,7 @@ class Aftermath:
         if job.unknown_since is None or hold.now - job.unknown_since < self._slow_look:
             self._ledger.deferred(hold, _SLOW_LOOK_CAPS * account.settings.confirm.cap_seconds, calls, looked=True)
             return False
-        self._ledger.look_ended(hold, _NOT_PROCESSED_FINAL if job.facts.record else _NOT_CONFIRMED_FINAL, calls)
+        self._ledger.look_ended(hold, _why_not_confirmed(job, final=True), calls)
         log.info("look_ended", job=job.id, account=job.account)
         return True
 
@@ -295,6 +307,15 @@ class Aftermath:
         """How long a job has waited while its account was neither parked nor down."""
         sick = self._gates.sick_seconds(hold.job.account, hold.now) - hold.job.sick_before
         return hold.now - since - timedelta(seconds=max(0.0, sick))
+
+
+def _why_not_confirmed(job: Job, *, final: bool = False) -> Failure:
+    """By how far it had come: registered, stored in a document that was made before, or stored and no more."""
+    if Stage.REGISTERED in job.times:
+        return _NOT_PROCESSED_FINAL if final else _NOT_PROCESSED
+    if job.facts.record:
+        return _NOT_THERE_FINAL if final else _NOT_THERE
+    return _NOT_CONFIRMED_FINAL if final else _NOT_CONFIRMED
 
 
 def redacted(words: str, job: Job) -> str:

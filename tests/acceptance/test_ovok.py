@@ -126,6 +126,7 @@ def test_what_ovok_drops_is_not_delivered(ovok: Clinic) -> None:
     drop(ovok, name)
     (error,) = wait_until(ovok.errors, "it is given up")
     assert (error["code"], error["stage"]) == ("not_confirmed", "stored")
+    assert "document at the provider that it went into did not hold it" in error["message"]
     assert ovok.chart(file_name=name) == []
 
 
