@@ -50,7 +50,7 @@ def test_a_worker_killed_at_every_boundary_delivers_each_document_once(north: Cl
         wait_until(lambda: len(north.receipts()) == len(names), "every document has its receipt", seconds=120)
 
     assert points_met(marks) == points
-    charts = [record for record in north.chart() if record["patient_id"].startswith(run)]
+    charts = [record for record in north.chart() if str(record["patient_id"]).startswith(run)]
     assert sorted(record["file_name"] for record in charts) == sorted(names), "each exactly once in the charts"
     assert_nothing_is_left(north)
 
@@ -104,7 +104,7 @@ class Matrix:
 
     def assert_kept(self) -> None:
         """Once in the chart, sources gone, one event each, all called back, and nothing left."""
-        charts = [record for record in self.at.chart() if record["patient_id"].startswith(self.patient)]
+        charts = [record for record in self.at.chart() if str(record["patient_id"]).startswith(self.patient)]
         assert sorted(record["file_name"] for record in charts) == sorted(self.jobs), "each exactly once in the charts"
         assert not self.sources() & set(self.jobs)
         events = events_of(self.at.redis)
