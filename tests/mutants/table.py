@@ -7,6 +7,9 @@ from dataclasses import dataclass
 KILLS = "tests/acceptance/test_kills.py"
 CALLS = "tests/acceptance/test_celery_door.py"
 INBOX = "tests/acceptance/test_inbox.py"
+CLINIKO = "tests/acceptance/test_cliniko.py"
+REDOX = "tests/acceptance/test_redox.py"
+NHN = "tests/acceptance/test_nhn.py"
 OVOK = "tests/acceptance/test_ovok.py"
 LEDGER = "tests/tasks/ledger/test_ledger.py"
 
@@ -180,5 +183,47 @@ MUTANTS = (
         'return {"claim": record.id} if record and not record.shared else {}',
         'return {"claim": record.id} if record else {}',
         (LEDGER,),
+    ),
+    Mutant(
+        "a document is registered without the token by which it is found again",
+        "tasks/providers/cliniko_records.py",
+        'document, ours = job.document, f"({token(job)})"',
+        'document, ours = job.document, "(chartpost)"',
+        (f"{CLINIKO}::test_lost_answers_and_faults_are_ridden_out_with_one_copy",),
+    ),
+    Mutant(
+        "what nobody saw is sent again where nobody can look",
+        "tasks/providers/redox.py",
+        'Unseen.RESEND if account.on_unknown_outcome == "resend" else Unseen.HOLD',
+        "Unseen.RESEND",
+        (f"{REDOX}::test_each_fault_of_a_document_ends_as_it_must_and_never_in_a_second_copy",),
+    ),
+    Mutant(
+        "a second sending has other ids than the first",
+        "tasks/providers/fhir.py",
+        'return str(uuid.uuid5(_IDS, "\\0".join(parts)))',
+        "return str(uuid.uuid4())",
+        (f"{NHN}::test_faults_are_ridden_out_with_one_copy_of_each",),
+    ),
+    Mutant(
+        "labels are taken for changed whatever the answer shows",
+        "tasks/providers/nhn_answers.py",
+        'return "" if shown.labels == {(label.system, label.code) for label in wanted} else None',
+        'return ""',
+        ("tests/providers/test_nhn.py", "-k", "labels"),
+    ),
+    Mutant(
+        "a token in the clear in Redis",
+        "tasks/memory.py",
+        "sealed = self._seal.seal(value, place=place)",
+        "sealed = value",
+        ("tests/tasks/test_tokens.py",),
+    ),
+    Mutant(
+        "every worker renews the token by itself",
+        "tasks/providers/tokens.py",
+        "            if token and token.usable and token.access != refused:\n                return token.access",
+        "            if False:\n                return token.access",
+        ("tests/tasks/test_tokens.py",),
     ),
 )
