@@ -17,7 +17,7 @@ demo: .venv/.stamp
 
 # Processes are killed and clocks run in these tests: what fails beside others is tried once more alone. A fault fails again.
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder || \
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder || \
 		$(BIN)/pytest --last-failed --last-failed-no-failures none
 
 lint: .venv/.stamp
