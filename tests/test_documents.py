@@ -12,9 +12,12 @@ from pydantic import BaseModel
 
 from config.settings import ACCOUNT_KINDS, Settings
 from tasks.errors import Code
+from tasks.providers import KINDS
+from tests.providers.table import sentences
 from tests.worlds import ROOT
 
 SETTINGS_PAGE = (ROOT / "docs" / "settings.md").read_text()
+PROVIDERS_PAGE = (ROOT / "docs" / "providers.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
@@ -56,3 +59,10 @@ def a_private_key() -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
+
+
+def test_the_providers_page_has_the_whole_contract_and_every_provider() -> None:
+    rows = {line.split(" | ")[0].removeprefix("| ") for line in PROVIDERS_PAGE.splitlines() if line.startswith("| ")}
+    assert set(sentences()) <= rows
+    assert f"| | {' | '.join(KINDS)} |" in PROVIDERS_PAGE
+    assert "✘" not in PROVIDERS_PAGE
