@@ -5,17 +5,26 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-ACCOUNTS = ("north_clinic", "south_clinic")
+ACCOUNTS = ("north_clinic", "south_clinic", "cliniko_clinic", "ovok_clinic", "redox_hospital", "nhn_hospital")
+WITHOUT_PATIENTS = ("ovok_clinic",)
+"""Whose charts are no patients': their documents have the patient id ""."""
 LARGEST_BYTES = 2_000_000
 SLOWEST_SECONDS = 3
 """The longest validation that a document's name asks for."""
 
 _SUBJECTS = ("referral", "Überweisung", "lab report", "scan.pdf", "it's quoted", "naïve ☕", "discharge letter")
 _S3_CODES = ("RequestTimeout", "InternalError", "SlowDown", "ServiceUnavailable", "ExpiredToken", "OperationAborted")
+_WORDS_OF = {
+    "cliniko_clinic": ("LOSTCOMMIT", "LOSTCOMMIT", "DOWNCOMMIT"),
+    "ovok_clinic": ("LOSTCREATE", "LOSTCREATE"),
+    "redox_hospital": ("TIMEOUT504", "LOSTCREATE"),
+    "nhn_hospital": ("TIMEOUT504", "LOSTCREATE"),
+}
 _PLAIN_SHARE = 0.55
 _TWIN_EVERY = 25
 _ONE_BYTE_EVERY = 40
@@ -67,12 +76,13 @@ def planned(count: int, seed: int) -> list[Document]:
 
 def _new(number: int, count: int, at: float, seed: int, rng: random.Random) -> Document:
     patient, code = _patient(number, count, rng)
+    account = rng.choice([account for account in ACCOUNTS if account not in WITHOUT_PATIENTS or not code])
     return Document(
         number=number,
         door=rng.choice((Door.INBOX, Door.INBOX, Door.CELERY, Door.STREAM)),
-        account=rng.choice(ACCOUNTS),
-        patient_id=patient,
-        file_name=f"{_word(rng)} {rng.choice(_SUBJECTS)} {number}.pdf".strip(),
+        account=account,
+        patient_id="" if account in WITHOUT_PATIENTS else patient,
+        file_name=_name(number, account, rng),
         size_bytes=1 if number % _ONE_BYTE_EVERY == 0 else int(math.exp(rng.uniform(0.7, math.log(LARGEST_BYTES)))),
         seed=seed,
         at=at,
@@ -88,10 +98,16 @@ def _patient(number: int, count: int, rng: random.Random) -> tuple[str, str]:
     return f"{trouble}{rng.randrange(max(2, count // 3))}", ""
 
 
-def _word(rng: random.Random) -> str:
+def _name(number: int, account: str, rng: random.Random) -> str:
+    name = f"{_word(account, rng)} {rng.choice(_SUBJECTS)} {number}.pdf".strip()
+    # Cliniko takes a document's name from the upload, in these letters alone; others would come back as another name.
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("-") if account == "cliniko_clinic" else name
+
+
+def _word(account: str, rng: random.Random) -> str:
     if rng.random() < _PLAIN_SHARE:
         return ""
-    words = ("LOST", "CUT", "EXPIRED", "STALL-1", f"BUSY-{rng.randint(1, 3)}")
+    words = ("LOST", "CUT", "EXPIRED", "STALL-1", f"BUSY-{rng.randint(1, 3)}", *_WORDS_OF.get(account, ()))
     return rng.choice((*words, f"SLOW-{rng.randint(1, SLOWEST_SECONDS)}", f"S3-{rng.choice(_S3_CODES)}"))
 
 

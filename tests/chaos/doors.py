@@ -288,7 +288,8 @@ def _fields(place: Place, document: Document) -> dict[str, str]:
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(document.content)
-    return {"account": document.account, "patient_id": document.patient_id, "source": path.as_uri()}
+    whose = {"patient_id": document.patient_id} if document.patient_id else {}
+    return {"account": document.account, "source": path.as_uri(), **whose}
 
 
 @contextmanager

@@ -164,12 +164,15 @@ def redis_wiped(scene: Scene) -> Iterator[None]:
 # --- the outside world ---------------------------------------------------------------------------------------------
 
 
+_APIS = ("pracsuite", "cliniko", "ovok", "redox", "nhn", "helseid")
+
+
 def api_down(how: str) -> Act:
     @contextmanager
     def act(scene: Scene) -> Iterator[None]:
-        scene.place.world.world(down={"pracsuite": how})
+        scene.place.world.world(down=dict.fromkeys(_APIS, how))
         yield
-        scene.place.world.world(down={"pracsuite": None})
+        scene.place.world.world(down=dict.fromkeys(_APIS))
 
     return act
 
@@ -198,7 +201,8 @@ def throttled(scene: Scene) -> Iterator[None]:
 @contextmanager
 def credentials_revoked(scene: Scene) -> Iterator[None]:
     accounts = scene.place.world.settings["accounts"]
-    key = accounts[scene.rng.choice(sorted(accounts))]["api_key"]
+    account = accounts[scene.rng.choice(sorted(accounts))]
+    key = next(account[name] for name in ("api_key", "password", "client_id") if name in account)
     scene.place.world.world(revoke=[key])
     yield
     scene.place.world.world(restore=[key])

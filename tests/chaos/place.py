@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from config.settings import ACCOUNT_KINDS
 from tests.chaos.documents import SLOWEST_SECONDS
 from tests.valkeys import FaultyValkey
 from tests.worlds import SandboxProcess
@@ -90,7 +92,9 @@ class Place:
 def installed(folder: Path, look_seconds: float = LOOK_SECONDS) -> Iterator[Place]:
     """An installation whose processes are still to be started."""
     with ExitStack() as stack:
-        world = stack.enter_context(SandboxProcess(validation_seconds=VALIDATION_SECONDS))
+        providers = ("--providers", ",".join(ACCOUNT_KINDS))
+        world = stack.enter_context(SandboxProcess(*providers, validation_seconds=VALIDATION_SECONDS))
+        world.world(redox_dedupe=True)
         valkey = FaultyValkey(folder / "valkey")
         stack.callback(valkey.stop)
         stack.callback(lambda: world.world(reset=True))
@@ -117,11 +121,14 @@ def _port() -> int:
 
 
 def _settings(place: Place, look_seconds: float) -> str:
-    patience = 'provider = "pracsuite"' + _PATIENCE.format(look=look_seconds)
+    patience = _PATIENCE.format(look=look_seconds)
+    world = re.sub(r'^provider = "[a-z]+"$', lambda line: line[0] + patience, place.world.toml, flags=re.MULTILINE)
+    # This hospital knows a message again by its ids, so that nobody has to be asked.
+    world = world.replace('provider = "redox"', 'provider = "redox"\non_unknown_outcome = "resend"')
     return _SETTINGS.format(
         data=place.data,
         documents=place.documents,
         url=place.url,
         lease=LEASE_SECONDS,
-        world=place.world.toml.replace('provider = "pracsuite"', patience),
+        world=world,
     )

@@ -68,7 +68,7 @@ def key_of(document: Document) -> tuple[str, str, str, str]:
 
 
 def _key(record: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    return record["tenant"], record["patient_id"], record["file_name"], record["sha256"]
+    return record["tenant"], record["patient_id"] or "", record["file_name"], record["sha256"]
 
 
 def _judge(document: Document, copies: list[str], progress: Progress, verdict: Verdict) -> None:
@@ -107,7 +107,8 @@ def _false_receipts(data: Path, records: Iterable[Mapping[str, Any]]) -> Iterato
         fields = ("patient_id", "file_name", "size_bytes", "sha256")
         wrong = [name for name in fields if receipt[name] != record.get(name)]
         named[where] += 1
-        if wrong or named[where] > 1 or receipt["assurance"] != "confirmed":
+        assurance = "accepted" if record.get("provider") == "redox" else "confirmed"
+        if wrong or named[where] > 1 or receipt["assurance"] != assurance:
             yield f"{path}: record {where[1]} differs in {wrong}, named {named[where]} times"
         beside = path.with_name(path.name.removesuffix(".receipt.json"))
         if not beside.exists() or _digest(beside) != receipt["sha256"]:
@@ -132,8 +133,8 @@ def _misplaced(data: Path, documents: Iterable[Document]) -> Iterator[str]:
     places: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
     for place in ("inbox", "delivered", "failed"):
         for path in _documents_in(data / place):
-            account, patient = path.relative_to(data / place).parts[:2]
-            places[account, patient, _digest(path)].append(place)
+            account, *patient, _ = path.relative_to(data / place).parts
+            places[account, "".join(patient), _digest(path)].append(place)
     for document in documents:
         if document.door is Door.INBOX:
             found = places[document.account, document.patient_id, document.sha256]
