@@ -223,7 +223,7 @@ class Aftermath:
 
     def _give_up(self, hold: Hold, why: str, calls: int) -> bool:
         """Tried for too long; what may have been sent in one of the tries is of unknown outcome. Always True."""
-        if hold.job.sent_before or hold.job.committed:
+        if _may_have_arrived(hold.job):
             self._ledger.held(hold, _NEVER_SEEN, calls, self._sha256(hold.job))
             log.warning("job_failed", job=hold.job.id, account=hold.job.account, code=_NEVER_SEEN.code, reason=why)
             return True
@@ -250,8 +250,7 @@ class Aftermath:
         failure = Failure(error.code, error.message, error.hint, redacted(error.detail, hold.job))
         if error.code is Code.OUTCOME_UNKNOWN:
             return self._hold(hold, calls, failure)
-        may_be_there = hold.job.sent_before or hold.job.committed
-        if may_be_there and error.code is not Code.REFUSED_BY_PROVIDER:
+        if _may_have_arrived(hold.job) and error.code is not Code.REFUSED_BY_PROVIDER:
             return self._give_up(hold, error.message, calls)  # the file is gone, but may have arrived
         self._fail(hold, failure, calls)
         return True
@@ -307,6 +306,11 @@ class Aftermath:
         """How long a job has waited while its account was neither parked nor down."""
         sick = self._gates.sick_seconds(hold.job.account, hold.now) - hold.job.sick_before
         return hold.now - since - timedelta(seconds=max(0.0, sick))
+
+
+def _may_have_arrived(job: Job) -> bool:
+    """Whether it may be in the chart, by a try whose outcome nobody saw. Labels are simply set again."""
+    return (job.sent_before or job.committed) and not job.document.relabeling
 
 
 def _why_not_confirmed(job: Job, *, final: bool = False) -> Failure:

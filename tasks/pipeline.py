@@ -259,10 +259,14 @@ class Pipeline:
         return Ran(finished=(job.id,))
 
     def _relabel(self, hold: Hold, account: Account, grip: Grip) -> Ran:
-        """The whole new list each time, so that repeating it after a lost answer changes nothing."""
+        """The whole new list each time, so that repeating it after a lost answer changes nothing.
+
+        A worker that holds the job no more must not do it, though: a later list may have been set by then.
+        """
         job, provider = hold.job, _able(account.provider, Relabels)
-        grip.check()
-        relabeled = provider.relabel(job)
+        attempt = self._attempt(hold, grip)
+        with attempt.taking_back():
+            relabeled = provider.relabel(job, attempt)
         facts = replace(job.facts, remarks=relabeled.remarks)
         self._ledger.delivered(hold, relabeled.record, account.counted(), None, facts=facts)
         log.info("job_relabeled", job=job.id, account=account.name)

@@ -103,7 +103,7 @@ class House:
             keeper=Keeper(self.ledger),
             accounts=cast(Accounts, {"north_clinic": self.account}),  # what a pipeline asks of an account, and no more
             care=self.care,
-            results=cast(Results, _NoResults()),
+            results=cast(Results, NoResults()),
             aftermath=aftermath,
             stopping=threading.Event(),
         )
@@ -125,7 +125,7 @@ class House:
         return job.stage, job.step, job.facts.record, self.care.record_on_disk(job)
 
 
-class _NoResults:
+class NoResults:
     def progress(self, *_: Any) -> None: ...
 
 
