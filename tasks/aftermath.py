@@ -82,6 +82,11 @@ _NEVER_SEEN = Failure(
     "It was sent, the answer was not seen, and the provider could not be asked again in time.",
     "Retry it when the provider is well: it goes under the same ids, so that no second copy comes of it.",
 )
+_NOT_TO_BE_SEEN = Failure(
+    Code.OUTCOME_UNKNOWN,
+    "It may have been sent, and every look whether it has arrived has failed.",
+    "Look into the chart. If it is there: chartpost resolve JOB --delivered. If not: chartpost retry JOB --send-again.",
+)
 
 
 class Aftermath:
@@ -171,11 +176,11 @@ class Aftermath:
     def _settle(self, error: StageError, hold: Hold, account: Account, calls: int) -> bool:
         match error:
             case RetryLater():
-                return self._retry(error, hold, calls)
+                return self._retry(error, hold, account, calls)
             case PresignAgain():
                 return self._presign_again(error, hold, account, calls)
             case DocumentRefused():
-                return self._refuse(error, hold, calls)
+                return self._refuse(error, hold, account, calls)
             case AccountBlocked():
                 return self._block(error, hold, account, calls)
             case OutcomeUnknown():
@@ -209,10 +214,12 @@ class Aftermath:
         except StageError:
             return None
 
-    def _retry(self, error: RetryLater, hold: Hold, calls: int) -> bool:
+    def _retry(self, error: RetryLater, hold: Hold, account: Account, calls: int) -> bool:
         job = hold.job
         ours = error.after_seconds is not None and not error.unreachable
         if not ours and self._out_of_patience(hold):
+            if job.step is Step.CONFIRM:
+                return self._look_failed(hold, account, calls)
             return self._give_up(hold, str(error), calls)
         delay = retry.delay(job.failures + 1, self._first, self._cap, self._chance)
         if error.after_seconds is not None:
@@ -242,11 +249,9 @@ class Aftermath:
         log.info("job_presigned_again", job=hold.job.id, account=hold.job.account, reason=str(error))
         return False
 
-    def _refuse(self, error: DocumentRefused, hold: Hold, calls: int) -> bool:
+    def _refuse(self, error: DocumentRefused, hold: Hold, account: Account, calls: int) -> bool:
         if hold.job.step is Step.CONFIRM:
-            # The patient may be gone by now, but the document went before: only the look's end decides.
-            self._ledger.deferred(hold, self._cap, calls, failed=True)
-            return False
+            return self._look_failed(hold, account, calls)
         failure = Failure(error.code, error.message, error.hint, redacted(error.detail, hold.job))
         if error.code is Code.OUTCOME_UNKNOWN:
             return self._hold(hold, calls, failure)
@@ -257,6 +262,10 @@ class Aftermath:
 
     def _block(self, error: AccountBlocked, hold: Hold, account: Account, calls: int) -> bool:
         if hold.job.blocked_since and self._is_the_documents_fault(error, hold, account):
+            if hold.job.step is Step.CONFIRM:
+                return self._look_failed(hold, account, calls)
+            if _may_have_arrived(hold.job):
+                return self._give_up(hold, str(error), calls)
             self._fail(hold, _REFUSED_ALONE, calls)
             return True
         wait = 0.0
@@ -282,9 +291,31 @@ class Aftermath:
             return False
         return True
 
+    def _look_failed(self, hold: Hold, account: Account, calls: int) -> bool:
+        """The patient may be gone by now, but the document went before: only the look's end decides.
+
+        Nothing is sent again for want of a look. True when the job ended.
+        """
+        job, confirm = hold.job, account.settings.confirm
+        if job.stage is Stage.FAILED:
+            if self._slow_look_is_over(hold):
+                return self._looked_slowly(hold, account, calls)
+        elif job.unknown_step:
+            if self._waited(hold, job.unknown_since or hold.now) >= self._give_up_after:
+                return self._hold(hold, calls, _NOT_TO_BE_SEEN)
+        elif self._waited(hold, job.times[job.stage]) >= timedelta(seconds=confirm.give_up_after_seconds):
+            self._fail(hold, _why_not_confirmed(job), calls, keep_name=True)
+            return True
+        self._ledger.deferred(hold, self._cap, calls, failed=True)
+        return False
+
+    def _slow_look_is_over(self, hold: Hold) -> bool:
+        since = hold.job.unknown_since
+        return since is not None and hold.now - since >= self._slow_look
+
     def _looked_slowly(self, hold: Hold, account: Account, calls: int) -> bool:
         job = hold.job
-        if job.unknown_since is None or hold.now - job.unknown_since < self._slow_look:
+        if not self._slow_look_is_over(hold):
             self._ledger.deferred(hold, _SLOW_LOOK_CAPS * account.settings.confirm.cap_seconds, calls, looked=True)
             return False
         self._ledger.look_ended(hold, _why_not_confirmed(job, final=True), calls)
@@ -298,7 +329,7 @@ class Aftermath:
     # --- patience ----------------------------------------------------------------------------------------------
 
     def _out_of_patience(self, hold: Hold) -> bool:
-        if hold.job.step is Step.CONFIRM or hold.job.failing_since is None:
+        if hold.job.failing_since is None:
             return False
         return self._waited(hold, hold.job.failing_since) >= self._give_up_after
 
