@@ -135,8 +135,11 @@ class Aftermath:
             if route.unseen is Unseen.HOLD:
                 return self._hold(hold, calls)
             patience = self._slow_look if job.long_look else timedelta(seconds=confirm.look_seconds)
-            if route.unseen is Unseen.RESEND or self._waited(hold, job.unknown_since or hold.now) >= patience:
-                self._ledger.send_again(hold, calls, route)
+            looked_for = self._committed_at(job)
+            # The later one: Redis may have lost that a look had ended, and what was sent after it.
+            since = max(filter(None, (looked_for, job.unknown_since)), default=hold.now)
+            if route.unseen is Unseen.RESEND or self._waited(hold, since) >= patience:
+                self._ledger.send_again(hold, calls, route, looked_for=looked_for)
                 log.info("job_sent_again", job=job.id, account=job.account)
                 return False
         elif self._waited(hold, job.times[job.stage]) >= timedelta(seconds=confirm.give_up_after_seconds):
@@ -154,6 +157,13 @@ class Aftermath:
         else:
             self._fail(hold, failure, calls)
         return True
+
+    def _committed_at(self, job: Job) -> datetime | None:
+        """As job.json has it; where that cannot be read, the next sending finds that there is something to look for."""
+        try:
+            return self._care.committed_at(job)
+        except (StageError, OSError):
+            return None
 
     # --- gates -------------------------------------------------------------------------------------------------
 

@@ -142,7 +142,7 @@ class Pipeline:
 
     def _not_twice(self, job: Job) -> None:
         """Raises OutcomeUnknown where this step may have created something already."""
-        if job.committed or (not job.looked and self._perhaps_sent_before(job)):
+        if job.committed or self._perhaps_sent_before(job):
             raise OutcomeUnknown("An earlier attempt may have passed the commit point.")
 
     def _perhaps_sent_before(self, job: Job) -> bool:

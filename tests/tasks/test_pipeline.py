@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -63,9 +65,10 @@ class Creating:
         assert job.facts.provider == {"since": "then"}, "it is given what was noted just before"
         if job.facts.record is None:
             attempt.commit()
+            made = Record(self.makes.pop(0))
             if self.presign_raises:
                 raise self.presign_raises
-            return Form("https://s3/", {"key": "k"}, Record(self.makes.pop(0)))
+            return Form("https://s3/", {"key": "k"}, made)
         return Form("https://s3/", {"key": "k"}, job.facts.record)
 
     def probe(self) -> None: ...
@@ -150,6 +153,23 @@ class House:
     def long_ago(self, job_id: str, *fields: str) -> None:
         for field in fields:
             self.ledger.redis.hset(f"{PREFIX}job:{job_id}", field, 1)
+
+    @contextmanager
+    def lost_by_redis(self, job_id: str) -> Iterator[None]:
+        """What the ledger learns of a job meanwhile was in the last second before Redis was killed."""
+        kept = self.ledger.redis.dump(f"{PREFIX}job:{job_id}") or b""
+        yield
+        self.ledger.redis.restore(f"{PREFIX}job:{job_id}", 0, kept, replace=True)
+
+    def sent_again(self, job_id: str) -> None:
+        """Its outcome is unknown, and it was looked for long enough, in vain."""
+        self.account.provider.makes = ["r-1"]
+        self.account.provider.presign_raises = OutcomeUnknown("no answer")
+        self.pipeline.run(Step.PRESIGN, job_id)
+        self.long_ago(job_id, "unknown_since")
+        self.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
+        self.pipeline.run(Step.CONFIRM, job_id)
+        assert self.seen(job_id)[:2] == (Stage.RECEIVED, Step.PRESIGN)
 
     def expire_lease(self, job_id: str) -> None:
         expire_lease(self.ledger, job_id)
@@ -268,3 +288,39 @@ def test_what_went_before_and_is_refused_alone_now_is_held_since_it_may_have_arr
         house.aftermath.of(REFUSED, [held(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
     after = house.now(job)
     assert (after.stage, after.code, after.held) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
+
+
+# --- what Redis has lost of its last second --------------------------------------------------------------------------
+
+
+def test_a_second_sending_that_redis_has_lost_is_looked_for_as_the_first_was(house: House) -> None:
+    job = house.job("a.pdf")
+    house.sent_again(job)
+    house.account.provider.makes = ["r-2", "r-3"]
+    with house.lost_by_redis(job):
+        house.pipeline.run(Step.PRESIGN, job)
+    house.pipeline.run(Step.PRESIGN, job)
+    assert house.account.provider.makes == ["r-3"], "only what was sent before Redis lost it"
+    assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM)
+
+
+def test_a_look_whose_end_redis_has_lost_begins_anew_after_the_second_sending(house: House) -> None:
+    job = house.job("a.pdf")
+    house.account.provider.makes = ["r-1", "r-2", "r-3"]
+    house.account.provider.presign_raises = OutcomeUnknown("no answer")
+    house.pipeline.run(Step.PRESIGN, job)
+    house.long_ago(job, "unknown_since")
+    house.folders.update_job_file(job, unknown_since=datetime.fromtimestamp(1, UTC))
+    with house.lost_by_redis(job):
+        house.pipeline.run(Step.CONFIRM, job)
+        house.pipeline.run(Step.PRESIGN, job)
+    house.pipeline.run(Step.CONFIRM, job)
+    assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM)
+
+
+def test_what_was_looked_for_long_enough_is_sent_again_and_not_looked_for_anew(house: House) -> None:
+    job = house.job("a.pdf")
+    house.sent_again(job)
+    house.account.provider.presign_raises = None
+    house.account.provider.makes = ["r-2"]
+    assert house.pipeline.run(Step.PRESIGN, job).forward
