@@ -167,6 +167,7 @@ class Pipeline:
         with attempt.taking_back():
             form = provider.presign(replace(job, facts=facts), attempt)
         facts = replace(facts, form=form, key=form.key, record=form.record)
+        grip.check()  # before job.json, which knows no tokens
         if form.record and form.record != job.facts.record:
             self._care.note_record(job, form.record)
         if not self._ledger.presigned(hold, facts, self._ledger.redis_run(), account.counted()):
