@@ -85,7 +85,8 @@ class Attempt:
         except StageError as error:
             if isinstance(error, AccountBlocked) and error.unseen:
                 raise
-            if self._committed and not self._hold.job.committed:  # else an earlier one may have created it
+            earlier = self._hold.job.committed or self._hold.job.sent_before
+            if self._committed and not earlier:  # else an earlier one may have created it
                 self._take_back()
             raise
 

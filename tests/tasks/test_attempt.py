@@ -17,7 +17,7 @@ from tasks.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, Outco
 from tasks.folders import Folders
 from tasks.job import Door, Facts, Job, Step
 from tasks.keeper import Grip
-from tasks.ledger import Hold, Ledger, NotStarted
+from tasks.ledger import PREFIX, Hold, Ledger, NotStarted
 from tasks.seal import Seal
 from tasks.sources import Files, Objects, Sources
 from tests.tasks.folders.documents import JOB, claim, drop
@@ -89,6 +89,18 @@ def test_what_may_have_been_created_by_an_earlier_try_is_not_taken_back_by_a_lat
     assert now(ledger, job_id).committed
 
 
+def test_what_went_before_under_the_same_ids_is_still_noted_when_a_later_try_was_certainly_not_taken(
+    ledger: Ledger, care: Care
+) -> None:
+    care.folders.create()
+    job = in_our_care(ledger, care)
+    end(begun(ledger, care, job.id), OutcomeUnknown("no answer"))
+    ledger.redis.hset(f"{PREFIX}job:{job.id}", "lease_until", 1)
+    ledger.repeated(held(ledger, job.id, Step.REGISTER), 0, calls=1)
+    end(begun(ledger, care, job.id), RetryLater("too many requests"))
+    assert care.folders.read_job_file(job.id).committed, "a wiped Redis is to know of it"
+
+
 # --- a worker that was stopped for longer than its lease, and goes on ------------------------------------------------
 
 LEASE_SECONDS = 0.2
@@ -110,12 +122,12 @@ def stopping(valkey: redis.Redis) -> Stopping:
     return Stopping(valkey, Seal("a secret"), lease_seconds=LEASE_SECONDS, jobs_days=30)
 
 
-def in_our_care(stopping: Stopping, care: Care) -> Job:
+def in_our_care(ledger: Ledger, care: Care) -> Job:
     """A document that lies in our care, to be registered."""
     path = claim(care.folders, drop(care.folders))
     asked = replace(document(), source=path.as_uri(), door=Door.INBOX)
-    stopping.open(JOB, asked, "any", route=ONE)
-    return now(stopping, JOB)
+    ledger.open(JOB, asked, "any", route=ONE)
+    return now(ledger, JOB)
 
 
 def test_who_wakes_up_behind_another_does_not_change_what_that_has_noted(stopping: Stopping, care: Care) -> None:
