@@ -558,8 +558,9 @@ class Ledger:
         )
 
     def resolve_delivered(self, job: Job, record: Record | None) -> str:
-        """A human found it in the chart, and perhaps its record."""
-        facts = _with_record(job.facts, record)
+        """A human found it in the chart, and perhaps its record; the same document is then known as delivered."""
+        facts = _with_record(job.facts, record or job.facts.record)
+        known = {"sent": [self.rows.sent_key(job.document), job.sha256]} if job.sha256 else {}
         return self._free_move(
             job,
             (Stage.FAILED,),
@@ -567,6 +568,7 @@ class Ledger:
             set={"facts": self.rows.seal_facts(job.id, facts), "human": "1"},
             unset=[*_OUTCOME_FIELDS, *_OPEN_QUESTIONS],
             release=True,
+            **known,
             **_claim(record),
             **self._closing(),
         )
