@@ -82,6 +82,11 @@ _NEVER_SEEN = Failure(
     "It was sent, the answer was not seen, and the provider could not be asked again in time.",
     "Retry it when the provider is well: it goes under the same ids, so that no second copy comes of it.",
 )
+_NOT_TO_BE_SEEN = Failure(
+    Code.OUTCOME_UNKNOWN,
+    "It may have been sent, and every look whether it has arrived has failed.",
+    "Look into the chart. If it is there: chartpost resolve JOB --delivered. If not: chartpost retry JOB --send-again.",
+)
 
 
 class Aftermath:
@@ -130,8 +135,11 @@ class Aftermath:
             if route.unseen is Unseen.HOLD:
                 return self._hold(hold, calls)
             patience = self._slow_look if job.long_look else timedelta(seconds=confirm.look_seconds)
-            if route.unseen is Unseen.RESEND or self._waited(hold, job.unknown_since or hold.now) >= patience:
-                self._ledger.send_again(hold, calls, route)
+            looked_for = self._committed_at(job)
+            # The later one: Redis may have lost that a look had ended, and what was sent after it.
+            since = max(filter(None, (looked_for, job.unknown_since)), default=hold.now)
+            if route.unseen is Unseen.RESEND or self._waited(hold, since) >= patience:
+                self._ledger.send_again(hold, calls, route, looked_for=looked_for)
                 log.info("job_sent_again", job=job.id, account=job.account)
                 return False
         elif self._waited(hold, job.times[job.stage]) >= timedelta(seconds=confirm.give_up_after_seconds):
@@ -149,6 +157,13 @@ class Aftermath:
         else:
             self._fail(hold, failure, calls)
         return True
+
+    def _committed_at(self, job: Job) -> datetime | None:
+        """As job.json has it; where that cannot be read, the next sending finds that there is something to look for."""
+        try:
+            return self._care.committed_at(job)
+        except (StageError, OSError):
+            return None
 
     # --- gates -------------------------------------------------------------------------------------------------
 
@@ -171,11 +186,11 @@ class Aftermath:
     def _settle(self, error: StageError, hold: Hold, account: Account, calls: int) -> bool:
         match error:
             case RetryLater():
-                return self._retry(error, hold, calls)
+                return self._retry(error, hold, account, calls)
             case PresignAgain():
                 return self._presign_again(error, hold, account, calls)
             case DocumentRefused():
-                return self._refuse(error, hold, calls)
+                return self._refuse(error, hold, account, calls)
             case AccountBlocked():
                 return self._block(error, hold, account, calls)
             case OutcomeUnknown():
@@ -209,10 +224,12 @@ class Aftermath:
         except StageError:
             return None
 
-    def _retry(self, error: RetryLater, hold: Hold, calls: int) -> bool:
+    def _retry(self, error: RetryLater, hold: Hold, account: Account, calls: int) -> bool:
         job = hold.job
         ours = error.after_seconds is not None and not error.unreachable
         if not ours and self._out_of_patience(hold):
+            if job.step is Step.CONFIRM:
+                return self._look_failed(hold, account, calls)
             return self._give_up(hold, str(error), calls)
         delay = retry.delay(job.failures + 1, self._first, self._cap, self._chance)
         if error.after_seconds is not None:
@@ -223,7 +240,7 @@ class Aftermath:
 
     def _give_up(self, hold: Hold, why: str, calls: int) -> bool:
         """Tried for too long; what may have been sent in one of the tries is of unknown outcome. Always True."""
-        if hold.job.sent_before or hold.job.committed:
+        if _may_have_arrived(hold.job):
             self._ledger.held(hold, _NEVER_SEEN, calls, self._sha256(hold.job))
             log.warning("job_failed", job=hold.job.id, account=hold.job.account, code=_NEVER_SEEN.code, reason=why)
             return True
@@ -242,22 +259,23 @@ class Aftermath:
         log.info("job_presigned_again", job=hold.job.id, account=hold.job.account, reason=str(error))
         return False
 
-    def _refuse(self, error: DocumentRefused, hold: Hold, calls: int) -> bool:
+    def _refuse(self, error: DocumentRefused, hold: Hold, account: Account, calls: int) -> bool:
         if hold.job.step is Step.CONFIRM:
-            # The patient may be gone by now, but the document went before: only the look's end decides.
-            self._ledger.deferred(hold, self._cap, calls, failed=True)
-            return False
+            return self._look_failed(hold, account, calls)
         failure = Failure(error.code, error.message, error.hint, redacted(error.detail, hold.job))
         if error.code is Code.OUTCOME_UNKNOWN:
             return self._hold(hold, calls, failure)
-        may_be_there = hold.job.sent_before or hold.job.committed
-        if may_be_there and error.code is not Code.REFUSED_BY_PROVIDER:
+        if _may_have_arrived(hold.job) and error.code is not Code.REFUSED_BY_PROVIDER:
             return self._give_up(hold, error.message, calls)  # the file is gone, but may have arrived
         self._fail(hold, failure, calls)
         return True
 
     def _block(self, error: AccountBlocked, hold: Hold, account: Account, calls: int) -> bool:
         if hold.job.blocked_since and self._is_the_documents_fault(error, hold, account):
+            if hold.job.step is Step.CONFIRM:
+                return self._look_failed(hold, account, calls)
+            if _may_have_arrived(hold.job):
+                return self._give_up(hold, str(error), calls)
             self._fail(hold, _REFUSED_ALONE, calls)
             return True
         wait = 0.0
@@ -283,9 +301,31 @@ class Aftermath:
             return False
         return True
 
+    def _look_failed(self, hold: Hold, account: Account, calls: int) -> bool:
+        """The patient may be gone by now, but the document went before: only the look's end decides.
+
+        Nothing is sent again for want of a look. True when the job ended.
+        """
+        job, confirm = hold.job, account.settings.confirm
+        if job.stage is Stage.FAILED:
+            if self._slow_look_is_over(hold):
+                return self._looked_slowly(hold, account, calls)
+        elif job.unknown_step:
+            if self._waited(hold, job.unknown_since or hold.now) >= self._give_up_after:
+                return self._hold(hold, calls, _NOT_TO_BE_SEEN)
+        elif self._waited(hold, job.times[job.stage]) >= timedelta(seconds=confirm.give_up_after_seconds):
+            self._fail(hold, _why_not_confirmed(job), calls, keep_name=True)
+            return True
+        self._ledger.deferred(hold, self._cap, calls, failed=True)
+        return False
+
+    def _slow_look_is_over(self, hold: Hold) -> bool:
+        since = hold.job.unknown_since
+        return since is not None and hold.now - since >= self._slow_look
+
     def _looked_slowly(self, hold: Hold, account: Account, calls: int) -> bool:
         job = hold.job
-        if job.unknown_since is None or hold.now - job.unknown_since < self._slow_look:
+        if not self._slow_look_is_over(hold):
             self._ledger.deferred(hold, _SLOW_LOOK_CAPS * account.settings.confirm.cap_seconds, calls, looked=True)
             return False
         self._ledger.look_ended(hold, _why_not_confirmed(job, final=True), calls)
@@ -299,7 +339,7 @@ class Aftermath:
     # --- patience ----------------------------------------------------------------------------------------------
 
     def _out_of_patience(self, hold: Hold) -> bool:
-        if hold.job.step is Step.CONFIRM or hold.job.failing_since is None:
+        if hold.job.failing_since is None:
             return False
         return self._waited(hold, hold.job.failing_since) >= self._give_up_after
 
@@ -307,6 +347,11 @@ class Aftermath:
         """How long a job has waited while its account was neither parked nor down."""
         sick = self._gates.sick_seconds(hold.job.account, hold.now) - hold.job.sick_before
         return hold.now - since - timedelta(seconds=max(0.0, sick))
+
+
+def _may_have_arrived(job: Job) -> bool:
+    """Whether it may be in the chart, by a try whose outcome nobody saw. Labels are simply set again."""
+    return (job.sent_before or job.committed) and not job.document.relabeling
 
 
 def _why_not_confirmed(job: Job, *, final: bool = False) -> Failure:

@@ -64,10 +64,14 @@ class Attempt:
         asked_at = time.monotonic()
         self._ledger.committed(self._hold, self.facts)
         self._committed = True
+        self._check_lease(asked_at)  # job.json knows no tokens: another may have written into it by now
         try:
             self._care.note_commit(self._hold.job, self.facts or self._hold.job.facts)
         except OSError as error:
             raise RetryLater(f"job.json cannot be written ({type(error).__name__}); nothing was sent.") from error
+        self._check_lease(asked_at)
+
+    def _check_lease(self, asked_at: float) -> None:
         if time.monotonic() - asked_at > self._ledger.lease_seconds / 2:
             raise RetryLater("The commit took so long that the lease may be gone; nothing was sent.", after_seconds=0)
 
@@ -81,15 +85,17 @@ class Attempt:
         except StageError as error:
             if isinstance(error, AccountBlocked) and error.unseen:
                 raise
-            if self._committed and not self._hold.job.committed:  # else an earlier one may have created it
+            earlier = self._hold.job.committed or self._hold.job.sent_before
+            if self._committed and not earlier:  # else an earlier one may have created it
                 self._take_back()
             raise
 
     def _take_back(self) -> None:
+        """In the ledger first, which knows whose commit it is. Raises LeaseLost where it is another's."""
+        self._ledger.uncommitted(self._hold)
         try:
             self._care.note_commit_undone(self._hold.job)
         except OSError as error:
             # The disk that would not take the commit refuses this as well. Should the commit stand there all the same,
             # the next try looks before it sends, which costs time and nothing else.
             log.warning("commit_still_noted", job=self._hold.job.id, error=type(error).__name__)
-        self._ledger.uncommitted(self._hold)

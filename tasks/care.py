@@ -48,11 +48,20 @@ class Care:
     # --- job.json ----------------------------------------------------------------------------------------------
 
     def committed_on_disk(self, job: Job) -> bool | None:
-        """Whether job.json says that this step's last block, or a later step's, may have left; None without one."""
+        """Whether job.json says that this step's last block, or a later step's, may have left; None without one.
+
+        Not if that was looked for long enough already.
+        """
         job_file = self._job_file(job)
         if job_file is None:
             return None
-        return job_file.committed and _CREATING.index(job_file.committed_step) >= _CREATING.index(job.step)
+        later = _CREATING.index(job_file.committed_step) >= _CREATING.index(job.step)
+        return job_file.committed and later and not (job.looked and job_file.unknown_since == job.looked_for)
+
+    def committed_at(self, job: Job) -> datetime | None:
+        """When job.json was told of the commit that is to be looked for; None if it was not."""
+        job_file = self._job_file(job)
+        return job_file.unknown_since if job_file and job_file.committed else None
 
     def record_on_disk(self, job: Job) -> Record | None:
         """The record that the provider has made for the document, as job.json knows it."""

@@ -231,7 +231,8 @@ class Job:
     `blocked_since`: when it first parked its account, since it was last stored or looked for without a refusal.
     `sha256` is the digest of the bytes that went by, or of the document as it lay there when its answer was lost.
     `unknown_step`: the step whose outcome nobody saw, to be repeated when a look has found nothing.
-    `looked`: its last commit was looked for, long enough, and found to have led to nothing.
+    `looked`: its last commit was looked for, long enough, and found to have led to nothing; that was the one of which
+    job.json was told at `looked_for`.
     `sent_before`: an earlier sending, of unknown outcome, is repeated with the same ids. `held`: only a human can say
     what became of it. `scope` is under which the provider's records are claimed, an HMAC.
     `long_look`: taken up again after an outcome that nobody saw, so looked for during a day before it is sent again.
@@ -260,6 +261,7 @@ class Job:
     resolved_by_human: bool = False
     blocked_since: datetime | None = None
     looked: bool = False
+    looked_for: datetime | None = None
     long_look: bool = False
     duplicate_of: str | None = None
     closed: frozenset[str] = frozenset()

@@ -414,15 +414,24 @@ class Ledger:
             due_in=_ms(due_in),
         )
 
-    def send_again(self, hold: Hold, calls: int, route: Route = _USUAL) -> None:
-        """Looked long enough and found nothing: the step whose outcome nobody saw once more."""
+    def send_again(self, hold: Hold, calls: int, route: Route = _USUAL, *, looked_for: datetime | None = None) -> None:
+        """Looked long enough and found nothing: the step whose outcome nobody saw once more.
+
+        `looked_for` is when job.json was told of the commit; another one there, or a Redis that is another one by
+        then, is to be looked for anew.
+        """
         step = hold.job.unknown_step or Step.POST
+        known = {"looked": looked_for.isoformat() if looked_for else ""}
+        if hold.job.redis_run:
+            known["redis_run"] = self.redis_run()
+        if route.unseen is Unseen.RESEND:
+            known["sent_before"] = "1"
         self._move(
             hold,
             _BEFORE_THE_RECORD,
             stage=route.stage_before(step),
             step=step,
-            set={"looked": "1", **({"sent_before": "1"} if route.unseen is Unseen.RESEND else {})},
+            set=known,
             unset=["committed", "unknown_since", "unknown_step", "looks", "long_look"],
             incr={"calls": calls},
             due_in=0,
@@ -436,7 +445,7 @@ class Ledger:
             _BEFORE_THE_RECORD,
             stage=Stage.RECEIVED,
             step=Step.PRESIGN,
-            set={"facts": self.rows.seal_facts(hold.job.id, facts), "looked": "1"},
+            set={"facts": self.rows.seal_facts(hold.job.id, facts)},
             unset=[*_OPEN_QUESTIONS, "looks"],
             incr={"calls": calls},
             due_in=0,
@@ -549,8 +558,9 @@ class Ledger:
         )
 
     def resolve_delivered(self, job: Job, record: Record | None) -> str:
-        """A human found it in the chart, and perhaps its record."""
-        facts = _with_record(job.facts, record)
+        """A human found it in the chart, and perhaps its record; the same document is then known as delivered."""
+        facts = _with_record(job.facts, record or job.facts.record)
+        known = {"sent": [self.rows.sent_key(job.document), job.sha256]} if job.sha256 else {}
         return self._free_move(
             job,
             (Stage.FAILED,),
@@ -558,6 +568,7 @@ class Ledger:
             set={"facts": self.rows.seal_facts(job.id, facts), "human": "1"},
             unset=[*_OUTCOME_FIELDS, *_OPEN_QUESTIONS],
             release=True,
+            **known,
             **_claim(record),
             **self._closing(),
         )

@@ -142,7 +142,7 @@ class Pipeline:
 
     def _not_twice(self, job: Job) -> None:
         """Raises OutcomeUnknown where this step may have created something already."""
-        if job.committed or (not job.looked and self._perhaps_sent_before(job)):
+        if job.committed or self._perhaps_sent_before(job):
             raise OutcomeUnknown("An earlier attempt may have passed the commit point.")
 
     def _perhaps_sent_before(self, job: Job) -> bool:
@@ -167,6 +167,7 @@ class Pipeline:
         with attempt.taking_back():
             form = provider.presign(replace(job, facts=facts), attempt)
         facts = replace(facts, form=form, key=form.key, record=form.record)
+        grip.check()  # before job.json, which knows no tokens
         if form.record and form.record != job.facts.record:
             self._care.note_record(job, form.record)
         if not self._ledger.presigned(hold, facts, self._ledger.redis_run(), account.counted()):
@@ -259,10 +260,14 @@ class Pipeline:
         return Ran(finished=(job.id,))
 
     def _relabel(self, hold: Hold, account: Account, grip: Grip) -> Ran:
-        """The whole new list each time, so that repeating it after a lost answer changes nothing."""
+        """The whole new list each time, so that repeating it after a lost answer changes nothing.
+
+        A worker that holds the job no more must not do it, though: a later list may have been set by then.
+        """
         job, provider = hold.job, _able(account.provider, Relabels)
-        grip.check()
-        relabeled = provider.relabel(job)
+        attempt = self._attempt(hold, grip)
+        with attempt.taking_back():
+            relabeled = provider.relabel(job, attempt)
         facts = replace(job.facts, remarks=relabeled.remarks)
         self._ledger.delivered(hold, relabeled.record, account.counted(), None, facts=facts)
         log.info("job_relabeled", job=job.id, account=account.name)

@@ -117,7 +117,8 @@ class Rows:
             times={field[3:]: from_ms(at) for field, at in row.items() if field.startswith("at_")},
             resolved_by_human=row.get("human") == "1",
             blocked_since=from_ms(row["blocked_since"]) if row.get("blocked_since") else None,
-            looked=row.get("looked") == "1",
+            looked="looked" in row,
+            looked_for=_moment(row.get("looked", "")),
             long_look=row.get("long_look") == "1",
             duplicate_of=row.get("duplicate_of"),
             closed=frozenset(filter(None, row.get("closed", "").split(","))),
@@ -129,6 +130,10 @@ class Rows:
             held=row.get("held") == "1",
             scope=row.get("scope") or row.get("patient", ""),
         )
+
+
+def _moment(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def from_ms(ms: str | float) -> datetime:

@@ -14,13 +14,17 @@ end
 
 local function start(job)
   local row = prefix .. 'job:' .. job
-  local token = redis.call('HINCRBY', row, 'token', 1)
+  -- By the clock, so that none comes twice: a count would begin anew in a Redis that was wiped, or lost its last second,
+  -- and a worker from before would hold the job together with its successor.
+  local last = tonumber(redis.call('HGET', row, 'token') or '0')
+  local token = math.max(clock[1] * 1000000 + clock[2], last + 1)
+  redis.call('HSET', row, 'token', string.format('%.0f', token))
   if step ~= 'confirm' and step ~= 'notify' then redis.call('HINCRBY', row, 'tried_' .. step, 1) end
   redis.call('HSET', row, 'lease_until', now + lease, 'next_at', now + lease)
   redis.call('HDEL', row, 'sent_at')
   local lane = redis.call('HGET', row, 'lane')
   redis.call('ZADD', prefix .. 'due:' .. lane, now + lease, job)
-  return {job, token, redis.call('HGETALL', row), now}
+  return {job, string.format('%.0f', token), redis.call('HGETALL', row), now}
 end
 
 local refusal = why_not(id)

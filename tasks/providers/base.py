@@ -165,8 +165,11 @@ class Registers(Protocol):
 class Relabels(Protocol):
     """The labels of a document that is there can be replaced (step register)."""
 
-    def relabel(self, job: Job) -> Relabeled:
-        """Set the whole new list. Repeating it changes nothing."""
+    def relabel(self, job: Job, attempt: Attempt) -> Relabeled:
+        """Set the whole new list. Repeating it changes nothing, but coming late it would undo a later change.
+
+        So `attempt` guards the call, and an outcome that nobody saw is RetryLater.
+        """
         ...
 
 

@@ -19,8 +19,9 @@ from uuid import uuid4
 import structlog
 
 from config.accounts import NhnAccount
+from tasks.errors import OutcomeUnknown, RetryLater
 from tasks.file_types import media_type
-from tasks.http import Answer, Clients
+from tasks.http import Answer, Body, Clients
 from tasks.job import Assurance, Document, Facts, Job, Label, Record, Relabeling, Route, Stage, Step, Stored, Unseen
 from tasks.providers.base import Attempt, Found, Memory, Registered, Relabeled
 from tasks.providers.documents import check_patient, check_size, invalid, sendable_name
@@ -107,7 +108,14 @@ class Nhn:
         wrong, whoever may not is refused.
         """
         self._helseid.anew()
-        check_probe(self._patched(_NOBODYS_DOCUMENT, b"[]", _JSON_PATCH, job="probe"))
+        path, headers = ("DocumentReference", _NOBODYS_DOCUMENT), {"Content-Type": _JSON_PATCH}
+        check_probe(
+            self._api.sent(
+                lambda api: api.call(
+                    "PATCH", *path, params=self._where, content=b"[]", headers={**self._headers("probe"), **headers}
+                )
+            )
+        )
 
     # --- before any call ---------------------------------------------------------------------------------------
 
@@ -147,31 +155,39 @@ class Nhn:
 
     # --- replacing labels --------------------------------------------------------------------------------------
 
-    def relabel(self, job: Job) -> Relabeled:
+    def relabel(self, job: Job, attempt: Attempt) -> Relabeled:
         """Replace all labels, and see in the answer that they are what was asked for; once more if they are not."""
         asked = job.document.relabeling
         assert asked is not None  # noqa: S101, the caller has looked
         content, kind = _payload(asked)
         for _ in range(2):
-            answer = self._patched(asked.document_id, content, kind, job=job.id)
+            answer = self._relabeled(job, asked, Body.of(content, kind), attempt)
             remark = relabeled(answer, asked.document_id, asked.labels)
             if remark is not None:
                 record = Record(asked.document_id, self._api.url("DocumentReference", asked.document_id))
                 return Relabeled(record, (remark,) if remark else ())
         raise other_labels()
 
-    def _patched(self, document_id: str, content: bytes, kind: str, *, job: str) -> Answer:
-        where = [("homeCommunityId", self._account.home_community_id)]
-        return self._api.sent(
-            lambda api: api.call(
-                "PATCH",
-                "DocumentReference",
-                document_id,
-                params=where,
-                content=content,
-                headers={**self._headers(job), "Content-Type": kind},
+    def _relabeled(self, job: Job, asked: Relabeling, body: Body, attempt: Attempt) -> Answer:
+        path = ("DocumentReference", asked.document_id)
+        try:
+            return self._api.sent(
+                lambda api: api.create(
+                    "PATCH",
+                    *path,
+                    body=body,
+                    guard=attempt,
+                    params=self._where,
+                    headers=self._headers(job.id),
+                    not_taken=range(500, 600),  # done or not: it is done again
+                )
             )
-        )
+        except OutcomeUnknown as lost:
+            raise RetryLater(str(lost), unreachable=lost.unreachable) from lost
+
+    @property
+    def _where(self) -> Sequence[tuple[str, str]]:
+        return [("homeCommunityId", self._account.home_community_id)]
 
     def _headers(self, job: str) -> dict[str, str]:
         """Those of every call; the event's id is logged, for NHN to find the call by."""

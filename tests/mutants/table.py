@@ -36,7 +36,7 @@ MUTANTS = (
     Mutant(
         "send again without a look after a kill",
         "tasks/pipeline.py",
-        "if job.committed or (not job.looked and self._perhaps_sent_before(job)):",
+        "if job.committed or self._perhaps_sent_before(job):",
         "if False:",
         (f"{KILLS}::test_a_worker_killed_after_the_commit_point_looks_before_it_sends_again",),
     ),

@@ -27,7 +27,7 @@ from tasks.job import Document, Job, Label, Relabeling, Stage, Step, Unseen
 from tasks.providers.nhn import Nhn
 from tasks.providers.nhn_answers import EARLIER
 from tasks.sources import Files, file_address
-from tests.providers.doubles import DictMemory, Slots, Trying, job
+from tests.providers.doubles import NO_ATTEMPT, DictMemory, Slots, Trying, job
 from tests.providers.odd_nhn import (
     BUNDLE,
     DOCUMENT_ID,
@@ -76,27 +76,32 @@ def odd() -> Iterator[OddNhn]:
         yield server
 
 
+def account_at(odd: OddNhn, key: ECKey | None = None, **said: Any) -> NhnAccount:
+    """An account's settings at the odd server."""
+    return NhnAccount.model_validate(
+        {
+            "provider": "nhn",
+            "base_url": odd.base + "/R4/fhir",
+            "issuer": odd.base + "/helseid",
+            "client_id": "the-client",
+            "key_id": "the-key-id",
+            "private_key": (key or ECKey.generate_key("P-256")).as_pem(private=True).decode(),
+            "source_system": "EPJ System 1.0",
+            "home_community_id": "2.16.578.1.12.4.5.100.3.15",
+            "organization": {"child": "200000002"},
+            "metadata": METADATA,
+            "insecure": True,
+            **said,
+        }
+    )
+
+
 @pytest.fixture
 def make(odd: OddNhn, clients: Clients, memory: DictMemory, slots: Slots, key: ECKey) -> Make:
     """Makes an account at the odd server; keywords are its settings."""
 
     def made(**said: Any) -> Nhn:
-        account = NhnAccount.model_validate(
-            {
-                "provider": "nhn",
-                "base_url": odd.base + "/R4/fhir",
-                "issuer": odd.base + "/helseid",
-                "client_id": "the-client",
-                "key_id": "the-key-id",
-                "private_key": key.as_pem(private=True).decode(),
-                "source_system": "EPJ System 1.0",
-                "home_community_id": "2.16.578.1.12.4.5.100.3.15",
-                "organization": {"child": "200000002"},
-                "metadata": METADATA,
-                "insecure": True,
-                **said,
-            }
-        )
+        account = account_at(odd, key, **said)
         return Nhn("hospital", account, clients=clients, limiter=slots.take, on_call=slots.count, memory=memory)
 
     return made
@@ -168,7 +173,7 @@ def whole(error: BaseException) -> str:
 
 def test_a_token_is_asked_for_as_helseid_wants_it(odd: OddNhn, nhn: Nhn, key: ECKey) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N"))
-    nhn.relabel(relabeling("N"))
+    nhn.relabel(relabeling("N"), NO_ATTEMPT)
     (request,) = odd.to(TOKEN)
     form = form_of(request)
     header, claims = opened(form.pop("client_assertion"), key)
@@ -195,7 +200,7 @@ def test_a_token_is_asked_for_as_helseid_wants_it(odd: OddNhn, nhn: Nhn, key: EC
 
 def test_a_unit_of_a_legal_body_is_named_with_it(odd: OddNhn, make: Make, key: ECKey) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N"))
-    make(organization={"child": "200000002", "parent": "100000001"}).relabel(relabeling("N"))
+    make(organization={"child": "200000002", "parent": "100000001"}).relabel(relabeling("N"), NO_ATTEMPT)
     _, claims = opened(form_of(odd.to(TOKEN)[0])["client_assertion"], key)
     organization = claims["assertion_details"]["practitioner_role"]["organization"]
     assert organization["identifier"]["system"] == "urn:oid:1.0.6523"
@@ -204,7 +209,7 @@ def test_a_unit_of_a_legal_body_is_named_with_it(odd: OddNhn, make: Make, key: E
 
 def test_the_proof_of_a_token_request_holds_the_public_key_and_no_token(odd: OddNhn, nhn: Nhn, key: ECKey) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N"))
-    nhn.relabel(relabeling("N"))
+    nhn.relabel(relabeling("N"), NO_ATTEMPT)
     header, claims = proof_of(odd.to(TOKEN)[0])
     assert header["typ"] == "dpop+jwt"
     assert header["jwk"] == {name: key.as_dict(private=False)[name] for name in ("kty", "crv", "x", "y")}
@@ -256,7 +261,7 @@ def test_a_client_that_helseid_refuses_is_blocked_in_words_of_ours(
 ) -> None:
     odd.answers[TOKEN] = Reply(status, {"error": error, "error_description": "said of the-secret"})
     with pytest.raises(AccountBlocked, match=words) as blocked:
-        nhn.relabel(relabeling("N"))
+        nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert blocked.value.credentials
     assert "the-secret" not in whole(blocked.value)
 
@@ -274,7 +279,7 @@ def test_a_client_that_helseid_refuses_is_blocked_in_words_of_ours(
 def test_a_helseid_that_is_unwell_is_asked_again_later(odd: OddNhn, nhn: Nhn, reply: Reply, throttled: bool) -> None:
     odd.answers[TOKEN] = reply
     with pytest.raises(RetryLater) as later:
-        nhn.relabel(relabeling("N"))
+        nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert later.value.throttled is throttled
     assert later.value.unreachable is not throttled
 
@@ -298,7 +303,7 @@ def test_a_helseid_that_is_unwell_is_asked_again_later(odd: OddNhn, nhn: Nhn, re
 def test_a_token_that_is_of_no_use_blocks_the_account(odd: OddNhn, nhn: Nhn, given: dict[str, Any], words: str) -> None:
     odd.answers[TOKEN] = lambda request: odd.give_token(request, **given)
     with pytest.raises(AccountBlocked, match=words) as blocked:
-        nhn.relabel(relabeling("N"))
+        nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert "token-" not in whole(blocked.value)
     assert len(odd.requests) == 1
 
@@ -310,7 +315,7 @@ def test_what_helseid_may_leave_open_does_not_matter(odd: OddNhn, nhn: Nhn, give
     odd.answers[TOKEN] = lambda request: odd.give_token(request, **given)
     odd.answers[PATCH] = Reply(body=labelled("N"))
     for _ in range(3):
-        nhn.relabel(relabeling("N"))
+        nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert odd.tokens == 1
 
 
@@ -321,13 +326,13 @@ def test_another_scope_organization_or_key_needs_another_token(odd: OddNhn, make
     odd.answers[TOKEN] = lambda request: odd.give_token(request, scope=None)
     odd.answers[PATCH] = Reply(body=labelled("N"))
     for account in (make(), make(), make(**other), make()):
-        account.relabel(relabeling("N"))
+        account.relabel(relabeling("N"), NO_ATTEMPT)
     assert odd.tokens == 2
 
 
 def test_a_key_may_be_a_jwk(odd: OddNhn, make: Make, key: ECKey) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N"))
-    make(private_key=json.dumps(key.as_dict(private=True))).relabel(relabeling("N"))
+    make(private_key=json.dumps(key.as_dict(private=True))).relabel(relabeling("N"), NO_ATTEMPT)
     assert set(proof_of(odd.to(PATCH)[0])[0]["jwk"]) == {"kty", "crv", "x", "y"}, "nothing private, nothing more"
 
 
@@ -336,7 +341,7 @@ def test_a_key_may_be_a_jwk(odd: OddNhn, make: Make, key: ECKey) -> None:
 
 def test_a_call_carries_a_proof_for_itself_and_the_headers_of_the_vendors_page(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N"))
-    nhn.relabel(relabeling("N"))
+    nhn.relabel(relabeling("N"), NO_ATTEMPT)
     (request,) = odd.to(PATCH)
     assert request.headers["authorization"] == "DPoP token-1"
     assert request.headers["accept"] == "application/fhir+json; fhirVersion=4.0"
@@ -355,7 +360,7 @@ def test_a_call_carries_a_proof_for_itself_and_the_headers_of_the_vendors_page(o
 def test_no_proof_is_used_twice_and_each_event_has_an_id_that_is_logged(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = Reply(body=labelled("other"))
     with capture_logs() as logs, pytest.raises(DocumentRefused):
-        nhn.relabel(relabeling("N"))
+        nhn.relabel(relabeling("N"), NO_ATTEMPT)
     requests = odd.to(PATCH)
     assert len(requests) == 2
     assert len({proof_of(request)[1]["jti"] for request in requests}) == 2
@@ -374,9 +379,9 @@ def test_a_nonce_is_sent_back_at_once_remembered_and_replaced_by_what_a_success_
         return Reply(body=labelled("N"), headers={"DPoP-Nonce": nonces[0]})
 
     odd.answers[PATCH] = answer
-    nhn.relabel(relabeling("N"))
+    nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert len(odd.to(PATCH)) == 2
-    nhn.relabel(relabeling("N"))
+    nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert len(odd.to(PATCH)) == 3
     assert odd.tokens == 1
 
@@ -384,14 +389,14 @@ def test_a_nonce_is_sent_back_at_once_remembered_and_replaced_by_what_a_success_
 def test_helseid_and_the_api_have_nonces_of_their_own(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[TOKEN] = lambda request: Reply(body=odd.give_token(request).body, headers={"DPoP-Nonce": "of-helseid"})
     odd.answers[PATCH] = Reply(body=labelled("N"))
-    nhn.relabel(relabeling("N"))
+    nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert "nonce" not in proof_of(odd.to(PATCH)[0])[1]
 
 
 def test_an_api_that_is_never_content_with_its_nonce_is_asked_again_later(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = lambda _: unauthorized("use_dpop_nonce", f"n-{len(odd.requests)}")
     with pytest.raises(RetryLater):
-        nhn.relabel(relabeling("N"))
+        nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert len(odd.to(PATCH)) == 2
 
 
@@ -401,9 +406,9 @@ def test_a_token_that_is_refused_is_replaced_once(odd: OddNhn, nhn: Nhn) -> None
         if request.headers["authorization"] == "DPoP token-2"
         else unauthorized("invalid_token")
     )
-    nhn.relabel(relabeling("N"))
+    nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert (odd.tokens, len(odd.to(PATCH))) == (2, 2)
-    nhn.relabel(relabeling("N"))
+    nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert (odd.tokens, len(odd.to(PATCH))) == (2, 3)
 
 
@@ -411,7 +416,7 @@ def test_a_token_that_is_refused_is_replaced_once(odd: OddNhn, nhn: Nhn) -> None
 def test_a_token_given_just_now_and_refused_blocks_the_account(odd: OddNhn, nhn: Nhn, reply: Reply) -> None:
     odd.answers[PATCH] = reply
     with pytest.raises(AccountBlocked, match="token") as blocked:
-        nhn.relabel(relabeling("N"))
+        nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert blocked.value.credentials
     assert (odd.tokens, len(odd.to(PATCH))) == (2, 2)
 
@@ -419,7 +424,7 @@ def test_a_token_given_just_now_and_refused_blocks_the_account(odd: OddNhn, nhn:
 def test_a_refused_proof_is_the_clocks_fault_and_no_tokens(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = unauthorized("invalid_dpop_proof")
     with pytest.raises(AccountBlocked, match="clock"):
-        nhn.relabel(relabeling("N"))
+        nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert odd.tokens == 1
 
 
@@ -438,7 +443,7 @@ def test_a_refused_proof_of_a_large_document_is_reported_apart(sending: Sending)
 
 def test_a_probe_takes_a_new_token_and_makes_a_call_that_cannot_change_anything(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH], odd.answers[PROBE] = Reply(body=labelled("N")), Reply(400, outcome("error", "structure"))
-    nhn.relabel(relabeling("N"))
+    nhn.relabel(relabeling("N"), NO_ATTEMPT)
     nhn.probe()
     assert odd.tokens == 2
     (request,) = odd.to(PROBE)
@@ -480,7 +485,7 @@ def test_a_probe_tells_whether_the_api_takes_our_calls(
 
 def test_labels_are_replaced_by_a_resource_that_holds_nothing_else(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N", "NORS"))
-    relabeled = nhn.relabel(relabeling("N", "NORS"))
+    relabeled = nhn.relabel(relabeling("N", "NORS"), NO_ATTEMPT)
     (request,) = odd.to(PATCH)
     assert request.headers["content-type"] == "application/fhir+json"
     assert json.loads(request.body) == {
@@ -501,7 +506,8 @@ def test_labels_are_replaced_by_a_json_patch_of_one_operation(odd: OddNhn, nhn: 
     asked = relabeling("N", payload="json-patch")
     labels = (Label("urn:oid:2.999", "N", "Normal"),)
     nhn.relabel(
-        replace(asked, document=replace(asked.document, relabeling=Relabeling(DOCUMENT_ID, labels, "json-patch")))
+        replace(asked, document=replace(asked.document, relabeling=Relabeling(DOCUMENT_ID, labels, "json-patch"))),
+        NO_ATTEMPT,
     )
     (request,) = odd.to(PATCH)
     assert request.headers["content-type"] == "application/json-patch+json"
@@ -525,7 +531,7 @@ def test_labels_are_replaced_by_a_json_patch_of_one_operation(odd: OddNhn, nhn: 
 )
 def test_the_order_of_labels_and_their_wrapping_do_not_matter(odd: OddNhn, nhn: Nhn, answer: dict[str, Any]) -> None:
     odd.answers[PATCH] = Reply(body=answer)
-    assert nhn.relabel(relabeling("N", "NORS")).remarks == ()
+    assert nhn.relabel(relabeling("N", "NORS"), NO_ATTEMPT).remarks == ()
     assert len(odd.to(PATCH)) == 1
 
 
@@ -543,7 +549,7 @@ def test_the_order_of_labels_and_their_wrapping_do_not_matter(odd: OddNhn, nhn: 
 def test_other_labels_in_the_answer_are_no_delivery(odd: OddNhn, nhn: Nhn, answer: dict[str, Any]) -> None:
     odd.answers[PATCH] = Reply(body=answer)
     with pytest.raises(DocumentRefused, match="other labels") as refused:
-        nhn.relabel(relabeling("N", "NORS"))
+        nhn.relabel(relabeling("N", "NORS"), NO_ATTEMPT)
     assert refused.value.code is Code.REFUSED_BY_PROVIDER
     assert refused.value.hint
     assert len(odd.to(PATCH)) == 2, "it is tried once more"
@@ -551,16 +557,18 @@ def test_other_labels_in_the_answer_are_no_delivery(odd: OddNhn, nhn: Nhn, answe
 
 def test_an_answer_that_was_a_moment_late_is_believed_the_second_time(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = lambda _: Reply(body=labelled("N" if len(odd.to(PATCH)) == 1 else "NORS"))
-    nhn.relabel(relabeling("NORS"))
+    nhn.relabel(relabeling("NORS"), NO_ATTEMPT)
     assert len(odd.to(PATCH)) == 2
 
 
 def test_a_success_in_an_outcome_is_remarked_upon_and_an_error_in_it_is_none(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = Reply(body=outcome("information", "informational"))
-    assert nhn.relabel(relabeling("N")).remarks == ("NHN said that the labels were changed, and did not show them.",)
+    assert nhn.relabel(relabeling("N"), NO_ATTEMPT).remarks == (
+        "NHN said that the labels were changed, and did not show them.",
+    )
     odd.answers[PATCH] = Reply(body=outcome("error", "processing", f"not for {NATIONAL_ID}"))
     with pytest.raises(DocumentRefused) as refused:
-        nhn.relabel(relabeling("N"))
+        nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert NATIONAL_ID in refused.value.detail
     assert NATIONAL_ID not in str(refused.value)
 
@@ -582,7 +590,7 @@ def test_a_success_in_an_outcome_is_remarked_upon_and_an_error_in_it_is_none(odd
 def test_a_relabeling_is_refused_with_a_hint(odd: OddNhn, nhn: Nhn, reply: Reply, words: str) -> None:
     odd.answers[PATCH] = reply
     with pytest.raises(DocumentRefused, match=words) as refused:
-        nhn.relabel(relabeling("N"))
+        nhn.relabel(relabeling("N"), NO_ATTEMPT)
     assert refused.value.code is Code.REFUSED_BY_PROVIDER
     assert refused.value.hint
     assert DOCUMENT_ID not in str(refused.value)
@@ -595,7 +603,7 @@ def test_an_api_that_is_unwell_is_asked_again_later(
 ) -> None:
     odd.answers[what] = Reply(status, outcome("error", "exception"), {"Retry-After": "7"})
     with pytest.raises((RetryLater, OutcomeUnknown)) as unwell:
-        nhn.relabel(relabeling("N")) if what is PATCH else sending()
+        nhn.relabel(relabeling("N"), NO_ATTEMPT) if what is PATCH else sending()
     if status >= 500 and what is BUNDLE:
         assert isinstance(unwell.value, OutcomeUnknown), "it may have been stored"
     else:
@@ -611,7 +619,7 @@ def test_what_no_document_can_help_blocks_the_account(
 ) -> None:
     odd.answers[what] = Reply(status, headers={"Location": "https://elsewhere.example/"})
     with pytest.raises(AccountBlocked) as blocked:
-        nhn.relabel(relabeling("N")) if what is PATCH else sending()
+        nhn.relabel(relabeling("N"), NO_ATTEMPT) if what is PATCH else sending()
     assert not blocked.value.credentials, "a document is only failed if others get through"
     assert not blocked.value.unseen
 
@@ -624,7 +632,7 @@ def test_what_no_document_can_help_blocks_the_account(
 def test_a_changed_document_in_another_shape_blocks_the_account(odd: OddNhn, nhn: Nhn, body: Any) -> None:
     odd.answers[PATCH] = Reply(body=body)
     with pytest.raises(AccountBlocked, match="not understood"):
-        nhn.relabel(relabeling("N"))
+        nhn.relabel(relabeling("N"), NO_ATTEMPT)
 
 
 # --- before any call -------------------------------------------------------------------------------------------------
@@ -1041,7 +1049,7 @@ def test_no_answer_to_a_document_raises_anything_but_our_errors(sending: Sending
 def test_no_answer_to_labels_raises_anything_but_our_errors(odd: OddNhn, nhn: Nhn, status: int, body: Any) -> None:
     odd.answers[PATCH] = Reply(status, body)
     try:
-        relabeled = nhn.relabel(relabeling("N"))
+        relabeled = nhn.relabel(relabeling("N"), NO_ATTEMPT)
     except StageError:
         return
     assert status == 200
@@ -1056,7 +1064,7 @@ def test_no_answer_of_helseid_raises_anything_but_our_errors(
     memory.values.clear()
     odd.answers[TOKEN], odd.answers[PATCH] = Reply(status, body), Reply(body=labelled("N"))
     try:
-        nhn.relabel(relabeling("N"))
+        nhn.relabel(relabeling("N"), NO_ATTEMPT)
     except StageError:
         return
     assert isinstance(body, dict)

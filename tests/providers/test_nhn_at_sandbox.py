@@ -14,7 +14,7 @@ from tasks.http import Clients
 from tasks.job import Label, Relabeling
 from tasks.providers.nhn import Nhn
 from tests.providers.at_work import AtWork
-from tests.providers.doubles import job
+from tests.providers.doubles import NO_ATTEMPT, job
 from tests.worlds import SandboxProcess
 
 
@@ -33,7 +33,7 @@ def relabeled(at_work: AtWork, document_id: str, *codes: str, payload: str = "re
     labels = tuple(Label("urn:oid:2.999", code) for code in codes)
     made = job(patient_id=None, file_name="", size_bytes=0)
     asked = Relabeling(document_id, labels, payload)
-    return provider.relabel(replace(made, document=replace(made.document, source="", relabeling=asked)))
+    return provider.relabel(replace(made, document=replace(made.document, source="", relabeling=asked)), NO_ATTEMPT)
 
 
 @pytest.mark.parametrize("payload", ["resource", "json-patch"])

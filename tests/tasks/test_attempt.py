@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +15,13 @@ from tasks.attempt import Attempt
 from tasks.care import Care
 from tasks.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StageError
 from tasks.folders import Folders
-from tasks.job import Job, Step
+from tasks.job import Door, Facts, Job, Step
 from tasks.keeper import Grip
-from tasks.ledger import Hold, Ledger, NotStarted
+from tasks.ledger import PREFIX, Hold, Ledger, NotStarted
 from tasks.seal import Seal
 from tasks.sources import Files, Objects, Sources
+from tests.tasks.folders.documents import JOB, claim, drop
+from tests.tasks.ledger.test_ledger import document, held
 from tests.tasks.ledger.test_routes import ONE, opened
 
 
@@ -82,3 +87,72 @@ def test_what_may_have_been_created_by_an_earlier_try_is_not_taken_back_by_a_lat
     ledger.redis.hset(f"chartpost:job:{job_id}", "lease_until", 1)
     end(begun(ledger, care, job_id), RetryLater("too many requests"))
     assert now(ledger, job_id).committed
+
+
+def test_what_went_before_under_the_same_ids_is_still_noted_when_a_later_try_was_certainly_not_taken(
+    ledger: Ledger, care: Care
+) -> None:
+    care.folders.create()
+    job = in_our_care(ledger, care)
+    end(begun(ledger, care, job.id), OutcomeUnknown("no answer"))
+    ledger.redis.hset(f"{PREFIX}job:{job.id}", "lease_until", 1)
+    ledger.repeated(held(ledger, job.id, Step.REGISTER), 0, calls=1)
+    end(begun(ledger, care, job.id), RetryLater("too many requests"))
+    assert care.folders.read_job_file(job.id).committed, "a wiped Redis is to know of it"
+
+
+# --- a worker that was stopped for longer than its lease, and goes on ------------------------------------------------
+
+LEASE_SECONDS = 0.2
+
+
+class Stopping(Ledger):
+    """Its process stands still just after the commit in the ledger; `meanwhile` is what others do then."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    def committed(self, hold: Hold, facts: Facts | None = None) -> None:
+        super().committed(hold, facts)
+        time.sleep(LEASE_SECONDS)
+        self.meanwhile()
+
+
+@pytest.fixture
+def stopping(valkey: redis.Redis) -> Stopping:
+    return Stopping(valkey, Seal("a secret"), lease_seconds=LEASE_SECONDS, jobs_days=30)
+
+
+def in_our_care(ledger: Ledger, care: Care) -> Job:
+    """A document that lies in our care, to be registered."""
+    path = claim(care.folders, drop(care.folders))
+    asked = replace(document(), source=path.as_uri(), door=Door.INBOX)
+    ledger.open(JOB, asked, "any", route=ONE)
+    return now(ledger, JOB)
+
+
+def test_who_wakes_up_behind_another_does_not_change_what_that_has_noted(stopping: Stopping, care: Care) -> None:
+    care.folders.create()
+    job = in_our_care(stopping, care)
+    sleeper = begun(stopping, care, job.id)
+    theirs = Facts(provider={"at": "later"})
+
+    def another_sends_it() -> None:
+        Ledger.committed(stopping, held(stopping, job.id, Step.REGISTER), theirs)
+        care.note_commit(now(stopping, job.id), theirs)
+
+    stopping.meanwhile = another_sends_it
+    with pytest.raises(LeaseLost), sleeper.taking_back():
+        sleeper.commit()
+    noted = care.folders.read_job_file(job.id)
+    assert (noted.committed, noted.provider_facts) == (True, {"at": "later"})
+    assert now(stopping, job.id).committed
+
+
+def test_who_wakes_up_as_the_holder_still_takes_its_commit_back_and_tries_again(stopping: Stopping, care: Care) -> None:
+    care.folders.create()
+    job = in_our_care(stopping, care)
+    sleeper = begun(stopping, care, job.id)
+    with pytest.raises(RetryLater), sleeper.taking_back():
+        sleeper.commit()
+    assert not care.folders.read_job_file(job.id).committed
+    assert not now(stopping, job.id).committed

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -13,20 +15,23 @@ import pytest
 import redis
 
 from config.accounts import OvokAccount
-from tasks.accounts import Accounts
+from tasks.accounts import Account, Accounts
 from tasks.aftermath import Aftermath
 from tasks.care import Care
+from tasks.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
 from tasks.folders import Folders
 from tasks.health import Gates
 from tasks.job import Document, Door, Facts, Form, Job, Record, Route, Stage, Step
 from tasks.keeper import Keeper
-from tasks.ledger import Ledger
+from tasks.ledger import PREFIX, Ledger
 from tasks.pipeline import Pipeline
 from tasks.providers.base import Attempt, Found
+from tasks.receipt import still_looking
 from tasks.results import Results
 from tasks.seal import Seal
 from tasks.sources import Files, Objects, Sources
 from tests.tasks.folders.documents import claim, drop
+from tests.tasks.ledger.test_ledger import STORED, expire_lease, held
 
 ROUTE = Route(together=False, account_wide=True)
 
@@ -41,6 +46,8 @@ class Creating:
     def __init__(self) -> None:
         self.makes: list[str] = []
         self.finds: list[str] = []
+        self.presign_raises: StageError | None = None
+        self.look_raises: StageError | None = None
         self.limit_group = "creating"
 
     def route(self, document: Document) -> Route:
@@ -58,10 +65,17 @@ class Creating:
         assert job.facts.provider == {"since": "then"}, "it is given what was noted just before"
         if job.facts.record is None:
             attempt.commit()
-            return Form("https://s3/", {"key": "k"}, Record(self.makes.pop(0)))
+            made = Record(self.makes.pop(0))
+            if self.presign_raises:
+                raise self.presign_raises
+            return Form("https://s3/", {"key": "k"}, made)
         return Form("https://s3/", {"key": "k"}, job.facts.record)
 
+    def probe(self) -> None: ...
+
     def look(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
+        if self.look_raises:
+            raise self.look_raises
         return {job.id: Found(Record(self.finds.pop(0)), Stage.RECEIVED) for job in jobs if self.finds}
 
 
@@ -90,7 +104,7 @@ class House:
         self.folders.create()
         self.care = Care(self.folders, Sources(Files([data]), Objects([])), None)
         self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
-        aftermath = Aftermath(
+        self.aftermath = Aftermath(
             self.ledger,
             Gates(client, probe_first_seconds=1, probe_cap_seconds=1),
             self.care,
@@ -103,8 +117,8 @@ class House:
             keeper=Keeper(self.ledger),
             accounts=cast(Accounts, {"north_clinic": self.account}),  # what a pipeline asks of an account, and no more
             care=self.care,
-            results=cast(Results, _NoResults()),
-            aftermath=aftermath,
+            results=cast(Results, NoResults()),
+            aftermath=self.aftermath,
             stopping=threading.Event(),
         )
 
@@ -118,6 +132,48 @@ class House:
         assert self.ledger.open(job_id, document, "creating", route=ROUTE).kind == "opened"
         return job_id
 
+    def stored(self, name: str) -> str:
+        """A document that was stored in the record that was made for it, and is to be looked for."""
+        job_id = self.job(name)
+        self.account.provider.makes = ["r-1"]
+        self.pipeline.run(Step.PRESIGN, job_id)
+        hold = held(self.ledger, job_id, Step.POST)
+        self.ledger.stored(hold, replace(hold.job.facts, stored=STORED), Step.CONFIRM, 0, calls=0)
+        return job_id
+
+    def closed(self, job_id: str) -> None:
+        """Its error file is written, and the slow look begins."""
+        self.ledger.looks_on(held(self.ledger, job_id, Step.NOTIFY), 0)
+
+    def now(self, job_id: str) -> Job:
+        job = self.ledger.get(job_id)
+        assert job is not None
+        return job
+
+    def long_ago(self, job_id: str, *fields: str) -> None:
+        for field in fields:
+            self.ledger.redis.hset(f"{PREFIX}job:{job_id}", field, 1)
+
+    @contextmanager
+    def lost_by_redis(self, job_id: str) -> Iterator[None]:
+        """What the ledger learns of a job meanwhile was in the last second before Redis was killed."""
+        kept = self.ledger.redis.dump(f"{PREFIX}job:{job_id}") or b""
+        yield
+        self.ledger.redis.restore(f"{PREFIX}job:{job_id}", 0, kept, replace=True)
+
+    def sent_again(self, job_id: str) -> None:
+        """Its outcome is unknown, and it was looked for long enough, in vain."""
+        self.account.provider.makes = ["r-1"]
+        self.account.provider.presign_raises = OutcomeUnknown("no answer")
+        self.pipeline.run(Step.PRESIGN, job_id)
+        self.long_ago(job_id, "unknown_since")
+        self.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
+        self.pipeline.run(Step.CONFIRM, job_id)
+        assert self.seen(job_id)[:2] == (Stage.RECEIVED, Step.PRESIGN)
+
+    def expire_lease(self, job_id: str) -> None:
+        expire_lease(self.ledger, job_id)
+
     def seen(self, job_id: str) -> tuple[Stage, Step, Record | None, Record | None]:
         """Stage and step, the record as the ledger knows it, and as job.json does."""
         job = self.ledger.get(job_id)
@@ -125,7 +181,7 @@ class House:
         return job.stage, job.step, job.facts.record, self.care.record_on_disk(job)
 
 
-class _NoResults:
+class NoResults:
     def progress(self, *_: Any) -> None: ...
 
 
@@ -161,6 +217,110 @@ def test_a_place_that_another_job_has_taken_meanwhile_is_not_gone_on_with(house:
     house.account.provider.finds = ["r-1"]
     house.pipeline.run(Step.CONFIRM, job)
     assert house.seen(job) == (Stage.RECEIVED, Step.CONFIRM, None, None)
-    held = house.ledger.get(job)
-    assert held
-    assert house.care.committed_on_disk(replace(held, step=Step.PRESIGN))
+    assert house.care.committed_on_disk(replace(house.now(job), step=Step.PRESIGN))
+
+
+# --- looks that fail -------------------------------------------------------------------------------------------------
+
+REFUSED = AccountBlocked("The list of this patient is refused.", credentials=True)
+UNKNOWN_PATIENT = DocumentRefused(Code.REFUSED_BY_PROVIDER, "No such patient.")
+BROKEN = RetryLater("The list of this patient is broken.", unreachable=True)
+
+
+def look_twice(house: House, job: str, error: StageError) -> None:
+    """Twice, since the first refusal is the account's matter."""
+    house.account.provider.look_raises = error
+    for _ in range(2):
+        house.expire_lease(job)
+        house.pipeline.run(Step.CONFIRM, job)
+
+
+@pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
+def test_what_was_sent_is_not_refused_because_a_look_is(house: House, error: StageError) -> None:
+    job = house.stored("a.pdf")
+    look_twice(house, job, error)
+    waits = house.now(job)
+    assert (waits.stage, waits.step) == (Stage.STORED, Step.CONFIRM)
+
+
+@pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
+def test_looks_that_fail_end_with_the_patience_for_a_record(house: House, error: StageError) -> None:
+    job = house.stored("a.pdf")
+    house.long_ago(job, "at_stored", "failing_since")
+    look_twice(house, job, error)
+    failed = house.now(job)
+    assert (failed.stage, failed.code, still_looking(failed)) == (Stage.FAILED, Code.NOT_CONFIRMED, True)
+
+
+@pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
+def test_a_slow_look_that_fails_ends_after_its_day(house: House, error: StageError) -> None:
+    job = house.stored("a.pdf")
+    house.long_ago(job, "at_stored")
+    house.pipeline.run(Step.CONFIRM, job)
+    house.closed(job)
+    house.long_ago(job, "unknown_since", "failing_since")
+    look_twice(house, job, error)
+    failed = house.now(job)
+    assert (failed.stage, failed.step, still_looking(failed)) == (Stage.FAILED, Step.NOTIFY, False)
+
+
+@pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
+def test_what_may_have_been_sent_and_cannot_be_looked_for_is_never_sent_again_but_held(
+    house: House, error: StageError
+) -> None:
+    job = house.job("a.pdf")
+    house.account.provider.makes = ["r-1"]
+    house.account.provider.presign_raises = OutcomeUnknown("no answer")
+    house.pipeline.run(Step.PRESIGN, job)
+    assert house.now(job).step is Step.CONFIRM
+    look_twice(house, job, error)
+    assert house.now(job).step is Step.CONFIRM
+    house.long_ago(job, "unknown_since", "failing_since")
+    look_twice(house, job, error)
+    after = house.now(job)
+    assert (after.stage, after.code, after.held) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
+
+
+def test_what_went_before_and_is_refused_alone_now_is_held_since_it_may_have_arrived(house: House) -> None:
+    job = house.job("a.pdf")
+    house.ledger.repeated(held(house.ledger, job, Step.PRESIGN), 0, calls=0)
+    for _ in range(2):
+        house.aftermath.of(REFUSED, [held(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
+    after = house.now(job)
+    assert (after.stage, after.code, after.held) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
+
+
+# --- what Redis has lost of its last second --------------------------------------------------------------------------
+
+
+def test_a_second_sending_that_redis_has_lost_is_looked_for_as_the_first_was(house: House) -> None:
+    job = house.job("a.pdf")
+    house.sent_again(job)
+    house.account.provider.makes = ["r-2", "r-3"]
+    with house.lost_by_redis(job):
+        house.pipeline.run(Step.PRESIGN, job)
+    house.pipeline.run(Step.PRESIGN, job)
+    assert house.account.provider.makes == ["r-3"], "only what was sent before Redis lost it"
+    assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM)
+
+
+def test_a_look_whose_end_redis_has_lost_begins_anew_after_the_second_sending(house: House) -> None:
+    job = house.job("a.pdf")
+    house.account.provider.makes = ["r-1", "r-2", "r-3"]
+    house.account.provider.presign_raises = OutcomeUnknown("no answer")
+    house.pipeline.run(Step.PRESIGN, job)
+    house.long_ago(job, "unknown_since")
+    house.folders.update_job_file(job, unknown_since=datetime.fromtimestamp(1, UTC))
+    with house.lost_by_redis(job):
+        house.pipeline.run(Step.CONFIRM, job)
+        house.pipeline.run(Step.PRESIGN, job)
+    house.pipeline.run(Step.CONFIRM, job)
+    assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM)
+
+
+def test_what_was_looked_for_long_enough_is_sent_again_and_not_looked_for_anew(house: House) -> None:
+    job = house.job("a.pdf")
+    house.sent_again(job)
+    house.account.provider.presign_raises = None
+    house.account.provider.makes = ["r-2"]
+    assert house.pipeline.run(Step.PRESIGN, job).forward

@@ -169,6 +169,30 @@ def test_nobody_passes_the_commit_point_of_a_wiped_ledger(ledger: Ledger, job_id
         ledger.committed(hold)
 
 
+def test_who_held_a_job_of_a_wiped_ledger_does_not_hold_the_one_that_was_opened_again(
+    ledger: Ledger, job_id: str
+) -> None:
+    hold = held(ledger, job_id, Step.PRESIGN)
+    ledger.redis.flushdb()
+    ledger.open(job_id, document(), "pracsuite")
+    held(ledger, job_id, Step.PRESIGN)
+    assert ledger.renew([(job_id, hold.token)]) == [False]
+    with pytest.raises(LeaseLost):
+        ledger.committed(hold)
+
+
+def test_who_started_a_step_in_what_redis_has_lost_does_not_hold_it_with_who_starts_it_again(
+    ledger: Ledger, job_id: str
+) -> None:
+    kept = ledger.redis.dump(PREFIX + "job:" + job_id) or b""
+    hold = held(ledger, job_id, Step.PRESIGN)
+    ledger.redis.restore(PREFIX + "job:" + job_id, 0, kept, replace=True)
+    held(ledger, job_id, Step.PRESIGN)
+    assert ledger.renew([(job_id, hold.token)]) == [False]
+    with pytest.raises(LeaseLost):
+        ledger.committed(hold)
+
+
 def test_a_record_proves_one_job_only(ledger: Ledger, job_id: str) -> None:
     other = str(uuid4())
     ledger.open(other, document(file_name="other.pdf"), "pracsuite")

@@ -331,3 +331,14 @@ def test_rows_of_an_earlier_version_are_read_as_before(ledger: Ledger) -> None:
     ledger.redis.hdel(f"{PREFIX}job:{job}", "together", "scope")
     assert now(ledger, job).scope == ledger.redis.hget(f"{PREFIX}job:{job}", "patient")
     assert not isinstance(ledger.start(job, Step.PRESIGN), NotStarted)
+
+
+def test_what_a_human_has_found_keeps_the_record_that_was_known_and_is_known_again_itself(ledger: Ledger) -> None:
+    job = opened(ledger, THREE)
+    to_registering(ledger, job)
+    assert ledger.registered(held(ledger, job, Step.REGISTER), Facts(record=Record("9"), stored=STORED), 2.0, calls=1)
+    ledger.failed(held(ledger, job, Step.CONFIRM), UNKNOWN, calls=1, keep_name=True)
+    assert ledger.resolve_delivered(now(ledger, job), None) == "ok"
+    after = now(ledger, job)
+    assert after.facts.record == Record("9")
+    assert ledger.sent_before(after.document) == {STORED.sha256: job}

@@ -1,0 +1,114 @@
+"""Relabelings at work: labels are changed only by whoever holds the job at that very moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+from uuid import uuid4
+
+import pytest
+import redis
+
+from tasks.accounts import Account, Accounts
+from tasks.aftermath import Aftermath
+from tasks.care import Care
+from tasks.folders import Folders
+from tasks.health import Gates
+from tasks.job import Document, Job, Label, Relabeling, Stage, Step
+from tasks.keeper import Keeper
+from tasks.ledger import PREFIX, Ledger
+from tasks.pipeline import Pipeline
+from tasks.results import Results
+from tasks.seal import Seal
+from tasks.sources import Files, Objects, Sources
+from tests.providers.doubles import DictMemory
+from tests.providers.odd_nhn import DOCUMENT_ID, PATCH, TOKEN, OddNhn, labelled
+from tests.providers.odd_pracsuite import Reply, Request
+from tests.providers.test_nhn import account_at
+from tests.tasks.ledger.test_ledger import held
+from tests.tasks.test_pipeline import NoResults
+
+
+class Hospital:
+    """A pipeline on a real Valkey, with one account at an odd NHN; `meanwhile` is done before it gives a token."""
+
+    def __init__(self, client: redis.Redis, odd: OddNhn, data: Path) -> None:
+        self.odd = odd
+        self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
+        gates = Gates(client, probe_first_seconds=1, probe_cap_seconds=1)
+        self.account = Account("hospital", account_at(odd), gates, DictMemory())
+        care = Care(Folders(data), Sources(Files([data]), Objects([])), None)
+        self.pipeline = Pipeline(
+            ledger=self.ledger,
+            keeper=Keeper(self.ledger),
+            accounts=cast(Accounts, {"hospital": self.account}),
+            care=care,
+            results=cast(Results, NoResults()),
+            aftermath=Aftermath(self.ledger, gates, care, first=1, cap=1, give_up_after=60),
+            stopping=threading.Event(),
+        )
+
+    def asked(self, *codes: str) -> str:
+        job_id = str(uuid4())
+        labels = tuple(Label("urn:oid:2.999", code) for code in codes)
+        document = Document("hospital", None, "", "", 0, relabeling=Relabeling(DOCUMENT_ID, labels))
+        self.ledger.open(job_id, document, "nhn", route=self.account.provider.route(document))
+        return job_id
+
+    def job(self, job_id: str) -> Job:
+        found = self.ledger.get(job_id)
+        assert found is not None
+        return found
+
+    def changes(self) -> list[bytes]:
+        """What NHN was asked to change; of a request that was cut before its last block, nothing."""
+        return [request.body for request in self.odd.to(PATCH) if request.body]
+
+    def while_a_token_is_given(self, act: Callable[[], object]) -> None:
+        def answer(request: Request) -> Reply:
+            act()
+            return self.odd.give_token(request)
+
+        self.odd.answers[TOKEN] = answer
+
+
+@pytest.fixture
+def hospital(valkey: redis.Redis, tmp_path: Path) -> Iterator[Hospital]:
+    with OddNhn() as odd:
+        odd.answers[PATCH] = Reply(body=labelled("N"))
+        yield Hospital(valkey, odd, tmp_path)
+
+
+def test_a_relabeling_that_is_cancelled_while_it_waits_for_a_token_changes_nothing(hospital: Hospital) -> None:
+    job = hospital.asked("N")
+    said: list[str] = []
+    hospital.while_a_token_is_given(lambda: said.append(hospital.ledger.cancel(hospital.job(job))))
+    hospital.pipeline.run(Step.REGISTER, job)
+    assert said == ["ok"]
+    assert hospital.changes() == []
+
+
+def test_labels_of_a_worker_that_has_lost_its_lease_never_come_after_those_of_another(hospital: Hospital) -> None:
+    job = hospital.asked("N")
+
+    def another_takes_it() -> None:
+        hospital.ledger.redis.hset(f"{PREFIX}job:{job}", "lease_until", 1)
+        held(hospital.ledger, job, Step.REGISTER)
+
+    hospital.while_a_token_is_given(another_takes_it)
+    hospital.pipeline.run(Step.REGISTER, job)
+    assert hospital.changes() == []
+    assert not hospital.job(job).committed
+
+
+def test_a_relabeling_that_is_not_answered_is_simply_sent_again(hospital: Hospital) -> None:
+    job = hospital.asked("N")
+    hospital.odd.answers[PATCH] = Reply(503)
+    hospital.pipeline.run(Step.REGISTER, job)
+    waits = hospital.job(job)
+    assert (waits.stage, waits.step, waits.committed, waits.failures) == (Stage.RECEIVED, Step.REGISTER, False, 1)
+    hospital.odd.answers[PATCH] = Reply(body=labelled("N"))
+    hospital.pipeline.run(Step.REGISTER, job)
+    assert hospital.job(job).stage is Stage.DELIVERED
