@@ -16,6 +16,7 @@ import redis
 import structlog
 
 from tasks.accounts import Accounts
+from tasks.crashes import crash_site
 from tasks.errors import StageError
 from tasks.health import Gates
 from tasks.job import Stage, Step
@@ -119,8 +120,8 @@ class Feeder:
                 if not away:
                     log.warning("redis_unreachable", error=type(error).__name__)
                 away = True
-            except Exception as error:
-                log.error("feeder_round_failed", error=type(error).__name__, exc_info=True)
+            except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient
+                log.error("feeder_round_failed", **crash_site(error))
             self._stopped.wait(_LEAST_TICK_SECONDS)
             self._poked.wait(2.0 if away else _TICK_SECONDS)
 
@@ -144,8 +145,8 @@ class Feeder:
         except StageError as error:
             log.info("account_still_unwell", account=name, reason=str(error))
             return
-        except Exception as error:
-            log.error("probe_failed", account=name, error=type(error).__name__, exc_info=True)
+        except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient
+            log.error("probe_failed", account=name, **crash_site(error))
             return
         if self._gates.well(name):
             log.info("account_resumed", account=name)

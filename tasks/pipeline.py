@@ -18,6 +18,7 @@ from tasks.accounts import Account, Accounts
 from tasks.aftermath import Aftermath
 from tasks.attempt import Attempt
 from tasks.care import Care
+from tasks.crashes import crash_site
 from tasks.errors import AccountBlocked, LeaseLost, OutcomeUnknown, PresignAgain, RetryLater, StageError
 from tasks.job import Facts, Job, Stage, Step, Stored, Unseen
 from tasks.keeper import Grip, Keeper
@@ -356,12 +357,3 @@ def _able(provider: Provider, ability: type[Able]) -> Able:
         f"This document was accepted for another provider than {provider.kind}: correct the account's provider, "
         "or cancel the document and send it again."
     )
-
-
-def crash_site(error: BaseException) -> dict[str, str]:
-    """The class of an exception and where it was raised, without its words, which may name the patient."""
-    last = error.__traceback__
-    while last and last.tb_next:
-        last = last.tb_next
-    place = f"{last.tb_frame.f_code.co_filename}:{last.tb_lineno}" if last else ""
-    return {"error": type(error).__name__, "place": place}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -72,7 +73,7 @@ class Rows:
             document.size_bytes,
             document.content_type,
             document.description,
-            sorted(document.options.items(), key=str),
+            json.dumps(document.options, sort_keys=True, default=str),
         )
         if document.relabeling:
             asked = (*asked, document.relabeling)

@@ -17,11 +17,11 @@ from celery import Task
 from celery.exceptions import Ignore, Reject
 
 from tasks.app import app
+from tasks.crashes import crash_site
 from tasks.doors import open_call
 from tasks.errors import Code, DocumentRefused, RetryLater
 from tasks.job import Step
 from tasks.ledger import AWAY, GONE
-from tasks.pipeline import crash_site
 from tasks.process import Process, current
 from tasks.relabeling import open_relabeling
 

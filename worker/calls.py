@@ -22,12 +22,12 @@ from kombu.transport.virtual import Base64
 from kombu.utils.json import loads as loads_json
 
 from config.celery_settings import ENTRY_QUEUE
+from tasks.crashes import crash_site
 from tasks.doors import admit, open_admitted
 from tasks.errors import StageError
 from tasks.intake import read_request
 from tasks.job import Door
 from tasks.ledger import AWAY, PREFIX
-from tasks.pipeline import crash_site
 from tasks.process import Process
 from tasks.upload import is_uuid, upload
 

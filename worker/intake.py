@@ -21,12 +21,12 @@ from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 import redis
 import structlog
 
+from tasks.crashes import crash_site
 from tasks.doors import admit, open_document, open_refused, unadmitted
 from tasks.errors import Code, DocumentRefused, RetryLater, StageError
 from tasks.intake import Request, read_request
 from tasks.job import Document, Door, Job
 from tasks.ledger import AWAY, PREFIX
-from tasks.pipeline import crash_site
 from tasks.process import Process
 from tasks.receipt import iso
 from tasks.seal import SealBroken

@@ -13,8 +13,8 @@ from pathlib import Path
 import structlog
 
 from config.settings import Inbox
+from tasks.crashes import crash_site
 from tasks.folders import AlreadyInCare, ChangedMeanwhile, Damaged, Folders, Held
-from tasks.pipeline import crash_site
 from worker.changes import Changes
 from worker.claims import Claims, InboxLedger, LedgerAway
 from worker.inbox import Candidate, Ignored, Reason, SettledTracker, in_turn, look

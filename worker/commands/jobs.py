@@ -109,6 +109,11 @@ def _next(process: Process, job: Job) -> str:
         return _next_of_the_unwell(job, health.status, health.reason)
     if job.unknown_since:
         return "The upload's answer was not seen: it looks for the record before it sends again. Leave it, or look."
+    if job.sent_before:
+        return "An answer was not seen: the same document goes again under the same ids. Leave it."
+    holder = process.ledger.name_holder(job.document) if job.stage is Stage.RECEIVED else None
+    if holder and holder != job.id:
+        return f"It waits for another of the same name and patient, whose outcome is open: chartpost show {holder}"
     return f"It goes on by itself{_when(job)}; stop it with `chartpost cancel {job.id}`."
 
 

@@ -299,6 +299,12 @@ def test_one_idempotency_key_opens_one_job(ledger: Ledger) -> None:
     assert ledger.open(third, document(idempotency_key="k", file_name="x.pdf"), "pracsuite").kind == "conflict"
 
 
+def test_what_a_key_was_used_for_does_not_depend_on_the_order_of_its_options(ledger: Ledger) -> None:
+    first, again = {"a": {"x": 1, "y": 2}, "b": 3}, {"b": 3, "a": {"y": 2, "x": 1}}
+    assert ledger.open(str(uuid4()), document(idempotency_key="o", options=first), "pracsuite").kind == "opened"
+    assert ledger.open(str(uuid4()), document(idempotency_key="o", options=again), "pracsuite").kind == "same"
+
+
 def test_a_committed_job_is_too_late_to_cancel(ledger: Ledger, job_id: str) -> None:
     ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
     ledger.committed(held(ledger, job_id, Step.POST))

@@ -117,6 +117,14 @@ def test_show_says_that_a_job_waits_for_its_account(chartpost: CommandLine, jobs
     assert "chartpost accounts resume north_clinic" in shown["next"]
 
 
+def test_show_says_for_whose_outcome_a_job_of_the_same_name_waits(chartpost: CommandLine, jobs: Jobs) -> None:
+    first, second = jobs.received(), jobs.received()
+    jobs.ledger.reserve_name(first)
+    shown = chartpost.rows("show", second.id)[0]
+    assert first.id in shown["next"]
+    assert "of the same name and patient" in shown["next"]
+
+
 def test_show_takes_the_id_of_a_stream_entry(chartpost: CommandLine, jobs: Jobs) -> None:
     entry = "1795258063188-1"
     opened = jobs.received().document
