@@ -176,7 +176,7 @@ class RedoxAccount(Account):
     token_url: WebAddress = "https://api.redoxengine.com/v2/auth/token"  # noqa: S105 (an address)
     destination: PathSegment
     environment: Literal["Development", "Staging", "Production"]
-    embed_below_bytes: Annotated[int, Field(ge=0, le=7_499_997)] = 200_000  # base64 stays below 10,000,000
+    embed_below_bytes: Annotated[int, Field(ge=0, le=7_499_998)] = 200_000  # base64 stays below 10,000,000
     on_unknown_outcome: Literal["hold", "resend"] = "hold"
     patient_system: Text
     metadata: Metadata = Metadata()

@@ -80,7 +80,7 @@ class Redox:
 
     def route(self, document: Document) -> Route:
         """Small documents travel in the message that registers them, larger ones are uploaded before."""
-        if document.size_bytes <= self._account.embed_below_bytes:
+        if document.size_bytes < self._account.embed_below_bytes:
             return Route((Stage.REGISTERED,), Step.REGISTER, together=False, unseen=self._unseen)
         return Route(self.stages, Step.POST, together=False, unseen=self._unseen)
 
@@ -152,7 +152,7 @@ class Redox:
         """
         stored = job.facts.stored
         if stored is None:
-            return None if job.document.size_bytes <= self._account.embed_below_bytes else self.store(job, attempt)
+            return None if job.document.size_bytes < self._account.embed_below_bytes else self.store(job, attempt)
         return self.store(job, attempt) if job.sent_before or job.committed or _lies_long(job) else stored
 
     def _referred(self, job: Job, stored: Stored, attempt: Attempt, *remarks: str) -> Registered:

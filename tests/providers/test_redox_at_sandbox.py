@@ -51,7 +51,7 @@ def test_an_application_without_uploads_is_told_so_and_small_documents_still_go(
 
 
 def test_an_account_without_uploads_can_embed_what_its_threshold_allows(making: Callable[..., AtWork]) -> None:
-    at_work = making(embed_below_bytes=7_499_997)
+    at_work = making(embed_below_bytes=7_499_998)
     at_work.sandbox.world(redox_binary_forbidden=True)
     content = b"x" * 7_499_997
     job = at_work.sent(at_work.job(content))
