@@ -16,6 +16,7 @@ from worker.inbox import Ignored, Reason, look
 _WORDS = {
     Reason.HIDDEN: "its name begins with . or ~",
     Reason.UNFINISHED: "it is named as an unfinished file",
+    Reason.OF_OURS: "it is a receipt or an error file of ours, which came with its document",
     Reason.OF_THE_SYSTEM: "Windows puts it into every folder",
     Reason.NOT_A_REGULAR_FILE: "it is a link or something else that is not a regular file",
     Reason.TOO_DEEP: "it is a folder in a patient's folder; put files into inbox/<account>/<patient id>/",
@@ -23,7 +24,7 @@ _WORDS = {
     Reason.UNKNOWN_ACCOUNT: "the settings name no such account",
     Reason.UNREADABLE: "it cannot be read; correct its permissions",
 }
-_HARMLESS = (Reason.HIDDEN, Reason.UNFINISHED, Reason.OF_THE_SYSTEM)
+_HARMLESS = (Reason.HIDDEN, Reason.UNFINISHED, Reason.OF_OURS, Reason.OF_THE_SYSTEM)
 
 
 def of_folders(settings: Settings) -> Iterator[Finding]:

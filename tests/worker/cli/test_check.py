@@ -14,7 +14,9 @@ from tasks.workers import Workers
 from tests.valkeys import running_valkey
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worlds import SandboxProcess
+from worker.commands.check_folders import _WORDS
 from worker.commands.check_redis import _default_user, of_redis
+from worker.inbox import Reason
 
 
 def found(chartpost: CommandLine, check: str) -> list[dict[str, Any]]:
@@ -72,6 +74,21 @@ def test_what_the_inbox_leaves_alone_is_told_by_its_path(chartpost: CommandLine,
     }
     mark = process.seal.lookup("inbox", "north_clinic", "4711", "scan.pdf.part")  # what the watcher logs
     assert mark in told["north_clinic/4711/scan.pdf.part"]["message"]
+
+
+def test_an_error_file_that_came_back_with_its_document_is_told_and_harms_nothing(
+    chartpost: CommandLine, process: Process
+) -> None:
+    folder = process.folders.inbox / "north_clinic" / "4711"
+    folder.mkdir(parents=True)
+    (folder / "scan.pdf.error.json").write_text("{}")
+    (row,) = found(chartpost, "inbox")
+    assert row["ok"] is True
+    assert "an error file of ours" in row["message"]
+
+
+def test_there_are_words_for_every_reason_to_leave_something_alone() -> None:
+    assert set(_WORDS) == set(Reason)
 
 
 def test_settings_that_are_unwise_are_told_and_harm_nothing(chartpost: CommandLine) -> None:
