@@ -119,6 +119,8 @@ def _next(process: Process, job: Job) -> str:
 
 def _next_after_failure(job: Job) -> str:
     hint = job.failure.hint if job.failure else ""
+    if "chartpost retry JOB" in hint:  # all that can be done is said; the job's id is missing
+        return hint.replace(" JOB", f" {job.id}")
     again = f"`chartpost retry {job.id}` sends it again."
     if job.code in (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN):
         again = (

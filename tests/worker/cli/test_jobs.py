@@ -8,7 +8,9 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import pytest
 
+from tasks.aftermath import _HELD
 from tasks.errors import Code
+from tasks.job import Step
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import STORED, Jobs
 from worker.intake import Intake
@@ -107,6 +109,15 @@ def test_show_says_how_to_end_an_open_outcome(chartpost: CommandLine, jobs: Jobs
     (shown,) = chartpost.rows("show", job.id)
     assert f"chartpost resolve {job.id} --delivered" in shown["next"]
     assert "--send-again" in shown["next"]
+
+
+def test_show_says_once_what_to_do_where_nothing_can_be_looked_up(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.received()
+    jobs.ledger.failed(jobs.hold(job, Step.PRESIGN), _HELD, calls=1)
+    (shown,) = chartpost.rows("show", job.id)
+    assert shown["next"].count(f"chartpost resolve {job.id} --delivered") == 1
+    assert shown["next"].count(f"chartpost retry {job.id} --send-again") == 1
+    assert "looks again" not in shown["next"]
 
 
 def test_show_says_that_a_job_waits_for_its_account(chartpost: CommandLine, jobs: Jobs) -> None:
