@@ -65,6 +65,8 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{above}{name}.")
+        elif isinstance(value, list | tuple):
+            yield from _flat({str(place): item for place, item in enumerate(value, start=1)}, f"{above}{name}.")
         else:
             yield above + name, value
 
