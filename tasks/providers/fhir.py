@@ -90,7 +90,7 @@ class Issue(BaseModel):
     @property
     def words(self) -> str:
         said = [self.details.text if self.details else None, self.diagnostics]
-        texts = [text for text in said if isinstance(text, str) and text]
+        texts = dict.fromkeys(text for text in said if isinstance(text, str) and text)
         return f"{self.code or self.severity or 'issue'}: {'; '.join(texts)}" if texts else str(self.code or "")
 
 
