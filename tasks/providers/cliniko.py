@@ -287,7 +287,9 @@ class Cliniko:
         """Hide a record from the chart (`POST …/archive`; `DELETE` is deprecated). Raises DocumentRefused."""
         answer = self._api.call("POST", _ATTACHMENTS, record_id, "archive")
         if answer.status == 404:
-            raise _no_such_record()
+            if self._one(record_id, archived_too=True) is None:
+                raise _no_such_record()
+            return  # archived already
         _OF_ACCOUNT.success(answer)
 
     def _shown(self, attachment: Attachment, *, archived: bool) -> Mapping[str, Any]:

@@ -702,6 +702,13 @@ def test_a_record_is_archived_by_the_call_that_is_not_deprecated(odd: OddServer,
         cliniko.record("8")
 
 
+def test_archiving_a_record_that_is_archived_already_is_no_error(odd: OddServer, cliniko: Cliniko) -> None:
+    odd.answers["POST /v1/patient_attachments/7/archive"] = Reply(404)
+    odd.answers["GET /v1/patient_attachments/7"] = Reply(body=record(7, archived_at="2026-11-21T10:00:00Z"))
+    cliniko.archive("7")
+    assert odd.requests[-1].query["q[]"] == ["archived_at:*"]
+
+
 # --- whatever it answers ---------------------------------------------------------------------------------------------
 
 ANYTHING = st.recursive(
