@@ -43,7 +43,7 @@ def admit_relabeling(process: Process, request: RelabelRequest, document: Docume
     if not request.allow_unblock and not any(blocks(label) for label in request.labels):
         raise _not_to_be_set(
             "The new labels leave out NORS, which blocks a document, and the call does not allow that.",
-            "Add the label NORS, or say allow_unblock if the document shall be open to all who may read.",
+            "Add the label NORS, or say allow_unblock (--allow-unblock) if the document shall be open to all readers.",
         )
     account.provider.check(document)
 

@@ -15,7 +15,7 @@ def check_patient(document: Document, provider: str) -> None:
         raise DocumentRefused(
             Code.PATIENT_REQUIRED,
             f"{provider} needs a patient for every document.",
-            hint=f"Put the file into a folder named by the patient's id in {provider}.",
+            hint=f"Put the file into a folder named by the patient's id in {provider}, or say patient_id or --patient.",
         )
 
 

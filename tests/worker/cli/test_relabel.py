@@ -78,6 +78,7 @@ def test_a_list_that_would_unblock_the_document_must_be_allowed(chartpost: Comma
     code, said = relabel(chartpost, "--label", label)
     assert code == 2
     assert "NORS" in said
+    assert "--allow-unblock" in said
     assert chartpost.rows("jobs") == []
     code, said = relabel(chartpost, "--label", label, "--allow-unblock")
     assert code == 0, said
