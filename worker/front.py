@@ -63,8 +63,11 @@ class Front:
         import structlog
 
         self._log(self.settings.log.format, self.settings.log.level)
+        log = structlog.get_logger(__name__)
         for warning in self.settings.warnings:
-            structlog.get_logger(__name__).warning("settings_warning", warning=warning)
+            log.warning("settings_warning", warning=warning)
+        if not self.settings.accounts:
+            log.warning("settings_warning", warning="No account is named: add an [accounts.<name>] table.")
 
     def _log(self, form: str, level: str) -> None:
         from config.logs import configure_logs

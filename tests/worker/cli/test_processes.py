@@ -45,6 +45,14 @@ def test_a_settings_file_that_is_not_there_is_told() -> None:
     assert chartpost("--config", "/no/such.toml", "health").returncode == 2
 
 
+def test_a_process_that_knows_no_account_says_so(tmp_path: Path, valkey_url: str) -> None:
+    config = tmp_path / "chartpost.toml"
+    config.write_text(f'data_dir = "{tmp_path}"\nsecret_key = "a secret"\n[redis]\nurl = "{valkey_url}"\n')
+    result = chartpost("--config", str(config), "watch", "--once")
+    assert result.returncode == 0, result.stderr
+    assert "No account is named" in result.stderr
+
+
 def test_an_unknown_command_is_wrong_usage() -> None:
     assert chartpost("deliver").returncode == 2
 
