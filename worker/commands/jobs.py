@@ -108,7 +108,12 @@ def _next(process: Process, job: Job) -> str:
     if health.status != "ok":
         return _next_of_the_unwell(job, health.status, health.reason)
     if job.unknown_since:
-        return "The upload's answer was not seen: it looks for the record before it sends again. Leave it, or look."
+        seconds = account.settings.confirm.look_seconds
+        for_how_long = "a day" if job.long_look else f"{seconds:.0f} s (confirm.look_seconds)"
+        return (
+            f"An answer was not seen: it looks for the record for {for_how_long} before it sends again. "
+            "Leave it, or look into the chart."
+        )
     if job.sent_before:
         return "An answer was not seen: the same document goes again under the same ids. Leave it."
     holder = process.ledger.name_holder(job.document) if job.stage is Stage.RECEIVED else None

@@ -111,6 +111,15 @@ def test_show_says_how_to_end_an_open_outcome(chartpost: CommandLine, jobs: Jobs
     assert "--send-again" in shown["next"]
 
 
+def test_show_says_for_how_long_an_answer_that_was_lost_is_looked_for(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.presigned(jobs.received())
+    hold = jobs.hold(job, Step.POST)
+    jobs.ledger.committed(hold)
+    jobs.ledger.unknown(hold, due_in=60.0, calls=1)
+    (shown,) = chartpost.rows("show", job.id)
+    assert "for 1800 s (confirm.look_seconds)" in shown["next"]
+
+
 def test_show_says_once_what_to_do_where_nothing_can_be_looked_up(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.received()
     jobs.ledger.failed(jobs.hold(job, Step.PRESIGN), _HELD, calls=1)
