@@ -10,6 +10,10 @@ a lost connection. Here it is one, and a new connection counts only once Redis t
 A message is taken from its queue first and written down as unacknowledged after that. When Redis goes between the two,
 the message is in this process alone: it is kept and put back with the next connection.
 
+What somebody has pushed into a queue and is no message at all (no JSON, or JSON without a message's parts) ends a
+worker while it is being read. It is gone from the queue by then, and nobody could have run it: it is dropped, and said.
+A message's own faults come after it was written down as unacknowledged, so none of ours is lost by that.
+
 And messages that cannot be given back at shutdown are pickled into a file in the temporary folder, foreign callers'
 arguments included. Redis has them still, as unacknowledged, so the file serves nobody and names patients.
 """
@@ -95,8 +99,12 @@ class GuardedChannel(transport.Channel):
         return self._shared
 
     def _brpop_read(self, **options: Any) -> Any:
-        with gone_while_it_refuses():
-            return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs leave it out
+        try:
+            with gone_while_it_refuses():
+                return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs leave it out
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.error("no_message_dropped", error=type(error).__name__)
+            return True
 
     def _put_back(self) -> None:
         while _adrift:

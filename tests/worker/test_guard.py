@@ -53,6 +53,26 @@ def north(tmp_path: Path, world: SandboxProcess, server: EmbeddedValkey) -> Iter
         yield started
 
 
+def test_what_is_no_message_ends_no_worker_and_the_call_behind_it_is_opened(north: Clinic) -> None:
+    worker = north.start_worker()
+    rubbish = [
+        b"rubbish",
+        b"\xff\xfe",
+        b'"text"',
+        b"[1]",
+        b"{}",
+        b'{"properties": {}}',
+        b'{"properties": {"delivery_tag": 1}}',
+    ]
+    for queue in ("chartpost", "chartpost.stages"):
+        north.redis.lpush(queue, *rubbish)
+    job = north.send(north.write("scan.pdf", b"a scan"), "4711")
+    wait_until(lambda: north.stage(job) == "delivered", "the call behind it is delivered")
+    assert worker.process.poll() is None
+    assert worker.log.count("no_message_dropped") >= 2 * (len(rubbish) - 1)
+    assert "rubbish" not in worker.log
+
+
 def worker_of(application: str, clinic: Clinic, storage: SlowStorage) -> Child:
     """A worker with a call in its hands, which is acknowledged when it ends: it asks the storage about its source."""
     environ = {**clinic.world.aws_environment, "CHARTPOST_S3__ENDPOINT_URL": storage.url}
