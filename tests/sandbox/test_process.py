@@ -33,39 +33,39 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("sandbox-*"))
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the sandboxes of this test make their folders, and no other's: those of other tests are at work."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return tmp_path
+
+
+def folders(temporary: Path) -> list[Path]:
+    return list(temporary.glob("sandbox-*"))
 
 
 @needs_proc
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_in_order_and_leaves_nothing(
-    how: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where no other sandbox makes its folder
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    before = folders()
+def test_it_stops_in_order_and_leaves_nothing(how: signal.Signals, temporary: Path) -> None:
     sandbox = SandboxProcess()
     (engine,) = engine_pids(sandbox.process.pid)
-    assert len(folders() - before) == 1
+    assert len(folders(temporary)) == 1
     sandbox.process.send_signal(how)
     assert sandbox.process.wait(5) == 0
     assert not is_running(engine)
-    assert folders() - before == set()
+    assert folders(temporary) == []
     sandbox.stop()
 
 
 @needs_proc
-def test_the_engine_does_not_outlive_a_killed_sandbox() -> None:
-    before = folders()
+def test_the_engine_does_not_outlive_a_killed_sandbox(temporary: Path) -> None:
     sandbox = SandboxProcess()
     (engine,) = engine_pids(sandbox.process.pid)
     sandbox.process.kill()
     sandbox.process.wait()
     eventually(lambda: not is_running(engine))
     sandbox.stop()
-    for folder in folders() - before:
-        subprocess.run(["rm", "-r", folder], check=True)
 
 
 def test_it_stops_when_its_starter_has_gone() -> None:
