@@ -21,6 +21,8 @@ _LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache", "
 
 def main() -> None:
     chosen = [mutant for mutant in MUTANTS if " ".join(sys.argv[1:]) in mutant.name]
+    if not chosen:
+        sys.exit("No fault's name holds these words; tests/mutants/table.py has the names.")
     survived = []
     for number, mutant in enumerate(chosen, start=1):
         print(f"{number:2}/{len(chosen)} {mutant.name} … ", end="", flush=True)  # noqa: T201
