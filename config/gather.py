@@ -8,16 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from config.faults import (
-    ENVIRONMENT_PREFIX,
-    Fault,
-    KeyPath,
-    SettingsError,
-    did_you_mean,
-    environment_name,
-)
-from config.keys import ACCOUNTS, Keys, is_list, may_be_in_file
-from config.values import Section
+from config.errors import ENVIRONMENT_PREFIX, Fault, KeyPath, SettingsError, did_you_mean, environment_name
+from config.schema import ACCOUNTS, Keys, is_list, may_be_in_file
+from config.types import Section
 
 CONFIG_VARIABLE = "CHARTPOST_CONFIG"
 DEFAULT_FILE = Path("chartpost.toml")

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from config.quiet import OURS, REWRITES, QuietErrors, QuietMessages, traceback_of
+from config.redaction import OURS, REWRITES, QuietErrors, QuietMessages, traceback_of
 
 # At INFO these name every address (httpx: patients and signatures) or every task's arguments; urllib3's warnings hold
 # addresses as well.

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from config.accounts import Account, NhnAccount, RedoxAccount
-from config.faults import Fault, KeyPath, missing
-from config.values import ALGORITHMS_OF_KEYS, is_loopback, key_kind
+from config.errors import Fault, KeyPath, missing
+from config.types import ALGORITHMS_OF_KEYS, is_loopback, key_kind
 
 if TYPE_CHECKING:
     from config.settings import Settings

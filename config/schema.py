@@ -6,8 +6,8 @@ from typing import get_origin
 from pydantic.fields import FieldInfo
 
 from config.accounts import AccountOfUnknownKind, kind_of
-from config.faults import KeyPath
-from config.values import MayBeInFile, Section
+from config.errors import KeyPath
+from config.types import MayBeInFile, Section
 
 ACCOUNTS = "accounts"
 

@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from config.faults import SettingsError
+from config.errors import SettingsError
 
 KEY_BYTES = 32
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sandbox.engine import LOOPBACK, Engine, EngineFailed, EngineMissing
-from sandbox.providers import DEFAULT_PROVIDERS, PROVIDERS
+from sandbox.faults.state import World
+from sandbox.providers.table import DEFAULT_PROVIDERS, PROVIDERS
+from sandbox.s3.engine import LOOPBACK, Engine, EngineFailed, EngineMissing
 from sandbox.server import running
 from sandbox.settings import settings_file
-from sandbox.world import World
 
 log = logging.getLogger("sandbox")
 

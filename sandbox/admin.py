@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from sandbox.charts import Charts
-from sandbox.journal import Journal
-from sandbox.world import UnknownChange, World
+from sandbox.faults.state import UnknownChange, World
+from sandbox.request_log import Journal
 
 PREFIX = "/_sandbox"
 

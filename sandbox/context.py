@@ -9,10 +9,10 @@ from typing import Protocol, TypeAlias
 from aiohttp import web
 
 from sandbox.charts import Charts
-from sandbox.faults import Faults, Turns
-from sandbox.front import Front, Ticket
-from sandbox.objects import Objects
-from sandbox.world import World
+from sandbox.faults.state import World
+from sandbox.faults.words import Faults, Turns
+from sandbox.s3.objects import Objects
+from sandbox.s3.uploads import Front, Ticket
 
 Setting: TypeAlias = "str | int | bool | list[str] | Mapping[str, Setting]"
 

@@ -16,15 +16,15 @@ from aiohttp.typedefs import Handler, Middleware
 from sandbox.admin import PREFIX as ADMIN_PREFIX
 from sandbox.admin import Admin
 from sandbox.charts import Charts
-from sandbox.engine import LOOPBACK, Engine
-from sandbox.faults import Turns
-from sandbox.front import Front
-from sandbox.journal import Journal
-from sandbox.objects import Objects
-from sandbox.providers import PROVIDERS
-from sandbox.surroundings import Provider, Surroundings
-from sandbox.wire import ConnectionCut, reset
-from sandbox.world import World
+from sandbox.context import Provider, Surroundings
+from sandbox.faults.connection import ConnectionCut, reset
+from sandbox.faults.state import World
+from sandbox.faults.words import Turns
+from sandbox.providers.table import PROVIDERS
+from sandbox.request_log import Journal
+from sandbox.s3.engine import LOOPBACK, Engine
+from sandbox.s3.objects import Objects
+from sandbox.s3.uploads import Front
 
 SOURCES_BUCKET = "sources"
 SHUTDOWN_SECONDS = 0.5  # hanging answers do not hold up the end

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterable, Mapping
 
-from sandbox.objects import USER
+from sandbox.context import Setting
+from sandbox.s3.objects import USER
 from sandbox.server import SOURCES_BUCKET, Sandbox
-from sandbox.surroundings import Setting
 
 
 def settings_file(sandbox: Sandbox, providers: Iterable[str]) -> str:

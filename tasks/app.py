@@ -5,30 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery, chain
-from celery.app.amqp import AMQP
 
-from config.celery_settings import celery_settings
-from tasks.job import Step
-from tasks.process import current
-
-
-class QuietAMQP(AMQP):
-    """Messages whose headers show no argument: Flower, events and logs print what stands there."""
-
-    def __init__(self, app: Celery) -> None:
-        super().__init__(app)
-        protocols: dict[int, Any] = self.task_protocols  # type: ignore[has-type]  # the stubs leave it out
-        self.task_protocols = {**protocols, 2: self._as_quiet_task}
-
-    def _as_quiet_task(self, *args: Any, **options: Any) -> Any:
-        return super().as_task_v2(*args, **{**options, "argsrepr": "(…)", "kwargsrepr": "{…}"})
+from config.celery import celery_settings
+from tasks.model.route import Step
+from tasks.private_args import QuietAMQP
+from tasks.runtime import current
 
 
 class App(Celery):
     amqp_cls = QuietAMQP  # type: ignore[assignment]  # a class is taken as well as its name
 
 
-app = App("chartpost", include=["tasks.upload"])
+app = App("chartpost", include=["tasks.celery_tasks"])
 
 
 @app.on_configure.connect

@@ -13,29 +13,22 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 import structlog
-from celery import Task
 from celery.exceptions import Ignore, Reject
 
+from config.redaction import crash_site
 from tasks.app import app
-from tasks.crashes import crash_site
-from tasks.doors import open_call
-from tasks.errors import Code, DocumentRefused, RetryLater
-from tasks.job import Step
-from tasks.ledger import AWAY, GONE
-from tasks.process import Process, current
-from tasks.relabeling import open_relabeling
+from tasks.intake.admission import open_call
+from tasks.intake.relabeling import open_relabeling
+from tasks.ledger.redis import AWAY, GONE
+from tasks.model.errors import Code, DocumentRefused, RetryLater
+from tasks.model.route import Step
+from tasks.private_args import Quiet
+from tasks.runtime import Process, current
 
 log = structlog.get_logger()
 
 Opens = Callable[[Process, str, dict[str, Any]], object]
 """Opens the job of a call under the task's id."""
-
-
-class Quiet(Task[Any, Any]):
-    """A task whose messages' arguments are shown nowhere, not even those of foreign callers."""
-
-    Request = "tasks.quiet:QuietRequest"
-    abstract = True
 
 
 def _run(task: Quiet, step: Step, job_id: str) -> None:

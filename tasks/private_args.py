@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery import Celery, Task
+from celery.app.amqp import AMQP
 from celery.worker.request import Request
 
 _HIDDEN_ARGS, _HIDDEN_KWARGS = "(…)", "{…}"
@@ -20,3 +22,22 @@ class QuietRequest(Request):
 
     def info(self, safe: bool = False) -> Any:
         return {**super().info(safe=True), "args": _HIDDEN_ARGS, "kwargs": _HIDDEN_KWARGS}
+
+
+class QuietAMQP(AMQP):
+    """Messages whose headers show no argument: Flower, events and logs print what stands there."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__(app)
+        protocols: dict[int, Any] = self.task_protocols  # type: ignore[has-type]  # the stubs leave it out
+        self.task_protocols = {**protocols, 2: self._as_quiet_task}
+
+    def _as_quiet_task(self, *args: Any, **options: Any) -> Any:
+        return super().as_task_v2(*args, **{**options, "argsrepr": "(…)", "kwargsrepr": "{…}"})
+
+
+class Quiet(Task[Any, Any]):
+    """A task whose messages' arguments are shown nowhere, not even those of foreign callers."""
+
+    Request = "tasks.private_args:QuietRequest"
+    abstract = True

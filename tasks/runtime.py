@@ -11,23 +11,27 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from config.settings import Settings, SettingsError, ensure_secret_key, load
-from tasks.accounts import Accounts
-from tasks.aftermath import Aftermath
-from tasks.care import Care
-from tasks.closing import Closing
-from tasks.folders import Folders
-from tasks.health import Gates
-from tasks.job import Document, Route, Step
-from tasks.keeper import Keeper
-from tasks.ledger import Ledger, connect
-from tasks.memory import SealedMemory
-from tasks.pipeline import Pipeline
-from tasks.results import Results
-from tasks.seal import Seal
-from tasks.sources import Sources
-from tasks.staging import Staging
-from tasks.workers import Workers
+from config.errors import SettingsError
+from config.load import ensure_secret_key, load
+from config.settings import Settings
+from tasks.accounts.account import Accounts
+from tasks.accounts.breaker import Gates
+from tasks.closing.closing import Closing
+from tasks.closing.results import Results
+from tasks.dispatch.workers import Workers
+from tasks.folders.commit_log import Care
+from tasks.folders.layout import Folders
+from tasks.folders.staging import Staging
+from tasks.ledger.cache import SealedMemory
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import connect
+from tasks.ledger.renewal import Keeper
+from tasks.ledger.seal import Seal
+from tasks.model.document import Document
+from tasks.model.route import Route, Step
+from tasks.pipeline.recovery import Aftermath
+from tasks.pipeline.runner import Pipeline
+from tasks.sources.sources import Sources
 
 if TYPE_CHECKING:
     from celery import Celery

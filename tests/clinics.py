@@ -19,8 +19,8 @@ import redis
 from celery import Celery
 from celery.result import AsyncResult
 
-from config.settings import load
-from tasks.process import Process
+from config.load import load
+from tasks.runtime import Process
 from tests.valkeys import running_valkey
 from tests.worlds import ROOT, SandboxProcess
 

@@ -53,7 +53,7 @@ def test_a_provider_added_as_the_page_says_keeps_the_contract(tmp_path: Path) ->
     for step in steps():
         step.apply(project)
     environ = {**os.environ, "PYTEST_ADDOPTS": "", "PYTEST_XDIST_WORKER": ""}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/providers/test_contract.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/tasks/providers/test_contract.py"]
     run = subprocess.run(
         [*command, "-k", "shelf or kind"], cwd=project, env=environ, capture_output=True, text=True, check=False
     )

@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import BaseModel
 
-from config.settings import ACCOUNT_KINDS, Settings
-from tasks.errors import Code
-from tasks.providers import KINDS
-from tests.providers.table import sentences
+from config.accounts import ACCOUNT_KINDS
+from config.settings import Settings
+from tasks.model.errors import Code
+from tasks.providers.table import KINDS
+from tests.tasks.providers.table import sentences
 from tests.worlds import ROOT
 
 SETTINGS_PAGE = (ROOT / "docs" / "settings.md").read_text()

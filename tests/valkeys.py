@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from worker.valkey import EmbeddedValkey
+from worker.supervisor.valkey import EmbeddedValkey
 
 
 class FaultyValkey(EmbeddedValkey):

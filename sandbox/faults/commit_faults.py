@@ -5,9 +5,9 @@ For providers that take the bytes themselves; where forms lead to storage, the s
 
 import asyncio
 
-from sandbox.faults import Faults, Turns
-from sandbox.gate import Refusal
-from sandbox.wire import ConnectionCut
+from sandbox.faults.connection import ConnectionCut
+from sandbox.faults.gate import Refusal
+from sandbox.faults.words import Faults, Turns
 
 Document = tuple[str, str, str, str]  # provider, tenant, patient id, file name: what the words are counted by
 

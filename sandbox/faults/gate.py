@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from sandbox.faults import Turns
-from sandbox.wire import ConnectionCut, hang
-from sandbox.world import World
+from sandbox.faults.connection import ConnectionCut, hang
+from sandbox.faults.state import World
+from sandbox.faults.words import Turns
 
 MINUTE_SECONDS = 60.0
 FIRST_CALLS = 2

@@ -24,13 +24,13 @@ from aiohttp import web
 
 from sandbox.bodies import json_object
 from sandbox.charts import Record
-from sandbox.chores import Chores
-from sandbox.cliniko_lists import BadQuery, Kind, Query, Value, matching, read_filters
-from sandbox.faults import Faults
-from sandbox.front import OPEN_NAME, Ticket
-from sandbox.gate import Gate, Refusal
-from sandbox.surroundings import Setting, Surroundings
-from sandbox.wire import ConnectionCut
+from sandbox.context import Setting, Surroundings
+from sandbox.faults.background import Chores
+from sandbox.faults.connection import ConnectionCut
+from sandbox.faults.gate import Gate, Refusal
+from sandbox.faults.words import Faults
+from sandbox.providers.cliniko_lists import BadQuery, Kind, Query, Value, matching, read_filters
+from sandbox.s3.uploads import OPEN_NAME, Ticket
 
 NAME = "cliniko"
 PREFIX = "/cliniko/v1"

@@ -16,9 +16,10 @@ from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from sandbox.fhir import dig
-from sandbox.gate import Gate
-from sandbox.jose import (
+from sandbox.context import Setting, Surroundings
+from sandbox.faults.gate import Gate
+from sandbox.providers.fhir import dig
+from sandbox.providers.jose import (
     PROOF_ALGORITHMS,
     AssertionRules,
     Assertions,
@@ -30,8 +31,7 @@ from sandbox.jose import (
     new_key,
     opened,
 )
-from sandbox.surroundings import Setting, Surroundings
-from sandbox.token_server import TokenRefused, token_answer, token_request
+from sandbox.providers.token_server import TokenRefused, token_answer, token_request
 
 NAME = "helseid"
 PREFIX = "/helseid"

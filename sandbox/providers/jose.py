@@ -17,7 +17,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, GuestProtocol, KeyFlexible, RSAKey
 from joserfc.jws import JWSRegistry
 
-from sandbox.world import World
+from sandbox.faults.state import World
 
 PROOF_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 PROOF_SECONDS = 6

@@ -16,9 +16,12 @@ from aiohttp import web
 
 from sandbox.admin import PREFIX as ADMIN_PREFIX
 from sandbox.charts import Record
-from sandbox.creating import Document, after_creating, before_creating
-from sandbox.faults import Faults
-from sandbox.fhir import (
+from sandbox.context import Setting, Surroundings
+from sandbox.faults.commit_faults import Document, after_creating, before_creating
+from sandbox.faults.connection import ConnectionCut
+from sandbox.faults.gate import FIRST_CALLS, Gate, Refusal
+from sandbox.faults.words import Faults
+from sandbox.providers.fhir import (
     JSON,
     Issue,
     Json,
@@ -33,10 +36,9 @@ from sandbox.fhir import (
     read_json,
     refusal_answer,
 )
-from sandbox.gate import FIRST_CALLS, Gate, Refusal
-from sandbox.helseid import SCOPES, Grant, HelseId
-from sandbox.jose import PROOF_ALGORITHMS, NonceWanted, NotProven, Proofs
-from sandbox.nhn_bundle import (
+from sandbox.providers.helseid import SCOPES, Grant, HelseId
+from sandbox.providers.jose import PROOF_ALGORITHMS, NonceWanted, NotProven, Proofs
+from sandbox.providers.nhn_bundle import (
     DOCUMENT_TYPE,
     FACILITY_TYPE,
     NATIONAL_ID,
@@ -46,8 +48,6 @@ from sandbox.nhn_bundle import (
     is_label_list,
     submission_in,
 )
-from sandbox.surroundings import Setting, Surroundings
-from sandbox.wire import ConnectionCut
 
 NAME = "nhn"
 ACCOUNT = "nhn_hospital"

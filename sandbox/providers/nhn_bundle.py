@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sandbox.fhir import (
+from sandbox.providers.fhir import (
     MIME_TYPE,
     Bundle,
     Issue,

@@ -19,12 +19,12 @@ from aiohttp import web
 from sandbox.admin import PREFIX as ADMIN_PREFIX
 from sandbox.bodies import json_object
 from sandbox.charts import Record
-from sandbox.faults import Faults
-from sandbox.front import Ticket
-from sandbox.gate import Gate, Refusal
-from sandbox.ovok_sessions import NAME, Login, Sessions, Tokens
-from sandbox.surroundings import Setting, Surroundings
-from sandbox.wire import ConnectionCut
+from sandbox.context import Setting, Surroundings
+from sandbox.faults.connection import ConnectionCut
+from sandbox.faults.gate import Gate, Refusal
+from sandbox.faults.words import Faults
+from sandbox.providers.ovok_sessions import NAME, Login, Sessions, Tokens
+from sandbox.s3.uploads import Ticket
 
 PREFIX = "/ovok"
 BUCKET = "ovok-files-region1"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from sandbox.world import World
+from sandbox.faults.state import World
 
 NAME = "ovok"
 

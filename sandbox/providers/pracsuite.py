@@ -19,12 +19,12 @@ from aiohttp import web
 
 from sandbox.bodies import json_object
 from sandbox.charts import Record
-from sandbox.chores import Chores
-from sandbox.faults import Faults
-from sandbox.forms import means_file_name
-from sandbox.front import Ticket
-from sandbox.gate import Gate, Refusal
-from sandbox.surroundings import Setting, Surroundings
+from sandbox.context import Setting, Surroundings
+from sandbox.faults.background import Chores
+from sandbox.faults.gate import Gate, Refusal
+from sandbox.faults.words import Faults
+from sandbox.s3.forms import means_file_name
+from sandbox.s3.uploads import Ticket
 
 NAME = "pracsuite"
 PREFIX = "/pracsuite/v1"

@@ -18,9 +18,12 @@ from aiohttp import web
 from joserfc.jwk import RSAKey
 
 from sandbox.charts import Record
-from sandbox.creating import Document, after_creating, before_creating
-from sandbox.faults import Faults
-from sandbox.fhir import (
+from sandbox.context import Setting, Surroundings
+from sandbox.faults.commit_faults import Document, after_creating, before_creating
+from sandbox.faults.gate import Gate, Refusal
+from sandbox.faults.state import World
+from sandbox.faults.words import Faults
+from sandbox.providers.fhir import (
     JSON,
     Issue,
     Refused,
@@ -33,12 +36,9 @@ from sandbox.fhir import (
     read_json,
     refusal_answer,
 )
-from sandbox.gate import Gate, Refusal
-from sandbox.jose import AssertionRules, Assertions, Client, NotProven, as_pem, new_key
-from sandbox.redox_message import Message, message_in
-from sandbox.surroundings import Setting, Surroundings
-from sandbox.token_server import TokenRefused, token_answer, token_request
-from sandbox.world import World
+from sandbox.providers.jose import AssertionRules, Assertions, Client, NotProven, as_pem, new_key
+from sandbox.providers.redox_message import Message, message_in
+from sandbox.providers.token_server import TokenRefused, token_answer, token_request
 
 NAME = "redox"
 ACCOUNT = "redox_hospital"

@@ -7,7 +7,7 @@ After the vendor's page "Send a file via the Redox FHIR API" (the attachment, th
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sandbox.fhir import (
+from sandbox.providers.fhir import (
     MIME_TYPE,
     Bundle,
     Issue,

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from sandbox.cliniko import Cliniko
-from sandbox.nhn import Nhn
-from sandbox.ovok import Ovok
-from sandbox.pracsuite import PracSuite
-from sandbox.redox import Redox
-from sandbox.surroundings import Provider, Surroundings
+from sandbox.context import Provider, Surroundings
+from sandbox.providers.cliniko import Cliniko
+from sandbox.providers.nhn import Nhn
+from sandbox.providers.ovok import Ovok
+from sandbox.providers.pracsuite import PracSuite
+from sandbox.providers.redox import Redox
 
 PROVIDERS: dict[str, Callable[[Surroundings], Provider]] = {
     "pracsuite": PracSuite,

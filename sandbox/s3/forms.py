@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from sandbox.s3_errors import S3Error
+from sandbox.s3.errors import S3Error
 
 MAX_BYTES_BEFORE_FILE = 20 * 1024
 MAX_END_BYTES = 4096

@@ -14,7 +14,7 @@ from minio.credentials.providers import StaticProvider
 from minio.minioadmin import MinioAdmin
 from yarl import URL
 
-from sandbox.engine import LOOPBACK, ROOT, AccessKey, Engine
+from sandbox.s3.engine import LOOPBACK, ROOT, AccessKey, Engine
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

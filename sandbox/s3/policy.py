@@ -8,8 +8,8 @@ import binascii
 import json
 from typing import Any
 
-from sandbox.forms import FormHead
-from sandbox.s3_errors import S3Error
+from sandbox.s3.errors import S3Error
+from sandbox.s3.forms import FormHead
 
 NEEDS_NO_CONDITION = frozenset({"x-amz-signature", "file", "policy"})
 

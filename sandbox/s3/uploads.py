@@ -16,16 +16,16 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from sandbox.engine import Engine
-from sandbox.faults import Faults, Turns
-from sandbox.forms import FormHead, IncomingForm
-from sandbox.journal import Journal
-from sandbox.objects import BLOCK_BYTES
-from sandbox.policy import check_fields
-from sandbox.s3_errors import S3Error, as_aws_says_it
-from sandbox.upstream import EngineAnswer, pass_on, request_head
-from sandbox.wire import ConnectionCut, hang
-from sandbox.world import World
+from sandbox.faults.connection import ConnectionCut, hang
+from sandbox.faults.state import World
+from sandbox.faults.words import Faults, Turns
+from sandbox.request_log import Journal
+from sandbox.s3.engine import Engine
+from sandbox.s3.errors import S3Error, as_aws_says_it
+from sandbox.s3.forms import FormHead, IncomingForm
+from sandbox.s3.objects import BLOCK_BYTES
+from sandbox.s3.policy import check_fields
+from sandbox.s3.upstream import EngineAnswer, pass_on, request_head
 
 PREFIX = "/s3"
 NOT_FOR_STORAGE = ("Authorization", "Cookie", "x-api-key", "a-api-key")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from email.message import Message
 from http.client import parse_headers
 
-from sandbox.engine import LOOPBACK
-from sandbox.s3_errors import S3Error
+from sandbox.s3.engine import LOOPBACK
+from sandbox.s3.errors import S3Error
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 
 import httpx
 
-from config.settings import Account as AccountSettings
-from tasks.health import Gates
-from tasks.http import Clients
-from tasks.providers import build
+from config.accounts import Account as AccountSettings
+from tasks.accounts.breaker import Gates
+from tasks.http.clients import Clients
 from tasks.providers.base import Memory, Provider
+from tasks.providers.table import build
 
 
 class Account:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import resources
 from typing import Any
 
 import redis
@@ -18,9 +17,9 @@ from limits import RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from tasks.errors import RetryLater
-from tasks.ledger import PREFIX
-from tasks.rows import from_ms
+from tasks.ledger.redis import PREFIX, load_script
+from tasks.model.errors import RetryLater
+from tasks.model.times import from_ms
 
 _FAILURES_UNTIL_DOWN = 5
 _LONGEST_PAUSE_SECONDS = 10.0
@@ -44,10 +43,7 @@ class Gates:
         self._redis = client
         self._probe_first = int(probe_first_seconds * 1000)
         self._probe_cap = int(probe_cap_seconds * 1000)
-        self._scripts = {
-            name: client.register_script(resources.files("tasks").joinpath("lua", f"{name}.lua").read_text())
-            for name in ("unwell", "probe")
-        }
+        self._scripts = {name: load_script(client, name) for name in ("unwell", "probe")}
         self._rate = MovingWindowRateLimiter(
             RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix=PREFIX + "rate")
         )

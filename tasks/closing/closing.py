@@ -11,21 +11,22 @@ import json
 import random
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import httpx
 import structlog
 
 from config.settings import Settings
-from tasks import receipt, retry
-from tasks.care import Care
-from tasks.errors import DocumentRefused, LeaseLost, RetryLater, StageError
-from tasks.http import Clients
-from tasks.job import Job, Stage, Step
-from tasks.keeper import Grip, Keeper
-from tasks.ledger import Hold, Ledger, NotStarted
-from tasks.providers import assurance_of
-from tasks.results import Results
+from tasks.closing.receipts import event_of, written
+from tasks.closing.results import Results
+from tasks.folders.commit_log import Care
+from tasks.http.clients import Clients
+from tasks.ledger.lease import Hold, NotStarted
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.renewal import Grip, Keeper
+from tasks.model import backoff
+from tasks.model.errors import DocumentRefused, LeaseLost, RetryLater, StageError
+from tasks.model.job import Job, still_looking
+from tasks.model.route import Stage, Step
 
 log = structlog.get_logger()
 
@@ -43,7 +44,7 @@ class Closing:
         # In this order: the files first, since they are what a human and a wiped Redis are left with.
         self._steps: dict[str, Callable[[Hold], None]] = {
             "files": lambda hold: self._care.close(hold.job, written(hold.job)),
-            "staged": lambda hold: None if receipt.still_looking(hold.job) else self._care.unstage(hold.job),
+            "staged": lambda hold: None if still_looking(hold.job) else self._care.unstage(hold.job),
             "source": lambda hold: self._remove_source(hold.job),
             "result": lambda hold: self._results.final(hold.job),
             "event": lambda hold: None,  # written in one move with the record that it is done
@@ -73,7 +74,7 @@ class Closing:
             act(hold)
             done.add(name)
             self._ledger.closed(hold, done, event=event_of(hold.job) if name == "event" else None)
-        if receipt.still_looking(hold.job):
+        if still_looking(hold.job):
             self._ledger.looks_on(hold, self._settings.accounts[hold.job.account].confirm.cap_seconds)
         else:
             self._ledger.finished(hold)
@@ -81,7 +82,7 @@ class Closing:
 
     def _defer(self, hold: Hold, error: StageError | OSError) -> None:
         policy = self._settings.retry
-        wait = retry.delay(hold.job.failures + 1, policy.first_seconds, policy.cap_seconds, random.random)
+        wait = backoff.delay(hold.job.failures + 1, policy.first_seconds, policy.cap_seconds, random.random)
         # An OSError's words name the path, and so the patient.
         reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__} {error.errno or ''}"
         if hold.job.document.home:
@@ -118,20 +119,3 @@ class Closing:
             raise RetryLater(f"The callback was not answered ({type(error).__name__}).") from error
         if not answer.is_success:
             raise RetryLater(f"The callback was answered with HTTP {answer.status_code}.")
-
-
-def written(job: Job) -> dict[str, Any]:
-    """The receipt of a delivered job, else its error file."""
-    return receipt.receipt(job, assurance_of(job.provider)) if job.stage is Stage.DELIVERED else receipt.error(job)
-
-
-def event_of(job: Job) -> dict[str, str]:
-    """The entry of the events stream, in the fields of the public contract."""
-    return {
-        "job": job.id,
-        "account": job.account,
-        "state": str(job.stage),
-        "code": str(job.code or ""),
-        "at": receipt.iso(job.times.get(job.stage)) or "",
-        "stream_id": job.document.stream_id or "",
-    }

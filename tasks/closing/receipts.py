@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
-from tasks.errors import Code
-from tasks.job import Assurance, Job, Stage
-
-_WITHOUT_RECORD_YET = (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
+from tasks.model.errors import Code
+from tasks.model.job import Assurance, Job, still_looking
+from tasks.model.route import Stage
+from tasks.model.times import iso
+from tasks.providers.table import assurance_of
 
 
 def receipt(job: Job, assurance: Assurance) -> dict[str, Any]:
@@ -85,16 +85,6 @@ def public(job: Job, assurance: Assurance) -> dict[str, Any]:
     return made
 
 
-def outcome_open(job: Job) -> bool:
-    """Whether nobody knows what became of a failed job: its name stays its own, and its document continues it."""
-    return job.stage is Stage.FAILED and job.code in _WITHOUT_RECORD_YET and job.unknown_since is not None
-
-
-def still_looking(job: Job) -> bool:
-    """Whether the failure may yet turn into a delivery by itself."""
-    return outcome_open(job) and not job.held
-
-
 def reached(job: Job) -> str:
     """The last stage that a failed job had reached before it ended."""
     passed = [
@@ -103,6 +93,41 @@ def reached(job: Job) -> str:
     return str(passed[-1]) if passed else str(Stage.RECEIVED)
 
 
-def iso(moment: datetime | None) -> str | None:
-    """ISO 8601 in UTC with milliseconds, as everything that we print."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
+def written(job: Job) -> dict[str, Any]:
+    """The receipt of a delivered job, else its error file."""
+    return receipt(job, assurance_of(job.provider)) if job.stage is Stage.DELIVERED else error(job)
+
+
+def event_of(job: Job) -> dict[str, str]:
+    """The entry of the events stream, in the fields of the public contract."""
+    return {
+        "job": job.id,
+        "account": job.account,
+        "state": str(job.stage),
+        "code": str(job.code or ""),
+        "at": iso(job.times.get(job.stage)) or "",
+        "stream_id": job.document.stream_id or "",
+    }
+
+
+def fields_of(job: Job) -> dict[str, Any]:
+    """A job as the public contract lists it."""
+    record = job.facts.record
+    return {
+        "id": job.id,
+        "account": job.account,
+        "provider": job.provider or None,
+        "state": job.stage,
+        "code": job.code,
+        "message": words(job) if job.failure else None,
+        "patient_id": job.document.patient_id,
+        "file_name": job.document.file_name or None,
+        "size_bytes": None if job.document.relabeling else job.document.size_bytes,
+        "sha256": job.sha256,
+        "attempts": job.attempts,
+        "created_at": iso(job.created_at),
+        "updated_at": iso(job.updated_at),
+        "next_at": iso(job.next_at),
+        "record_id": record.id if record else None,
+        "assurance": assurance_of(job.provider) if job.stage is Stage.DELIVERED else None,
+    }

@@ -11,11 +11,13 @@ import structlog
 from celery import Celery, states
 from redis.exceptions import RedisError
 
-from tasks.errors import Code
-from tasks.job import Door, Job, Stage
-from tasks.ledger import Ledger
-from tasks.providers import assurance_of
-from tasks.receipt import public
+from tasks.closing.receipts import public
+from tasks.ledger.ledger import Ledger
+from tasks.model.document import Door
+from tasks.model.errors import Code
+from tasks.model.job import Job
+from tasks.model.route import Stage
+from tasks.providers.table import assurance_of
 
 log = structlog.get_logger()
 

@@ -10,18 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 
 import redis
 import structlog
 
-from tasks.accounts import Accounts
-from tasks.crashes import crash_site
-from tasks.errors import StageError
-from tasks.health import Gates
-from tasks.job import Stage, Step
-from tasks.ledger import AWAY, CLOSING, PREFIX
-from tasks.workers import Workers
+from config.redaction import crash_site
+from tasks.accounts.account import Accounts
+from tasks.accounts.breaker import Gates
+from tasks.dispatch.workers import Workers
+from tasks.ledger.redis import AWAY, CLOSING, PREFIX, load_script
+from tasks.model.errors import StageError
+from tasks.model.route import Stage, Step
 
 log = structlog.get_logger()
 
@@ -60,7 +59,7 @@ class Feeder:
         self._lease = int(lease_seconds * 1000)
         self._keep_ms = int(jobs_days * 86_400_000)
         self._send = send
-        self._feed = client.register_script(resources.files("tasks").joinpath("lua", "feed.lua").read_text())
+        self._feed = load_script(client, "feed")
         self._probes = ThreadPoolExecutor(max_workers=4, thread_name_prefix="account-probe")
         self._poked = threading.Event()
         self._stopped = threading.Event()

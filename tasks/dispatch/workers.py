@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import redis
 
-from tasks.ledger import PREFIX
+from tasks.ledger.redis import PREFIX
 
 _ALIVE_SECONDS = 10.0
 _BEAT_SECONDS = 2.0

@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.errors import RetryLater
-from tasks.folders import Folders, JobFile
-from tasks.job import Facts, Job, Record, Stage, Step
-from tasks.sources import OpenSource, Sources
-from tasks.staging import Staging, is_staged
+from tasks.folders.job_json import JobFile
+from tasks.folders.layout import Folders
+from tasks.folders.staging import Staging, is_staged
+from tasks.model.errors import RetryLater
+from tasks.model.job import Facts, Job, Record
+from tasks.model.route import Stage, Step
+from tasks.sources.base import OpenSource
+from tasks.sources.sources import Sources
 
 _BLOCK_BYTES = 1024 * 1024
 _CREATING = (Step.PRESIGN, Step.POST, Step.REGISTER)

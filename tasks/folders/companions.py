@@ -14,10 +14,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from tasks import disk
-from tasks.file_names import beside, tagged, tags
-from tasks.job_file import JobFileDamaged, from_bytes, to_bytes
-from tasks.job_folder import OURS
+from tasks.folders import durable
+from tasks.folders.disk_names import beside, tagged, tags
+from tasks.folders.job_folder import OURS
+from tasks.folders.job_json import JobFileDamaged, from_bytes, to_bytes
 
 SIDECAR_ENDING = ".meta.json"
 _FOLDER_MODE, _FILE_MODE = 0o770, 0o660  # the umask decides who else may read
@@ -98,7 +98,7 @@ class Outcomes:
         amended = {**said, **content}
         if amended != said:
             draft = place.companion.with_name(OURS + job_id)
-            disk.replace(place.companion, to_bytes(amended), draft, _FILE_MODE)
+            durable.replace(place.companion, to_bytes(amended), draft, _FILE_MODE)
 
     def _in(self, folder: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
         names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
@@ -140,16 +140,16 @@ class Outcomes:
             if any(os.path.lexists(path) for path in (place.document, place.companion, place.sidecar)):
                 continue
             with suppress(FileExistsError):
-                disk.write_new(place.companion, to_bytes(end.content), folder / (OURS + end.job_id), _FILE_MODE)
+                durable.write_new(place.companion, to_bytes(end.content), folder / (OURS + end.job_id), _FILE_MODE)
                 yield place
 
     def _made_folder(self, end: Ending) -> Path:
         *others, last = self._folders(end.account, end.patient_id, end.job_id)
         for folder in others:
             with suppress(NotADirectoryError):
-                disk.make_folder(folder, _FOLDER_MODE)
+                durable.make_folder(folder, _FOLDER_MODE)
                 return folder
-        disk.make_folder(last, _FOLDER_MODE)
+        durable.make_folder(last, _FOLDER_MODE)
         return last
 
 
@@ -169,7 +169,7 @@ def _fill(place: Place, end: Ending) -> bool:
 
 def _bring(source: Path | None, target: Path, draft: Path) -> None:
     if source is not None and source.exists():
-        disk.move_new(source, target, draft)
+        durable.move_new(source, target, draft)
 
 
 def _drop_placeholder(target: Path, source: Path | None) -> None:

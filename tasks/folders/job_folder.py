@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from tasks import disk
-from tasks.disk import ChangedMeanwhile, FileIdentity
-from tasks.errors import Code, DocumentRefused
-from tasks.job_file import JobFile, from_bytes, to_bytes
+from tasks.folders import durable
+from tasks.folders.durable import ChangedMeanwhile, FileIdentity
+from tasks.folders.job_json import JobFile, from_bytes, to_bytes
+from tasks.model.errors import Code, DocumentRefused
 
 OURS = ".chartpost-"  # whatever begins so is no document
 JOB_FILE = "job.json"
@@ -65,7 +65,7 @@ class JobFolder:
         return JobFile.from_json(from_bytes((self.path / JOB_FILE).read_bytes()))
 
     def write(self, job_file: JobFile) -> None:
-        disk.replace(self.path / JOB_FILE, to_bytes(job_file.to_json()), self.draft, 0o600)
+        durable.replace(self.path / JOB_FILE, to_bytes(job_file.to_json()), self.draft, 0o600)
 
     @contextmanager
     def alone(self, *, make: bool = False, wait: bool = True) -> Iterator[None]:
@@ -81,13 +81,13 @@ class JobFolder:
                 os.close(lock)
 
     def take_sidecar(self, path: Path) -> None:
-        disk.move_new(path, self.path / _SIDECAR, self.draft)
+        durable.move_new(path, self.path / _SIDECAR, self.draft)
 
     def return_sidecar(self, path: Path) -> None:
         """Put the sidecar back where it was, unless another one has come there."""
         if self.sidecar:
             with suppress(FileExistsError, FileNotFoundError):
-                disk.move_new(self.path / _SIDECAR, path, path.with_name(OURS + self.job_id))
+                durable.move_new(self.path / _SIDECAR, path, path.with_name(OURS + self.job_id))
 
     def take(self, path: Path, seen: FileIdentity) -> Path:
         """Bring the document in; it must still be the file that was seen.
@@ -103,7 +103,7 @@ class JobFolder:
             self._take_over(path, target, seen)
         else:
             _keep_if_same(target, path, seen)
-            disk.sync_folder(self.path)
+            durable.sync_folder(self.path)
         return target
 
     def adopt(self, source: Path | BinaryIO, job_file: JobFile) -> Path:
@@ -115,7 +115,7 @@ class JobFolder:
         size_bytes = _copy_of(source, copy)
         self.write(replace(job_file, size_bytes=size_bytes))
         copy.rename(target)
-        disk.sync_folder(self.path)
+        durable.sync_folder(self.path)
         return target
 
     def finish_copy(self) -> None:
@@ -145,7 +145,7 @@ class JobFolder:
         """
         aside = path.with_name(OURS + self.job_id)
         note = {"path": os.fsencode(path).hex()}
-        disk.replace(self.path / _TAKING, json.dumps(note).encode(), self.draft, 0o600)
+        durable.replace(self.path / _TAKING, json.dumps(note).encode(), self.draft, 0o600)
         path.rename(aside)
         _keep_if_same(aside, path, seen)
         try:
@@ -156,9 +156,9 @@ class JobFolder:
 
     def _bring_over(self, aside: Path, target: Path) -> None:
         if aside.exists() and not target.exists():
-            disk.copy(aside, self.path / _COPY)
+            durable.copy(aside, self.path / _COPY)
             (self.path / _COPY).rename(target)
-            disk.sync_folder(self.path)
+            durable.sync_folder(self.path)
         with suppress(OSError):  # a hidden file that stays is only untidy; the document is ours
             aside.unlink(missing_ok=True)
         (self.path / _TAKING).unlink()
@@ -167,7 +167,7 @@ class JobFolder:
         """The open lock file; None if the folder is missing. Made anew when it was removed while we waited for it."""
         while True:
             if make:
-                disk.make_folder(self.path, 0o700)
+                durable.make_folder(self.path, 0o700)
             try:
                 lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             except FileNotFoundError:
@@ -209,14 +209,14 @@ def _keep_if_same(moved: Path, path: Path, seen: FileIdentity) -> None:
 def _give_back(moved: Path, path: Path) -> None:
     """Put a file back. If yet another has come there it stays where it is now, and its claim is finished later."""
     with suppress(FileExistsError):
-        disk.move_new(moved, path, path.with_name(OURS + "returned"))
+        durable.move_new(moved, path, path.with_name(OURS + "returned"))
 
 
 def _copy_of(source: Path | BinaryIO, copy: Path) -> int:
     """Copy a regular file; returns its size in bytes. Raises DocumentRefused and OSError."""
     try:
         with _opened(source) as file:
-            return disk.copy_stream(file, copy).size_bytes
+            return durable.copy_stream(file, copy).size_bytes
     except FileNotFoundError as error:
         raise DocumentRefused(Code.FILE_MISSING, "The file is not there.") from error
     except ChangedMeanwhile as error:

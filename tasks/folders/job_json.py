@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from tasks.job import Document, Door, Failure, Step
+from tasks.model.document import Document, Door
+from tasks.model.job import Failure
+from tasks.model.route import Step
 
 
 class JobFileDamaged(OSError):
@@ -108,3 +111,10 @@ def _plain(value: object) -> object:
 
 
 _adapter = TypeAdapter(JobFile)
+
+
+def _known_by(error: Mapping[str, Any]) -> JobFile | None:
+    """What an error file knows of its job, unless somebody has written another one."""
+    with suppress(JobFileDamaged):
+        return JobFile.from_json(error.get("job_file"))
+    return None

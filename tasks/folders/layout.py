@@ -8,55 +8,29 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any, BinaryIO
 from uuid import UUID
 
-from tasks import disk
-from tasks.disk import ChangedMeanwhile, FileIdentity
-from tasks.errors import Code
-from tasks.file_names import clean
-from tasks.job_file import JobFile, JobFileDamaged
-from tasks.job_folder import JobFolder
-from tasks.outcomes import SIDECAR_ENDING, Ending, Outcomes, Place, round_of
-
-__all__ = [
-    "SIDECAR_ENDING",
-    "AlreadyInCare",
-    "ChangedMeanwhile",
-    "Damaged",
-    "FileIdentity",
-    "Folders",
-    "Held",
-    "JobFile",
-    "JobFileDamaged",
-    "Place",
-]
-
-
-class AlreadyInCare(Exception):
-    """The job has a document in our care already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A document in our care, and the sidecar that came with it."""
-
-    job_id: str
-    job_file: JobFile
-    document: Path
-    sidecar: Path | None
-
-
-@dataclass(frozen=True, slots=True)
-class Damaged:
-    """A folder in our care that cannot be understood or settled; it is left for a human. `reason` is safe for logs."""
-
-    job_id: str
-    reason: str
+from tasks.folders import durable
+from tasks.folders.claims import (
+    AlreadyInCare,
+    Damaged,
+    Held,
+    _carried_over,
+    _inbox_path,
+    _reason,
+    _reopened,
+    _same_file,
+    _with_size,
+)
+from tasks.folders.companions import SIDECAR_ENDING, Ending, Outcomes, Place
+from tasks.folders.disk_names import clean
+from tasks.folders.durable import ChangedMeanwhile, FileIdentity
+from tasks.folders.job_folder import JobFolder
+from tasks.folders.job_json import JobFile, _known_by
+from tasks.folders.outcomes import _existing, _folder_of, _readable
 
 
 class Folders:
@@ -73,8 +47,8 @@ class Folders:
     def create(self) -> None:
         """Make the four folders. `processing/` is ours alone; who else may use the others is up to the umask."""
         for folder in (self.inbox, self.delivered, self.failed):
-            disk.make_folder(folder, 0o770)
-        disk.make_folder(self.processing, 0o700)
+            durable.make_folder(folder, 0o770)
+        durable.make_folder(self.processing, 0o700)
 
     def job_folder(self, job_id: str) -> JobFolder:
         """Raises ValueError for what is no job id, and so might lead elsewhere."""
@@ -237,7 +211,7 @@ class Folders:
             try:
                 if failed and failed.document.exists() and not job.document:
                     job.write(_reopened(job_id, account, patient_id, failed, self._errors.read(failed)))
-                    disk.move_new(failed.document, job.place_for(job.read().disk_name), job.draft)
+                    durable.move_new(failed.document, job.place_for(job.read().disk_name), job.draft)
                 self._drop_stale(failed, job)
                 if job.document is None:
                     raise FileNotFoundError(errno.ENOENT, "The document is not in failed/ any more.")
@@ -332,7 +306,7 @@ class Folders:
         if failed is None:
             return
         if failed.document.exists():
-            if not (job.document and disk.same_content(failed.document, job.document)):
+            if not (job.document and durable.same_content(failed.document, job.document)):
                 return
             failed.document.unlink()
         if job.document and not job.sidecar:
@@ -346,88 +320,3 @@ def _is_job_id(text: str) -> bool:
     with suppress(ValueError):
         return str(UUID(text)) == text
     return False
-
-
-def _same_file(path: Path, seen: FileIdentity | None) -> FileIdentity:
-    """The file's identity. Raises ChangedMeanwhile if it is another than was seen, or no regular file."""
-    status = path.lstat()
-    identity = FileIdentity.of(status)
-    if not S_ISREG(status.st_mode) or identity != (seen or identity):
-        raise ChangedMeanwhile("Under this name there is another file than was looked at.")
-    return identity
-
-
-def _known_by(error: Mapping[str, Any]) -> JobFile | None:
-    """What an error file knows of its job, unless somebody has written another one."""
-    with suppress(JobFileDamaged):
-        return JobFile.from_json(error.get("job_file"))
-    return None
-
-
-def _carried_over(job_file: JobFile, error: Mapping[str, Any]) -> JobFile:
-    """With what the error file of an earlier round knows of what was sent."""
-    earlier = _known_by(error)
-    if earlier is None:
-        return replace(job_file, round=round_of(error) + 1, committed=_perhaps_sent(error)) if error else job_file
-    return replace(
-        job_file,
-        round=earlier.round + 1,
-        committed=earlier.committed,
-        committed_step=earlier.committed_step,
-        record_id=earlier.record_id,
-        unknown_since=earlier.unknown_since,
-        snapshot=earlier.snapshot,
-        key=earlier.key,
-        provider_facts=earlier.provider_facts,
-        sent_at=earlier.sent_at,
-    )
-
-
-def _reopened(job_id: str, account: str, patient_id: str | None, failed: Place, error: Mapping[str, Any]) -> JobFile:
-    """A failed document's job.json of the next round; made anew if its error file does not hold one."""
-    name, size_bytes = failed.document.name, failed.document.stat().st_size
-    earlier = _known_by(error)
-    if earlier:
-        return replace(earlier, job_id=job_id, size_bytes=size_bytes, round=earlier.round + 1, refused=None)
-    file_name = str(error.get("file_name") or clean(name))
-    made = JobFile(job_id, account, patient_id, file_name, name, size_bytes, received_at=datetime.now(UTC))
-    return replace(made, round=round_of(error) + 1, committed=_perhaps_sent(error))
-
-
-def _perhaps_sent(error: Mapping[str, Any]) -> bool:
-    return error.get("code") in (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
-
-
-def _with_size(job_file: JobFile, document: Path) -> JobFile:
-    """With the size on disk, unless a document of the noted size may have been sent already."""
-    return job_file if job_file.committed else replace(job_file, size_bytes=document.stat().st_size)
-
-
-def _inbox_path(inbox: Path, job_file: JobFile, ending: str) -> Path:
-    folder = inbox / job_file.account
-    return (folder / job_file.patient_id if job_file.patient_id else folder) / (job_file.disk_name + ending)
-
-
-def _readable(job: JobFolder) -> JobFile | None:
-    with suppress(OSError):
-        return job.read()
-    return None
-
-
-def _folder_of(job: JobFolder, patient_id: str | None) -> str | None:
-    """The patient's folder as it was found: it may be no text, and then the job knows another."""
-    job_file = _readable(job)
-    return job_file.patient_id if job_file else patient_id
-
-
-def _existing(path: Path | None) -> Path | None:
-    return path if path is not None and path.exists() else None
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong, without the paths that an OSError tells."""
-    if isinstance(error, FileNotFoundError):
-        return "job.json is missing"
-    if isinstance(error, OSError) and error.errno:
-        return errno.errorcode.get(error.errno, "OSError")
-    return str(error)

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tasks.job import Job
-from tasks.job_file import JobFile, from_bytes, to_bytes
-from tasks.sources import Objects
+from tasks.folders.job_json import JobFile, from_bytes, to_bytes
+from tasks.model.job import Job
+from tasks.sources.objects import Objects
 
 _DOCUMENT, _JOB_FILE = "document", "job.json"
 

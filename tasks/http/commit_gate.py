@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from tasks.listening import Ear, StopSending
+from tasks.http.early_response import Ear, StopSending
 
 
 class Guard(Protocol):

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from tasks.errors import Code, DocumentRefused
-from tasks.intake import Request, name_of, read_request
-from tasks.job import Document, Door, Failure, Job, Step
-from tasks.ledger import Opened
-from tasks.process import Process
-from tasks.receipt import outcome_open
+from tasks.intake.requests import Request, name_of, read_request
+from tasks.ledger.ledger import Opened
+from tasks.model.document import Document, Door
+from tasks.model.errors import Code, DocumentRefused
+from tasks.model.job import Failure, Job, outcome_open
+from tasks.model.route import Step
+from tasks.runtime import Process
 
 log = structlog.get_logger()
 

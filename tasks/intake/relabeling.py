@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.doors import check_callback, open_document, open_refused, show_outcome, unknown_account
-from tasks.errors import Code, DocumentRefused
-from tasks.intake import AskedLabel, RelabelRequest, read_relabel_request
-from tasks.job import Document, Door, Label, Relabeling
-from tasks.ledger import Opened
-from tasks.process import Process
+from tasks.intake.admission import check_callback, open_document, open_refused, show_outcome, unknown_account
+from tasks.intake.requests import AskedLabel, RelabelRequest, read_relabel_request
+from tasks.ledger.ledger import Opened
+from tasks.model.document import Document, Door, Label, Relabeling
+from tasks.model.errors import Code, DocumentRefused
 from tasks.providers.base import Relabels
+from tasks.runtime import Process
 
 # https://utviklerportal.nhn.no, Patch Document Reference: the label "Sperret"
 BLOCKING_SYSTEM, BLOCKING_CODE = "urn:oid:2.16.578.1.12.4.1.1.9603", "NORS"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
@@ -11,11 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.errors import Code, DocumentRefused
+from tasks.model.errors import Code, DocumentRefused
+from tasks.model.names import _NAME_BYTES, _invalid, check_file_name, check_patient_id
 
-_PATIENT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 _ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_NAME_BYTES = 255
 
 
 Asked = TypeVar("Asked", bound=BaseModel)
@@ -114,29 +112,3 @@ def name_of(request: Request) -> str:
     except ValueError:
         raise _invalid("The source is not an address; use file:///path or s3://bucket/key.") from None
     return unquote(path, errors="replace").rstrip("/").rsplit("/", 1)[-1]
-
-
-def check_patient_id(patient_id: str | None) -> None:
-    """Raises DocumentRefused for what cannot be a patient's id at any provider."""
-    if patient_id is None:
-        return
-    if patient_id in (".", "..") or not _PATIENT_ID.fullmatch(patient_id):
-        raise _invalid("The patient id must be 1 to 128 of A-Z a-z 0-9 . _ : @ - and not . or ..")
-
-
-def check_file_name(name: str) -> None:
-    """Raises DocumentRefused for a name that is no base name, or that S3 or a chart would change."""
-    if not name or name in (".", ".."):
-        raise _invalid("The file name is empty; give file_name.")
-    if "/" in name or "\\" in name:
-        raise _invalid("The file name holds a slash; give the name alone, without folders.")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise _invalid("The file name holds a control character; rename the file.")
-    if "${filename}" in name:
-        raise _invalid("The file name holds ${filename}, which S3 would replace; rename the file.")
-    if len(name.encode()) > _NAME_BYTES:
-        raise _invalid(f"The file name is longer than {_NAME_BYTES} bytes; shorten it.")
-
-
-def _invalid(message: str) -> DocumentRefused:
-    return DocumentRefused(Code.INVALID_REQUEST, message, hint="Correct the request and send it again.")

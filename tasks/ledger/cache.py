@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import redis
 
-from tasks.ledger import PREFIX
-from tasks.seal import Seal, SealBroken
+from tasks.ledger.redis import PREFIX
+from tasks.ledger.seal import Seal, SealBroken
 
 _TURN_SECONDS = 0.05
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 from pydantic import TypeAdapter
 
-from tasks.job import Document, Facts, Failure, Job, Route, Stage, Step
-from tasks.seal import Seal
+from tasks.ledger.seal import Seal
+from tasks.model.document import Document
+from tasks.model.job import Facts, Failure, Job
+from tasks.model.route import Route, Stage, Step
+from tasks.model.times import from_ms
 
 _DOCUMENT = TypeAdapter(Document)
 _FACTS = TypeAdapter(Facts)
@@ -135,7 +138,3 @@ class Rows:
 
 def _moment(text: str) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
-
-
-def from_ms(ms: str | float) -> datetime:
-    return datetime.fromtimestamp(float(ms) / 1000, UTC)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 
 import redis
 
-from tasks.folders import Damaged, Folders
-from tasks.ledger import PREFIX, Ledger
+from tasks.folders.claims import Damaged
+from tasks.folders.layout import Folders
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import PREFIX, load_script
 
 _BATCH = 500
 
@@ -32,7 +33,7 @@ class Consistency:
         self._redis = client
         self._ledger = ledger
         self._folders = folders
-        self._look = client.register_script(resources.files("tasks").joinpath("lua", "mend.lua").read_text())
+        self._look = load_script(client, "mend")
 
     def orphans(self, *, mend: bool) -> Iterator[Orphan]:
         """Everything that does not fit. With `mend` each is put right under the same look, so no job is disturbed."""

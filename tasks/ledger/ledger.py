@@ -1,7 +1,7 @@
 """The Redis record of every job: named, guarded moves, and one due entry for every job with work left.
 
-The ledger is the truth and Celery's messages are wake-ups. Each move is one Lua script (in `tasks/lua/`): it happens
-only from the stage that was read and only for the holder of the lease, who shows the fencing token that `start` gave.
+The ledger is the truth and Celery's messages are wake-ups. Each move is one Lua script in `scripts/`: it happens only
+from the stage that was read and only for the holder of the lease, who shows the fencing token that `start` gave.
 All times are Redis's own, so that hosts' clocks do not matter.
 """
 
@@ -11,35 +11,20 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib import resources
 from typing import Any
 
 import redis
-from kombu.exceptions import OperationalError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from tasks.claimed import Claimed
-from tasks.errors import Code, LeaseLost
-from tasks.job import Document, Facts, Failure, Job, Record, Route, Stage, Step, Unseen
-from tasks.rows import Rows, from_ms
-from tasks.seal import Seal
-
-PREFIX = "chartpost:"
-CLOSING = "~closing"
-"""The lane of closing work, which no sick account holds up."""
-
-WRITABLE = PREFIX + "writable"
-"""Written, for a moment, to see whether Redis takes writes."""
-
-AWAY = (redis.RedisError, OperationalError)
-"""Redis cannot be reached, or will not take what we write: as the ledger, or as Celery's broker."""
-
-REFUSES = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError, redis.exceptions.MasterDownError)
-"""Redis answers, but takes no writes now; the same write will do later."""
-
-GONE = (redis.ConnectionError, redis.TimeoutError, OperationalError, *REFUSES)
-"""Of AWAY what passes by itself, whoever asks and whatever is asked."""
+from tasks.ledger.codec import Rows
+from tasks.ledger.lease import Hold, NotStarted
+from tasks.ledger.owners import Claimed
+from tasks.ledger.redis import CLOSING, PREFIX, load_script
+from tasks.ledger.seal import Seal
+from tasks.model.document import Document
+from tasks.model.errors import Code, LeaseLost
+from tasks.model.job import Facts, Failure, Job, Record
+from tasks.model.route import Route, Stage, Step, Unseen
+from tasks.model.times import from_ms
 
 _UNFINISHED = (Stage.RECEIVED, Stage.PRESIGNED, Stage.STORED, Stage.REGISTERED)
 _BEFORE_THE_RECORD = (Stage.RECEIVED, Stage.PRESIGNED, Stage.STORED)
@@ -62,48 +47,6 @@ class MaybeSent:
     step: Step = Step.POST
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A job that this process works on, as it was at the start, and the token that proves it. `now` is Redis's."""
-
-    job: Job
-    token: str
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class NotStarted:
-    """Why a step did not start: gone, moved (it was done already) or leased (another worker is at it)."""
-
-    why: str
-
-
-def connect(url: str) -> redis.Redis:
-    """A Redis client with bounds on every wait. Thread-safe; make it after any fork.
-
-    It repeats nothing by itself, so that no script runs twice behind our back: a script whose answer is lost may have
-    run. What then follows, for each (all times are leases or bounded waits, never a lost or a doubled document):
-
-    - open, renew, reserve, mend: the same again when repeated, for the same id, token or holder.
-    - start: nobody knows the token that it gave, so the lease runs out and the step is sent again.
-    - feed: what it took was never sent, and is due again after a lease (after five, while older messages wait).
-    - move: guarded by stage and token, so that a repetition is refused. The next step stands in the row with a due
-      entry, from which a feeder sends it. A commit counts as passed though the last block was held back: its job looks
-      first. Counters and events change in the same script as the guard, so once.
-    - unwell, probe: a failure counted twice would only call a dead account down sooner; a lost probe comes again
-      after its interval.
-    """
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=10,
-        socket_connect_timeout=5,
-        health_check_interval=25,
-        client_name="chartpost",
-        retry=Retry(NoBackoff(), 0),
-    )
-
-
 class Ledger:
     def __init__(self, client: redis.Redis, seal: Seal, *, lease_seconds: float, jobs_days: float) -> None:
         self.redis = client
@@ -111,7 +54,7 @@ class Ledger:
         self.lease_seconds = lease_seconds
         self._lease = int(lease_seconds * 1000)
         self._jobs_days = jobs_days
-        self._scripts = {name: client.register_script(_lua(name)) for name in _SCRIPTS}
+        self._scripts = {name: load_script(client, name) for name in _SCRIPTS}
 
     # --- opening and reading -----------------------------------------------------------------------------------
 
@@ -617,10 +560,6 @@ _FINAL = (Stage.DELIVERED, Stage.FAILED, Stage.CANCELLED)
 _OUTCOME_FIELDS = ("code", "failure", "closed", "failing_since")
 _OPEN_QUESTIONS = ("committed", "unknown_since", "unknown_step", "long_look", "sent_before", "held")
 _CANCELLED = Code.CANCELLED
-
-
-def _lua(name: str) -> str:
-    return resources.files("tasks").joinpath("lua", f"{name}.lua").read_text()
 
 
 def _sent_already(maybe: MaybeSent, route: Route) -> dict[str, str]:

@@ -10,13 +10,13 @@ from typing import Any
 
 import redis
 
-from tasks.accounts import Accounts
-from tasks.health import Gates
-from tasks.job import Job, Stage
-from tasks.ledger import PREFIX, Ledger
-from tasks.providers import assurance_of
-from tasks.receipt import iso, words
-from tasks.rows import from_ms
+from tasks.accounts.account import Accounts
+from tasks.accounts.breaker import Gates
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import PREFIX
+from tasks.model.job import Job
+from tasks.model.route import Stage
+from tasks.model.times import from_ms, iso
 
 _BATCH = 500
 _GONE = "The settings do not name this account any more: add it again, or cancel its jobs."
@@ -122,26 +122,3 @@ class Census:
             pipe.hmget(PREFIX + "job:" + job_id, "stage", "account", "code")
         rows = zip(ids, pipe.execute(), strict=True)
         return [job_id for job_id, (stage, account, code) in rows if stage and wanted.fits(stage, account, code)]
-
-
-def fields_of(job: Job) -> dict[str, Any]:
-    """A job as the public contract lists it."""
-    record = job.facts.record
-    return {
-        "id": job.id,
-        "account": job.account,
-        "provider": job.provider or None,
-        "state": job.stage,
-        "code": job.code,
-        "message": words(job) if job.failure else None,
-        "patient_id": job.document.patient_id,
-        "file_name": job.document.file_name or None,
-        "size_bytes": None if job.document.relabeling else job.document.size_bytes,
-        "sha256": job.sha256,
-        "attempts": job.attempts,
-        "created_at": iso(job.created_at),
-        "updated_at": iso(job.updated_at),
-        "next_at": iso(job.next_at),
-        "record_id": record.id if record else None,
-        "assurance": assurance_of(job.provider) if job.stage is Stage.DELIVERED else None,
-    }

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 import redis
 import structlog
 
-from tasks.errors import LeaseLost
-from tasks.ledger import Hold, Ledger
+from tasks.ledger.lease import Hold
+from tasks.ledger.ledger import Ledger
+from tasks.model.errors import LeaseLost
 
 log = structlog.get_logger()
 

@@ -8,49 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from tasks.errors import Code
-
-
-class Stage(StrEnum):
-    """How far a job has come; each is a past fact."""
-
-    RECEIVED = "received"
-    PRESIGNED = "presigned"
-    STORED = "stored"
-    REGISTERED = "registered"
-    DELIVERED = "delivered"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def final(self) -> bool:
-        return self in (Stage.DELIVERED, Stage.FAILED, Stage.CANCELLED)
-
-
-class Step(StrEnum):
-    """What happens to a job next; the Celery task is `chartpost.<step>`."""
-
-    PRESIGN = "presign"
-    POST = "post"
-    REGISTER = "register"
-    CONFIRM = "confirm"
-    NOTIFY = "notify"
-    NONE = ""
-
-
-class Door(StrEnum):
-    """Where a document came in."""
-
-    INBOX = "inbox"
-    SEND = "send"
-    STREAM = "stream"
-    CELERY = "celery"
-    COMMAND = "command"
-
-    @property
-    def has_folder(self) -> bool:
-        """Whether the file itself lies in our care, in `processing/<job id>/`."""
-        return self in (Door.INBOX, Door.SEND)
+from tasks.model.document import Document
+from tasks.model.errors import Code
+from tasks.model.route import Stage, Step
 
 
 class Assurance(StrEnum):
@@ -58,91 +18,6 @@ class Assurance(StrEnum):
 
     CONFIRMED = "confirmed"
     ACCEPTED = "accepted"
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """One security label: a FHIR Coding without what nobody needs."""
-
-    system: str
-    code: str
-    display: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Relabeling:
-    """The whole new list of security labels for a document that the provider has already.
-
-    `payload` is how it is sent: `resource` (a DocumentReference with only its labels) or `json-patch` (RFC 6902).
-    """
-
-    document_id: str
-    labels: tuple[Label, ...]
-    payload: str = "resource"
-
-
-class Unseen(StrEnum):
-    """What follows on an outcome that nobody saw, by what the provider offers."""
-
-    LOOK = "look"  # for the record, before anything is sent again
-    RESEND = "resend"  # with the same ids, by which the provider knows it again
-    HOLD = "hold"  # for a human
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How a provider takes one document.
-
-    `stages` lie between received and delivered, in order; `first` is the step that it begins with. `together`: one
-    look serves all of a patient's documents. `account_wide`: its records are known by the account, not by a patient.
-    """
-
-    stages: tuple[Stage, ...] = (Stage.PRESIGNED, Stage.STORED)
-    first: Step = Step.PRESIGN
-    together: bool = True
-    account_wide: bool = False
-    unseen: Unseen = Unseen.LOOK
-
-    @property
-    def upload_creates(self) -> bool:
-        """Whether an upload by itself makes a document in the chart; where one must be registered, it means nothing."""
-        return Stage.REGISTERED not in self.stages
-
-    def stage_before(self, step: Step) -> Stage:
-        """The stage from which a step starts."""
-        before = _STAGES_BEFORE.get(step, Stage.RECEIVED)
-        return before if before in self.stages else Stage.RECEIVED
-
-
-_STAGES_BEFORE = {Step.POST: Stage.PRESIGNED, Step.REGISTER: Stage.STORED}
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """What is to be delivered. Patient data: sealed wherever it rests outside our folders.
-
-    `source` is a `file://` or `s3://` address; `identity` is what must not change while we send (inode, size and
-    mtime of a file, ETag of an object). `stream_id` is the entry of the intake stream that it came by. `home` names
-    the machine whose folders hold a document that was staged to S3. With `relabeling` there is nothing to be sent but
-    the labels of a document that the provider has.
-    """
-
-    account: str
-    patient_id: str | None
-    source: str
-    file_name: str
-    size_bytes: int
-    identity: str = ""
-    door: Door = Door.CELERY
-    content_type: str | None = None
-    description: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    idempotency_key: str | None = None
-    callback_url: str | None = None
-    delete_source: bool = False
-    stream_id: str | None = None
-    home: str | None = None
-    relabeling: Relabeling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,3 +157,16 @@ class Job:
         if self.failure:
             return self.failure.code
         return Code.DUPLICATE if self.duplicate_of else None
+
+
+_WITHOUT_RECORD_YET = (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
+
+
+def outcome_open(job: Job) -> bool:
+    """Whether nobody knows what became of a failed job: its name stays its own, and its document continues it."""
+    return job.stage is Stage.FAILED and job.code in _WITHOUT_RECORD_YET and job.unknown_since is not None
+
+
+def still_looking(job: Job) -> bool:
+    """Whether the failure may yet turn into a delivery by itself."""
+    return outcome_open(job) and not job.held

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 
 import structlog
 
-from tasks.care import Care
-from tasks.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater, StageError
-from tasks.job import Facts
-from tasks.keeper import Grip
-from tasks.ledger import Hold, Ledger
-from tasks.sources import OpenSource
+from tasks.folders.commit_log import Care
+from tasks.ledger.lease import Hold
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.renewal import Grip
+from tasks.model.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater, StageError
+from tasks.model.job import Facts
+from tasks.sources.base import OpenSource
 
 log = structlog.get_logger()
 
@@ -23,7 +24,7 @@ _LEAST_SECONDS = 120
 
 
 class Attempt:
-    """Implements `tasks.held_back.Guard` for one job; `facts` are what a look would need, noted at the commit.
+    """Implements `tasks.http.commit_gate.Guard` for one job; `facts` are what a look would need, noted at the commit.
 
     With `creates` False nothing that it sends makes a document in the chart: there is nothing to be committed.
     """

@@ -8,10 +8,13 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from tasks import retry
-from tasks.accounts import Account
-from tasks.care import Care
-from tasks.errors import (
+from tasks.accounts.account import Account
+from tasks.accounts.breaker import Gates
+from tasks.folders.commit_log import Care
+from tasks.ledger.lease import Hold
+from tasks.ledger.ledger import Ledger
+from tasks.model import backoff
+from tasks.model.errors import (
     AccountBlocked,
     Code,
     DocumentRefused,
@@ -21,9 +24,17 @@ from tasks.errors import (
     RetryLater,
     StageError,
 )
-from tasks.health import Gates
-from tasks.job import Failure, Job, Stage, Step, Unseen
-from tasks.ledger import Hold, Ledger
+from tasks.model.job import Failure, Job
+from tasks.model.route import Stage, Step, Unseen
+from tasks.pipeline.failures import (
+    _HELD,
+    _NEVER_SEEN,
+    _NOT_TO_BE_SEEN,
+    _REFUSED_ALONE,
+    _may_have_arrived,
+    _why_not_confirmed,
+    redacted,
+)
 
 log = structlog.get_logger()
 
@@ -32,61 +43,6 @@ _PRESIGNS_AT_MOST = 6
 _SLOW_LOOK = timedelta(days=1)
 _SLOW_LOOK_CAPS = 10
 _THROTTLED_SECONDS = 10.0
-
-_NOT_CONFIRMED = Failure(
-    Code.NOT_CONFIRMED,
-    "The upload was stored, but the provider's validation produced no record in time.",
-    "Look into the chart. We go on looking for a day; put the file back into the inbox, or retry, to continue then.",
-)
-_NOT_PROCESSED = Failure(
-    Code.NOT_CONFIRMED,
-    "The provider has a record of it, and has not finished processing it in time.",
-    "Look into the chart. We go on looking for a day; put the file back into the inbox, or retry, to continue then.",
-)
-_REFUSED_ALONE = Failure(
-    Code.REFUSED_BY_PROVIDER,
-    "The provider refuses this document, and takes others of the same account.",
-    "Ask the provider what this account may write for this patient, or what is wrong with this file; then retry.",
-)
-_NOT_CONFIRMED_FINAL = Failure(
-    Code.NOT_CONFIRMED,
-    "The upload was stored, but the provider's validation produced no record within a day.",
-    "The provider has dropped it: check the file's type and name, then put it back into the inbox, or retry.",
-)
-_NOT_PROCESSED_FINAL = Failure(
-    Code.NOT_CONFIRMED,
-    "The provider has a record of it, and has not finished processing it within a day.",
-    "Archive that record, and check that the file opens; then put it back into the inbox, or retry.",
-)
-
-
-_NOT_THERE = Failure(
-    Code.NOT_CONFIRMED,
-    "The upload was stored, but the document at the provider that it went into did not hold it in time.",
-    "Look at that document: was its file replaced or removed? We go on looking for a day; retry to continue then.",
-)
-_NOT_THERE_FINAL = Failure(
-    Code.NOT_CONFIRMED,
-    "The upload was stored, but the document at the provider that it went into did not hold it within a day.",
-    "Look at that document: was its file replaced or removed? Then put it back into the inbox, or retry.",
-)
-
-
-_HELD = Failure(
-    Code.OUTCOME_UNKNOWN,
-    "It was sent, the answer was not seen, and this provider offers no way to look whether it has arrived.",
-    "Look into the chart. If it is there: chartpost resolve JOB --delivered. If not: chartpost retry JOB --send-again.",
-)
-_NEVER_SEEN = Failure(
-    Code.OUTCOME_UNKNOWN,
-    "It was sent, the answer was not seen, and the provider could not be asked again in time.",
-    "Retry it when the provider is well: it goes under the same ids, so that no second copy comes of it.",
-)
-_NOT_TO_BE_SEEN = Failure(
-    Code.OUTCOME_UNKNOWN,
-    "It may have been sent, and every look whether it has arrived has failed.",
-    "Look into the chart. If it is there: chartpost resolve JOB --delivered. If not: chartpost retry JOB --send-again.",
-)
 
 
 class Aftermath:
@@ -145,7 +101,7 @@ class Aftermath:
         elif self._waited(hold, job.times[job.stage]) >= timedelta(seconds=confirm.give_up_after_seconds):
             self._fail(hold, _why_not_confirmed(job), calls, keep_name=True)
             return True
-        wait = retry.poll_delay(job.looks, confirm.first_seconds, confirm.cap_seconds, self._chance)
+        wait = backoff.poll_delay(job.looks, confirm.first_seconds, confirm.cap_seconds, self._chance)
         self._ledger.deferred(hold, wait, calls, looked=True)
         return False
 
@@ -206,7 +162,7 @@ class Aftermath:
             case Unseen.RESEND if self._out_of_patience(hold):
                 return self._give_up(hold, "its outcome was never seen", calls)
             case Unseen.RESEND:
-                wait = retry.delay(hold.job.failures + 1, self._first, self._cap, self._chance)
+                wait = backoff.delay(hold.job.failures + 1, self._first, self._cap, self._chance)
                 self._ledger.repeated(hold, wait, calls)
             case Unseen.LOOK:
                 self._ledger.unknown(hold, account.settings.confirm.first_seconds, calls)
@@ -231,7 +187,7 @@ class Aftermath:
             if job.step is Step.CONFIRM:
                 return self._look_failed(hold, account, calls)
             return self._give_up(hold, str(error), calls)
-        delay = retry.delay(job.failures + 1, self._first, self._cap, self._chance)
+        delay = backoff.delay(job.failures + 1, self._first, self._cap, self._chance)
         if error.after_seconds is not None:
             delay = error.after_seconds * (1 + 0.2 * self._chance())
         self._ledger.deferred(hold, delay, calls, failed=not ours)
@@ -254,7 +210,7 @@ class Aftermath:
             self._tell_gates(blocked, hold, account)
             return self._block(blocked, hold, account, calls)
         at_once = hold.job.presigns < _PRESIGNS_AT_ONCE
-        wait = 0.0 if at_once else retry.delay(hold.job.presigns, self._first, self._cap, self._chance)
+        wait = 0.0 if at_once else backoff.delay(hold.job.presigns, self._first, self._cap, self._chance)
         self._ledger.presign_again(hold, wait, calls)
         log.info("job_presigned_again", job=hold.job.id, account=hold.job.account, reason=str(error))
         return False
@@ -281,7 +237,7 @@ class Aftermath:
         wait = 0.0
         if hold.job.blocked_since:
             self._park(account, str(error), hold)
-            wait = retry.poll_delay(hold.job.attempts, self._first, self._cap, self._chance)
+            wait = backoff.poll_delay(hold.job.attempts, self._first, self._cap, self._chance)
         self._ledger.blocked(hold, wait, calls)
         return False
 
@@ -347,25 +303,3 @@ class Aftermath:
         """How long a job has waited while its account was neither parked nor down."""
         sick = self._gates.sick_seconds(hold.job.account, hold.now) - hold.job.sick_before
         return hold.now - since - timedelta(seconds=max(0.0, sick))
-
-
-def _may_have_arrived(job: Job) -> bool:
-    """Whether it may be in the chart, by a try whose outcome nobody saw. Labels are simply set again."""
-    return (job.sent_before or job.committed) and not job.document.relabeling
-
-
-def _why_not_confirmed(job: Job, *, final: bool = False) -> Failure:
-    """By how far it had come: registered, stored in a document that was made before, or stored and no more."""
-    if Stage.REGISTERED in job.times:
-        return _NOT_PROCESSED_FINAL if final else _NOT_PROCESSED
-    if job.facts.record:
-        return _NOT_THERE_FINAL if final else _NOT_THERE
-    return _NOT_CONFIRMED_FINAL if final else _NOT_CONFIRMED
-
-
-def redacted(words: str, job: Job) -> str:
-    """The provider's words, shortened, without this document's patient and name."""
-    for private in (job.document.file_name, job.document.patient_id):
-        if private and len(private) > 1:
-            words = words.replace(private, "…")
-    return words[:500]

@@ -1,43 +1,37 @@
 """One step of one job: read, act, record the move.
 
 Every step may run twice, be killed anywhere, or run beside its twin; the guarded moves of the ledger make that
-harmless. What a step raises says what happens next, all in `tasks.aftermath`.
+harmless. What a step raises says what happens next, all in `tasks.pipeline.recovery`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
-from tasks.accounts import Account, Accounts
-from tasks.aftermath import Aftermath
-from tasks.attempt import Attempt
-from tasks.care import Care
-from tasks.crashes import crash_site
-from tasks.errors import AccountBlocked, LeaseLost, OutcomeUnknown, PresignAgain, RetryLater, StageError
-from tasks.job import Facts, Job, Stage, Step, Stored, Unseen
-from tasks.keeper import Grip, Keeper
-from tasks.ledger import AWAY, Hold, Ledger, NotStarted
-from tasks.providers.base import Found, Provider, Registers, Relabels, Stores, TakesForms
-from tasks.results import Results
-from tasks.transfer import post
+from config.redaction import crash_site
+from tasks.accounts.account import Account, Accounts
+from tasks.closing.results import Results
+from tasks.folders.commit_log import Care
+from tasks.ledger.lease import Hold, NotStarted
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import AWAY
+from tasks.ledger.renewal import Grip, Keeper
+from tasks.model.errors import LeaseLost, OutcomeUnknown, PresignAgain, RetryLater, StageError
+from tasks.model.job import Facts, Job, Stored
+from tasks.model.route import Stage, Step, Unseen
+from tasks.pipeline.commit_point import Attempt
+from tasks.pipeline.post import _harmless_unless
+from tasks.pipeline.preflight import _NAME_WAIT_SECONDS
+from tasks.pipeline.recovery import Aftermath
+from tasks.pipeline.step import Ran, _able
+from tasks.providers.base import Found, Registers, Relabels, Stores, TakesForms
+from tasks.transfer.upload import post
 
 log = structlog.get_logger()
-
-_NAME_WAIT_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What running a step led to: may the chain go on, and whose closing is to be started at once."""
-
-    forward: bool = False
-    finished: tuple[str, ...] = ()
 
 
 class Pipeline:
@@ -333,27 +327,3 @@ class Pipeline:
             raise
         except StageError:
             return None
-
-
-@contextmanager
-def _harmless_unless(creates: bool) -> Iterator[None]:
-    """An upload that creates nothing may be repeated, whatever became of it: it only replaces itself."""
-    try:
-        yield
-    except OutcomeUnknown as error:
-        if creates:
-            raise
-        raise RetryLater(str(error), unreachable=error.unreachable) from error
-
-
-Able = TypeVar("Able")
-
-
-def _able(provider: Provider, ability: type[Able]) -> Able:
-    """The provider, if it has this kind of step: an account may have changed its provider under waiting jobs."""
-    if isinstance(provider, ability):
-        return provider
-    raise AccountBlocked(
-        f"This document was accepted for another provider than {provider.kind}: correct the account's provider, "
-        "or cancel the document and send it again."
-    )

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol, runtime_checkable
 
-from tasks.errors import DocumentRefused
-from tasks.held_back import Guard
-from tasks.job import Assurance, Document, Facts, Form, Job, Record, Route, Stage, Stored
-from tasks.sources import OpenSource
+from tasks.http.commit_gate import Guard
+from tasks.model.document import Document
+from tasks.model.errors import DocumentRefused
+from tasks.model.job import Assurance, Facts, Form, Job, Record, Stored
+from tasks.model.route import Route, Stage
+from tasks.sources.base import OpenSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Provider(Protocol):
     """One account at one provider.
 
     Every method that talks to the provider raises `RetryLater`, `DocumentRefused`, `AccountBlocked` or
-    `OutcomeUnknown` of `tasks.errors` and nothing else that is foreseen. What a provider is able to besides stands in
+    `OutcomeUnknown` of `model.errors` and nothing else that is foreseen. What a provider is able to besides stands in
     the protocols below; each step needs one of them.
     """
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 
-from tasks.errors import Code, DocumentRefused
-from tasks.forms import check_name
-from tasks.job import Document
+from tasks.model.document import Document
+from tasks.model.errors import Code, DocumentRefused
+from tasks.model.names import check_name
 
 
 def check_patient(document: Document, provider: str) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from config.settings import Metadata
-from tasks.http import Answer
-from tasks.job import Document
-from tasks.providers.documents import invalid
+from config.accounts import Metadata
+from tasks.http.exchange import Answer
+from tasks.model.document import Document
+from tasks.providers.checks import invalid
 
 _IDS = uuid.UUID("6f1b6f7e-6d44-4f0a-9c44-0d6a3a0d8a51")
 """The namespace of all ids that we make for documents."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tasks.errors import Code, DocumentRefused
-from tasks.job import Document
+from tasks.model.document import Document
+from tasks.model.errors import Code, DocumentRefused
 
 UNKNOWN = "application/octet-stream"
 

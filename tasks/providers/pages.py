@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import httpx
 from pydantic import Field, StringConstraints
 
-from tasks.http import not_understood
+from tasks.http.api import not_understood
 
 Query = Sequence[tuple[str, str]]
 

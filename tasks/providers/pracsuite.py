@@ -15,14 +15,18 @@ from typing import Any
 
 from pydantic import BaseModel, StrictStr, ValidationError
 
-from config.settings import PracsuiteAccount
-from tasks.errors import DocumentRefused, RetryLater
-from tasks.http import Answer, ApiClient, Clients, not_understood, understood
-from tasks.job import Assurance, Document, Facts, Form, Job, Record, Route, Stage
-from tasks.providers.answers import Answers, locked_out, refused
+from config.accounts import PracsuiteAccount
+from tasks.http.api import ApiClient, not_understood, understood
+from tasks.http.clients import Clients
+from tasks.http.exchange import Answer
+from tasks.model.document import Document
+from tasks.model.errors import DocumentRefused, RetryLater
+from tasks.model.job import Assurance, Facts, Form, Job, Record
+from tasks.model.route import Route, Stage
 from tasks.providers.base import Attempt, Found, Memory, fingerprint
-from tasks.providers.documents import check_patient, check_size, sendable_name
+from tasks.providers.checks import check_patient, check_size, sendable_name
 from tasks.providers.pages import Page, Pages, Query, RecordId, own_link, whole
+from tasks.providers.statuses import Answers, locked_out, refused
 
 _NAME = "PracSuite"
 _ATTACHMENTS = "patient_attachment"

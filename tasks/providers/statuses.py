@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from tasks.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
-from tasks.http import Answer, asked_wait, retry_after
+from tasks.http.exchange import Answer
+from tasks.http.retry_after import asked_wait, retry_after
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
 
 Meaning = Callable[[Answer], StageError]
 Words = Callable[[Answer], str]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from config.settings import Account
-from tasks.http import Clients
-from tasks.job import Assurance
+from config.accounts import Account
+from tasks.http.clients import Clients
+from tasks.model.job import Assurance
 from tasks.providers.base import Memory, Provider
-from tasks.providers.cliniko import Cliniko
-from tasks.providers.nhn import Nhn
-from tasks.providers.ovok import Ovok
+from tasks.providers.cliniko.client import Cliniko
+from tasks.providers.nhn.client import Nhn
+from tasks.providers.ovok.client import Ovok
 from tasks.providers.pracsuite import PracSuite
-from tasks.providers.redox import Redox
+from tasks.providers.redox.client import Redox
 
 
 class Kind(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from tasks.errors import Code, DocumentRefused
+from tasks.model.errors import Code, DocumentRefused
 
 
 @dataclass(frozen=True, slots=True)

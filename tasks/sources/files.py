@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from tasks.errors import DocumentRefused, RetryLater, StageError
+from tasks.model.errors import DocumentRefused, RetryLater, StageError
 from tasks.sources.base import Located, changed, empty, invalid, irregular, missing, not_allowed
 
 _ADDRESS = re.compile(r"file://(?:localhost)?(/[^?#]*)", re.IGNORECASE)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tasks.errors import Code, DocumentRefused, RetryLater, StageError
+from tasks.model.errors import Code, DocumentRefused, RetryLater, StageError
 from tasks.sources.base import Located, changed, empty, invalid, irregular, missing, not_allowed
 
 if TYPE_CHECKING:

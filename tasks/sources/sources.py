@@ -6,10 +6,8 @@ from collections.abc import Mapping
 
 from config.settings import Settings
 from tasks.sources.base import Located, OpenSource, Store, invalid
-from tasks.sources.files import Files, file_address, path_of
+from tasks.sources.files import Files
 from tasks.sources.objects import Objects
-
-__all__ = ["Files", "Located", "Objects", "OpenSource", "Sources", "Store", "file_address", "path_of"]
 
 
 class Sources:

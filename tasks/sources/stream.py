@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from tasks.errors import Code, DocumentRefused
+from tasks.model.errors import Code, DocumentRefused
 
 BLOCK_BYTES = 256 * 1024  # larger ones run into write timeouts on slow links; smaller ones cost CPU
 _BASE64_BLOCK_BYTES = BLOCK_BYTES // 3 * 3  # whole groups of three: no padding between blocks

@@ -14,8 +14,17 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
-from tasks.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, PresignAgain, RetryLater, StageError
-from tasks.http import XML_BYTES, Answer, asked_wait
+from tasks.http.exchange import XML_BYTES, Answer
+from tasks.http.retry_after import asked_wait
+from tasks.model.errors import (
+    AccountBlocked,
+    Code,
+    DocumentRefused,
+    OutcomeUnknown,
+    PresignAgain,
+    RetryLater,
+    StageError,
+)
 
 _STORED = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT)
 

@@ -15,33 +15,16 @@ from typing import Any
 
 import httpx
 
-from config.values import host_allowed, is_loopback
-from tasks.errors import AccountBlocked, Code, DocumentRefused, PresignAgain
-from tasks.http import address
-from tasks.job import Form
+from config.types import host_allowed, is_loopback
+from tasks.http.addresses import address
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, PresignAgain
+from tasks.model.job import Form
+from tasks.model.names import _PLACEHOLDER, base_name, check_name
 
 BYTES_PER_SECOND = 1_000_000
 MARGIN_SECONDS = 30.0
 
 _FRESH = 0.8  # of a form's lifetime: another one would not last noticeably longer
-_PLACEHOLDER = "${filename}"
-
-
-def base_name(file_name: str) -> str:
-    """What follows the last slash or backslash, as S3 takes it for `${filename}`."""
-    return file_name.replace("\\", "/").rpartition("/")[2]
-
-
-def check_name(file_name: str) -> str:
-    """The base name, if it can be a part's filename. Raises DocumentRefused."""
-    name = base_name(file_name)
-    if not name or _PLACEHOLDER in name:
-        raise _bad_name("is empty" if not name else f"holds {_PLACEHOLDER}, which the storage would replace")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise _bad_name("is not valid UTF-8") from None
-    return name
 
 
 def expected_key(form: Form, file_name: str) -> str | None:
@@ -130,10 +113,6 @@ def _check_time(needed: timedelta, now: datetime, policy: Policy, form: Form) ->
         needed = min(needed, max(policy.expires - issued, timedelta()) * _FRESH)
     if policy.expires - now <= needed:
         raise PresignAgain("The upload form has expired, or would before the file has been sent.")
-
-
-def _bad_name(what: str) -> DocumentRefused:
-    return DocumentRefused(Code.INVALID_REQUEST, f"The file name {what}.", hint="Rename the file and send it again.")
 
 
 def _bad_form(what: str) -> AccountBlocked:

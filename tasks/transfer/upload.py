@@ -13,15 +13,15 @@ from datetime import UTC, datetime
 
 import httpx
 
-from tasks.errors import OutcomeUnknown, RetryLater
-from tasks.forms import check_form, check_name, expected_key
-from tasks.held_back import Guard, HeldBack
-from tasks.http import USER_AGENT, XML_BYTES, exchange
-from tasks.job import Form, Stored
-from tasks.passing import BLOCK_BYTES, Passing, Source
-from tasks.storage import Place, place_of
-
-__all__ = ["BLOCK_BYTES", "Source", "check_form", "check_name", "post"]
+from tasks.http.clients import USER_AGENT
+from tasks.http.commit_gate import Guard, HeldBack
+from tasks.http.exchange import XML_BYTES, exchange
+from tasks.model.errors import OutcomeUnknown, RetryLater
+from tasks.model.job import Form, Stored
+from tasks.model.names import check_name
+from tasks.sources.stream import Passing, Source
+from tasks.transfer.answers import Place, place_of
+from tasks.transfer.form import check_form, expected_key
 
 
 def post(

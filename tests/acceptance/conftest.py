@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.providers import KINDS
+from tasks.providers.table import KINDS
 from tests.clinics import Clinic, clinic
 from tests.worlds import SandboxProcess
 

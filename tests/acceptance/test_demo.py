@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import Code
+from tasks.model.errors import Code
 from tests.clinics import wait_until
 from tests.worlds import ROOT
-from worker.demo.papers import Fault, Paper, papers
-from worker.demo.place import KEPT_RUNS, Place, new_place
-from worker.demo.verdict import End, Evidence, companion_of, judge, resting_place
+from worker.demo.expectations import End, Evidence, companion_of, judge, resting_place
+from worker.demo.scenario import Fault, Paper, papers
+from worker.demo.workspace import KEPT_RUNS, Place, new_place
 
 NOT_AS_EXPECTED = """
 import sys

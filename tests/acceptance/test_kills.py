@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from celery.result import AsyncResult
 
-from tasks.job import Stage, Step
+from tasks.model.route import Stage, Step
 from tests.clinics import Child, Clinic, wait_until
 
 LARGE = 30_000_000

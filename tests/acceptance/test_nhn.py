@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.providers.nhn_answers import EARLIER
+from tasks.providers.nhn.answers import EARLIER
 from tests.acceptance.test_kill_matrix import assert_nothing_is_left, points_met
 from tests.acceptance.test_memory import forget_peak, peak_mb
 from tests.clinics import Clinic, clinic, wait_until

@@ -21,9 +21,9 @@ from typing import Self
 
 import httpx
 
-from tasks.http import Clients
-from tasks.job import Form
-from tasks.transfer import post
+from tasks.http.clients import Clients
+from tasks.model.job import Form
+from tasks.transfer.upload import post
 from tests.tasks.transfer.conftest import Guarding
 
 SIZE = 100_000_000

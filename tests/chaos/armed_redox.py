@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import tasks.http
-from tasks.care import Care
-from tasks.ledger import Ledger
+import tasks.http.api
+from tasks.folders.commit_log import Care
+from tasks.ledger.ledger import Ledger
 from tests.chaos.armed_worker import Armed, serve
 
 MOVES = ("stored", "committed", "delivered")
@@ -37,7 +37,7 @@ def arm(marks: Path) -> None:
     for move in MOVES:
         armed.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
     armed.around(Care, "note_commit", lambda *_: "care.note_commit")
-    armed.around(tasks.http, "exchange", call)
+    armed.around(tasks.http.api, "exchange", call)
 
 
 def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:

@@ -19,15 +19,18 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import tasks.http
-import tasks.transfer
-from tasks.care import Care
-from tasks.closing import Closing
-from tasks.folders import Folders
-from tasks.ledger import Hold, Ledger
-from tasks.process import current
-from tasks.results import Results
-from tasks.sources import Objects, Sources, path_of
+import tasks.http.api
+import tasks.transfer.upload
+from tasks.closing.closing import Closing
+from tasks.closing.results import Results
+from tasks.folders.commit_log import Care
+from tasks.folders.layout import Folders
+from tasks.ledger.lease import Hold
+from tasks.ledger.ledger import Ledger
+from tasks.runtime import current
+from tasks.sources.files import path_of
+from tasks.sources.objects import Objects
+from tasks.sources.sources import Sources
 
 LEDGER_MOVES = ("presigned", "committed", "stored", "delivered", "finished")
 CLOSING = ("files", "staged", "source", "result", "event", "callback")
@@ -142,8 +145,8 @@ def arm(marks: Path) -> None:
     armed.around(Objects, "_head", lambda *_: "source.head")
     armed.around(os, "unlink", lambda path, **_: f"source.{'unlink' if is_source(path) else 'other'}")
     armed.around(Closing, "_call_back", lambda *_: "callback.post")
-    armed.around(tasks.http, "exchange", call)
-    armed.around(tasks.transfer, "exchange", call)
+    armed.around(tasks.http.api, "exchange", call)
+    armed.around(tasks.transfer.upload, "exchange", call)
 
 
 def is_source(path: Any) -> bool:
@@ -168,7 +171,7 @@ def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
 def serve(arm: Callable[[Path], None]) -> None:
     """Run workers that `arm` has armed, with the folder that this process was started with, until SIGTERM."""
     arm(Path(sys.argv[1]))
-    from worker.celery import app
+    from worker.celery.worker_app import app
 
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(1) or os.kill(child, signal.SIGTERM))  # type: ignore[func-returns-value]

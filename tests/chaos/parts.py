@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.worlds import ROOT
-from worker.children import die_with_parent
+from worker.supervisor.children import die_with_parent
 
 _RESTART_SECONDS = 0.5
 

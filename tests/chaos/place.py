@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config.settings import ACCOUNT_KINDS
+from config.accounts import ACCOUNT_KINDS
 from tests.chaos.documents import SLOWEST_SECONDS
 from tests.valkeys import FaultyValkey
 from tests.worlds import SandboxProcess

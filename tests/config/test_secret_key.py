@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from config.errors import SettingsError
+from config.load import ensure_secret_key
 from config.secret_key import read_or_make_key
-from config.settings import Redis, Settings, SettingsError, ensure_secret_key
+from config.settings import Redis, Settings
 
 ROUNDS = 60
 

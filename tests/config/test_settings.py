@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from config.accounts import ACCOUNT_KINDS
-from config.settings import PracsuiteAccount, Settings, SettingsError, load
+from config.accounts import ACCOUNT_KINDS, PracsuiteAccount
+from config.errors import SettingsError
+from config.load import load
+from config.settings import Settings
 from tests.config.conftest import ACCOUNT, Faults, Read
 
 EVERY_KEY = """

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from config.keys import Keys
-from config.settings import Settings, SettingsError, load
+from config.errors import SettingsError
+from config.load import load
+from config.schema import Keys
+from config.settings import Settings
 
 SECRET = "hunter2-zq9x"
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

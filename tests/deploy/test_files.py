@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import load
+from config.load import load
 from tests.deploy.containers import COMPOSE, House, project
 from tests.deploy.images import stages
 from tests.worlds import ROOT

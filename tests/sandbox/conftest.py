@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sandbox.clinic import Clinic
+from tests.sandbox.providers.pracsuite_clinic import Clinic
 from tests.worlds import SandboxProcess
 
 

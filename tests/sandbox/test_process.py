@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.sandbox.clinic import Clinic, eventually
+from tests.sandbox.providers.pracsuite_clinic import Clinic, eventually
 from tests.worlds import ROOT, SandboxProcess
 
 SIZE_BYTES = 100_000_000 - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from tests.sandbox.clinic import Clinic
+from tests.sandbox.providers.pracsuite_clinic import Clinic
 from tests.worlds import SandboxProcess
 
 

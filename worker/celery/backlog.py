@@ -21,15 +21,15 @@ from kombu.serialization import loads, prepare_accept_content
 from kombu.transport.virtual import Base64
 from kombu.utils.json import loads as loads_json
 
-from config.celery_settings import ENTRY_QUEUE
-from tasks.crashes import crash_site
-from tasks.doors import admit, open_admitted
-from tasks.errors import StageError
-from tasks.intake import read_request
-from tasks.job import Door
-from tasks.ledger import AWAY, PREFIX
-from tasks.process import Process
-from tasks.upload import is_uuid, upload
+from config.celery import ENTRY_QUEUE
+from config.redaction import crash_site
+from tasks.celery_tasks import is_uuid, upload
+from tasks.intake.admission import admit, open_admitted
+from tasks.intake.requests import read_request
+from tasks.ledger.redis import AWAY, PREFIX
+from tasks.model.document import Door
+from tasks.model.errors import StageError
+from tasks.runtime import Process
 
 log = structlog.get_logger()
 

@@ -40,7 +40,7 @@ class PatientConsumer(Consumer):
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         with warnings.catch_warnings():
-            # Of a default that Celery 6 changes; ours is chosen in config/celery_settings.py.
+            # Of a default that Celery 6 changes; ours is chosen in config/celery.py.
             warnings.simplefilter("ignore", PendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
 

@@ -2,7 +2,8 @@
 
 A broker restart ends a worker that holds an unacknowledged message: `Channel.close` fails half-way, and its second call
 builds a client from `connection.client`, which is None by then: an AttributeError that nobody expects. Raised as a
-ConnectionError it is what it is, and the worker reconnects. `tests/worker/test_guard.py` tells when that can go.
+ConnectionError it is what it is, and the worker reconnects. `test_kombu_guard.py` tells when
+that can go.
 
 A Redis that answers and refuses (a replica, memory or disk full) ends a worker too, since kombu does not take that for
 a lost connection. Here it is one, and a new connection counts only once Redis takes writes again.
@@ -31,7 +32,7 @@ import kombu.transport.virtual.base as virtual
 import redis
 import structlog
 
-from tasks.ledger import REFUSES, WRITABLE
+from tasks.ledger.redis import REFUSES, WRITABLE
 
 log = structlog.get_logger()
 

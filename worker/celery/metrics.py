@@ -19,11 +19,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from structlog.typing import EventDict, WrappedLogger
 
-from config.celery_settings import ENTRY_QUEUE, STAGE_QUEUE
-from tasks.census import AccountState, Census
-from tasks.job import Step
-from tasks.ledger import CLOSING, PREFIX
-from tasks.process import Process, current
+from config.celery import ENTRY_QUEUE, STAGE_QUEUE
+from tasks.ledger.queries import AccountState, Census
+from tasks.ledger.redis import CLOSING, PREFIX
+from tasks.model.route import Step
+from tasks.runtime import Process, current
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ import redis
 import structlog
 from celery.worker import state
 
-from tasks.ledger import AWAY, WRITABLE
+from tasks.ledger.redis import AWAY, WRITABLE
 
 log = structlog.get_logger()
 

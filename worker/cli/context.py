@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from tasks.process import Process
+    from tasks.runtime import Process
 
 NO_SERVER = (
     "No embedded Valkey has been started here, and redis.url is empty: start `chartpost run` first, or set redis.url."
@@ -28,7 +28,7 @@ class Front:
     @cached_property
     def settings(self) -> Settings:
         """Raises SettingsError."""
-        from config.settings import load
+        from config.load import load
 
         return load()
 
@@ -75,7 +75,7 @@ class Front:
         configure_logs(form, level)
 
     def _built(self) -> Process:
-        from tasks.process import Process, use
+        from tasks.runtime import Process, use
 
         self.require_server()
         process = Process(self.settings)

@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     import redis
 
-    from tasks.errors import DocumentRefused
+    from tasks.model.errors import DocumentRefused
 
 
 class WrongSettings(click.ClickException):
@@ -25,7 +25,7 @@ class WrongSettings(click.ClickException):
 
 def foreseen(error: Exception) -> click.ClickException | None:
     """The sentence for an error; None for what nobody foresaw."""
-    from config.faults import SettingsError
+    from config.errors import SettingsError
 
     if isinstance(error, (click.ClickException, BrokenPipeError)):
         return None
@@ -68,9 +68,9 @@ AWAY = "Redis does not answer: start `chartpost run` or the server that redis.ur
 
 
 def _of_ours(error: Exception) -> str | None:
-    from tasks.errors import DocumentRefused, StageError
-    from tasks.seal import SealBroken
-    from worker.claims import LedgerAway
+    from tasks.ledger.seal import SealBroken
+    from tasks.model.errors import DocumentRefused, StageError
+    from worker.inbox.claim import LedgerAway
 
     if isinstance(error, DocumentRefused):
         return refusal_words(error)

@@ -11,12 +11,13 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 import click
 
-from tasks.job import Job, Stage
-from tasks.outcomes import Outcomes, Place
+from tasks.folders.companions import Outcomes, Place
+from tasks.model.job import Job
+from tasks.model.route import Stage
 
 if TYPE_CHECKING:
-    from tasks.folders import Folders
-    from tasks.process import Process
+    from tasks.folders.layout import Folders
+    from tasks.runtime import Process
 
 _ENTRY = re.compile(r"\d+-\d+")
 _RECEIPT_ENDING = ".receipt.json"
@@ -91,7 +92,7 @@ def find_job(process: Process, name: str) -> Job | None:
 
 def find_rejected(process: Process, name: str) -> Rejected | None:
     """What the stream's rejected messages tell of it."""
-    from worker.intake import rejected_entry
+    from worker.stream.rejected import rejected_entry
 
     for job_id in ids_of(name):
         said = rejected_entry(process, job_id)

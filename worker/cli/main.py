@@ -9,26 +9,26 @@ from typing import Any
 
 import click
 
-from worker.foreseen import foreseen
-from worker.front import Front
+from worker.cli.context import Front
+from worker.cli.errors import foreseen
 
 COMMANDS = {
-    "demo": "worker.demo:demo",
-    "run": "worker.commands.running:run",
-    "worker": "worker.commands.running:worker",
-    "watch": "worker.commands.running:watch",
-    "intake": "worker.commands.running:intake",
-    "send": "worker.commands.send:send",
-    "relabel": "worker.commands.relabel:relabel",
-    "jobs": "worker.commands.jobs:jobs",
-    "show": "worker.commands.jobs:show",
-    "retry": "worker.commands.retry:retry",
-    "cancel": "worker.commands.ending:cancel",
-    "resolve": "worker.commands.ending:resolve",
-    "accounts": "worker.commands.accounts:accounts",
-    "records": "worker.commands.records:records",
-    "check": "worker.commands.check:check",
-    "health": "worker.commands.health:health",
+    "demo": "worker.demo.command:demo",
+    "run": "worker.cli.commands.serve:run",
+    "worker": "worker.cli.commands.serve:worker",
+    "watch": "worker.cli.commands.serve:watch",
+    "intake": "worker.cli.commands.serve:intake",
+    "send": "worker.cli.commands.send:send",
+    "relabel": "worker.cli.commands.relabel:relabel",
+    "jobs": "worker.cli.commands.jobs:jobs",
+    "show": "worker.cli.commands.jobs:show",
+    "retry": "worker.cli.commands.retry:retry",
+    "cancel": "worker.cli.commands.cancel:cancel",
+    "resolve": "worker.cli.commands.resolve:resolve",
+    "accounts": "worker.cli.commands.accounts:accounts",
+    "records": "worker.cli.commands.records:records",
+    "check": "worker.cli.commands.check.command:check",
+    "health": "worker.cli.commands.health:health",
 }
 
 

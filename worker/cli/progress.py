@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import redis
 
-from tasks.job import Job, Stage
-from tasks.workers import Workers
-from worker.terminal import note, shown
+from tasks.dispatch.workers import Workers
+from tasks.model.job import Job
+from tasks.model.route import Stage
+from worker.cli.output import note, shown
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from tasks.process import Process
+    from tasks.runtime import Process
 
 _LOOK_SECONDS = 0.2
 _WHY_SECONDS = 2.0

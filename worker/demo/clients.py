@@ -17,9 +17,9 @@ import redis
 from celery import Celery
 from celery.result import AsyncResult
 
-from worker.demo.papers import ACCOUNT, Paper, Way
-from worker.demo.place import Place
 from worker.demo.processes import DemoFailed
+from worker.demo.scenario import ACCOUNT, Paper, Way
+from worker.demo.workspace import Place
 
 _RESULT_SECONDS = 10.0
 

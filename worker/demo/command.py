@@ -27,7 +27,7 @@ def demo(documents: int, keep: bool) -> None:
             f"The demo needs a sandbox, and {', '.join(missing)} is not installed: pip install 'chartpost[demo]', "
             "or `make demo` in a checkout."
         )
-    from worker.demo.papers import papers
-    from worker.demo.play import play
+    from worker.demo.runner import play
+    from worker.demo.scenario import papers
 
     sys.exit(play(papers(documents), keep=keep))

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.job import Job, Stage
-from worker.demo.papers import Fault, Paper, Way
+from tasks.model.job import Job
+from tasks.model.route import Stage
+from worker.demo.scenario import Fault, Paper, Way
 
 Record = Mapping[str, Any]
 

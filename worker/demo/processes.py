@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from config.settings import ACCOUNT_KINDS
-from worker.children import die_with_parent
-from worker.demo.place import Place
+from config.accounts import ACCOUNT_KINDS
+from worker.demo.workspace import Place
+from worker.supervisor.children import die_with_parent
 
 VALIDATION_SECONDS = 1
 _PROVIDERS = ",".join(ACCOUNT_KINDS)

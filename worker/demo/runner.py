@@ -12,17 +12,17 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from config.settings import load
-from tasks.process import Process
-from worker.demo.doors import Doors, Witness
-from worker.demo.papers import Paper
-from worker.demo.place import Place, new_place
+from config.load import load
+from tasks.runtime import Process
+from worker.demo.clients import Doors, Witness
+from worker.demo.expectations import End, Evidence, judge
 from worker.demo.processes import VALIDATION_SECONDS, DemoFailed, Interrupted, Processes, stop_signals
+from worker.demo.scenario import Paper
 from worker.demo.screen import screen_for
-from worker.demo.sight import Lookout
 from worker.demo.summary import Summary
-from worker.demo.verdict import End, Evidence, judge
-from worker.run import consuming_check
+from worker.demo.tracker import Lookout
+from worker.demo.workspace import Place, new_place
+from worker.supervisor.run import consuming_check
 
 _LOOK_SECONDS = 0.12
 _BETWEEN_DOCUMENTS_SECONDS, _SENDING_SECONDS = 0.25, 8.0

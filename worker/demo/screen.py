@@ -15,8 +15,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from tasks.job import Stage
-from worker.demo.sight import Sight, Waits
+from tasks.model.route import Stage
+from worker.demo.tracker import Sight, Waits
 
 _ICONS: dict[str, tuple[str, str]] = {
     Waits.READY: ("·", "dim"),

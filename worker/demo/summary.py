@@ -10,9 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from worker.demo.papers import Fault, Paper, Way
-from worker.demo.place import KEPT_RUNS, Place
-from worker.demo.verdict import Evidence, Shortcoming, companion_of, said
+from worker.demo.expectations import Evidence, Shortcoming, companion_of, said
+from worker.demo.scenario import Fault, Paper, Way
+from worker.demo.workspace import KEPT_RUNS, Place
 
 _RECEIPT = (
     "job_id",

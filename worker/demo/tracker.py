@@ -9,10 +9,11 @@ from enum import StrEnum
 
 import redis
 
-from tasks.job import Job, Stage, Step
-from tasks.ledger import PREFIX
-from tasks.process import Process
-from worker.demo.papers import Paper, Way
+from tasks.ledger.redis import PREFIX
+from tasks.model.job import Job
+from tasks.model.route import Stage, Step
+from tasks.runtime import Process
+from worker.demo.scenario import Paper, Way
 
 
 class Waits(StrEnum):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.demo.papers import ACCOUNT, MAX_BYTES
+from worker.demo.scenario import ACCOUNT, MAX_BYTES
 
 KEPT_RUNS = 3
 _PREFIX = "chartpost-demo-"

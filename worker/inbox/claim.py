@@ -11,12 +11,16 @@ from uuid import uuid4
 
 import structlog
 
-from tasks.errors import Code, DocumentRefused
-from tasks.file_names import clean
-from tasks.folders import Folders, Held, JobFile
-from tasks.intake import check_file_name, check_patient_id
-from tasks.job import Document, Failure
-from worker.inbox import Candidate, Sidecar
+from tasks.folders.claims import Held
+from tasks.folders.disk_names import clean
+from tasks.folders.job_json import JobFile
+from tasks.folders.layout import Folders
+from tasks.model.document import Document
+from tasks.model.errors import Code, DocumentRefused
+from tasks.model.job import Failure
+from tasks.model.names import check_file_name, check_patient_id
+from worker.inbox.scan import Candidate
+from worker.inbox.sidecar import Sidecar
 
 log = structlog.get_logger()
 

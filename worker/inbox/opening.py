@@ -10,15 +10,17 @@ from typing import Any
 
 import structlog
 
-from tasks.doors import continues, open_refused
-from tasks.errors import Code, DocumentRefused, RetryLater
-from tasks.job import Document, Facts, Record, Stage, Step
-from tasks.job_file import JobFile
-from tasks.ledger import AWAY, MaybeSent
-from tasks.process import Process
-from tasks.receipt import outcome_open
-from tasks.staging import machine
-from worker.claims import LedgerAway
+from tasks.folders.job_json import JobFile
+from tasks.folders.staging import machine
+from tasks.intake.admission import continues, open_refused
+from tasks.ledger.ledger import MaybeSent
+from tasks.ledger.redis import AWAY
+from tasks.model.document import Document
+from tasks.model.errors import Code, DocumentRefused, RetryLater
+from tasks.model.job import Facts, Record, outcome_open
+from tasks.model.route import Stage, Step
+from tasks.runtime import Process
+from worker.inbox.claim import LedgerAway
 
 log = structlog.get_logger()
 
@@ -35,7 +37,7 @@ def _or_away() -> Iterator[None]:
 
 
 class InboxDoor:
-    """Implements `worker.claims.InboxLedger` over the ledger itself. Every call may be repeated."""
+    """Implements `worker.inbox.claim.InboxLedger` over the ledger itself. Every call may be repeated."""
 
     def __init__(self, process: Process) -> None:
         self._process = process

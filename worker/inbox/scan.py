@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
-from pydantic_core import ErrorDetails
-
-from tasks.errors import Code, DocumentRefused
-from tasks.folders import SIDECAR_ENDING, FileIdentity
-from tasks.intake import check_file_name
+from tasks.folders.companions import SIDECAR_ENDING
+from tasks.folders.durable import FileIdentity
 
 _UNFINISHED = (".part", ".tmp", ".crdownload", ".filepart")
 _OF_OURS = (".receipt.json", ".error.json")  # moved here together with their document, they are none themselves
 _OF_THE_SYSTEM = ("thumbs.db", "desktop.ini")
-_LARGEST_SIDECAR = 64 * 1024
-_MEDIA_TYPE = r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *;[ -~]*)?$"  # RFC 6838, and parameters
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # Windows editors put it before UTF-8
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 class Reason(StrEnum):
@@ -190,96 +179,3 @@ def in_turn(candidates: Iterable[Candidate]) -> Iterator[Candidate]:
     for candidate in sorted(candidates, key=lambda candidate: candidate.identity.modified_ns):
         lines.setdefault(candidate.account, []).append(candidate)
     return (candidate for candidate in chain.from_iterable(zip_longest(*lines.values())) if candidate)
-
-
-class SettledTracker(Generic[Key]):
-    """Tells which files have held still for `settle_seconds`. Pure: what was seen, and when, is passed in.
-
-    Times are of a monotonic clock, in seconds; the files' own times are only compared with themselves.
-    """
-
-    def __init__(self, settle_seconds: float) -> None:
-        self._settle_seconds = settle_seconds
-        self._marks: dict[Key, tuple[Hashable, float]] = {}
-        self._next_at: float | None = None
-
-    def look(self, seen: Mapping[Key, Hashable], now: float) -> list[Key]:
-        """Note what is seen now; returns what has been seen unchanged for long enough. The rest is forgotten."""
-        marks: dict[Key, tuple[Hashable, float]] = {}
-        settled: list[Key] = []
-        self._next_at = None
-        for key, mark in seen.items():
-            before, since = self._marks.get(key, (None, now))
-            since = since if before == mark else now
-            marks[key] = mark, since
-            if now - since >= self._settle_seconds:
-                settled.append(key)
-            elif self._next_at is None or since + self._settle_seconds < self._next_at:
-                self._next_at = since + self._settle_seconds
-        self._marks = marks
-        return settled
-
-    @property
-    def next_at(self) -> float | None:
-        """When to look again, since something may have settled by then; None if nothing is still to settle."""
-        return self._next_at
-
-
-class Sidecar(BaseModel):
-    """`<file>.meta.json`: what whoever dropped the file wants to be said and done with it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    description: str | None = None
-    file_name: str | None = None
-    content_type: str | None = Field(None, pattern=_MEDIA_TYPE, max_length=255)
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-    idempotency_key: str | None = Field(None, min_length=1, max_length=255)
-
-    @field_validator("options")
-    @classmethod
-    def _is_strict_json(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        json.dumps(options, allow_nan=False)  # raises ValueError
-        return options
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """The sidecar at a path. Raises DocumentRefused, and FileNotFoundError when it has vanished."""
-        try:
-            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise _refused("it is not a regular file")
-                return cls.parse(file.read(_LARGEST_SIDECAR + 1))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise _refused(f"it cannot be opened ({errno.errorcode.get(error.errno or 0, 'OSError')})") from error
-
-    @classmethod
-    def parse(cls, content: bytes) -> Self:
-        """Raises DocumentRefused, `invalid_request`, which says what is wrong."""
-        if len(content) > _LARGEST_SIDECAR:
-            raise _refused(f"it is larger than {_LARGEST_SIDECAR} bytes")
-        try:
-            sidecar = cls.model_validate_json(content.removeprefix(_BYTE_ORDER_MARK))
-        except ValidationError as error:
-            faults = error.errors(include_url=False, include_input=False, include_context=False)
-            raise _refused("; ".join(sorted({_fault(fault) for fault in faults}))) from None
-        if sidecar.file_name is not None:
-            check_file_name(sidecar.file_name)
-        return sidecar
-
-
-def _fault(fault: ErrorDetails) -> str:
-    """What is wrong where, without a value or a key that somebody made up: it goes into logs."""
-    known = [str(part) for part in fault["loc"][:1] if part in Sidecar.model_fields]
-    where = ", ".join(known) if known or not fault["loc"] else "an unknown field"
-    return f"{where}: {fault['msg']}" if where else fault["msg"]
-
-
-def _refused(fault: str) -> DocumentRefused:
-    return DocumentRefused(
-        Code.INVALID_REQUEST,
-        f"The sidecar file (.meta.json) cannot be understood: {fault}.",
-        hint="Correct the sidecar, then move it and the document back to the inbox.",
-    )

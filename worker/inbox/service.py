@@ -5,22 +5,20 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import suppress
 
 import redis
 import structlog
 
-from tasks.folders import Folders
-from tasks.process import Process
-from tasks.staging import machine
-from worker.inbox_door import InboxDoor
-from worker.watch import Watcher
+from tasks.folders.retention import sweep_delivered
+from tasks.folders.staging import machine
+from tasks.runtime import Process
+from worker.inbox.opening import InboxDoor
+from worker.inbox.watcher import Watcher
 
 log = structlog.get_logger()
 
 _CLOSING_SECONDS = 1.0
 _SWEEP_SECONDS = 3600.0
-_DAY_SECONDS = 86_400.0
 
 
 class Watching:
@@ -65,19 +63,3 @@ class Watching:
         """What workers on other machines have left to us, since they cannot reach our folders."""
         for job_id in self._process.ledger.left_to(machine(self._process.settings.data_dir)):
             self._process.closing.run(job_id)
-
-
-def sweep_delivered(folders: Folders, days: float) -> None:
-    """Remove delivered documents and receipts that are older than so many days; 0 keeps them for ever.
-
-    A document goes together with its receipt, by the receipt's age: the file's own may be that of its scan.
-    """
-    if not days:
-        return
-    before = time.time() - days * _DAY_SECONDS
-    for place, receipt in folders.receipts():
-        with suppress(FileNotFoundError):
-            if place.companion.stat().st_mtime < before:
-                place.document.unlink(missing_ok=True)
-                place.companion.unlink()
-                log.info("delivered_swept", job=receipt["job_id"])

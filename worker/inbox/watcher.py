@@ -12,14 +12,15 @@ from pathlib import Path
 
 import structlog
 
+from config.redaction import crash_site
 from config.settings import Inbox
-from tasks.crashes import crash_site
-from tasks.folders import AlreadyInCare, ChangedMeanwhile, Damaged, Folders, Held
-from worker.changes import Changes
-from worker.claims import Claims, InboxLedger, LedgerAway
-from worker.inbox import Candidate, Ignored, Reason, SettledTracker, in_turn, look
-
-__all__ = ["InboxLedger", "LedgerAway", "Watcher"]
+from tasks.folders.claims import AlreadyInCare, Damaged, Held
+from tasks.folders.durable import ChangedMeanwhile
+from tasks.folders.layout import Folders
+from worker.inbox.claim import Claims, InboxLedger, LedgerAway
+from worker.inbox.events import Changes
+from worker.inbox.scan import Candidate, Ignored, Reason, in_turn, look
+from worker.inbox.settled import SettledTracker
 
 log = structlog.get_logger()
 

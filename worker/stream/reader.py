@@ -6,59 +6,40 @@ step. Until then it is pending, and is taken up again after a lease by whichever
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
-from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
+from uuid import uuid4
 
 import redis
 import structlog
 
-from tasks.crashes import crash_site
-from tasks.doors import admit, open_document, open_refused, unadmitted
-from tasks.errors import Code, DocumentRefused, RetryLater, StageError
-from tasks.intake import Request, read_request
-from tasks.job import Document, Door, Job
-from tasks.ledger import AWAY, PREFIX
-from tasks.process import Process
-from tasks.receipt import iso
-from tasks.seal import SealBroken
+from config.redaction import crash_site
+from tasks.intake.admission import admit, open_document, open_refused, unadmitted
+from tasks.intake.requests import Request, read_request
+from tasks.ledger.redis import AWAY, PREFIX
+from tasks.ledger.seal import SealBroken
+from tasks.model.document import Document, Door
+from tasks.model.errors import Code, DocumentRefused, RetryLater, StageError
+from tasks.model.job import Job
+from tasks.model.times import iso
+from tasks.runtime import Process
+from worker.stream.messages import _HINT, Message, Wish, job_id_of, read_message
+from worker.stream.rejected import _REJECT, GROUP, STREAM, _pointer
 
 log = structlog.get_logger()
 
-STREAM = PREFIX + "intake"
-REJECTED = PREFIX + "intake:rejected"
-GROUP = "chartpost"
 
 _BATCH = 32
 _BLOCK_MS = 250  # how long SIGTERM may have to wait
 _AWAY_SECONDS = 1.0
-_LARGEST_BYTES = 64 * 1024
-_DEEPEST = 32
 _FORGET_CONSUMERS_MS = 3_600_000
-_HINT = "Correct the message and send it again."
 
-_REJECT = """
--- ARGV: prefix, group, entry, job, code, reason, sealed message, oldest to keep in ms, seconds, then the event.
--- Only whoever acknowledges it writes it down, so that it stands among the rejected once.
-local stream = ARGV[1] .. 'intake'
-if redis.call('XACK', stream, ARGV[2], ARGV[3]) == 0 then return 0 end
-redis.call('XDEL', stream, ARGV[3])
-local rejected = redis.call('XADD', stream .. ':rejected', 'MINID', '~', ARGV[8], '*',
-  'id', ARGV[3], 'code', ARGV[5], 'reason', ARGV[6], 'message', ARGV[7])
-redis.call('SET', ARGV[1] .. 'rejected:' .. ARGV[4], rejected, 'EX', ARGV[9])
-if ARGV[10] then
-  redis.call('XADD', ARGV[1] .. 'events', 'MAXLEN', '~', 10000, '*', unpack(ARGV, 10))
-end
-return 1
-"""
 
 _FORGET = """
 -- Readers that are gone and hold nothing. ARGV: stream, group, idle ms, ours: it goes at once if it holds nothing.
@@ -70,64 +51,6 @@ for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', ARGV[1], ARGV[2])) do
   end
 end
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """An entry of the stream: its id, and what its field `job` holds, whatever that is."""
-
-    entry: str
-    text: str | None
-    whole: str
-    size_bytes: int
-
-    @classmethod
-    def of(cls, entry: bytes, fields: Mapping[bytes, bytes]) -> Message:
-        text = fields.get(b"job")
-        whole = text if text is not None else repr(fields).encode()
-        return cls(entry.decode(), None if text is None else _text(text), _text(whole), len(whole))
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a message asks for: the fields of a document, and the id that its job is to have."""
-
-    job_id: str
-    fields: Mapping[str, Any]
-
-
-def read_message(message: Message) -> Wish:
-    """Raises DocumentRefused, `invalid_request`, for whatever is not a JSON object of a sensible size."""
-    if message.text is None:
-        _refuse("The message has no field `job`.")
-    if message.size_bytes > _LARGEST_BYTES:
-        _refuse(f"The message is larger than {_LARGEST_BYTES} bytes.")
-    try:
-        fields = json.loads(message.text)
-        json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError):
-        _refuse("The message is not JSON in UTF-8.")
-    if not isinstance(fields, dict):
-        _refuse("The message is not a JSON object.")
-    if _depth(fields) > _DEEPEST:
-        _refuse(f"The message is nested more than {_DEEPEST} deep.")
-    given = fields.pop("job_id", None)
-    return Wish(job_id_of(message.entry) if given is None else _uuid(given), fields)
-
-
-def job_id_of(entry: str) -> str:
-    """The id of the job of an entry that gives none of its own."""
-    return str(uuid5(NAMESPACE_OID, entry))
-
-
-def rejected_entry(process: Process, job_id: str) -> dict[str, str] | None:
-    """What stands among the rejected about a job's id, with the message opened. Raises SealBroken."""
-    place = process.redis.get(_pointer(job_id))
-    found: Any = process.redis.xrange(REJECTED, str(place), str(place)) if place else []
-    for _, fields in found:
-        message = process.seal.open(fields["message"], place=f"rejected:{fields['id']}")
-        return {**fields, "message": message}
-    return None
 
 
 class Intake:
@@ -336,11 +259,6 @@ class Intake:
         return int(self._process.settings.retention.jobs_days * 86_400)
 
 
-def _pointer(job_id: str) -> str:
-    """Names the entry among the rejected that tells of a job; empty while that is still being written."""
-    return f"{PREFIX}rejected:{job_id}"
-
-
 def _asks_for(request: Request, document: Document) -> bool:
     """Whether this is what the document's own message asked for; size and time of its file may have changed."""
     asked = unadmitted(request, Door.STREAM)
@@ -354,29 +272,9 @@ def _asks_for(request: Request, document: Document) -> bool:
     return same == document
 
 
-def _uuid(given: object) -> str:
-    with suppress(ValueError):
-        if isinstance(given, str):
-            return str(UUID(given))
-    raise DocumentRefused(Code.INVALID_REQUEST, "The job_id is not a UUID.", hint=_HINT)
-
-
-def _depth(value: object) -> int:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max(map(_depth, inner), default=0)
-
-
 def _storage_of(source: str) -> str:
     try:
         parts = urlsplit(source)
     except ValueError:
         return source
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def _refuse(message: str) -> NoReturn:
-    raise DocumentRefused(Code.INVALID_REQUEST, message, hint=_HINT)

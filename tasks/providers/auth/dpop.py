@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from tasks.http import Answer, ApiClient, Clients
+from tasks.http.api import ApiClient
+from tasks.http.clients import Clients
+from tasks.http.exchange import Answer
+from tasks.providers.auth.jwt import Signer
 from tasks.providers.base import Memory
-from tasks.providers.jose import Signer
 
 _TOPIC = "dpop nonce"
 _NONCE_SECONDS = 3600.0

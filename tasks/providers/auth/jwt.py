@@ -13,7 +13,7 @@ from typing import Any
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from config.values import ALGORITHMS_OF_KEYS, key_kind
+from config.types import ALGORITHMS_OF_KEYS, key_kind
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 

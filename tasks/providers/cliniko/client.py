@@ -17,16 +17,20 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel, StrictStr, TypeAdapter, ValidationError
 
-from config.settings import ClinikoAccount
-from tasks.errors import Code, DocumentRefused, OutcomeUnknown, PresignAgain, RetryLater
-from tasks.http import Answer, ApiClient, Body, Clients, not_understood, understood
-from tasks.job import Assurance, Document, Facts, Form, Job, Record, Route, Stage, Stored
-from tasks.providers import cliniko_records as records
-from tasks.providers.answers import Answers, blocked, locked_out, refused
+from config.accounts import ClinikoAccount
+from tasks.http.api import ApiClient, Body, not_understood, understood
+from tasks.http.clients import Clients
+from tasks.http.exchange import Answer
+from tasks.model.document import Document
+from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown, PresignAgain, RetryLater
+from tasks.model.job import Assurance, Facts, Form, Job, Record, Stored
+from tasks.model.route import Route, Stage
 from tasks.providers.base import Attempt, Found, Memory, Registered, fingerprint
-from tasks.providers.cliniko_records import Attachment
-from tasks.providers.documents import check_patient, check_size, invalid, sendable_name
+from tasks.providers.checks import check_patient, check_size, invalid, sendable_name
+from tasks.providers.cliniko import records as records
+from tasks.providers.cliniko.records import Attachment
 from tasks.providers.pages import Page, Pages, Query, own_link
+from tasks.providers.statuses import Answers, blocked, locked_out, refused
 
 _NAME = "Cliniko"
 _ATTACHMENTS = "patient_attachments"

@@ -14,8 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel, StrictBool
 
-from tasks.errors import Code, DocumentRefused
-from tasks.job import Document, Job, Stage
+from tasks.model.document import Document
+from tasks.model.errors import Code, DocumentRefused
+from tasks.model.job import Job
+from tasks.model.route import Stage
 from tasks.providers.pages import RecordId, whole
 
 MAX_NAME = 100

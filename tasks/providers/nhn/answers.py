@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from tasks.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
-from tasks.http import Answer, not_understood, understood
-from tasks.job import Label
-from tasks.providers.answers import Answers, blocked, refused
-from tasks.providers.dpop import PROOF_REFUSED, nonce_wanted, proof_error
+from tasks.http.api import not_understood, understood
+from tasks.http.exchange import Answer
+from tasks.model.document import Label
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
+from tasks.providers.auth.dpop import PROOF_REFUSED, nonce_wanted, proof_error
 from tasks.providers.fhir import Issue, issues_of, outcome_in, sentences, words_of
-from tasks.providers.nhn_bundle import Ids
+from tasks.providers.nhn.bundle import Ids
+from tasks.providers.statuses import Answers, blocked, refused
 
 NAME = "NHN"
 EARLIER = "An earlier sending of it had been stored; NHN knew its ids."

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from config.accounts import NhnAccount
-from config.settings import Metadata
-from tasks.file_types import media_type
-from tasks.http import Body
-from tasks.job import Job
-from tasks.passing import Passing, base64_length
+from config.accounts import Metadata, NhnAccount
+from tasks.http.api import Body
+from tasks.model.job import Job
 from tasks.providers.base import Attempt
-from tasks.providers.documents import changed_between, sendable_name
+from tasks.providers.checks import changed_between, sendable_name
 from tasks.providers.fhir import coding, concept, fixed_id, identifier
+from tasks.providers.media_types import media_type
+from tasks.sources.stream import Passing, base64_length
 
 FHIR_JSON = "application/fhir+json"
 _MHD = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/"

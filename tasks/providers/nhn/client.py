@@ -19,18 +19,22 @@ from uuid import uuid4
 import structlog
 
 from config.accounts import NhnAccount
-from tasks.errors import OutcomeUnknown, RetryLater
-from tasks.file_types import media_type
-from tasks.http import Answer, Body, Clients
-from tasks.job import Assurance, Document, Facts, Job, Label, Record, Relabeling, Route, Stage, Step, Stored, Unseen
+from tasks.http.api import Body
+from tasks.http.clients import Clients
+from tasks.http.exchange import Answer
+from tasks.model.document import Document, Label, Relabeling
+from tasks.model.errors import OutcomeUnknown, RetryLater
+from tasks.model.job import Assurance, Facts, Job, Record, Stored
+from tasks.model.route import Route, Stage, Step, Unseen
+from tasks.providers.auth.dpop import PROOF_REFUSED, DpopApi, proof_error
+from tasks.providers.auth.jwt import Signer
 from tasks.providers.base import Attempt, Found, Memory, Registered, Relabeled
-from tasks.providers.documents import check_patient, check_size, invalid, sendable_name
-from tasks.providers.dpop import PROOF_REFUSED, DpopApi, proof_error
+from tasks.providers.checks import check_patient, check_size, invalid, sendable_name
 from tasks.providers.fhir import metadata_of
-from tasks.providers.helseid import HelseId
-from tasks.providers.jose import Signer
-from tasks.providers.nhn_answers import NAME, check_probe, filed, other_labels, proof_came_late, relabeled
-from tasks.providers.nhn_bundle import FHIR_JSON, Digests, Ids, Provided, lacking
+from tasks.providers.media_types import media_type
+from tasks.providers.nhn.answers import NAME, check_probe, filed, other_labels, proof_came_late, relabeled
+from tasks.providers.nhn.bundle import FHIR_JSON, Digests, Ids, Provided, lacking
+from tasks.providers.nhn.helseid import HelseId
 
 log = structlog.get_logger()
 

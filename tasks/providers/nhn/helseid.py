@@ -15,13 +15,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from config.accounts import NhnAccount, Organization
-from tasks.errors import AccountBlocked, RetryLater, StageError
-from tasks.http import Answer, ApiClient, Clients, understood
-from tasks.providers.answers import Answers
+from tasks.http.api import ApiClient, understood
+from tasks.http.clients import Clients
+from tasks.http.exchange import Answer
+from tasks.model.errors import AccountBlocked, RetryLater, StageError
+from tasks.providers.auth.dpop import Nonces
+from tasks.providers.auth.jwt import ASSERTION_TYPE, Signer
+from tasks.providers.auth.tokens import Token, Tokens, good_for
 from tasks.providers.base import Memory
-from tasks.providers.dpop import Nonces
-from tasks.providers.jose import ASSERTION_TYPE, Signer
-from tasks.providers.tokens import Token, Tokens, good_for
+from tasks.providers.statuses import Answers
 
 _NAME = "HelseID"
 _ASSERTION_SECONDS = 10  # as HelseID's own library has it; the servers take no more than 60

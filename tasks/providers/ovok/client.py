@@ -21,15 +21,19 @@ from typing import Annotated, Any
 from pydantic import BaseModel, StrictStr, StringConstraints
 
 from config.accounts import OvokAccount
-from tasks.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater
-from tasks.file_types import media_type
-from tasks.http import Answer, Clients, not_understood, understood
-from tasks.job import Assurance, Document, Facts, Form, Job, Record, Route, Stage, Unseen
-from tasks.providers.answers import Answers, Meaning, blocked, locked_out, refused
+from tasks.http.api import not_understood, understood
+from tasks.http.clients import Clients
+from tasks.http.exchange import Answer
+from tasks.model.document import Document
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater
+from tasks.model.job import Assurance, Facts, Form, Job, Record
+from tasks.model.route import Route, Stage, Unseen
 from tasks.providers.base import Attempt, Found, Memory
-from tasks.providers.documents import check_size, invalid, sendable_name
-from tasks.providers.ovok_file import ONE_BYTE, File, file_in, is_ours, noted
-from tasks.providers.ovok_session import NAME, Session
+from tasks.providers.checks import check_size, invalid, sendable_name
+from tasks.providers.media_types import media_type
+from tasks.providers.ovok.file import ONE_BYTE, File, file_in, is_ours, noted
+from tasks.providers.ovok.session import NAME, Session
+from tasks.providers.statuses import Answers, Meaning, blocked, locked_out, refused
 
 _DOCUMENT = "document"
 _PAGE_SIZE = 50

@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.errors import AccountBlocked, RetryLater
-from tasks.http import Answer
-from tasks.job import Job, Stored
+from tasks.http.exchange import Answer
+from tasks.model.errors import AccountBlocked, RetryLater
+from tasks.model.job import Job, Stored
 
 ONE_BYTE = {"Range": "bytes=0-0"}
 

@@ -13,12 +13,14 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, Field, JsonValue, StringConstraints
 
 from config.accounts import OvokAccount
-from tasks.errors import AccountBlocked
-from tasks.held_back import Guard
-from tasks.http import Answer, ApiClient, Body, Clients, understood
-from tasks.providers.answers import Answers
+from tasks.http.api import ApiClient, Body, understood
+from tasks.http.clients import Clients
+from tasks.http.commit_gate import Guard
+from tasks.http.exchange import Answer
+from tasks.model.errors import AccountBlocked
+from tasks.providers.auth.tokens import Token, Tokens, good_for
 from tasks.providers.base import Memory
-from tasks.providers.tokens import Token, Tokens, good_for
+from tasks.providers.statuses import Answers
 
 NAME = "Ovok"
 

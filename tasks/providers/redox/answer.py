@@ -12,9 +12,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown
-from tasks.http import JSON_BYTES, Answer, not_understood
-from tasks.job import Record
+from tasks.http.api import not_understood
+from tasks.http.exchange import JSON_BYTES, Answer
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown
+from tasks.model.job import Record
 from tasks.providers.fhir import Issue, Outcome, outcome_in, sentences
 
 # https://hl7.org/fhir/R4/valueset-issue-type.html: what may work when it is tried again, so may have been done in part

@@ -17,20 +17,25 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
-from config.settings import RedoxAccount
-from tasks.errors import Code, DocumentRefused, OutcomeUnknown, RetryLater
-from tasks.file_types import media_type
-from tasks.http import Answer, ApiClient, Body, Clients, handed_out, not_understood, understood
-from tasks.job import Assurance, Document, Facts, Job, Record, Route, Stage, Step, Stored, Unseen
-from tasks.passing import Passing, base64_length
-from tasks.providers.answers import Answers, blocked, locked_out, refused
+from config.accounts import RedoxAccount
+from tasks.http.addresses import handed_out
+from tasks.http.api import ApiClient, Body, not_understood, understood
+from tasks.http.clients import Clients
+from tasks.http.exchange import Answer
+from tasks.model.document import Document
+from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown, RetryLater
+from tasks.model.job import Assurance, Facts, Job, Record, Stored
+from tasks.model.route import Route, Stage, Step, Unseen
+from tasks.providers.auth.jwt import ASSERTION_TYPE, Signer
+from tasks.providers.auth.tokens import Token, Tokens, good_for
 from tasks.providers.base import Attempt, Found, Memory, Registered
-from tasks.providers.documents import check_patient, check_size, sendable_name
+from tasks.providers.checks import check_patient, check_size, sendable_name
 from tasks.providers.fhir import words_of
-from tasks.providers.jose import ASSERTION_TYPE, Signer
-from tasks.providers.redox_answer import accepted_as
-from tasks.providers.redox_message import around, check_parts, document_identifier, referring
-from tasks.providers.tokens import Token, Tokens, good_for
+from tasks.providers.media_types import media_type
+from tasks.providers.redox.answer import accepted_as
+from tasks.providers.redox.message import around, check_parts, document_identifier, referring
+from tasks.providers.statuses import Answers, blocked, locked_out, refused
+from tasks.sources.stream import Passing, base64_length
 
 _NAME = "Redox"
 _JSON = "application/fhir+json"

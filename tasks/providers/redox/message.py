@@ -17,11 +17,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from config.settings import Metadata, RedoxAccount
-from tasks.file_types import media_type
-from tasks.job import Document, Job
-from tasks.providers.documents import invalid, sendable_name
+from config.accounts import Metadata, RedoxAccount
+from tasks.model.document import Document
+from tasks.model.job import Job
+from tasks.providers.checks import invalid, sendable_name
 from tasks.providers.fhir import coding, concept, fixed_id, identifier, metadata_of
+from tasks.providers.media_types import media_type
 
 EVENT = "https://fhir.redoxengine.com/EventDefinition/DocumentReferenceCreate"
 _OPTIONS = {"patient", "metadata"}

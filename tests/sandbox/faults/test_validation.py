@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from tests.sandbox.clinic import Clinic
-from tests.sandbox.engine_view import stored
+from tests.sandbox.providers.pracsuite_clinic import Clinic
+from tests.sandbox.s3.engine_view import stored
 
 
 @pytest.mark.parametrize("name", ["other.pdf", "referral.txt", "referral", "REFERRAL.PDF", "folder/referral.pdf"])

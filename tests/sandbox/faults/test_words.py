@@ -5,10 +5,10 @@ import time
 import httpx
 import pytest
 
-from sandbox.faults import Faults, Turns
-from tests.sandbox.clinic import Clinic
-from tests.sandbox.engine_view import stored
-from tests.sandbox.raw_upload import multipart, open_upload
+from sandbox.faults.words import Faults, Turns
+from tests.sandbox.providers.pracsuite_clinic import Clinic
+from tests.sandbox.s3.engine_view import stored
+from tests.sandbox.s3.raw_upload import multipart, open_upload
 
 CONTENT = b"a clinical document, " * 20_000
 

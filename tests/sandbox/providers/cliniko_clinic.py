@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import httpx
 
-from tests.sandbox.clinic import eventually
+from tests.sandbox.providers.pracsuite_clinic import eventually
 from tests.worlds import SandboxProcess
 
 JSON = dict[str, Any]

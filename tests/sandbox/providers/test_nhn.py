@@ -13,7 +13,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
-from tests.sandbox.signing import ASSERTION_TYPE, Key, assertion_claims, dpop, signed
+from tests.sandbox.providers.signing import ASSERTION_TYPE, Key, assertion_claims, dpop, signed
 from tests.worlds import SandboxProcess
 
 Json = dict[str, Any]

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.sandbox.engine_view import stored
-from tests.sandbox.ovok_clinic import JSON, OvokClinic, as_json
+from tests.sandbox.providers.ovok_clinic import JSON, OvokClinic, as_json
+from tests.sandbox.s3.engine_view import stored
 from tests.worlds import SandboxProcess
 
 BUCKET = "ovok-files-region1"

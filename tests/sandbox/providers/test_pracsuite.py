@@ -5,7 +5,7 @@ import hashlib
 import httpx
 import pytest
 
-from tests.sandbox.clinic import Clinic, eventually
+from tests.sandbox.providers.pracsuite_clinic import Clinic, eventually
 from tests.worlds import SandboxProcess
 
 FIELDS_ON_THE_VENDORS_PAGE = [

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from joserfc.jwk import RSAKey
 
-from tests.sandbox.signing import ASSERTION_TYPE, assertion_claims, signed
+from tests.sandbox.providers.signing import ASSERTION_TYPE, assertion_claims, signed
 from tests.worlds import SandboxProcess
 
 Json = dict[str, Any]

@@ -3,7 +3,7 @@
 import socket
 from urllib.parse import urlsplit
 
-from tests.sandbox.clinic import Form
+from tests.sandbox.providers.pracsuite_clinic import Form
 
 
 def multipart(form: Form, *parts: tuple[str, str | None, bytes]) -> bytes:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.forms import FormHead, IncomingForm, means_file_name
-from sandbox.s3_errors import S3Error
+from sandbox.s3.errors import S3Error
+from sandbox.s3.forms import FormHead, IncomingForm, means_file_name
 
 FIELD = b'--edge\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
 FILE = b'--edge\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n%b\r\n'

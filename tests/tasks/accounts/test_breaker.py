@@ -9,10 +9,12 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tasks.health import Gates
-from tasks.job import Record, Route, Stage, Step, Unseen
-from tasks.ledger import PREFIX, Ledger
-from tasks.seal import Seal
+from tasks.accounts.breaker import Gates
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import PREFIX
+from tasks.ledger.seal import Seal
+from tasks.model.job import Record
+from tasks.model.route import Route, Stage, Step, Unseen
 from tests.tasks.ledger.test_ledger import document, held
 
 ROUTE = Route(stages=(Stage.REGISTERED,), first=Step.REGISTER, together=False, unseen=Unseen.HOLD)

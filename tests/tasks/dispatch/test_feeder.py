@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from config.settings import load
-from tasks.dispatch import Feeder
-from tasks.process import Process
-from tasks.workers import Workers
-from tests.worker.intake.conftest import write_settings
-from worker.celery import feeder_of
+from config.load import load
+from tasks.dispatch.feeder import Feeder
+from tasks.dispatch.workers import Workers
+from tasks.runtime import Process
+from tests.worker.stream.conftest import write_settings
+from worker.celery.steps import feeder_of
 
 
 @pytest.fixture

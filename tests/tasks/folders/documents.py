@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.file_names import clean
-from tasks.folders import Folders, JobFile
+from tasks.folders.disk_names import clean
+from tasks.folders.job_json import JobFile
+from tasks.folders.layout import Folders
 
 JOB = "11111111-2222-4333-8444-555555555555"
 OTHER_JOB = "99999999-2222-4333-8444-555555555555"

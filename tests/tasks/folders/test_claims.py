@@ -9,9 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.disk import FileIdentity
-from tasks.errors import Code, DocumentRefused
-from tasks.folders import AlreadyInCare, ChangedMeanwhile, Damaged, Folders, Held, JobFileDamaged
+from tasks.folders.claims import AlreadyInCare, Damaged, Held
+from tasks.folders.durable import ChangedMeanwhile, FileIdentity
+from tasks.folders.job_json import JobFileDamaged
+from tasks.folders.layout import Folders
+from tasks.model.errors import Code, DocumentRefused
 from tests.tasks.folders.documents import CONTENT, JOB, claim, copies, drop, files_in, job_file
 from tests.tasks.folders.killed import hindered
 

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tasks.care import Care
-from tasks.folders import Folders
-from tasks.job import Door, Facts, Job, Record, Step
-from tasks.sources import Files, Objects, Sources
-from tests.providers.doubles import job as made_job
+from tasks.folders.commit_log import Care
+from tasks.folders.layout import Folders
+from tasks.model.document import Door
+from tasks.model.job import Facts, Job, Record
+from tasks.model.route import Step
+from tasks.sources.files import Files
+from tasks.sources.objects import Objects
+from tasks.sources.sources import Sources
 from tests.tasks.folders.documents import JOB, claim, drop
+from tests.tasks.providers.doubles import job as made_job
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.file_names import MAX_NAME_BYTES, beside, byte_length, clean, cut, tagged, tags
-from tasks.folders import Folders
+from tasks.folders.disk_names import MAX_NAME_BYTES, beside, byte_length, clean, cut, tagged, tags
+from tasks.folders.layout import Folders
 from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, error, files_in, receipt, said
 
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may slow the machine

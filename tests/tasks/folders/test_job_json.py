@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import Code
-from tasks.job import Door, Failure
-from tasks.job_file import JobFile, JobFileDamaged, from_bytes, to_bytes
+from tasks.folders.job_json import JobFile, JobFileDamaged, from_bytes, to_bytes
+from tasks.model.document import Door
+from tasks.model.errors import Code
+from tasks.model.job import Failure
 from tests.tasks.folders.documents import JOB
 
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may slow the machine

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.folders import Folders, Held
+from tasks.folders.claims import Held
+from tasks.folders.layout import Folders
 from tests.tasks.folders.documents import (
     ACCOUNT,
     CONTENT,

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.folders import Folders
+from tasks.folders.layout import Folders
 from tests.folding_fs import NoFoldingDisk, folding_disk
 from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, error, files_in, job_file, receipt, said
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.folders import Folders
+from tasks.folders.layout import Folders
 from tests.tasks.folders.documents import (
     ACCOUNT,
     CONTENT,

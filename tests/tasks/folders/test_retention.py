@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.folders import Folders
+from tasks.folders.layout import Folders
+from tasks.folders.retention import sweep_delivered
 from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, receipt
-from worker.watching import sweep_delivered
 
 
 @pytest.mark.parametrize(("days", "kept"), [(0, 2), (7, 1), (30, 2)])

@@ -17,9 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from tasks.errors import AccountBlocked, RetryLater
-from tasks.http import JSON_BYTES, Answer, ApiClient, Clients, asked_wait, retry_after, tls, understood
-from tests.tasks.transfer.storage_server import StorageServer, Visit
+from tasks.http.api import ApiClient, understood
+from tasks.http.clients import Clients, tls
+from tasks.http.exchange import JSON_BYTES, Answer
+from tasks.http.retry_after import asked_wait, retry_after
+from tasks.model.errors import AccountBlocked, RetryLater
+from tests.tasks.storage_server import StorageServer, Visit
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tasks.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater
-from tasks.http import Answer, ApiClient, Body, Clients
+from tasks.http.api import ApiClient, Body
+from tasks.http.clients import Clients
+from tasks.http.exchange import Answer
+from tasks.model.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater
+from tests.tasks.storage_server import Script, StorageServer, Visit
 from tests.tasks.transfer.conftest import Guarding
-from tests.tasks.transfer.storage_server import Script, StorageServer, Visit
 
 BLOCKS = (b'{"data": "', b"x" * 300_000, b'"}')
 LENGTH = sum(map(len, BLOCKS))

@@ -11,24 +11,29 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tasks.accounts import Account, Accounts
-from tasks.aftermath import Aftermath
-from tasks.care import Care
-from tasks.folders import Folders
-from tasks.health import Gates
-from tasks.job import Document, Job, Label, Relabeling, Stage, Step
-from tasks.keeper import Keeper
-from tasks.ledger import PREFIX, Ledger
-from tasks.pipeline import Pipeline
-from tasks.results import Results
-from tasks.seal import Seal
-from tasks.sources import Files, Objects, Sources
-from tests.providers.doubles import DictMemory
-from tests.providers.odd_nhn import DOCUMENT_ID, PATCH, TOKEN, OddNhn, labelled
-from tests.providers.odd_pracsuite import Reply, Request
-from tests.providers.test_nhn import account_at
+from tasks.accounts.account import Account, Accounts
+from tasks.accounts.breaker import Gates
+from tasks.closing.results import Results
+from tasks.folders.commit_log import Care
+from tasks.folders.layout import Folders
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import PREFIX
+from tasks.ledger.renewal import Keeper
+from tasks.ledger.seal import Seal
+from tasks.model.document import Document, Label, Relabeling
+from tasks.model.job import Job
+from tasks.model.route import Stage, Step
+from tasks.pipeline.recovery import Aftermath
+from tasks.pipeline.runner import Pipeline
+from tasks.sources.files import Files
+from tasks.sources.objects import Objects
+from tasks.sources.sources import Sources
 from tests.tasks.ledger.test_ledger import held
-from tests.tasks.test_pipeline import NoResults
+from tests.tasks.pipeline.test_runner import NoResults
+from tests.tasks.providers.doubles import DictMemory
+from tests.tasks.providers.odd_nhn import DOCUMENT_ID, PATCH, TOKEN, OddNhn, labelled
+from tests.tasks.providers.odd_server import Reply, Request
+from tests.tasks.providers.test_nhn import account_at
 
 
 class Hospital:

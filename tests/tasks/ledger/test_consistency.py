@@ -8,12 +8,15 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tasks.consistency import Consistency
-from tasks.errors import Code
-from tasks.folders import Folders
-from tasks.job import Document, Door, Failure, Step
-from tasks.ledger import CLOSING, PREFIX, Ledger
-from tasks.seal import Seal
+from tasks.folders.layout import Folders
+from tasks.ledger.consistency import Consistency
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import CLOSING, PREFIX
+from tasks.ledger.seal import Seal
+from tasks.model.document import Document, Door
+from tasks.model.errors import Code
+from tasks.model.job import Failure
+from tasks.model.route import Step
 
 
 @pytest.fixture

@@ -8,10 +8,14 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tasks.errors import Code, LeaseLost
-from tasks.job import Document, Facts, Failure, Form, Record, Stage, Step, Stored
-from tasks.ledger import CLOSING, PREFIX, Hold, Ledger, NotStarted
-from tasks.seal import Seal
+from tasks.ledger.lease import Hold, NotStarted
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import CLOSING, PREFIX
+from tasks.ledger.seal import Seal
+from tasks.model.document import Document
+from tasks.model.errors import Code, LeaseLost
+from tasks.model.job import Facts, Failure, Form, Record, Stored
+from tasks.model.route import Stage, Step
 from tests.valkeys import everything_in
 
 STORED = Stored("temp/scan.pdf", "e" * 32, True, "5" * 64, "e" * 32)

@@ -7,15 +7,19 @@ from uuid import uuid4
 
 import redis
 
-from tasks.accounts import Accounts
-from tasks.dispatch import Feeder
-from tasks.errors import Code
-from tasks.health import Gates
-from tasks.job import Document, Failure, Step
-from tasks.ledger import PREFIX, Ledger, NotStarted
-from tasks.memory import SealedMemory
-from tasks.seal import Seal
-from tasks.workers import Workers
+from tasks.accounts.account import Accounts
+from tasks.accounts.breaker import Gates
+from tasks.dispatch.feeder import Feeder
+from tasks.dispatch.workers import Workers
+from tasks.ledger.cache import SealedMemory
+from tasks.ledger.lease import NotStarted
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import PREFIX
+from tasks.ledger.seal import Seal
+from tasks.model.document import Document
+from tasks.model.errors import Code
+from tasks.model.job import Failure
+from tasks.model.route import Step
 
 DAYS = 1 / 86_400  # a second
 

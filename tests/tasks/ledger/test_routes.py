@@ -8,11 +8,14 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tasks.errors import Code
-from tasks.job import Facts, Failure, Form, Job, Label, Record, Relabeling, Route, Stage, Step, Unseen
-from tasks.ledger import CLOSING, PREFIX, Ledger, MaybeSent, NotStarted
-from tasks.receipt import outcome_open, still_looking
-from tasks.seal import Seal
+from tasks.ledger.lease import NotStarted
+from tasks.ledger.ledger import Ledger, MaybeSent
+from tasks.ledger.redis import CLOSING, PREFIX
+from tasks.ledger.seal import Seal
+from tasks.model.document import Label, Relabeling
+from tasks.model.errors import Code
+from tasks.model.job import Facts, Failure, Form, Job, Record, outcome_open, still_looking
+from tasks.model.route import Route, Stage, Step, Unseen
 from tests.tasks.ledger.test_ledger import PRESIGNED, STORED, document, due_entries, held
 
 THREE = Route(stages=(Stage.PRESIGNED, Stage.STORED, Stage.REGISTERED))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.retry import delay, out_of_time, poll_delay
+from tasks.model.backoff import delay, out_of_time, poll_delay
 
 THEN = datetime(2026, 11, 21, 10, tzinfo=UTC)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.job import Route, Stage
+from tasks.model.route import Route, Stage
 
 
 def test_an_upload_creates_nothing_where_the_document_must_be_registered() -> None:

@@ -11,15 +11,21 @@ from pathlib import Path
 import pytest
 import redis
 
-from tasks.attempt import Attempt
-from tasks.care import Care
-from tasks.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StageError
-from tasks.folders import Folders
-from tasks.job import Door, Facts, Job, Step
-from tasks.keeper import Grip
-from tasks.ledger import PREFIX, Hold, Ledger, NotStarted
-from tasks.seal import Seal
-from tasks.sources import Files, Objects, Sources
+from tasks.folders.commit_log import Care
+from tasks.folders.layout import Folders
+from tasks.ledger.lease import Hold, NotStarted
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import PREFIX
+from tasks.ledger.renewal import Grip
+from tasks.ledger.seal import Seal
+from tasks.model.document import Door
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StageError
+from tasks.model.job import Facts, Job
+from tasks.model.route import Step
+from tasks.pipeline.commit_point import Attempt
+from tasks.sources.files import Files
+from tasks.sources.objects import Objects
+from tasks.sources.sources import Sources
 from tests.tasks.folders.documents import JOB, claim, drop
 from tests.tasks.ledger.test_ledger import document, held
 from tests.tasks.ledger.test_routes import ONE, opened

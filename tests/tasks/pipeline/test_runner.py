@@ -15,21 +15,25 @@ import pytest
 import redis
 
 from config.accounts import OvokAccount
-from tasks.accounts import Account, Accounts
-from tasks.aftermath import Aftermath
-from tasks.care import Care
-from tasks.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
-from tasks.folders import Folders
-from tasks.health import Gates
-from tasks.job import Document, Door, Facts, Form, Job, Record, Route, Stage, Step
-from tasks.keeper import Keeper
-from tasks.ledger import PREFIX, Ledger
-from tasks.pipeline import Pipeline
+from tasks.accounts.account import Account, Accounts
+from tasks.accounts.breaker import Gates
+from tasks.closing.results import Results
+from tasks.folders.commit_log import Care
+from tasks.folders.layout import Folders
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import PREFIX
+from tasks.ledger.renewal import Keeper
+from tasks.ledger.seal import Seal
+from tasks.model.document import Document, Door
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
+from tasks.model.job import Facts, Form, Job, Record, still_looking
+from tasks.model.route import Route, Stage, Step
+from tasks.pipeline.recovery import Aftermath
+from tasks.pipeline.runner import Pipeline
 from tasks.providers.base import Attempt, Found
-from tasks.receipt import still_looking
-from tasks.results import Results
-from tasks.seal import Seal
-from tasks.sources import Files, Objects, Sources
+from tasks.sources.files import Files
+from tasks.sources.objects import Objects
+from tasks.sources.sources import Sources
 from tests.tasks.folders.documents import claim, drop
 from tests.tasks.ledger.test_ledger import STORED, expire_lease, held
 

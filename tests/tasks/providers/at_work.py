@@ -11,15 +11,16 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from config.accounts import AnyAccount
-from config.settings import Account
-from tasks.http import Clients
-from tasks.job import Job, Record, Route, Stage, Step, Stored, Unseen
-from tasks.providers import build
+from config.accounts import Account, AnyAccount
+from tasks.http.clients import Clients
+from tasks.model.job import Job, Record, Stored
+from tasks.model.route import Route, Stage, Step, Unseen
 from tasks.providers.base import Found, Provider, Registers, Stores, TakesForms
-from tasks.sources import Files, OpenSource, file_address
-from tasks.transfer import post
-from tests.providers.doubles import NO_CLAIMS, DictMemory, Slots, Trying, job
+from tasks.providers.table import build
+from tasks.sources.base import OpenSource
+from tasks.sources.files import Files, file_address
+from tasks.transfer.upload import post
+from tests.tasks.providers.doubles import NO_CLAIMS, DictMemory, Slots, Trying, job
 from tests.worlds import SandboxProcess
 
 PATIENCE_SECONDS = 8

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from config.settings import PracsuiteAccount
-from tasks.http import Clients
-from tasks.providers import KINDS
+from config.accounts import PracsuiteAccount
+from tasks.http.clients import Clients
 from tasks.providers.pracsuite import PracSuite
-from tests.providers.doubles import DictMemory, Slots
-from tests.providers.odd_pracsuite import OddPracSuite
+from tasks.providers.table import KINDS
+from tests.tasks.providers.doubles import DictMemory, Slots
+from tests.tasks.providers.odd_pracsuite import OddPracSuite
 from tests.worlds import SandboxProcess
 
 

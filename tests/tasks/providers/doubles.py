@@ -10,9 +10,11 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.errors import RetryLater
-from tasks.job import Document, Facts, Job, Stage, Step
-from tasks.sources import OpenSource
+from tasks.model.document import Document
+from tasks.model.errors import RetryLater
+from tasks.model.job import Facts, Job
+from tasks.model.route import Stage, Step
+from tasks.sources.base import OpenSource
 
 THEN = datetime(2026, 11, 21, 10, tzinfo=UTC)
 _numbers = itertools.count(1)

@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-from tests.providers.odd_pracsuite import OddPracSuite, Reply, Request
+from tests.tasks.providers.odd_pracsuite import OddPracSuite
+from tests.tasks.providers.odd_server import Reply, Request
 
 TOKEN = "POST /helseid/connect/token"
 BUNDLE = "POST /R4/fhir/Bundle"

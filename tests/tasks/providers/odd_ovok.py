@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from tests.providers.odd_server import OddServer, Reply, Request
+from tests.tasks.providers.odd_server import OddServer, Reply, Request
 
 API = "/ovok"
 LOGIN, REFRESH = f"POST {API}/v2/auth/login", f"POST {API}/auth/refresh-token"

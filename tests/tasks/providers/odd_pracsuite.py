@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.providers.odd_server import OddServer, Reply, Request
-
-__all__ = ["LIST", "OddPracSuite", "Reply", "Request"]
+from tests.tasks.providers.odd_server import OddServer, Reply
 
 LIST = "/v1/patient/4711/patient_attachment"
 

@@ -11,12 +11,14 @@ from urllib.parse import parse_qsl
 
 from joserfc.jwk import RSAKey
 
-from config.settings import RedoxAccount
-from tasks.http import Clients
-from tasks.job import Job, Step
-from tasks.providers.redox import Redox
-from tests.providers.doubles import DictMemory, Slots, Trying, job
-from tests.providers.odd_pracsuite import OddPracSuite, Reply, Request
+from config.accounts import RedoxAccount
+from tasks.http.clients import Clients
+from tasks.model.job import Job
+from tasks.model.route import Step
+from tasks.providers.redox.client import Redox
+from tests.tasks.providers.doubles import DictMemory, Slots, Trying, job
+from tests.tasks.providers.odd_pracsuite import OddPracSuite
+from tests.tasks.providers.odd_server import Reply, Request
 
 TOKEN = "POST /v2/auth/token"
 BINARY = "POST /fhir/R4/redox/Staging/Binary"

@@ -1,4 +1,4 @@
-"""`python -m tests.providers.table`: run the provider contract, and print it as the table of docs/providers.md."""
+"""`python -m tests.tasks.providers.table`: print the provider contract as the table of docs/providers.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import defaultdict
 
-from tasks.providers import KINDS
+from tasks.providers.table import KINDS
 from tests.worlds import ROOT
 
 CONTRACT = ROOT / "tests" / "providers" / "test_contract.py"

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from config.settings import ClinikoAccount
-from tasks.errors import (
+from config.accounts import ClinikoAccount
+from tasks.http.clients import Clients
+from tasks.model.errors import (
     AccountBlocked,
     Code,
     DocumentRefused,
@@ -28,13 +29,13 @@ from tasks.errors import (
     RetryLater,
     StageError,
 )
-from tasks.http import Clients
-from tasks.job import Job, Record, Stage, Stored
-from tasks.providers.cliniko import Cliniko
-from tasks.providers.cliniko_records import MAX_DESCRIPTION, MAX_NAME, description, sent_name, token
-from tests.providers.at_work import AtWork, eventually
-from tests.providers.doubles import NO_CLAIMS, THEN, DictMemory, Slots, Trying, job
-from tests.providers.odd_server import OddServer, Reply, Request
+from tasks.model.job import Job, Record, Stored
+from tasks.model.route import Stage
+from tasks.providers.cliniko.client import Cliniko
+from tasks.providers.cliniko.records import MAX_DESCRIPTION, MAX_NAME, description, sent_name, token
+from tests.tasks.providers.at_work import AtWork, eventually
+from tests.tasks.providers.doubles import NO_CLAIMS, THEN, DictMemory, Slots, Trying, job
+from tests.tasks.providers.odd_server import OddServer, Reply, Request
 from tests.worlds import SandboxProcess
 
 KEY = "the-users-key-au1"

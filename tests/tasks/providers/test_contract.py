@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from config.settings import ACCOUNT_KINDS
-from tasks.errors import (
+from config.accounts import ACCOUNT_KINDS
+from tasks.http.clients import Clients
+from tasks.model.errors import (
     AccountBlocked,
     Code,
     DocumentRefused,
@@ -22,12 +23,12 @@ from tasks.errors import (
     RetryLater,
     StageError,
 )
-from tasks.http import Clients
-from tasks.job import Record, Stage, Unseen
-from tasks.providers import KINDS, assurance_of
+from tasks.model.job import Record
+from tasks.model.route import Stage, Unseen
 from tasks.providers.base import Registers, TakesForms
-from tests.providers.at_work import HABITS, AtWork, eventually, fresh
-from tests.providers.doubles import NO_CLAIMS
+from tasks.providers.table import KINDS, assurance_of
+from tests.tasks.providers.at_work import HABITS, AtWork, eventually, fresh
+from tests.tasks.providers.doubles import NO_CLAIMS
 from tests.worlds import SandboxProcess
 
 

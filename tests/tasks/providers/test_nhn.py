@@ -21,14 +21,16 @@ from joserfc.jwk import ECKey
 from structlog.testing import capture_logs
 
 from config.accounts import NhnAccount
-from tasks.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
-from tasks.http import Clients
-from tasks.job import Document, Job, Label, Relabeling, Stage, Step, Unseen
-from tasks.providers.nhn import Nhn
-from tasks.providers.nhn_answers import EARLIER
-from tasks.sources import Files, file_address
-from tests.providers.doubles import NO_ATTEMPT, DictMemory, Slots, Trying, job
-from tests.providers.odd_nhn import (
+from tasks.http.clients import Clients
+from tasks.model.document import Document, Label, Relabeling
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
+from tasks.model.job import Job
+from tasks.model.route import Stage, Step, Unseen
+from tasks.providers.nhn.answers import EARLIER
+from tasks.providers.nhn.client import Nhn
+from tasks.sources.files import Files, file_address
+from tests.tasks.providers.doubles import NO_ATTEMPT, DictMemory, Slots, Trying, job
+from tests.tasks.providers.odd_nhn import (
     BUNDLE,
     DOCUMENT_ID,
     PATCH,
@@ -46,7 +48,7 @@ from tests.providers.odd_nhn import (
     transaction,
     unauthorized,
 )
-from tests.providers.odd_pracsuite import Reply, Request
+from tests.tasks.providers.odd_server import Reply, Request
 
 NATIONAL_ID = "13116900216"
 CONTENT = b"%PDF some bytes"

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import AccountBlocked, DocumentRefused, OutcomeUnknown, RetryLater
-from tasks.http import Clients
-from tasks.job import Label, Relabeling
-from tasks.providers.nhn import Nhn
-from tests.providers.at_work import AtWork
-from tests.providers.doubles import NO_ATTEMPT, job
+from tasks.http.clients import Clients
+from tasks.model.document import Label, Relabeling
+from tasks.model.errors import AccountBlocked, DocumentRefused, OutcomeUnknown, RetryLater
+from tasks.providers.nhn.client import Nhn
+from tests.tasks.providers.at_work import AtWork
+from tests.tasks.providers.doubles import NO_ATTEMPT, job
 from tests.worlds import SandboxProcess
 
 

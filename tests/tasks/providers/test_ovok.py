@@ -17,14 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.accounts import OvokAccount
-from tasks.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
-from tasks.http import Clients
-from tasks.job import Document, Facts, Job, Record, Stage, Step, Stored
+from tasks.http.clients import Clients
+from tasks.model.document import Document
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
+from tasks.model.job import Facts, Job, Record, Stored
+from tasks.model.route import Stage, Step
 from tasks.providers.base import Found
-from tasks.providers.ovok import Ovok
-from tests.providers.at_work import AtWork, fresh
-from tests.providers.doubles import NO_CLAIMS, THEN, DictMemory, Slots, Trying, job
-from tests.providers.odd_ovok import (
+from tasks.providers.ovok.client import Ovok
+from tests.tasks.providers.at_work import AtWork, fresh
+from tests.tasks.providers.doubles import NO_CLAIMS, THEN, DictMemory, Slots, Trying, job
+from tests.tasks.providers.odd_ovok import (
     API,
     CREATE,
     LIST,
@@ -38,7 +40,7 @@ from tests.providers.odd_ovok import (
     refreshed,
     session,
 )
-from tests.providers.odd_server import OddServer, Reply, Request
+from tests.tasks.providers.odd_server import OddServer, Reply, Request
 from tests.worlds import SandboxProcess
 
 CONTENT = "0123456789"

@@ -11,13 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from config.settings import PracsuiteAccount
-from tasks.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
-from tasks.http import Clients
-from tasks.job import Record, Step
+from config.accounts import PracsuiteAccount
+from tasks.http.clients import Clients
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
+from tasks.model.job import Record
+from tasks.model.route import Step
 from tasks.providers.pracsuite import PracSuite
-from tests.providers.doubles import NO_ATTEMPT, NO_CLAIMS, DictMemory, Slots, job
-from tests.providers.odd_pracsuite import LIST, OddPracSuite, Reply, Request
+from tests.tasks.providers.doubles import NO_ATTEMPT, NO_CLAIMS, DictMemory, Slots, job
+from tests.tasks.providers.odd_pracsuite import LIST, OddPracSuite
+from tests.tasks.providers.odd_server import Reply, Request
 
 PRESIGN = f"POST {LIST}"
 FORM = {"url": "https://b.s3.amazonaws.com/", "fields": {"key": "temp/referral.pdf", "Policy": "p"}}

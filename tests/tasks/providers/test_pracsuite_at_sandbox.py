@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import RetryLater
-from tasks.http import Clients
-from tests.providers.at_work import AtWork, fresh
+from tasks.http.clients import Clients
+from tasks.model.errors import RetryLater
+from tests.tasks.providers.at_work import AtWork, fresh
 from tests.worlds import SandboxProcess
 
 

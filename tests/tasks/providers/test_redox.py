@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from tasks.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StageError
-from tasks.http import Clients
-from tasks.job import Job, Record, Stage, Step, Stored, Unseen
-from tasks.providers.redox import Sending, embedding
-from tests.providers.doubles import NO_CLAIMS, Trying
-from tests.providers.odd_pracsuite import Reply
-from tests.providers.odd_redox import (
+from tasks.http.clients import Clients
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StageError
+from tasks.model.job import Job, Record, Stored
+from tasks.model.route import Stage, Step, Unseen
+from tasks.providers.redox.client import Sending, embedding
+from tests.tasks.providers.doubles import NO_CLAIMS, Trying
+from tests.tasks.providers.odd_redox import (
     BINARY,
     BLOB,
     CREATE,
@@ -43,6 +43,7 @@ from tests.providers.odd_redox import (
     token,
     trying,
 )
+from tests.tasks.providers.odd_server import Reply
 
 LARGE = b"x" * 300_000
 NO_SECONDS: list[Any] = [-1, "soon", None, [], 1e300]

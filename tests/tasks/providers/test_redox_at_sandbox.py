@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater
-from tasks.http import Clients
-from tasks.job import Job
-from tests.providers.at_work import AtWork, fresh
+from tasks.http.clients import Clients
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater
+from tasks.model.job import Job
+from tests.tasks.providers.at_work import AtWork, fresh
 from tests.worlds import ROOT, SandboxProcess
 
 LARGE = b"x" * 300_000

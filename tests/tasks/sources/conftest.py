@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.sources import Files, Objects
+from tasks.sources.files import Files
+from tasks.sources.objects import Objects
 from tests.worlds import SandboxProcess
 
 if TYPE_CHECKING:

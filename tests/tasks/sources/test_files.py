@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import Code, DocumentRefused, StageError
-from tasks.sources import Files, file_address, path_of
+from tasks.model.errors import Code, DocumentRefused, StageError
+from tasks.sources.files import Files, file_address, path_of
 
 
 def put(root: Path, name: str = "a.pdf", content: bytes = b"content") -> Path:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.errors import Code, DocumentRefused, RetryLater
-from tasks.sources import Objects
+from tasks.model.errors import Code, DocumentRefused, RetryLater
+from tasks.sources.objects import Objects
 from tests.tasks.sources.conftest import BUCKET
 
 if TYPE_CHECKING:

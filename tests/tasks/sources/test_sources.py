@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from tasks.errors import Code, DocumentRefused
-from tasks.sources import Sources, file_address
+from tasks.model.errors import Code, DocumentRefused
+from tasks.sources.files import file_address
+from tasks.sources.sources import Sources
 
 
 @pytest.fixture
@@ -44,5 +45,5 @@ def test_schemes_may_be_written_in_capitals(sources: Sources, source: str, code:
 
 
 def test_boto3_is_loaded_only_when_an_object_is_read() -> None:
-    code = "import sys, tasks.sources; sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
+    code = "import sys, tasks.sources.sources; sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

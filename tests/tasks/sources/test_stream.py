@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import Code, DocumentRefused
-from tasks.passing import BLOCK_BYTES, Passing, base64_length
+from tasks.model.errors import Code, DocumentRefused
+from tasks.sources.stream import BLOCK_BYTES, Passing, base64_length
 
 
 class Dripping:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import pytest
 
-from tasks.http import Clients
-from tasks.job import Form, Stored
-from tasks.transfer import Source, post
-from tests.tasks.transfer.storage_server import StorageServer, make_certificate
+from tasks.http.clients import Clients
+from tasks.model.job import Form, Stored
+from tasks.sources.stream import Source
+from tasks.transfer.upload import post
+from tests.tasks.storage_server import StorageServer
 
 KEY = "temp/1/4711/secret-folder/referral.pdf"
 FIELDS = {
@@ -80,30 +80,6 @@ class Upload:
 
     def _count(self) -> None:
         self.calls += 1
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def storage() -> Iterator[StorageServer]:
-    with StorageServer() as server:
-        yield server
-
-
-@pytest.fixture
-def secure_storage(certificate: Path) -> Iterator[StorageServer]:
-    with StorageServer(certificate=certificate) as server:
-        yield server
-
-
-@pytest.fixture
-def clients(certificate: Path) -> Iterator[Clients]:
-    clients = Clients(certificate)
-    yield clients
-    clients.close()
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import (
+from tasks.http.exchange import XML_BYTES, Answer
+from tasks.model.errors import (
     AccountBlocked,
     Code,
     DocumentRefused,
@@ -18,10 +19,9 @@ from tasks.errors import (
     RetryLater,
     StageError,
 )
-from tasks.http import XML_BYTES, Answer
-from tasks.storage import Place, place_of
+from tasks.transfer.answers import Place, place_of
+from tests.tasks.storage_server import StorageServer, Visit
 from tests.tasks.transfer.conftest import KEY, Upload
-from tests.tasks.transfer.storage_server import StorageServer, Visit
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 

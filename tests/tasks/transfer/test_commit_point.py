@@ -11,7 +11,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tasks.errors import (
+from tasks.http.clients import Clients
+from tasks.model.errors import (
     AccountBlocked,
     Code,
     DocumentRefused,
@@ -21,11 +22,10 @@ from tasks.errors import (
     RetryLater,
     StageError,
 )
-from tasks.http import Clients
-from tasks.job import Form
-from tasks.transfer import BLOCK_BYTES
+from tasks.model.job import Form
+from tasks.sources.stream import BLOCK_BYTES
+from tests.tasks.storage_server import PATIENCE_SECONDS, Script, StorageServer, Visit
 from tests.tasks.transfer.conftest import KEY, Bytes, Upload
-from tests.tasks.transfer.storage_server import PATIENCE_SECONDS, Script, StorageServer, Visit
 
 TOO_LARGE = "<Error><Code>EntityTooLarge</Code><Message>secret-folder is too large</Message></Error>"
 SIZES = [1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 5]

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.values import host_allowed
-from tasks.errors import AccountBlocked, Code, DocumentRefused, PresignAgain, StageError
-from tasks.forms import check_form
-from tasks.job import Form
+from config.types import host_allowed
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, PresignAgain, StageError
+from tasks.model.job import Form
+from tasks.transfer.form import check_form
+from tests.tasks.storage_server import StorageServer
 from tests.tasks.transfer.conftest import Upload
-from tests.tasks.transfer.storage_server import StorageServer
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 HOSTS = ["*.amazonaws.com"]

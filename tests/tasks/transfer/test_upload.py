@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import DocumentRefused
-from tasks.sources import Files, file_address
-from tasks.transfer import BLOCK_BYTES
+from tasks.model.errors import DocumentRefused
+from tasks.sources.files import Files, file_address
+from tasks.sources.stream import BLOCK_BYTES
+from tests.tasks.storage_server import StorageServer, Visit
 from tests.tasks.transfer.conftest import FIELDS, KEY, Upload
-from tests.tasks.transfer.storage_server import StorageServer, Visit
 
 SIZES = [1, 2, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 5]
 

@@ -1,11 +1,11 @@
-"""The worker's application with an event loop that stands still soon: `celery -A tests.worker.standstill worker`."""
+"""A worker whose event loop stands still soon: `celery -A tests.worker.celery.standstill worker`."""
 
 import threading
 from typing import Any
 
 from celery import bootsteps
 
-from worker.celery import app
+from worker.celery.worker_app import app
 
 __all__ = ["app"]
 

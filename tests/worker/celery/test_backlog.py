@@ -16,10 +16,10 @@ import pytest
 import redis
 from celery import Celery
 
-from tasks.process import Process
-from tests.worker.intake.stream import Stream
+from tasks.runtime import Process
+from tests.worker.stream.stream import Stream
 from tests.worlds import ROOT
-from worker.calls import MANY, TURN, Calls
+from worker.celery.backlog import MANY, TURN, Calls
 
 QUEUE = "chartpost"
 
@@ -138,19 +138,19 @@ import os, signal, sys
 from pathlib import Path
 from config.settings import load
 from tasks.process import Process, use
-import worker.calls
+import worker.celery.backlog
 method, after = sys.argv[2], int(sys.argv[3])
-inner, count = getattr(worker.calls.Calls, method), 0
+inner, count = getattr(worker.celery.backlog.Calls, method), 0
 def dying(self, *args):
     global count
     count += 1
     if count > after:
         os.kill(os.getpid(), signal.SIGKILL)
     return inner(self, *args)
-setattr(worker.calls.Calls, method, dying)
+setattr(worker.celery.backlog.Calls, method, dying)
 process = Process(load(Path(sys.argv[1]), {}))
 use(process)
-worker.calls.Calls(process).open_some()
+worker.celery.backlog.Calls(process).open_some()
 """
 
 

@@ -1,7 +1,7 @@
 """A Redis restart under a worker that holds an unacknowledged message: with the guard it goes on, without it dies.
 
-When a test here that is named "without the guard" fails, kombu has mended a fault, and that part of `worker/guard.py`
-can go.
+When a test here that is named "without the guard" fails, kombu has mended a fault, and that part of
+`worker/celery/kombu_guard.py` can go.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from kombu import Connection, Consumer, Exchange, Message, Producer, Queue
 from kombu.transport.redis import Channel
 
 from tests.clinics import Child, Clinic, clinic, wait_until
-from tests.worker.storages import SlowStorage
+from tests.worker.celery.slow_storage import SlowStorage
 from tests.worlds import SandboxProcess
-from worker.guard import GuardedChannel
-from worker.valkey import EmbeddedValkey
+from worker.celery.kombu_guard import GuardedChannel
+from worker.supervisor.valkey import EmbeddedValkey
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_worker_survives_a_redis_restart_and_delivers_again(
 def test_without_the_guard_the_same_restart_ends_the_worker(
     north: Clinic, server: EmbeddedValkey, storage: SlowStorage
 ) -> None:
-    worker = worker_of("tests.worker.unguarded", north, storage)
+    worker = worker_of("tests.worker.celery.unguarded", north, storage)
     restart(server)
     storage.let_go.set()
     assert worker.process.wait(30) == 1

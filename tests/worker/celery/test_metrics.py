@@ -15,13 +15,13 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from config.settings import load
-from tasks.job import Document
-from tasks.process import Process
+from config.load import load
+from tasks.model.document import Document
+from tasks.runtime import Process
 from tests.clinics import Clinic, clinic, wait_until
 from tests.valkeys import running_valkey
 from tests.worlds import SandboxProcess
-from worker.metrics import Endpoint
+from worker.celery.metrics import Endpoint
 
 SETTINGS = """
 secret_key = "a secret of some length"

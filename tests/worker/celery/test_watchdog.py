@@ -13,11 +13,11 @@ import pytest
 import redis
 from celery.result import AsyncResult
 
-from tasks.workers import Workers
+from tasks.dispatch.workers import Workers
 from tests.clinics import Clinic, clinic, wait_until
-from tests.worker.storages import SlowStorage
+from tests.worker.celery.slow_storage import SlowStorage
 from tests.worlds import SandboxProcess
-from worker.watchdog import EXIT_CODE, LOOKS, Judge
+from worker.celery.watchdog import EXIT_CODE, LOOKS, Judge
 
 QUEUES = ("chartpost", "chartpost.stages")
 PATIENCE_SECONDS = 10.0  # of a watchdog with leases of two seconds
@@ -114,7 +114,7 @@ def test_real_workers_are_ended_when_left_behind_and_let_be_otherwise(tmp_path: 
         aws = {**world.aws_environment, "CHARTPOST_S3__ENDPOINT_URL": storage.url}
         busy = full.start("celery", "-A", "worker", "worker", "--concurrency", "1", **aws)
         idle = resting.start("celery", "-A", "worker", "worker")
-        still = resting.start("celery", "-A", "tests.worker.standstill", "worker")
+        still = resting.start("celery", "-A", "tests.worker.celery.standstill", "worker")
         wait_until(lambda: all(each.process.workers.alive() for each in (left, full, resting)), "workers consume")
         before = time.monotonic()
         for _ in range(3):

@@ -1,8 +1,8 @@
-"""The worker's application as kombu would have it, without our guard: `celery -A tests.worker.unguarded worker`."""
+"""A worker as kombu would have it, without our guard: `celery -A tests.worker.celery.unguarded worker`."""
 
 import kombu.transport.redis as transport
 
-from worker.celery import app
+from worker.celery.worker_app import app
 
 __all__ = ["app"]
 

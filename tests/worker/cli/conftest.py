@@ -18,11 +18,11 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-import tasks.process
-from config.settings import load
-from tasks.process import Process
+import tasks.runtime
+from config.load import load
+from tasks.runtime import Process
 from tests.worker.cli.jobs import Jobs
-from worker.cli import cli
+from worker.cli.main import cli
 
 SETTINGS = """
 data_dir = "{folder}/data"
@@ -77,7 +77,7 @@ def unchanged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.excepthook, threading.excepthook = hooks
     logging.captureWarnings(False)
     structlog.reset_defaults()
-    tasks.process._current = None
+    tasks.runtime._current = None
 
 
 @pytest.fixture

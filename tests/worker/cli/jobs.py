@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from uuid import uuid4
 
-from tasks.closing import written
-from tasks.errors import Code
-from tasks.job import Document, Door, Facts, Failure, Form, Job, Record, Step, Stored
-from tasks.job_file import JobFile
-from tasks.ledger import Hold, NotStarted
-from tasks.process import Process
+from tasks.closing.receipts import written
+from tasks.folders.job_json import JobFile
+from tasks.ledger.lease import Hold, NotStarted
+from tasks.model.document import Document, Door
+from tasks.model.errors import Code
+from tasks.model.job import Facts, Failure, Form, Job, Record, Stored
+from tasks.model.route import Step
+from tasks.runtime import Process
 
 CONTENT = b"a scan"
 STORED = Stored("temp/scan.pdf", "e" * 32, True, sha256(CONTENT).hexdigest(), "e" * 32)

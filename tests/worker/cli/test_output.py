@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.terminal import print_sheet
+from worker.cli.output import print_sheet
 
 
 def test_lists_are_shown_item_by_item(capsys: pytest.CaptureFixture[str]) -> None:

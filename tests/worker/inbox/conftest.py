@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.folders import Folders
+from tasks.folders.layout import Folders
 from tests.worker.inbox.recording import RecordingLedger
 
 

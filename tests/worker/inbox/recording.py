@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from config.settings import Inbox
-from tasks.errors import Code, DocumentRefused
-from tasks.folders import Folders, JobFile
-from tasks.job import Document
-from worker.changes import Changes
-from worker.watch import LedgerAway, Watcher
+from tasks.folders.job_json import JobFile
+from tasks.folders.layout import Folders
+from tasks.model.document import Document
+from tasks.model.errors import Code, DocumentRefused
+from worker.inbox.claim import LedgerAway
+from worker.inbox.events import Changes
+from worker.inbox.watcher import Watcher
 
 ACCOUNTS = ("north_clinic", "south_clinic")
 MAX_BYTES = 1000

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from tasks.folders import Folders, JobFile
+from tasks.folders.job_json import JobFile
+from tasks.folders.layout import Folders
 from tests.worker.inbox.recording import ACCOUNTS, RecordingLedger, inbox, wait_until, watching
-from worker.changes import Changes
-from worker.inbox import SettledTracker, in_turn, look
+from worker.inbox.events import Changes
+from worker.inbox.scan import in_turn, look
+from worker.inbox.settled import SettledTracker
 
 TEN_TIMES = 45  # times as long is still no sign of quadratic work; a hundred times as long would be
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.inbox import Candidate, InboxFilter, Look, Reason, in_turn, look
+from worker.inbox.scan import Candidate, InboxFilter, Look, Reason, in_turn, look
 
 ACCOUNTS = ("north_clinic", "south_clinic")
 FILE, FOLDER, LINK, PIPE = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO

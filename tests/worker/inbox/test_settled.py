@@ -7,7 +7,7 @@ from itertools import takewhile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from worker.inbox import SettledTracker
+from worker.inbox.settled import SettledTracker
 
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may slow the machine
 

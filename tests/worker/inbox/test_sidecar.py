@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import Code, DocumentRefused
-from worker.inbox import Sidecar
+from tasks.model.errors import Code, DocumentRefused
+from worker.inbox.sidecar import Sidecar
 
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may slow the machine
 

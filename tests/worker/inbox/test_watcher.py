@@ -19,11 +19,13 @@ import pytest
 from structlog.testing import capture_logs
 from watchfiles._rust_notify import RustNotify
 
-from tasks.folders import Folders, Held, JobFile
+from tasks.folders.claims import Held
+from tasks.folders.job_json import JobFile
+from tasks.folders.layout import Folders
 from tests.worker.inbox.recording import MAX_BYTES, RecordingLedger, inbox, wait_until, watcher, watching
-from worker.changes import Changes
-from worker.claims import LedgerAway
-from worker.watch import Pause
+from worker.inbox.claim import LedgerAway
+from worker.inbox.events import Changes
+from worker.inbox.watcher import Pause
 
 JOB = "11111111-2222-4333-8444-555555555555"
 

@@ -8,10 +8,10 @@ import pytest
 import redis
 from celery import Celery
 
-from config.settings import load
-from tasks.process import Process
-from tests.worker.intake.stream import Stream
-from worker.intake import Intake
+from config.load import load
+from tasks.runtime import Process
+from tests.worker.stream.stream import Stream
+from worker.stream.reader import Intake
 
 LEASE_SECONDS = 1.0
 

@@ -1,4 +1,4 @@
-"""A reader that is killed at a given place: `python -m tests.worker.intake.killed <config> <method>`."""
+"""A reader that is killed at a given place: `python -m tests.worker.stream.killed <config> <method>`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from config.settings import load
-from tasks.process import Process, use
-from worker.intake import Intake
+from config.load import load
+from tasks.runtime import Process, use
+from worker.stream.reader import Intake
 
 
 def main(config: str, method: str) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import redis
 
-from tasks.job import Job
-from tasks.process import Process
-from worker.intake import GROUP, REJECTED, STREAM, job_id_of
+from tasks.model.job import Job
+from tasks.runtime import Process
+from worker.stream.messages import job_id_of
+from worker.stream.rejected import GROUP, REJECTED, STREAM
 
 
 class Stream:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.worker.intake.stream import Stream
-from tests.worker.intake.test_messages import run
-from worker.intake import Intake
+from tests.worker.stream.stream import Stream
+from tests.worker.stream.test_messages import run
+from worker.stream.reader import Intake
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))

@@ -9,10 +9,11 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import pytest
 
-from tasks.job import Door, Stage
-from tasks.process import Process
-from tests.worker.intake.stream import Stream
-from worker.intake import Intake
+from tasks.model.document import Door
+from tasks.model.route import Stage
+from tasks.runtime import Process
+from tests.worker.stream.stream import Stream
+from worker.stream.reader import Intake
 
 
 def test_a_message_becomes_a_job_and_leaves_the_stream(stream: Stream, intake: Intake) -> None:

@@ -15,22 +15,24 @@ from pathlib import Path
 import pytest
 import redis
 
-from config.settings import load
-from tasks.errors import RetryLater
-from tasks.process import Process
-from tasks.sources import Located, Sources
+from config.load import load
+from tasks.model.errors import RetryLater
+from tasks.runtime import Process
+from tasks.sources.base import Located
+from tasks.sources.sources import Sources
 from tests.clinics import wait_until
-from tests.worker.intake.conftest import LEASE_SECONDS, write_settings
-from tests.worker.intake.stream import Stream
-from tests.worker.intake.test_messages import add_bad, run
+from tests.worker.stream.conftest import LEASE_SECONDS, write_settings
+from tests.worker.stream.stream import Stream
+from tests.worker.stream.test_messages import add_bad, run
 from tests.worlds import ROOT
-from worker.intake import GROUP, STREAM, Intake
-from worker.valkey import EmbeddedValkey
+from worker.stream.reader import Intake
+from worker.stream.rejected import GROUP, STREAM
+from worker.supervisor.valkey import EmbeddedValkey
 
 
 def killed_at(config: Path, method: str) -> None:
     """Run a reader until SIGKILL takes it where it would call this method."""
-    command = [sys.executable, "-m", "tests.worker.intake.killed", str(config), method]
+    command = [sys.executable, "-m", "tests.worker.stream.killed", str(config), method]
     ended = subprocess.run(command, cwd=ROOT, timeout=30, capture_output=True, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from worker.valkey import EmbeddedValkey, ValkeyNotStarted
+from worker.supervisor.valkey import EmbeddedValkey, ValkeyNotStarted
 
 
 def killed(server: EmbeddedValkey) -> None:

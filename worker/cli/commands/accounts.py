@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from worker.front import Front, pass_front
-from worker.terminal import json_option, print_rows
+from worker.cli.context import Front, pass_front
+from worker.cli.output import json_option, print_rows
 
 _COLUMNS = ("name", "provider", "status", "waiting", "in_flight", "oldest_at", "resumes_at", "reason")
 
@@ -18,7 +18,7 @@ def accounts(front: Front, ctx: click.Context, as_json: bool) -> None:
     """List the accounts: ok, throttled, parked or down, why, and what waits."""
     if ctx.invoked_subcommand:
         return
-    from tasks.census import Census
+    from tasks.ledger.queries import Census
 
     process = front.process
     census = Census(process.ledger, process.gates, process.accounts)

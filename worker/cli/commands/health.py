@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from worker.front import Front, pass_front
+from worker.cli.context import Front, pass_front
 
 _SECONDS = 3.0
 
@@ -17,7 +17,7 @@ def health(front: Front) -> None:
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    from tasks.workers import Workers
+    from tasks.dispatch.workers import Workers
 
     client = redis.Redis.from_url(
         front.redis_url,

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tasks.errors import Code
-from tasks.job import Job, Stage, Step
-from worker.front import Front, pass_front
-from worker.terminal import json_option, print_rows, print_sheet
+from tasks.model.errors import Code
+from tasks.model.job import Job
+from tasks.model.route import Stage, Step
+from worker.cli.context import Front, pass_front
+from worker.cli.output import json_option, print_rows, print_sheet
 
 if TYPE_CHECKING:
-    from tasks.process import Process
-    from worker.commands.finding import Departed, Rejected
+    from tasks.runtime import Process
+    from worker.cli.lookup import Departed, Rejected
 
 COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "created_at", "message")
 
@@ -27,7 +28,8 @@ COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "created
 @pass_front
 def jobs(front: Front, state: str | None, account: str | None, code: str | None, as_json: bool) -> None:
     """List the jobs that Redis knows, in the order in which they came in."""
-    from tasks.census import Census, Wanted, fields_of
+    from tasks.closing.receipts import fields_of
+    from tasks.ledger.queries import Census, Wanted
 
     process = front.process
     census = Census(process.ledger, process.gates, process.accounts)
@@ -41,7 +43,7 @@ def jobs(front: Front, state: str | None, account: str | None, code: str | None,
 @pass_front
 def show(front: Front, job: str, as_json: bool) -> None:
     """Show one JOB with its receipt or error: by its id, or by the id of its stream entry."""
-    from worker.commands.finding import find_departed, find_job, find_rejected, not_found
+    from worker.cli.lookup import find_departed, find_job, find_rejected, not_found
 
     process = front.process
     found = find_job(process, job)
@@ -65,8 +67,7 @@ def _print(shown: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _shown(process: Process, job: Job) -> dict[str, Any]:
-    from tasks.census import fields_of
-    from tasks.closing import written
+    from tasks.closing.receipts import fields_of, written
 
     ending = written(job) if job.stage.final else None
     delivered = job.stage is Stage.DELIVERED

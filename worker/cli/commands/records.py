@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.commands.send import Said, check_account
-from worker.front import Front, pass_front
-from worker.terminal import json_option, print_rows, print_sheet
+from worker.cli.context import Front, pass_front
+from worker.cli.output import json_option, print_rows, print_sheet
+from worker.cli.params import Said, check_account
 
 if TYPE_CHECKING:
     from tasks.providers.base import KeepsRecords
@@ -67,8 +67,8 @@ def archive(front: Front, record: str, account: str) -> None:
 
 def _chart(front: Front, account: str) -> KeepsRecords:
     """The account's provider, if it shows its records. Raises BadParameter (exit code 2)."""
-    from tasks.providers import KINDS
     from tasks.providers.base import KeepsRecords
+    from tasks.providers.table import KINDS
 
     check_account(front, account)
     provider = front.process.accounts[account].provider

@@ -7,12 +7,13 @@ from uuid import uuid4
 
 import click
 
-from worker.commands.send import Said, say_taken, wait_for_end
-from worker.front import Front, pass_front
-from worker.terminal import json_option
+from worker.cli.commands.send import say_taken, wait_for_end
+from worker.cli.context import Front, pass_front
+from worker.cli.output import json_option
+from worker.cli.params import Said
 
 if TYPE_CHECKING:
-    from tasks.process import Process
+    from tasks.runtime import Process
 
 
 class LabelText(click.ParamType[Any]):
@@ -64,10 +65,10 @@ def relabel(
 
 def _open(process: Process, fields: dict[str, Any]) -> str:
     """Open the job; returns its id. What could never be set is a wrong use of the command: nothing is opened."""
-    from tasks.errors import DocumentRefused
-    from tasks.intake import read_relabel_request
-    from tasks.job import Door
-    from tasks.relabeling import admit_relabeling, open_relabeling, relabeling_of
+    from tasks.intake.relabeling import admit_relabeling, open_relabeling, relabeling_of
+    from tasks.intake.requests import read_relabel_request
+    from tasks.model.document import Door
+    from tasks.model.errors import DocumentRefused
 
     try:
         request = read_relabel_request(fields)

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tasks.errors import Code
-from worker.front import Front, pass_front
-from worker.terminal import json_option, note, print_rows
+from tasks.model.errors import Code
+from worker.cli.context import Front, pass_front
+from worker.cli.output import json_option, note, print_rows
 
 if TYPE_CHECKING:
-    from tasks.folders import Held
-    from tasks.job import Document, Job
-    from tasks.process import Process
-    from worker.commands.finding import Departed
+    from tasks.folders.claims import Held
+    from tasks.model.document import Document
+    from tasks.model.job import Job
+    from tasks.runtime import Process
+    from worker.cli.lookup import Departed
 
 _CLOSING_SECONDS = 5.0
 _COLUMNS = ("id", "account", "code", "outcome")
@@ -125,7 +126,7 @@ class Again:
 
     def _looks_first(self, target: Target) -> bool:
         """Until it has been looked for during a day, a document that may have arrived is not simply sent."""
-        from tasks.receipt import still_looking
+        from tasks.model.job import still_looking
 
         if self._send_again or target.code not in _UNCERTAIN:
             return False
@@ -135,8 +136,8 @@ class Again:
 
     def _reopen(self, target: Target, *, looks: bool) -> None:
         """Bring the document back from failed/, then its job."""
-        from worker.claims import Claims
-        from worker.inbox_door import InboxDoor
+        from worker.inbox.claim import Claims
+        from worker.inbox.opening import InboxDoor
 
         door = InboxDoor(self._process)
         held = self._held(target)
@@ -168,7 +169,7 @@ class Again:
 
     def _check_sidecar(self, target: Target, patient_id: str | None) -> None:
         """A sidecar that is still faulty leaves its document where it is: it would go out without what it asks for."""
-        from worker.inbox import Sidecar
+        from worker.inbox.sidecar import Sidecar
 
         place = self._process.folders.find_error_file(target.job_id, target.account or "", patient_id)
         if place and place.sidecar.exists():
@@ -186,7 +187,7 @@ class Again:
 
 def _check(process: Process, target: Target) -> None:
     """Raises NotRetried for what has not failed, and for what nobody could send."""
-    from tasks.job import Stage
+    from tasks.model.route import Stage
 
     if target.job is None and target.departed is None:
         raise NotRetried("no such job is known.")
@@ -211,7 +212,7 @@ def _located(process: Process, document: Document) -> Document:
 @contextmanager
 def _reasons() -> Iterator[None]:
     """Why a source cannot be read, as NotRetried."""
-    from tasks.errors import DocumentRefused, RetryLater
+    from tasks.model.errors import DocumentRefused, RetryLater
 
     try:
         yield
@@ -233,7 +234,7 @@ def _wait_until_closed(process: Process, job: Job) -> None:
 
 
 def _named(process: Process, name: str) -> Target:
-    from worker.commands.finding import find_departed, find_job
+    from worker.cli.lookup import find_departed, find_job
 
     job = find_job(process, name)
     if job:
@@ -244,7 +245,7 @@ def _named(process: Process, name: str) -> Target:
 
 def _all(process: Process, account: str | None, code: str | None) -> Iterator[Target]:
     """All that have failed: as a list first, since what is sent again is on its way at once."""
-    from tasks.census import Census, Wanted
+    from tasks.ledger.queries import Census, Wanted
 
     state = "cancelled" if code == Code.CANCELLED else "failed"
     wanted = Wanted(state, account, code)
@@ -254,7 +255,7 @@ def _all(process: Process, account: str | None, code: str | None) -> Iterator[Ta
 
 
 def _all_departed(process: Process, wanted: Any) -> Iterator[Target]:
-    from worker.commands.finding import Departed
+    from worker.cli.lookup import Departed
 
     for place, said in process.folders.error_files():
         if wanted.fits(said.get("state"), said.get("account"), said.get("code")):

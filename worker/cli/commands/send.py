@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,50 +12,16 @@ from uuid import uuid4
 
 import click
 
-from worker.front import Front, pass_front
-from worker.terminal import json_option, note, print_json, print_sheet
+from worker.cli.context import Front, pass_front
+from worker.cli.output import json_option, note, print_json, print_sheet
+from worker.cli.params import Option, Said, check_account
 
 if TYPE_CHECKING:
-    from tasks.errors import DocumentRefused
-    from tasks.folders import Held
-    from tasks.job import Job
-    from tasks.job_file import JobFile
-    from tasks.process import Process
-
-
-class Said(click.ParamType[Any]):
-    """Text as it stands, or what `@FILE` or `@-` (standard input) holds: so it stays out of the process list."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        text = str(value)
-        if not text.startswith("@"):
-            return text
-        try:
-            with click.open_file(text[1:], encoding="utf-8") as file:
-                return str(file.read()).rstrip("\r\n")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
-            self.fail(f"{click.format_filename(text[1:])} cannot be read: {reason}.", param, ctx)
-
-
-class Option(Said):
-    """`k=v`, where v is text, a JSON object, a JSON list, or one of these in `@FILE`."""
-
-    name = "k=v"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        key, equals, text = str(value).partition("=")
-        if not key or not equals:
-            self.fail("An option is written k=v.", param, ctx)
-        text = super().convert(text, param, ctx)
-        if not text.startswith(("{", "[")):
-            return key, text
-        try:
-            return key, json.loads(text)
-        except (ValueError, RecursionError):
-            self.fail(f"The value of {key} begins like JSON and is not JSON.", param, ctx)
+    from tasks.folders.claims import Held
+    from tasks.folders.job_json import JobFile
+    from tasks.model.errors import DocumentRefused
+    from tasks.model.job import Job
+    from tasks.runtime import Process
 
 
 @dataclass(frozen=True)
@@ -70,9 +35,9 @@ class Parcel:
     options: Mapping[str, Any]
 
     def job_file(self, job_id: str) -> JobFile:
-        from tasks.file_names import clean
-        from tasks.job import Door
-        from tasks.job_file import JobFile
+        from tasks.folders.disk_names import clean
+        from tasks.folders.job_json import JobFile
+        from tasks.model.document import Door
 
         return JobFile(
             job_id=job_id,
@@ -110,7 +75,7 @@ def send(
     """Copy one FILE into our care and enqueue it; it ends in delivered/ or failed/."""
     check_account(front, account)
     parcel = Parcel(file, account, patient, description, _each_once(options))
-    from tasks.errors import DocumentRefused
+    from tasks.model.errors import DocumentRefused
 
     try:
         job_id = take(front.process, parcel)
@@ -130,9 +95,9 @@ def take(process: Process, parcel: Parcel) -> str:
 
     The same document as one whose outcome is still open continues that one's job.
     """
-    from tasks.folders import Held
-    from worker.claims import Claims
-    from worker.inbox_door import InboxDoor
+    from tasks.folders.claims import Held
+    from worker.inbox.claim import Claims
+    from worker.inbox.opening import InboxDoor
 
     job_file = parcel.job_file(str(uuid4()))
     _check(process, parcel.file, job_file)
@@ -149,7 +114,7 @@ def take(process: Process, parcel: Parcel) -> str:
 
 def _joined(process: Process, job_file: JobFile, path: Path, earlier: str) -> Held | None:
     """The copy in the earlier job's folder; None if that has a document of its own again."""
-    from tasks.folders import AlreadyInCare, Held
+    from tasks.folders.claims import AlreadyInCare, Held
 
     folders = process.folders
     try:
@@ -164,7 +129,7 @@ def _joined(process: Process, job_file: JobFile, path: Path, earlier: str) -> He
 
 def _check(process: Process, file: Path, job_file: JobFile) -> None:
     """Refuse what can be refused before anything is copied. Raises DocumentRefused."""
-    from tasks.intake import check_file_name, check_patient_id
+    from tasks.model.names import check_file_name, check_patient_id
     from tasks.sources.base import empty, irregular
 
     check_patient_id(job_file.patient_id)
@@ -174,12 +139,6 @@ def _check(process: Process, file: Path, job_file: JobFile) -> None:
     if not job_file.size_bytes:
         raise empty()
     process.accounts[job_file.account].provider.check(job_file.document(file.absolute()))
-
-
-def check_account(front: Front, account: str) -> None:
-    if account not in front.settings.accounts:
-        known = ", ".join(front.settings.accounts) or "none"
-        raise click.BadParameter(f"{account} is not in the settings, which know: {known}.", param_hint="--account")
 
 
 def _each_once(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
@@ -195,7 +154,7 @@ def say_taken(process: Process, job_id: str, *, as_json: bool) -> None:
     if job and job.failure:
         _end(job, as_json=as_json)
     elif as_json and job:
-        from tasks.census import fields_of
+        from tasks.closing.receipts import fields_of
 
         print_json(fields_of(job))
     else:
@@ -205,7 +164,7 @@ def say_taken(process: Process, job_id: str, *, as_json: bool) -> None:
 
 def wait_for_end(process: Process, job_id: str, *, as_json: bool) -> None:
     """Wait for a job's end, and print its receipt; exit with 1 for its error."""
-    from worker.commands.waiting import wait_for
+    from worker.cli.progress import wait_for
 
     try:
         job = wait_for(process, job_id)
@@ -217,8 +176,8 @@ def wait_for_end(process: Process, job_id: str, *, as_json: bool) -> None:
 
 def _end(job: Job, *, as_json: bool) -> None:
     """Print the receipt; or the error, and exit with 1."""
-    from tasks.closing import written
-    from tasks.job import Stage
+    from tasks.closing.receipts import written
+    from tasks.model.route import Stage
 
     ending = written(job)
     if job.stage is Stage.DELIVERED:

@@ -6,7 +6,7 @@ import signal
 
 import click
 
-from worker.front import Front, pass_front
+from worker.cli.context import Front, pass_front
 
 
 @click.command
@@ -17,7 +17,7 @@ def run(front: Front) -> None:
     An embedded Valkey is started unless redis.url is set. SIGTERM and Ctrl-C stop everything in order.
     """
     front.start_logs()
-    from worker.run import Run
+    from worker.supervisor.run import Run
 
     Run(front.settings).run()
 
@@ -42,7 +42,7 @@ def worker(front: Front, arguments: tuple[str, ...]) -> None:
 @pass_front
 def watch(front: Front, once: bool) -> None:
     """Watch the inbox and take in what settles there."""
-    from worker.watching import Watching
+    from worker.inbox.service import Watching
 
     Watching(front.lasting_process).run(once=once)
 
@@ -54,8 +54,8 @@ def intake(front: Front) -> None:
     process = front.lasting_process
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.stopping.set())
-    from worker.calls import help_workers
-    from worker.intake import Intake
+    from worker.celery.backlog import help_workers
+    from worker.stream.reader import Intake
 
     help_workers(process)
     Intake(process).run()

@@ -8,10 +8,10 @@ import time
 import pytest
 import redis
 
-from tasks.errors import AccountBlocked
-from tasks.memory import SealedMemory
-from tasks.providers.tokens import Token, Tokens, good_for
-from tasks.seal import Seal
+from tasks.ledger.cache import SealedMemory
+from tasks.ledger.seal import Seal
+from tasks.model.errors import AccountBlocked
+from tasks.providers.auth.tokens import Token, Tokens, good_for
 from tests.valkeys import everything_in
 
 

@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.job import Job, Stage, Step
-from tasks.receipt import receipt
+from tasks.closing.receipts import receipt
+from tasks.model.job import Job
+from tasks.model.route import Stage, Step
 from tests.worker.cli.conftest import CommandLine
 from tests.worker.cli.jobs import Jobs
 

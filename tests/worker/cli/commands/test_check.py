@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from tasks.process import Process
-from tasks.workers import Workers
+from tasks.dispatch.workers import Workers
+from tasks.runtime import Process
 from tests.valkeys import running_valkey
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worlds import SandboxProcess
-from worker.commands.check_folders import _WORDS
-from worker.commands.check_redis import _default_user, of_redis
-from worker.inbox import Reason
+from worker.cli.commands.check.folders import _WORDS
+from worker.cli.commands.check.redis import _default_user, of_redis
+from worker.inbox.scan import Reason
 
 
 def found(chartpost: CommandLine, check: str) -> list[dict[str, Any]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from tasks.ledger import PREFIX
-from tasks.process import Process
+from tasks.ledger.redis import PREFIX
+from tasks.runtime import Process
 from tests.worker.cli.conftest import CommandLine
 
 

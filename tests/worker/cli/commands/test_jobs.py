@@ -8,12 +8,12 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import pytest
 
-from tasks.aftermath import _HELD
-from tasks.errors import Code
-from tasks.job import Step
+from tasks.model.errors import Code
+from tasks.model.route import Step
+from tasks.pipeline.failures import _HELD
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import STORED, Jobs
-from worker.intake import Intake
+from worker.stream.reader import Intake
 
 FIELDS = {
     *("id", "account", "provider", "state", "code", "message", "patient_id", "file_name", "size_bytes", "sha256"),

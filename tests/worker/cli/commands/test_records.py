@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.providers.odd_server import OddServer, Reply, Request
+from tests.tasks.providers.odd_server import OddServer, Reply, Request
 from tests.worker.cli.conftest import CommandLine, lines
 
 LIST = "GET /v1/patients/4711/patient_attachments"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.job import Door, Label, Stage, Step
+from tasks.model.document import Door, Label
+from tasks.model.route import Stage, Step
 from tests.worker.cli.conftest import SETTINGS, CommandLine
 from tests.worker.cli.jobs import Jobs
 

@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.errors import Code
-from tasks.job import Job, Stage, Step
+from tasks.model.errors import Code
+from tasks.model.job import Job
+from tasks.model.route import Stage, Step
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import Jobs
 
@@ -167,7 +168,7 @@ def test_what_has_not_failed_is_not_sent(chartpost: CommandLine, jobs: Jobs, sta
 def test_a_job_that_is_still_being_closed_is_not_retried_beside_its_closing(
     chartpost: CommandLine, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.commands.retry._CLOSING_SECONDS", 0.1)
+    monkeypatch.setattr("worker.cli.commands.retry._CLOSING_SECONDS", 0.1)
     job: Job = jobs.in_care()
     jobs.ledger.cancel(job)
     result = chartpost("retry", job.id)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.job import Door, Stage
+from tasks.model.document import Door
+from tasks.model.route import Stage
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import Jobs
 

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from worker.front import Front, pass_front
-from worker.terminal import json_option, print_rows
+from worker.cli.commands.check.result import Finding
+from worker.cli.context import Front, pass_front
+from worker.cli.output import json_option, print_rows
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from tasks.process import Process
+    from tasks.runtime import Process
 
 _COLUMNS = ("check", "account", "ok", "message")
 _AT_ONCE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found; `account` where it is about one."""
-
-    check: str
-    ok: bool
-    message: str
-    account: str | None = None
 
 
 @click.command
@@ -51,9 +41,9 @@ def check(front: Front, deep: bool, as_json: bool) -> None:
 
 
 def _findings(front: Front, settings: Settings, *, deep: bool) -> Iterator[Finding]:
-    from worker.commands.check_folders import of_folders, of_inbox
-    from worker.commands.check_ledger import of_ledger
-    from worker.commands.check_redis import of_redis
+    from worker.cli.commands.check.folders import of_folders, of_inbox
+    from worker.cli.commands.check.ledger import of_ledger
+    from worker.cli.commands.check.redis import of_redis
 
     yield from _of_settings(settings)
     yield from of_folders(settings)
@@ -102,7 +92,7 @@ def _of_account(process: Process, name: str) -> Finding:
     """Ask the provider by a call that needs no document."""
     import redis
 
-    from tasks.errors import StageError
+    from tasks.model.errors import StageError
 
     account = process.accounts[name]
     try:

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from config.settings import Settings
-from tasks.folders import Folders
-from worker.commands.check import Finding
-from worker.inbox import Ignored, Reason, look
+from tasks.folders.layout import Folders
+from worker.cli.commands.check.result import Finding
+from worker.inbox.scan import Ignored, Reason, look
 
 _WORDS = {
     Reason.HIDDEN: "its name begins with . or ~",

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from worker.commands.check import Finding
+from worker.cli.commands.check.result import Finding
 
 if TYPE_CHECKING:
-    from tasks.process import Process
+    from tasks.runtime import Process
 
 
 def of_ledger(process: Process) -> Iterator[Finding]:
     """One finding for each orphan; mended ones are well again. One for the whole if there is none."""
-    from tasks.consistency import Consistency
+    from tasks.ledger.consistency import Consistency
 
     count = 0
     for orphan in Consistency(process.redis, process.ledger, process.folders).orphans(mend=True):

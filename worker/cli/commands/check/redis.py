@@ -8,8 +8,8 @@ from typing import Any
 
 import redis
 
-from worker.commands.check import Finding
-from worker.foreseen import AWAY
+from worker.cli.commands.check.result import Finding
+from worker.cli.errors import AWAY
 
 _CLOCK_SECONDS = 5.0
 _OLDEST_REDIS = 7

@@ -1,0 +1,1 @@
+"""How the outside world misbehaves, chosen by file name or by the test."""

@@ -1,0 +1,1 @@
+"""The providers' APIs, written from the vendors' pages."""

@@ -1,0 +1,1 @@
+"""One configured account while running: its provider, circuit breaker and rate limit."""

@@ -1,0 +1,1 @@
+"""After the final stage: receipt, files, result, event, callback, each recorded when done."""

@@ -1,0 +1,1 @@
+"""`inbox/`, `processing/`, `delivered/`, `failed/` on disk, such that a kill leaves the old state or the new."""

@@ -1,0 +1,126 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+import weakref
+from collections.abc import Callable
+from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+
+import certifi
+import httpcore
+import httpx
+
+from tasks.http.early_response import ListeningBackend
+from tasks.model.errors import AccountBlocked
+
+USER_AGENT = "chartpost"
+API_TIMEOUT = httpx.Timeout(connect=5, read=30, write=30, pool=5)
+STORAGE_TIMEOUT = httpx.Timeout(connect=5, read=120, write=60, pool=5)  # 5 s, httpx's own, breaks slow links
+_API_KEEPALIVE_SECONDS = 15.0
+
+
+class Clients:
+    """One API client and one storage client for each thread, made when first used; all share one TLS set-up.
+
+    One client shared by many threads collapses under its pool's lock, and one that was used before a fork answers
+    with other requests' answers: so each belongs to one thread of one process.
+    """
+
+    def __init__(self, ca_bundle: Path | None = None) -> None:
+        self._ca_bundle = ca_bundle
+        self._mine = threading.local()
+        self._all: weakref.WeakSet[httpx.Client] = weakref.WeakSet()
+
+    def api(self) -> httpx.Client:
+        """For a provider's API; keeps connections open."""
+        return self._client("api", _api_client)
+
+    def storage(self) -> httpx.Client:
+        """For uploads and whatever else creates something, and for addresses that a provider hands out: no keys.
+
+        A fresh connection each, since one that was just being closed looks like a lost answer.
+        """
+        return self._client("storage", _storage_client)
+
+    def close(self) -> None:
+        """Close every thread's clients; those asked for afterwards are new."""
+        self._mine = threading.local()
+        for client in list(self._all):
+            client.close()
+        self._all.clear()
+
+    def _client(self, kind: str, build: Callable[[ssl.SSLContext], httpx.Client]) -> httpx.Client:
+        name = f"{kind}_of_{os.getpid()}"
+        client: httpx.Client | None = getattr(self._mine, name, None)
+        if client is None:
+            client = build(tls(self._ca_bundle))
+            setattr(self._mine, name, client)
+            self._all.add(client)
+        return client
+
+
+@lru_cache
+def tls(ca_bundle: Path | None = None) -> ssl.SSLContext:
+    """The TLS set-up: the system's certificate authorities (certifi's where it has none), and those of `ca_bundle`.
+
+    Raises AccountBlocked if `ca_bundle` holds none.
+    """
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"] and not _has_ca_folder():
+        context.load_verify_locations(certifi.where())
+    if ca_bundle:
+        try:
+            context.load_verify_locations(ca_bundle)
+        except OSError:  # ssl's errors among them
+            raise AccountBlocked(
+                "No certificate can be read from ca_bundle: name a PEM file that holds some."
+            ) from None
+    return context
+
+
+def _has_ca_folder() -> bool:
+    """OpenSSL looks into the folder of authorities only when it verifies, so that they are not counted."""
+    folder = ssl.get_default_verify_paths().capath
+    return folder is not None and any(Path(folder).iterdir())
+
+
+def _api_client(context: ssl.SSLContext) -> httpx.Client:
+    return httpx.Client(
+        verify=context,
+        trust_env=False,
+        follow_redirects=False,
+        cookies=_no_cookies(),
+        timeout=API_TIMEOUT,
+        limits=httpx.Limits(keepalive_expiry=_API_KEEPALIVE_SECONDS),
+        headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+    )
+
+
+def _storage_client(context: ssl.SSLContext) -> httpx.Client:
+    return httpx.Client(
+        transport=_ListeningTransport(context),
+        trust_env=False,
+        follow_redirects=False,
+        cookies=_no_cookies(),
+        timeout=STORAGE_TIMEOUT,
+    )
+
+
+class _ListeningTransport(httpx.HTTPTransport):
+    """httpx's own transport over listening connections, none of which is used twice."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(verify=context, trust_env=False)
+        # httpx passes every argument on to httpcore's pool but this one.
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context, max_keepalive_connections=0, network_backend=ListeningBackend()
+        )
+
+
+def _no_cookies() -> CookieJar:
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))

@@ -1,0 +1,1 @@
+"""What a document, a job, a route and an error *are*; no I/O."""

@@ -1,0 +1,1 @@
+"""How a provider is shown who we are: cached tokens, signed assertions, DPoP proofs."""

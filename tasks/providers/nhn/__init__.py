@@ -1,0 +1,1 @@
+"""NHN: documents by ITI-65, and their security labels."""

@@ -1,0 +1,1 @@
+"""Ovok: a document is created, its file uploaded, and read back."""

@@ -1,0 +1,1 @@
+"""Redox: a document as a FHIR message, its file inside or uploaded before."""

@@ -1,0 +1,1 @@
+"""One S3 form POST: check the form, stream the file, interpret the answer."""

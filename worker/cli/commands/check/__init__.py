@@ -1,0 +1,1 @@
+"""`chartpost check`: settings, folders, Redis and its persistence, clock, credentials."""

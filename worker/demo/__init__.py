@@ -1,0 +1,1 @@
+"""`chartpost demo`: documents on their way into charts, with nothing set up."""

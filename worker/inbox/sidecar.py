@@ -1,0 +1,80 @@
+"""TODO"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from tasks.model.errors import Code, DocumentRefused
+from tasks.model.names import check_file_name
+
+_LARGEST_SIDECAR = 64 * 1024
+_MEDIA_TYPE = r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *;[ -~]*)?$"  # RFC 6838, and parameters
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # Windows editors put it before UTF-8
+
+
+class Sidecar(BaseModel):
+    """`<file>.meta.json`: what whoever dropped the file wants to be said and done with it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    description: str | None = None
+    file_name: str | None = None
+    content_type: str | None = Field(None, pattern=_MEDIA_TYPE, max_length=255)
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    idempotency_key: str | None = Field(None, min_length=1, max_length=255)
+
+    @field_validator("options")
+    @classmethod
+    def _is_strict_json(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        json.dumps(options, allow_nan=False)  # raises ValueError
+        return options
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The sidecar at a path. Raises DocumentRefused, and FileNotFoundError when it has vanished."""
+        try:
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise _refused("it is not a regular file")
+                return cls.parse(file.read(_LARGEST_SIDECAR + 1))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _refused(f"it cannot be opened ({errno.errorcode.get(error.errno or 0, 'OSError')})") from error
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Raises DocumentRefused, `invalid_request`, which says what is wrong."""
+        if len(content) > _LARGEST_SIDECAR:
+            raise _refused(f"it is larger than {_LARGEST_SIDECAR} bytes")
+        try:
+            sidecar = cls.model_validate_json(content.removeprefix(_BYTE_ORDER_MARK))
+        except ValidationError as error:
+            faults = error.errors(include_url=False, include_input=False, include_context=False)
+            raise _refused("; ".join(sorted({_fault(fault) for fault in faults}))) from None
+        if sidecar.file_name is not None:
+            check_file_name(sidecar.file_name)
+        return sidecar
+
+
+def _fault(fault: ErrorDetails) -> str:
+    """What is wrong where, without a value or a key that somebody made up: it goes into logs."""
+    known = [str(part) for part in fault["loc"][:1] if part in Sidecar.model_fields]
+    where = ", ".join(known) if known or not fault["loc"] else "an unknown field"
+    return f"{where}: {fault['msg']}" if where else fault["msg"]
+
+
+def _refused(fault: str) -> DocumentRefused:
+    return DocumentRefused(
+        Code.INVALID_REQUEST,
+        f"The sidecar file (.meta.json) cannot be understood: {fault}.",
+        hint="Correct the sidecar, then move it and the document back to the inbox.",
+    )
