@@ -8,12 +8,12 @@ from celery import Celery, chain
 
 from config.celery import celery_settings
 from tasks.model.route import Step
-from tasks.private_args import QuietAMQP
+from tasks.private_args import PrivateArgsAMQP
 from tasks.runtime import current
 
 
 class App(Celery):
-    amqp_cls = QuietAMQP  # type: ignore[assignment]  # a class is taken as well as its name
+    amqp_cls = PrivateArgsAMQP  # type: ignore[assignment]  # a class is taken as well as its name
 
 
 app = App("chartpost", include=["tasks.celery_tasks"])
@@ -21,8 +21,8 @@ app = App("chartpost", include=["tasks.celery_tasks"])
 
 @app.on_configure.connect
 def _configure(sender: App, **_: Any) -> None:
-    process = current()
-    sender.config_from_object(celery_settings(process.redis_url, process.settings))
+    runtime = current()
+    sender.config_from_object(celery_settings(runtime.redis_url, runtime.settings))
 
 
 def task_name(step: Step) -> str:

@@ -22,16 +22,16 @@ from tasks.intake.relabeling import open_relabeling
 from tasks.ledger.redis import AWAY, GONE
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.route import Step
-from tasks.private_args import Quiet
-from tasks.runtime import Process, current
+from tasks.private_args import PrivateArgsTask
+from tasks.runtime import Runtime, current
 
 log = structlog.get_logger()
 
-Opens = Callable[[Process, str, dict[str, Any]], object]
+Opens = Callable[[Runtime, str, dict[str, Any]], object]
 """Opens the job of a call under the task's id."""
 
 
-def _run(task: Quiet, step: Step, job_id: str) -> None:
+def _run(task: PrivateArgsTask, step: Step, job_id: str) -> None:
     try:
         ran = current().pipeline.run(step, job_id)
         for finished in ran.finished:
@@ -44,35 +44,35 @@ def _run(task: Quiet, step: Step, job_id: str) -> None:
         _end(task)
 
 
-def _end(task: Quiet) -> NoReturn:
+def _end(task: PrivateArgsTask) -> NoReturn:
     """End without running the chain on; shown as a success, since a deferral or a duplicate is no fault."""
     with suppress(*AWAY):  # nobody may be there to be told
         task.send_event("task-succeeded", retry=False, result="", runtime=0)
     raise Ignore
 
 
-@app.task(base=Quiet, bind=True, shared=False, name="chartpost.presign")
-def presign(self: Quiet, job_id: str) -> None:
+@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.presign")
+def presign(self: PrivateArgsTask, job_id: str) -> None:
     _run(self, Step.PRESIGN, job_id)
 
 
-@app.task(base=Quiet, bind=True, shared=False, name="chartpost.post")
-def post(self: Quiet, job_id: str) -> None:
+@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.post")
+def post(self: PrivateArgsTask, job_id: str) -> None:
     _run(self, Step.POST, job_id)
 
 
-@app.task(base=Quiet, bind=True, shared=False, name="chartpost.register")
-def register(self: Quiet, job_id: str) -> None:
+@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.register")
+def register(self: PrivateArgsTask, job_id: str) -> None:
     _run(self, Step.REGISTER, job_id)
 
 
-@app.task(base=Quiet, bind=True, shared=False, name="chartpost.confirm")
-def confirm(self: Quiet, job_id: str) -> None:
+@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.confirm")
+def confirm(self: PrivateArgsTask, job_id: str) -> None:
     _run(self, Step.CONFIRM, job_id)
 
 
-@app.task(base=Quiet, bind=True, shared=False, name="chartpost.notify")
-def notify(self: Quiet, job_id: str) -> None:
+@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.notify")
+def notify(self: PrivateArgsTask, job_id: str) -> None:
     """Close a job: receipt or error file, file move, result, event, callback."""
     try:
         current().closing.run(job_id)
@@ -82,8 +82,8 @@ def notify(self: Quiet, job_id: str) -> None:
         log.error("closing_crashed", job=job_id, **crash_site(error))
 
 
-@app.task(base=Quiet, bind=True, shared=False, name="chartpost.upload", acks_late=True)
-def upload(self: Quiet, *args: Any, **fields: Any) -> None:
+@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.upload", acks_late=True)
+def upload(self: PrivateArgsTask, *args: Any, **fields: Any) -> None:
     """Deliver a document for another service; INTERFACE names the keyword arguments.
 
     The task's id is the job's. Its result is stored when the job ends, and nothing that was linked to it runs.
@@ -91,46 +91,46 @@ def upload(self: Quiet, *args: Any, **fields: Any) -> None:
     _enter(self, open_call, args, fields)
 
 
-@app.task(base=Quiet, bind=True, shared=False, name="chartpost.relabel", acks_late=True)
-def relabel(self: Quiet, *args: Any, **fields: Any) -> None:
+@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.relabel", acks_late=True)
+def relabel(self: PrivateArgsTask, *args: Any, **fields: Any) -> None:
     """Replace the security labels of a document for another service; INTERFACE names the keyword arguments."""
     _enter(self, open_relabeling, args, fields)
 
 
-def _enter(task: Quiet, opens: Opens, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+def _enter(task: PrivateArgsTask, opens: Opens, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
     """Open a call's job, and end; or put the message back."""
-    process, task_id = current(), str(task.request.id)
+    runtime, task_id = current(), str(task.request.id)
     try:
-        _wait_for_redis(process, task_id, lambda: _take_call(process, task_id, opens, args, fields))
+        _wait_for_redis(runtime, task_id, lambda: _take_call(runtime, task_id, opens, args, fields))
     except (*AWAY, RetryLater) as error:
         # The message is all there is of the job so far: it goes back to the queue, a little later.
         log.warning("call_put_back", job=task_id, error=type(error).__name__)
-        process.stopping.wait(1.0)
+        runtime.stopping.wait(1.0)
         raise Reject(requeue=True) from None
     # Nothing that the caller has linked runs now. Ignore would do that too, with a traceback that nobody reads: a
     # quarter of what opening a call cost.
     task.request.update(chain=None, callbacks=None, chord=None)
 
 
-def _take_call(process: Process, task_id: str, opens: Opens, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+def _take_call(runtime: Runtime, task_id: str, opens: Opens, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
     """Open the call's job, or let its caller know why not. May be repeated. Raises AWAY and RetryLater."""
     try:
         if args:
             raise DocumentRefused(Code.INVALID_REQUEST, "The fields must be keyword arguments.")
         if not is_uuid(task_id):
             raise DocumentRefused(Code.INVALID_REQUEST, "The task id must be a UUID: it becomes the job's id.")
-        opens(process, task_id, fields)
+        opens(runtime, task_id, fields)
     except DocumentRefused as refused:
-        process.results.refused(task_id, refused.code, refused.message)
+        runtime.results.refused(task_id, refused.code, refused.message)
         log.warning("call_refused", job=task_id, code=refused.code, reason=refused.message)
     except (*AWAY, RetryLater):
         raise
     except Exception as error:  # noqa: BLE001, outermost: the caller must hear of it, without the error's words
         log.error("call_crashed", job=task_id, **crash_site(error))
-        process.results.refused(task_id, Code.INVALID_REQUEST, "The call could not be opened; the log names the place.")
+        runtime.results.refused(task_id, Code.INVALID_REQUEST, "The call could not be opened; the log names the place.")
 
 
-def _wait_for_redis(process: Process, task_id: str, act: Callable[[], None]) -> None:
+def _wait_for_redis(runtime: Runtime, task_id: str, act: Callable[[], None]) -> None:
     """Repeat `act` until Redis is there: it cannot take the message back now, and would keep it for minutes."""
     waits = False
     while True:
@@ -141,7 +141,7 @@ def _wait_for_redis(process: Process, task_id: str, act: Callable[[], None]) -> 
             if not waits:
                 log.warning("call_waits_for_redis", job=task_id, error=type(error).__name__)
             waits = True
-            if process.stopping.wait(1.0):
+            if runtime.stopping.wait(1.0):
                 raise
 
 

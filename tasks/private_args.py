@@ -11,7 +11,7 @@ from celery.worker.request import Request
 _HIDDEN_ARGS, _HIDDEN_KWARGS = "(…)", "{…}"
 
 
-class QuietRequest(Request):
+class PrivateArgsRequest(Request):
     """A foreign caller's message carries its arguments' text in its headers; here it ends."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -24,7 +24,7 @@ class QuietRequest(Request):
         return {**super().info(safe=True), "args": _HIDDEN_ARGS, "kwargs": _HIDDEN_KWARGS}
 
 
-class QuietAMQP(AMQP):
+class PrivateArgsAMQP(AMQP):
     """Messages whose headers show no argument: Flower, events and logs print what stands there."""
 
     def __init__(self, app: Celery) -> None:
@@ -36,7 +36,7 @@ class QuietAMQP(AMQP):
         return super().as_task_v2(*args, **{**options, "argsrepr": "(…)", "kwargsrepr": "{…}"})
 
 
-class Quiet(Task[Any, Any]):
+class PrivateArgsTask(Task[Any, Any]):
     """A task whose messages' arguments are shown nowhere, not even those of foreign callers."""
 
     Request = "tasks.private_args:QuietRequest"

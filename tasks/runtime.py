@@ -15,21 +15,21 @@ from config.errors import SettingsError
 from config.load import ensure_secret_key, load
 from config.settings import Settings
 from tasks.accounts.account import Accounts
-from tasks.accounts.breaker import Gates
+from tasks.accounts.breaker import CircuitBreaker
 from tasks.closing.closing import Closing
 from tasks.closing.results import Results
 from tasks.dispatch.workers import Workers
 from tasks.folders.commit_log import Care
 from tasks.folders.layout import Folders
 from tasks.folders.staging import Staging
-from tasks.ledger.cache import SealedMemory
+from tasks.ledger.cache import SealedCache
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import connect
-from tasks.ledger.renewal import Keeper
+from tasks.ledger.renewal import LeaseRenewer
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.route import Route, Step
-from tasks.pipeline.recovery import Aftermath
+from tasks.pipeline.recovery import Recovery
 from tasks.pipeline.runner import Pipeline
 from tasks.sources.sources import Sources
 
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from celery import Celery
 
 _lock = threading.Lock()
-_current: Process | None = None
+_current: Runtime | None = None
 
 
-class Process:
+class Runtime:
     """The collaborators of one process. `stopping` is set when it has been asked to end.
 
     `at_home` is true in the watcher, which owns the folders of documents that it stages to S3.
@@ -82,15 +82,15 @@ class Process:
         )
 
     @cached_property
-    def gates(self) -> Gates:
+    def breaker(self) -> CircuitBreaker:
         retry = self.settings.retry
-        return Gates(
+        return CircuitBreaker(
             self.redis, probe_first_seconds=retry.probe_first_seconds, probe_cap_seconds=retry.probe_cap_seconds
         )
 
     @cached_property
     def accounts(self) -> Accounts:
-        return Accounts(self.settings.accounts, self.gates, SealedMemory(self.redis, self.seal))
+        return Accounts(self.settings.accounts, self.breaker, SealedCache(self.redis, self.seal))
 
     def route(self, document: Document) -> Route:
         """How its account's provider takes a document. Raises KeyError for an account that is not in the settings."""
@@ -127,8 +127,8 @@ class Process:
         return Workers(self.redis)
 
     @cached_property
-    def keeper(self) -> Keeper:
-        return Keeper(self.ledger)
+    def lease_renewer(self) -> LeaseRenewer:
+        return LeaseRenewer(self.ledger)
 
     @cached_property
     def celery(self) -> Celery:
@@ -143,9 +143,9 @@ class Process:
     @cached_property
     def pipeline(self) -> Pipeline:
         retry = self.settings.retry
-        aftermath = Aftermath(
+        recovery = Recovery(
             self.ledger,
-            self.gates,
+            self.breaker,
             self.care,
             first=retry.first_seconds,
             cap=retry.cap_seconds,
@@ -153,31 +153,35 @@ class Process:
         )
         return Pipeline(
             ledger=self.ledger,
-            keeper=self.keeper,
+            lease_renewer=self.lease_renewer,
             accounts=self.accounts,
             care=self.care,
             results=self.results,
-            aftermath=aftermath,
+            recovery=recovery,
             stopping=self.stopping,
         )
 
     @cached_property
     def closing(self) -> Closing:
         return Closing(
-            ledger=self.ledger, keeper=self.keeper, care=self.care, results=self.results, settings=self.settings
+            ledger=self.ledger,
+            lease_renewer=self.lease_renewer,
+            care=self.care,
+            results=self.results,
+            settings=self.settings,
         )
 
 
-def current() -> Process:
+def current() -> Runtime:
     """This process's collaborators, from the settings that the environment names. Raises SettingsError."""
     global _current
     with _lock:
         if _current is None:
-            _current = Process(load())
+            _current = Runtime(load())
         return _current
 
 
-def use(process: Process) -> None:
+def use(process: Runtime) -> None:
     """Make `process` the current one: for a command line that has read its settings already."""
     global _current
     with _lock:

@@ -20,7 +20,7 @@ from celery import Celery
 from celery.result import AsyncResult
 
 from config.load import load
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from tests.valkeys import running_valkey
 from tests.worlds import ROOT, SandboxProcess
 
@@ -136,10 +136,10 @@ class Clinic:
         return child
 
     @property
-    def process(self) -> Process:
+    def process(self) -> Runtime:
         """Our own collaborators, to look into the ledger."""
         if not hasattr(self, "_process"):
-            self._process = Process(load(self.config, {}))
+            self._process = Runtime(load(self.config, {}))
         return self._process
 
     @property

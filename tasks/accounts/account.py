@@ -8,23 +8,23 @@ from collections.abc import Iterator, Mapping
 import httpx
 
 from config.accounts import Account as AccountSettings
-from tasks.accounts.breaker import Gates
+from tasks.accounts.breaker import CircuitBreaker
 from tasks.http.clients import Clients
-from tasks.providers.base import Memory, Provider
+from tasks.providers.base import Cache, Provider
 from tasks.providers.table import build
 
 
 class Account:
     """One account at work. Calls are counted per thread, so that each step knows its own."""
 
-    def __init__(self, name: str, settings: AccountSettings, gates: Gates, memory: Memory) -> None:
+    def __init__(self, name: str, settings: AccountSettings, breaker: CircuitBreaker, cache: Cache) -> None:
         self.name = name
         self.settings = settings
         self._clients = Clients(settings.ca_bundle)
-        self._gates = gates
+        self._breaker = breaker
         self._count = threading.local()
         self.provider: Provider = build(
-            name, settings, clients=self._clients, limiter=self._take_call, on_call=self.count_call, memory=memory
+            name, settings, clients=self._clients, limiter=self._take_call, on_call=self.count_call, cache=cache
         )
 
     def start_counting(self) -> None:
@@ -42,14 +42,14 @@ class Account:
         return self._clients.storage()
 
     def _take_call(self) -> None:
-        self._gates.take_call(self.provider.limit_group, self.settings.requests_per_minute)
+        self._breaker.take_call(self.provider.limit_group, self.settings.requests_per_minute)
 
 
 class Accounts(Mapping[str, Account]):
     """Every account of the settings, by name."""
 
-    def __init__(self, settings: Mapping[str, AccountSettings], gates: Gates, memory: Memory) -> None:
-        self._accounts = {name: Account(name, account, gates, memory) for name, account in sorted(settings.items())}
+    def __init__(self, settings: Mapping[str, AccountSettings], breaker: CircuitBreaker, cache: Cache) -> None:
+        self._accounts = {name: Account(name, account, breaker, cache) for name, account in sorted(settings.items())}
 
     def __getitem__(self, name: str) -> Account:
         return self._accounts[name]

@@ -26,7 +26,7 @@ _LONGEST_PAUSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class BreakerState:
     """An account's gate: `status` is ok, throttled, parked or down; `resumes_at` when it is tried again."""
 
     status: str
@@ -36,7 +36,7 @@ class Health:
     resumes_at: datetime | None = None
 
 
-class Gates:
+class CircuitBreaker:
     """Asked by the feeder before a job is sent, and by every call to a provider."""
 
     def __init__(self, client: redis.Redis, *, probe_first_seconds: float, probe_cap_seconds: float) -> None:
@@ -74,7 +74,7 @@ class Gates:
         """The provider did not answer; after several in a row the account is down until a probe succeeds."""
         return str(self._run("unwell", account, "down", reason, "", self._probe_first, _FAILURES_UNTIL_DOWN))
 
-    def unwell(self, accounts: Iterable[str]) -> list[str]:
+    def open_accounts(self, accounts: Iterable[str]) -> list[str]:
         """Which of these accounts are parked or down."""
         names = list(accounts)
         pipe = self._redis.pipeline(transaction=False)
@@ -86,7 +86,7 @@ class Gates:
         """Whether the caller shall probe this account now; at most one caller at a time is told so."""
         return bool(self._run("probe", account, "take", self._probe_cap))
 
-    def well(self, account: str) -> bool:
+    def half_open(self, account: str) -> bool:
         """The account works again, as far as a probe shows. False when it was not unwell.
 
         Documents ask for more than a probe does. So it is on trial, with one document at a time: one more failure and
@@ -99,16 +99,16 @@ class Gates:
         at = self._row(account).get("progress_at")
         return at is not None and from_ms(at) > moment
 
-    def sick_seconds(self, account: str, now: datetime) -> float:
+    def open_seconds(self, account: str, now: datetime) -> float:
         """How long the account has been parked or down, all told: time that costs no document its patience."""
         row = self._row(account)
         current = (now - from_ms(row["since"])).total_seconds() if "since" in row else 0.0
         return float(row.get("sick_ms", 0)) / 1000 + max(0.0, current)
 
-    def health(self, account: str, group: str) -> Health:
+    def health(self, account: str, group: str) -> BreakerState:
         row = self._row(account)
         if row.get("state") in ("parked", "down"):
-            return Health(
+            return BreakerState(
                 status=row["state"],
                 reason=row.get("reason", ""),
                 job_id=row.get("job", ""),
@@ -119,8 +119,8 @@ class Gates:
         if pause > 0:
             now = self._redis.time()
             until = from_ms(now[0] * 1000 + now[1] / 1000 + pause)
-            return Health("throttled", "The limit of requests is used up.", resumes_at=until)
-        return Health("ok")
+            return BreakerState("throttled", "The limit of requests is used up.", resumes_at=until)
+        return BreakerState("ok")
 
     def _row(self, account: str) -> dict[str, str]:
         return {str(k): str(v) for k, v in self._redis.hgetall(PREFIX + "account:" + account).items()}

@@ -20,12 +20,12 @@ from tasks.closing.receipts import event_of, written
 from tasks.closing.results import Results
 from tasks.folders.commit_log import Care
 from tasks.http.clients import Clients
-from tasks.ledger.lease import Hold, NotStarted
+from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.renewal import Grip, Keeper
+from tasks.ledger.renewal import LeaseRenewer, Renewal
 from tasks.model import backoff
 from tasks.model.errors import DocumentRefused, LeaseLost, RetryLater, StageError
-from tasks.model.job import Job, still_looking
+from tasks.model.job import Job, still_reconciling
 from tasks.model.route import Stage, Step
 
 log = structlog.get_logger()
@@ -34,20 +34,22 @@ _CALLBACK_PATIENCE = timedelta(days=1)
 
 
 class Closing:
-    def __init__(self, *, ledger: Ledger, keeper: Keeper, care: Care, results: Results, settings: Settings) -> None:
+    def __init__(
+        self, *, ledger: Ledger, lease_renewer: LeaseRenewer, care: Care, results: Results, settings: Settings
+    ) -> None:
         self._ledger = ledger
-        self._keeper = keeper
+        self._lease_renewer = lease_renewer
         self._care = care
         self._results = results
         self._settings = settings
         self._clients = Clients()
         # In this order: the files first, since they are what a human and a wiped Redis are left with.
-        self._steps: dict[str, Callable[[Hold], None]] = {
-            "files": lambda hold: self._care.close(hold.job, written(hold.job)),
-            "staged": lambda hold: None if still_looking(hold.job) else self._care.unstage(hold.job),
-            "source": lambda hold: self._remove_source(hold.job),
-            "result": lambda hold: self._results.final(hold.job),
-            "event": lambda hold: None,  # written in one move with the record that it is done
+        self._steps: dict[str, Callable[[Lease], None]] = {
+            "files": lambda lease: self._care.close(lease.job, written(lease.job)),
+            "staged": lambda lease: None if still_reconciling(lease.job) else self._care.unstage(lease.job),
+            "source": lambda lease: self._remove_source(lease.job),
+            "result": lambda lease: self._results.final(lease.job),
+            "event": lambda lease: None,  # written in one move with the record that it is done
             "callback": self._callback,
         }
 
@@ -57,38 +59,38 @@ class Closing:
         if isinstance(started, NotStarted):
             log.info("step_not_started", job=job_id, step=Step.NOTIFY, why=started.why)
             return
-        with self._keeper.holding(started) as grip:
+        with self._lease_renewer.renewing(started) as renewal:
             try:
-                self._close(started[0], grip)
+                self._close(started[0], renewal)
             except LeaseLost as error:
                 log.info("lease_lost", job=job_id, step=Step.NOTIFY, why=str(error))
             except (StageError, OSError) as error:
                 self._defer(started[0], error)
 
-    def _close(self, hold: Hold, grip: Grip) -> None:
-        done = set(hold.job.closed)
+    def _close(self, lease: Lease, renewal: Renewal) -> None:
+        done = set(lease.job.closed)
         for name, act in self._steps.items():
             if name in done:
                 continue
-            grip.check()
-            act(hold)
+            renewal.check()
+            act(lease)
             done.add(name)
-            self._ledger.closed(hold, done, event=event_of(hold.job) if name == "event" else None)
-        if still_looking(hold.job):
-            self._ledger.looks_on(hold, self._settings.accounts[hold.job.account].confirm.cap_seconds)
+            self._ledger.closed(lease, done, event=event_of(lease.job) if name == "event" else None)
+        if still_reconciling(lease.job):
+            self._ledger.reconcile_slowly(lease, self._settings.accounts[lease.job.account].confirm.cap_seconds)
         else:
-            self._ledger.finished(hold)
-        log.info("job_closed", job=hold.job.id, account=hold.job.account, state=hold.job.stage, code=hold.job.code)
+            self._ledger.finished(lease)
+        log.info("job_closed", job=lease.job.id, account=lease.job.account, state=lease.job.stage, code=lease.job.code)
 
-    def _defer(self, hold: Hold, error: StageError | OSError) -> None:
+    def _defer(self, lease: Lease, error: StageError | OSError) -> None:
         policy = self._settings.retry
-        wait = backoff.delay(hold.job.failures + 1, policy.first_seconds, policy.cap_seconds, random.random)
+        wait = backoff.delay(lease.job.failures + 1, policy.first_seconds, policy.cap_seconds, random.random)
         # An OSError's words name the path, and so the patient.
         reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__} {error.errno or ''}"
-        if hold.job.document.home:
-            self._ledger.leave_to(hold.job.document.home, hold.job.id)
-        log.warning("closing_deferred", job=hold.job.id, account=hold.job.account, reason=reason, seconds=wait)
-        self._ledger.closing_deferred(hold, wait)
+        if lease.job.document.home:
+            self._ledger.leave_to(lease.job.document.home, lease.job.id)
+        log.warning("closing_deferred", job=lease.job.id, account=lease.job.account, reason=reason, seconds=wait)
+        self._ledger.closing_deferred(lease, wait)
 
     def _remove_source(self, job: Job) -> None:
         if job.stage is not Stage.DELIVERED or not job.document.delete_source or job.document.door.has_folder:
@@ -98,14 +100,14 @@ class Closing:
         except DocumentRefused as error:
             log.warning("source_not_removed", job=job.id, account=job.account, code=error.code)
 
-    def _callback(self, hold: Hold) -> None:
-        job, url = hold.job, hold.job.document.callback_url
+    def _callback(self, lease: Lease) -> None:
+        job, url = lease.job, lease.job.document.callback_url
         if url is None or httpx.URL(url).host not in self._settings.callback_hosts:
             return
         try:
             self._call_back(url, json.dumps(written(job)).encode())
         except RetryLater as error:
-            if hold.now - job.times[job.stage] < _CALLBACK_PATIENCE:
+            if lease.now - job.times[job.stage] < _CALLBACK_PATIENCE:
                 raise
             log.error("callback_given_up", job=job.id, account=job.account, reason=str(error))
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tasks.model.errors import Code
-from tasks.model.job import Assurance, Job, still_looking
+from tasks.model.job import Assurance, Job, still_reconciling
 from tasks.model.route import Stage
 from tasks.model.times import iso
 from tasks.providers.table import assurance_of
@@ -64,7 +64,7 @@ def error(job: Job) -> dict[str, Any]:
         "attempts": job.attempts,
         "stage": reached(job),
         "at": iso(job.times.get(job.stage) or job.updated_at),
-        "final": not still_looking(job),
+        "final": not still_reconciling(job),
     }
 
 

@@ -16,7 +16,7 @@ import structlog
 
 from config.redaction import crash_site
 from tasks.accounts.account import Accounts
-from tasks.accounts.breaker import Gates
+from tasks.accounts.breaker import CircuitBreaker
 from tasks.dispatch.workers import Workers
 from tasks.ledger.redis import AWAY, CLOSING, PREFIX, load_script
 from tasks.model.errors import StageError
@@ -45,7 +45,7 @@ class Feeder:
         self,
         *,
         client: redis.Redis,
-        gates: Gates,
+        breaker: CircuitBreaker,
         accounts: Accounts,
         workers: Workers,
         lease_seconds: float,
@@ -53,7 +53,7 @@ class Feeder:
         send: Callable[[str, list[Step]], None],
     ) -> None:
         self._redis = client
-        self._gates = gates
+        self._breaker = breaker
         self._accounts = accounts
         self._workers = workers
         self._lease = int(lease_seconds * 1000)
@@ -126,7 +126,7 @@ class Feeder:
 
     def _round(self) -> None:
         self._workers.beat()
-        self._probe_the_unwell(self._gates.unwell(self._accounts))
+        self._probe_the_unwell(self._breaker.open_accounts(self._accounts))
         if time.monotonic() >= self._housekeeping_at:
             self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
             self._forget_the_old()
@@ -134,7 +134,7 @@ class Feeder:
 
     def _probe_the_unwell(self, names: Iterable[str]) -> None:
         for name in names:
-            if self._gates.take_probe(name):
+            if self._breaker.take_probe(name):
                 self._probes.submit(self._probe, name)
 
     def _probe(self, name: str) -> None:
@@ -147,7 +147,7 @@ class Feeder:
         except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient
             log.error("probe_failed", account=name, **crash_site(error))
             return
-        if self._gates.well(name):
+        if self._breaker.half_open(name):
             log.info("account_resumed", account=name)
             self.poke()
 

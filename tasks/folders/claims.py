@@ -22,7 +22,7 @@ class AlreadyInCare(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ClaimedDocument:
     """A document in our care, and the sidecar that came with it."""
 
     job_id: str

@@ -59,7 +59,9 @@ class Care:
         if job_file is None:
             return None
         later = _CREATING.index(job_file.committed_step) >= _CREATING.index(job.step)
-        return job_file.committed and later and not (job.looked and job_file.unknown_since == job.looked_for)
+        return (
+            job_file.committed and later and not (job.reconciled and job_file.unknown_since == job.reconciled_commit_at)
+        )
 
     def committed_at(self, job: Job) -> datetime | None:
         """When job.json was told of the commit that is to be looked for; None if it was not."""

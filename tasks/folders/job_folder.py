@@ -68,7 +68,7 @@ class JobFolder:
         durable.replace(self.path / JOB_FILE, to_bytes(job_file.to_json()), self.draft, 0o600)
 
     @contextmanager
-    def alone(self, *, make: bool = False, wait: bool = True) -> Iterator[None]:
+    def lock(self, *, make: bool = False, wait: bool = True) -> Iterator[None]:
         """Nobody else is at work on this folder, in any process, while the block runs; the kernel sees to it.
 
         A folder that is missing stays so unless `make`. Raises BlockingIOError instead of waiting if not `wait`.

@@ -16,8 +16,8 @@ from uuid import UUID
 from tasks.folders import durable
 from tasks.folders.claims import (
     AlreadyInCare,
+    ClaimedDocument,
     Damaged,
-    Held,
     _carried_over,
     _inbox_path,
     _reason,
@@ -80,7 +80,7 @@ class Folders:
         Raises ChangedMeanwhile, AlreadyInCare and OSError; the file is then where it was.
         """
         job = self.job_folder(job_id)
-        with job.alone(make=True):
+        with job.lock(make=True):
             if job.document:
                 raise AlreadyInCare(job_id)
             failed = self._errors.find(job_id, job_file.account, job_file.patient_id) if continues else None
@@ -103,7 +103,7 @@ class Folders:
         Raises DocumentRefused (`file_missing`, `not_a_regular_file`, `file_changed`) and OSError.
         """
         job = self.job_folder(job_id)
-        with job.alone(make=True):
+        with job.lock(make=True):
             try:
                 return job.adopt(source, job_file)
             finally:
@@ -118,7 +118,7 @@ class Folders:
         settled = (self._unless_busy(job_id, self._settle) for job_id in self._job_ids())
         return [found for found in settled if isinstance(found, Damaged)]
 
-    def orphans(self, known: Callable[[str], bool]) -> Iterator[Held | Damaged]:
+    def orphans(self, known: Callable[[str], bool]) -> Iterator[ClaimedDocument | Damaged]:
         """Documents in our care whose jobs the ledger does not know, to be opened again under the same id.
 
         What a kill left is settled on the way: an unfinished claim is finished or undone, and an end that stands in
@@ -143,7 +143,7 @@ class Folders:
         Another process may change other fields at the same time; none of the changes is lost.
         """
         job = self.job_folder(job_id)
-        with job.alone():
+        with job.lock():
             job_file = replace(job.read(), **changes)
             job.write(job_file)
             return job_file
@@ -157,7 +157,7 @@ class Folders:
         away the receipt is written alone. Returns where the document lies, or would lie.
         """
         job = self.job_folder(job_id)
-        with job.alone():
+        with job.lock():
             patient_id = _folder_of(job, patient_id)
             failed = self._failed_before(job, account, patient_id)
             document = job.document or _existing(failed.document if failed else None)
@@ -174,7 +174,7 @@ class Folders:
         `reopen_failed` needs once the job has left Redis. Returns where the document lies, or would lie.
         """
         job = self.job_folder(job_id)
-        with job.alone():
+        with job.lock():
             job_file = _readable(job)
             content = {**error, "job_file": job_file.to_json()} if job_file else error
             name, lap = self._disk_name(job, None, error), job_file.round if job_file else 0
@@ -199,14 +199,14 @@ class Folders:
         """Every error file in failed/, with what it says."""
         return self._errors.all()
 
-    def reopen_failed(self, job_id: str, account: str, patient_id: str | None) -> Held:
+    def reopen_failed(self, job_id: str, account: str, patient_id: str | None) -> ClaimedDocument:
         """Bring a failed document back into our care; repeatable. To reopen the job in the ledger is the caller's.
 
         job.json is written first and counts a new round: so the error file, which goes last, is known to be stale
         once the document has moved. Raises FileNotFoundError if the document or its error file has gone from failed/.
         """
         job = self.job_folder(job_id)
-        with job.alone(make=True):
+        with job.lock(make=True):
             failed = self._errors.find(job_id, account, patient_id)
             try:
                 if failed and failed.document.exists() and not job.document:
@@ -215,7 +215,7 @@ class Folders:
                 self._drop_stale(failed, job)
                 if job.document is None:
                     raise FileNotFoundError(errno.ENOENT, "The document is not in failed/ any more.")
-                return Held(job_id, job.read(), job.document, job.sidecar)
+                return ClaimedDocument(job_id, job.read(), job.document, job.sidecar)
             finally:
                 self._settle(job)
 
@@ -225,10 +225,12 @@ class Folders:
         entries = self.processing.iterdir() if self.processing.is_dir() else ()
         return sorted(entry.name for entry in entries if _is_job_id(entry.name))
 
-    def _unless_busy(self, job_id: str, act: Callable[[JobFolder], Held | None]) -> Held | Damaged | None:
+    def _unless_busy(
+        self, job_id: str, act: Callable[[JobFolder], ClaimedDocument | None]
+    ) -> ClaimedDocument | Damaged | None:
         job = self.job_folder(job_id)
         try:
-            with job.alone(wait=False):
+            with job.lock(wait=False):
                 return act(job)
         except BlockingIOError:  # somebody is at work on it
             return None
@@ -249,7 +251,7 @@ class Folders:
                 job.return_sidecar(_inbox_path(self.inbox, job_file, SIDECAR_ENDING))
         job.remove()
 
-    def _orphan(self, job: JobFolder) -> Held | None:
+    def _orphan(self, job: JobFolder) -> ClaimedDocument | None:
         """The document in a folder that the ledger does not know; None if there is none, or its job had ended."""
         self._settle(job)
         document = job.document
@@ -259,7 +261,7 @@ class Folders:
         if self._completed(job, job_file):
             return None
         self._drop_stale(self._errors.find(job.job_id, job_file.account, job_file.patient_id), job)
-        return Held(job.job_id, _with_size(job_file, document), document, job.sidecar)
+        return ClaimedDocument(job.job_id, _with_size(job_file, document), document, job.sidecar)
 
     def _completed(self, job: JobFolder, job_file: JobFile) -> bool:
         """Complete the end of this round if one stands; False if none does."""

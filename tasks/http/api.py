@@ -16,7 +16,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from tasks.http.addresses import _encoded, address, handed_out
 from tasks.http.clients import USER_AGENT, Clients
-from tasks.http.commit_gate import Guard, HeldBack
+from tasks.http.commit_gate import CommitGate, GatedBody
 from tasks.http.exchange import JSON_BYTES, XML_BYTES, Answer, _came_whole, _unanswered, exchange
 from tasks.model.errors import AccountBlocked, OutcomeUnknown, RetryLater
 
@@ -111,7 +111,7 @@ class ApiClient:
         method: str,
         *segments: str,
         body: Body,
-        guard: Guard,
+        gate: CommitGate,
         params: Sequence[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
         not_taken: Collection[int] = (),
@@ -124,8 +124,8 @@ class ApiClient:
         """
         target = self._target(segments, params)
         self._limiter()
-        guard.beat()
-        sending = HeldBack(body.blocks(), guard.commit)
+        gate.beat()
+        sending = GatedBody(body.blocks(), gate.commit)
         own = {"User-Agent": USER_AGENT, "Accept": "application/json", **(headers or {})}
         own |= {"Content-Type": body.content_type, "Content-Length": str(body.length)}
         client = self._clients.storage()
@@ -195,25 +195,25 @@ class ApiClient:
             ) from None
 
 
-def understood(answer: Answer, model: type[Model], provider: str, *, unseen: bool = False) -> Model:
+def understood(answer: Answer, model: type[Model], provider: str, *, outcome_unknown: bool = False) -> Model:
     """The answer's JSON as a model. Raises AccountBlocked, never quoting the answer.
 
-    `unseen`: it answers a creating call, so that what became of that is not known either.
+    `outcome_unknown`: it answers a creating call, so that what became of that is not known either.
     """
     if len(answer.body) > JSON_BYTES:
-        raise not_understood(provider, f"more than {JSON_BYTES:_} bytes", unseen=unseen)
+        raise not_understood(provider, f"more than {JSON_BYTES:_} bytes", outcome_unknown=outcome_unknown)
     try:
         return model.model_validate_json(answer.body)
     except ValidationError as error:
-        raise not_understood(provider, _faults(error, model), unseen=unseen) from None
+        raise not_understood(provider, _faults(error, model), outcome_unknown=outcome_unknown) from None
 
 
-def not_understood(provider: str, what: str, *, unseen: bool = False) -> AccountBlocked:
+def not_understood(provider: str, what: str, *, outcome_unknown: bool = False) -> AccountBlocked:
     """The error for an answer whose shape we do not know: we never guess."""
     return AccountBlocked(
         f"{provider} answered in a shape that is not understood ({what}): "
         "check base_url, and whether a newer version of chartpost knows this answer.",
-        unseen=unseen,
+        outcome_unknown=outcome_unknown,
     )
 
 

@@ -15,7 +15,7 @@ import certifi
 import httpcore
 import httpx
 
-from tasks.http.early_response import ListeningBackend
+from tasks.http.early_response import EarlyResponseBackend
 from tasks.model.errors import AccountBlocked
 
 USER_AGENT = "chartpost"
@@ -118,7 +118,7 @@ class _ListeningTransport(httpx.HTTPTransport):
         super().__init__(verify=context, trust_env=False)
         # httpx passes every argument on to httpcore's pool but this one.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=context, max_keepalive_connections=0, network_backend=ListeningBackend()
+            ssl_context=context, max_keepalive_connections=0, network_backend=EarlyResponseBackend()
         )
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from tasks.http.early_response import Ear, StopSending
 
 
-class Guard(Protocol):
+class CommitGate(Protocol):
     """What a creating request asks while it is being sent. Whatever either raises cuts the connection."""
 
     def beat(self) -> None:
@@ -20,7 +20,7 @@ class Guard(Protocol):
         ...
 
 
-class HeldBack:
+class GatedBody:
     """`blocks` as they are sent, one behind. Give `ear` to the request as its `trace` extension.
 
     `sent_whole` says that the last block may have left: without an answer, nobody knows what became of the request.

@@ -27,7 +27,7 @@ class StopSending(httpcore.WriteError):
     """
 
 
-class ListeningStream(httpcore.NetworkStream):
+class EarlyResponseStream(httpcore.NetworkStream):
     """A connection that keeps what it hears between writes until it is read."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
@@ -90,14 +90,14 @@ class ListeningStream(httpcore.NetworkStream):
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
         timeout: float | None = None,
-    ) -> ListeningStream:
-        return ListeningStream(self._stream.start_tls(ssl_context, server_hostname, timeout))
+    ) -> EarlyResponseStream:
+        return EarlyResponseStream(self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:  # as httpcore declares it
         return self._stream.get_extra_info(info)
 
 
-class ListeningBackend(httpcore.SyncBackend):
+class EarlyResponseBackend(httpcore.SyncBackend):
     """Opens connections that listen."""
 
     def connect_tcp(
@@ -107,8 +107,8 @@ class ListeningBackend(httpcore.SyncBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[SocketOption] | None = None,
-    ) -> ListeningStream:
-        return ListeningStream(super().connect_tcp(host, port, timeout, local_address, socket_options))
+    ) -> EarlyResponseStream:
+        return EarlyResponseStream(super().connect_tcp(host, port, timeout, local_address, socket_options))
 
 
 class Ear:
@@ -119,11 +119,11 @@ class Ear:
     """
 
     def __init__(self) -> None:
-        self._stream: ListeningStream | None = None
+        self._stream: EarlyResponseStream | None = None
 
     def __call__(self, event: str, details: Mapping[str, Any]) -> None:
         stream = details.get("return_value")
-        if isinstance(stream, ListeningStream):
+        if isinstance(stream, EarlyResponseStream):
             self._stream = stream
 
     def heard(self) -> bool:

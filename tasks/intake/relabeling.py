@@ -11,35 +11,35 @@ from tasks.ledger.ledger import Opened
 from tasks.model.document import Document, Door, Label, Relabeling
 from tasks.model.errors import Code, DocumentRefused
 from tasks.providers.base import Relabels
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 
 # https://utviklerportal.nhn.no, Patch Document Reference: the label "Sperret"
 BLOCKING_SYSTEM, BLOCKING_CODE = "urn:oid:2.16.578.1.12.4.1.1.9603", "NORS"
 
 
-def open_relabeling(process: Process, job_id: str, fields: Mapping[str, Any], door: Door = Door.CELERY) -> Opened:
+def open_relabeling(runtime: Runtime, job_id: str, fields: Mapping[str, Any], door: Door = Door.CELERY) -> Opened:
     """Open the job of a relabeling. Raises DocumentRefused where not even a failed job can be opened."""
     request = read_relabel_request(fields)
     document = relabeling_of(request, door)
     try:
-        admit_relabeling(process, request, document)
+        admit_relabeling(runtime, request, document)
     except DocumentRefused as refusal:
-        open_refused(process, job_id, document, refusal)
+        open_refused(runtime, job_id, document, refusal)
         return Opened("opened", job_id)
-    opened = open_document(process, job_id, document)
+    opened = open_document(runtime, job_id, document)
     if opened.kind == "same":
-        show_outcome(process, job_id, opened.job_id)
+        show_outcome(runtime, job_id, opened.job_id)
     return opened
 
 
-def admit_relabeling(process: Process, request: RelabelRequest, document: Document) -> None:
+def admit_relabeling(runtime: Runtime, request: RelabelRequest, document: Document) -> None:
     """Raises DocumentRefused, with the code that the public contract names, for what must not be set or cannot be."""
-    account = process.accounts.get(request.account)
+    account = runtime.accounts.get(request.account)
     if account is None:
-        raise unknown_account(process)
+        raise unknown_account(runtime)
     if not isinstance(account.provider, Relabels):
         raise _not_to_be_set("The documents of this account's provider have no labels to be changed.")
-    check_callback(process, request.callback_url)
+    check_callback(runtime, request.callback_url)
     if not request.allow_unblock and not any(blocks(label) for label in request.labels):
         raise _not_to_be_set(
             "The new labels leave out NORS, which blocks a document, and the call does not allow that.",

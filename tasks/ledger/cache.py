@@ -21,7 +21,7 @@ return 0
 """
 
 
-class SealedMemory:
+class SealedCache:
     """Implements `tasks.providers.base.Memory`."""
 
     def __init__(self, client: redis.Redis, seal: Seal) -> None:
@@ -29,7 +29,7 @@ class SealedMemory:
         self._seal = seal
         self._leave = client.register_script(_LEAVE)
 
-    def recall(self, topic: str, key: str) -> str | None:
+    def get(self, topic: str, key: str) -> str | None:
         place = self._seal.lookup(topic, key)
         sealed = self._redis.get(PREFIX + "memory:" + place)
         if sealed is None:
@@ -39,13 +39,13 @@ class SealedMemory:
         except SealBroken:
             return None
 
-    def remember(self, topic: str, key: str, value: str, seconds: float) -> None:
+    def put(self, topic: str, key: str, value: str, seconds: float) -> None:
         place = self._seal.lookup(topic, key)
         sealed = self._seal.seal(value, place=place)
         self._redis.set(PREFIX + "memory:" + place, sealed, px=max(1, int(seconds * 1000)))
 
     @contextmanager
-    def alone(self, topic: str, key: str, seconds: float) -> Iterator[None]:
+    def lock(self, topic: str, key: str, seconds: float) -> Iterator[None]:
         turn, ours = PREFIX + "turn:" + self._seal.lookup(topic, key), uuid4().hex
         until = time.monotonic() + seconds
         while not self._redis.set(turn, ours, px=max(1, int(seconds * 1000)), nx=True):

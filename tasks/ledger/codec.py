@@ -22,7 +22,7 @@ _TRIES = (Step.PRESIGN, Step.POST, Step.REGISTER)
 """The steps of which every start is an attempt at the document."""
 
 
-class Rows:
+class JobCodec:
     """Writes and reads rows. Sealed values are bound to their job and field."""
 
     def __init__(self, seal: Seal) -> None:
@@ -116,22 +116,22 @@ class Rows:
             attempts=max(int(row.get(f"tried_{step}", 0)) for step in _TRIES),
             failures=int(row.get("failures", 0)),
             presigns=int(row.get("presigns", 0)),
-            looks=int(row.get("looks", 0)),
+            polls=int(row.get("looks", 0)),
             provider_calls=int(row.get("calls", 0)),
             times={field[3:]: from_ms(at) for field, at in row.items() if field.startswith("at_")},
             resolved_by_human=row.get("human") == "1",
             blocked_since=from_ms(row["blocked_since"]) if row.get("blocked_since") else None,
-            looked="looked" in row,
-            looked_for=_moment(row.get("looked", "")),
-            long_look=row.get("long_look") == "1",
+            reconciled="looked" in row,
+            reconciled_commit_at=_moment(row.get("looked", "")),
+            long_reconciliation=row.get("long_look") == "1",
             duplicate_of=row.get("duplicate_of"),
             closed=frozenset(filter(None, row.get("closed", "").split(","))),
             sha256=row.get("sha256") or None,
             redis_run=row.get("redis_run", ""),
-            sick_before=float(row.get("sick_before", 0)) / 1000,
+            open_seconds_before=float(row.get("sick_before", 0)) / 1000,
             unknown_step=Step(row.get("unknown_step", "")),
-            sent_before=row.get("sent_before") == "1",
-            held=row.get("held") == "1",
+            earlier_sending_unknown=row.get("sent_before") == "1",
+            needs_person=row.get("held") == "1",
             scope=row.get("scope") or row.get("patient", ""),
         )
 

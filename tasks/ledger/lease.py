@@ -9,7 +9,7 @@ from tasks.model.job import Job
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class Lease:
     """A job that this process works on, as it was at the start, and the token that proves it. `now` is Redis's."""
 
     job: Job

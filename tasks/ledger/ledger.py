@@ -15,15 +15,15 @@ from typing import Any
 
 import redis
 
-from tasks.ledger.codec import Rows
-from tasks.ledger.lease import Hold, NotStarted
-from tasks.ledger.owners import Claimed
+from tasks.ledger.codec import JobCodec
+from tasks.ledger.lease import Lease, NotStarted
+from tasks.ledger.owners import RecordOwners
 from tasks.ledger.redis import CLOSING, PREFIX, load_script
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.errors import Code, LeaseLost
 from tasks.model.job import Facts, Failure, Job, Record
-from tasks.model.route import Route, Stage, Step, Unseen
+from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.model.times import from_ms
 
 _UNFINISHED = (Stage.RECEIVED, Stage.PRESIGNED, Stage.STORED, Stage.REGISTERED)
@@ -50,7 +50,7 @@ class MaybeSent:
 class Ledger:
     def __init__(self, client: redis.Redis, seal: Seal, *, lease_seconds: float, jobs_days: float) -> None:
         self.redis = client
-        self.rows = Rows(seal)
+        self.codec = JobCodec(seal)
         self.lease_seconds = lease_seconds
         self._lease = int(lease_seconds * 1000)
         self._jobs_days = jobs_days
@@ -74,19 +74,19 @@ class Ledger:
         With `failure` the job was refused at the door and only its closing is left. With `maybe_sent` (after a
         wipe) its outcome is unknown. Without `reserve_key` its idempotency key stays with whoever has it.
         """
-        row = self.rows.opening(job_id, document, provider, route)
-        lane, key = document.account, self.rows.idempotency_key(document) if reserve_key else ""
+        row = self.codec.opening(job_id, document, provider, route)
+        lane, key = document.account, self.codec.idempotency_key(document) if reserve_key else ""
         if failure:
             lane, key = CLOSING, ""
             row |= {"stage": Stage.FAILED, "step": Step.NOTIFY, "code": failure.code}
-            row["failure"] = self.rows.seal_failure(job_id, failure)
+            row["failure"] = self.codec.seal_failure(job_id, failure)
         if maybe_sent:
-            row |= _sent_already(maybe_sent, route) | {"facts": self.rows.seal_facts(job_id, maybe_sent.facts)}
+            row |= _sent_already(maybe_sent, route) | {"facts": self.codec.seal_facts(job_id, maybe_sent.facts)}
         fields = [str(part) for pair in row.items() for part in pair]
         if maybe_sent:
             # It has flown already: no other document of its name may take off before its outcome is known.
             self.redis.set(PREFIX + "name:" + row["name"], job_id)
-        kind, found = self._run("open", job_id, lane, key, self.rows.fingerprint(document), *fields)
+        kind, found = self._run("open", job_id, lane, key, self.codec.fingerprint(document), *fields)
         return Opened(kind, found)
 
     def get(self, job_id: str) -> Job | None:
@@ -95,7 +95,7 @@ class Ledger:
         if not row:
             job_id = str(self.redis.get(PREFIX + "alias:" + job_id) or "")
             row = self._row(job_id) if job_id else {}
-        return self.rows.job(job_id, row) if row else None
+        return self.codec.job(job_id, row) if row else None
 
     def known(self, job_id: str) -> bool:
         return bool(self.redis.exists(PREFIX + "job:" + job_id))
@@ -124,39 +124,39 @@ class Ledger:
 
     # --- holding -----------------------------------------------------------------------------------------------
 
-    def start(self, job_id: str, step: Step) -> list[Hold] | NotStarted:
+    def start(self, job_id: str, step: Step) -> list[Lease] | NotStarted:
         """Start a step. For confirm, all of the patient's waiting jobs that nobody holds are started with it."""
         started = self._run("start", job_id, step, self._lease, "1" if step is Step.CONFIRM else "")
         if started[0][0] == "refused":
             return NotStarted(started[0][1])
         return [
-            Hold(self.rows.job(found, dict(_pairs(row))), str(token), from_ms(now))
+            Lease(self.codec.job(found, dict(_pairs(row))), str(token), from_ms(now))
             for found, token, row, now in started
         ]
 
-    def renew(self, holds: Iterable[tuple[str, str]]) -> list[bool]:
+    def renew(self, leases: Iterable[tuple[str, str]]) -> list[bool]:
         """Renew the leases of (job id, token) pairs; False where another holds the job by now."""
-        flat = [part for pair in holds for part in pair]
+        flat = [part for pair in leases for part in pair]
         return [bool(kept) for kept in self._run("renew", self._lease, *flat)] if flat else []
 
     def reserve_name(self, job: Job) -> str:
         """The id of the job that holds this document's name; ours if it was free."""
-        return str(self._run("reserve", job.id, self.rows.name_key(job.document)))
+        return str(self._run("reserve", job.id, self.codec.name_key(job.document)))
 
     # --- moves forward -----------------------------------------------------------------------------------------
 
-    def presigned(self, hold: Hold, facts: Facts, redis_run: str, calls: int) -> bool:
+    def presigned(self, lease: Lease, facts: Facts, redis_run: str, calls: int) -> bool:
         """There is a form. False when the record that it leads to belongs to another job."""
         why = self._try_move(
-            hold,
+            lease,
             (Stage.RECEIVED,),
             stage=Stage.PRESIGNED,
             step=Step.POST,
-            set={"facts": self.rows.seal_facts(hold.job.id, facts), "redis_run": redis_run, "failures": 0},
+            set={"facts": self.codec.seal_facts(lease.job.id, facts), "redis_run": redis_run, "failures": 0},
             unset=["committed", "unknown_since", "unknown_step", "failing_since"],
             incr={"calls": calls, "presigns": 1},
             due_in=self._lease,
-            fly=True,
+            in_flight=True,
             healthy=True,
             **_claim(facts.record),
         )
@@ -165,42 +165,42 @@ class Ledger:
         _unless_ok(why)
         return True
 
-    def committed(self, hold: Hold, facts: Facts | None = None) -> None:
+    def committed(self, lease: Lease, facts: Facts | None = None) -> None:
         """The commit point: from here on the last block may leave. Raises LeaseLost."""
-        known = {"facts": self.rows.seal_facts(hold.job.id, facts)} if facts else {}
-        self._move(hold, _BEFORE_THE_RECORD, set={"committed": "1", **known}, unset=["looked"], keep=True)
+        known = {"facts": self.codec.seal_facts(lease.job.id, facts)} if facts else {}
+        self._move(lease, _BEFORE_THE_RECORD, set={"committed": "1", **known}, unset=["looked"], keep=True)
 
-    def uncommitted(self, hold: Hold) -> None:
+    def uncommitted(self, lease: Lease) -> None:
         """The last block certainly did not leave, or was answered with 'not stored'."""
-        self._move(hold, _BEFORE_THE_RECORD, unset=["committed"], keep=True)
+        self._move(lease, _BEFORE_THE_RECORD, unset=["committed"], keep=True)
 
-    def stored(self, hold: Hold, facts: Facts, step: Step, due_in: float, calls: int) -> None:
+    def stored(self, lease: Lease, facts: Facts, step: Step, due_in: float, calls: int) -> None:
         self._move(
-            hold,
+            lease,
             (Stage.RECEIVED, Stage.PRESIGNED),
             stage=Stage.STORED,
             step=step,
             set={
-                "facts": self.rows.seal_facts(hold.job.id, facts),
+                "facts": self.codec.seal_facts(lease.job.id, facts),
                 "sha256": facts.stored.sha256 if facts.stored else "",
                 "failures": 0,
             },
             unset=[*_OPEN_QUESTIONS, "failing_since", "looks", "blocked_since"],
             incr={"calls": calls},
             due_in=self._lease if step is Step.REGISTER else _ms(due_in),
-            fly=step is Step.REGISTER,
+            in_flight=step is Step.REGISTER,
             healthy=True,
         )
 
-    def registered(self, hold: Hold, facts: Facts, due_in: float, calls: int) -> bool:
+    def registered(self, lease: Lease, facts: Facts, due_in: float, calls: int) -> bool:
         """The provider has a record, which it has not processed yet. False when it already proves another job."""
         assert facts.record is not None  # noqa: S101, the caller has it
         why = self._try_move(
-            hold,
+            lease,
             _BEFORE_THE_RECORD,
             stage=Stage.REGISTERED,
             step=Step.CONFIRM,
-            set={"facts": self.rows.seal_facts(hold.job.id, facts), "failures": 0},
+            set={"facts": self.codec.seal_facts(lease.job.id, facts), "failures": 0},
             unset=[*_OPEN_QUESTIONS, "failing_since", "looks", "blocked_since"],
             incr={"calls": calls},
             due_in=_ms(due_in),
@@ -214,7 +214,7 @@ class Ledger:
 
     def delivered(
         self,
-        hold: Hold,
+        lease: Lease,
         record: Record,
         calls: int,
         sha256: str | None,
@@ -226,18 +226,18 @@ class Ledger:
 
         `facts` are those of the job unless more became known; `passed` is a stage that was reached together with it.
         """
-        facts = _with_record(facts or hold.job.facts, record)
-        row_set: dict[str, Any] = {"facts": self.rows.seal_facts(hold.job.id, facts), "failures": 0}
+        facts = _with_record(facts or lease.job.facts, record)
+        row_set: dict[str, Any] = {"facts": self.codec.seal_facts(lease.job.id, facts), "failures": 0}
         change: dict[str, Any] = {"healthy": True, **self._closing()}
-        if not hold.job.document.relabeling:  # the same record may be relabelled any number of times
+        if not lease.job.document.relabeling:  # the same record may be relabelled any number of times
             change |= _claim(record)
         if passed:
             change["stamp"] = passed
         if sha256:
             row_set["sha256"] = sha256
-            change["sent"] = [self.rows.sent_key(hold.job.document), sha256]
+            change["sent"] = [self.codec.sent_key(lease.job.document), sha256]
         why = self._try_move(
-            hold,
+            lease,
             (*_UNFINISHED, Stage.FAILED),
             stage=Stage.DELIVERED,
             set=row_set,
@@ -251,15 +251,15 @@ class Ledger:
         _unless_ok(why)
         return True
 
-    def duplicate(self, hold: Hold, earlier: Job, calls: int) -> None:
+    def duplicate(self, lease: Lease, earlier: Job, calls: int) -> None:
         """The same bytes under the same name stand in the chart already: delivered, by the earlier job."""
-        facts = _with_record(hold.job.facts, earlier.facts.record)
+        facts = _with_record(lease.job.facts, earlier.facts.record)
         self._move(
-            hold,
+            lease,
             (Stage.RECEIVED,),
             stage=Stage.DELIVERED,
             set={
-                "facts": self.rows.seal_facts(hold.job.id, facts),
+                "facts": self.codec.seal_facts(lease.job.id, facts),
                 "duplicate_of": earlier.id,
                 "sha256": earlier.sha256 or "",
                 "code": "duplicate",
@@ -269,13 +269,13 @@ class Ledger:
             **self._closing(),
         )
 
-    def failed(self, hold: Hold, failure: Failure, calls: int, *, keep_name: bool = False) -> None:
+    def failed(self, lease: Lease, failure: Failure, calls: int, *, keep_name: bool = False) -> None:
         """The job failed. `keep_name`: its outcome may still turn, so nobody else may use name and patient."""
         self._move(
-            hold,
+            lease,
             _UNFINISHED,
             stage=Stage.FAILED,
-            set={"failure": self.rows.seal_failure(hold.job.id, failure), "code": failure.code},
+            set={"failure": self.codec.seal_failure(lease.job.id, failure), "code": failure.code},
             unset=["closed", "unknown_since", "held"],
             unknown=keep_name,
             incr={"calls": calls},
@@ -283,11 +283,11 @@ class Ledger:
             **self._closing(),
         )
 
-    def held(self, hold: Hold, failure: Failure, calls: int, sha256: str | None = None) -> None:
+    def hold_for_person(self, lease: Lease, failure: Failure, calls: int, sha256: str | None = None) -> None:
         """Nobody but a human can say what became of it: it is failed, and its name stays its own until one has."""
-        outcome = {"failure": self.rows.seal_failure(hold.job.id, failure), "code": failure.code, "held": "1"}
+        outcome = {"failure": self.codec.seal_failure(lease.job.id, failure), "code": failure.code, "held": "1"}
         self._move(
-            hold,
+            lease,
             _UNFINISHED,
             stage=Stage.FAILED,
             set=outcome | ({"sha256": sha256} if sha256 else {}),
@@ -299,32 +299,32 @@ class Ledger:
 
     # --- waiting and turning back ------------------------------------------------------------------------------
 
-    def deferred(self, hold: Hold, due_in: float, calls: int, *, failed: bool = False, looked: bool = False) -> None:
+    def deferred(self, lease: Lease, due_in: float, calls: int, *, failed: bool = False, polled: bool = False) -> None:
         """The same step again in `due_in` seconds. `failed` adds to the back-off; `looked`: a poll without result."""
-        incr = {"calls": calls, "failures": int(failed), "looks": int(looked)}
+        incr = {"calls": calls, "failures": int(failed), "looks": int(polled)}
         change: dict[str, Any] = {}
-        if failed and hold.job.failing_since is None:
-            change["set"] = {"failing_since": _stamp(hold.now)}
+        if failed and lease.job.failing_since is None:
+            change["set"] = {"failing_since": _stamp(lease.now)}
         if not failed:
-            change["unset"] = ["failing_since", "blocked_since"] if looked else ["failing_since"]
-            change["healthy"] = looked
-        self._move(hold, (*_UNFINISHED, Stage.FAILED), incr=incr, due_in=_ms(due_in), **change)
+            change["unset"] = ["failing_since", "blocked_since"] if polled else ["failing_since"]
+            change["healthy"] = polled
+        self._move(lease, (*_UNFINISHED, Stage.FAILED), incr=incr, due_in=_ms(due_in), **change)
 
-    def blocked(self, hold: Hold, due_in: float, calls: int) -> None:
+    def blocked(self, lease: Lease, due_in: float, calls: int) -> None:
         """It parked its account: it waits untouched, and is tried again, behind others, when the account is well."""
-        blocked = {} if hold.job.blocked_since else {"blocked_since": _stamp(hold.now)}
+        blocked = {} if lease.job.blocked_since else {"blocked_since": _stamp(lease.now)}
         self._move(
-            hold,
+            lease,
             (*_UNFINISHED, Stage.FAILED),
             set=blocked,
             incr={"calls": calls},
             due_in=_ms(due_in),
-            step=hold.job.step,
+            step=lease.job.step,
         )
 
-    def presign_again(self, hold: Hold, due_in: float, calls: int) -> None:
+    def presign_again(self, lease: Lease, due_in: float, calls: int) -> None:
         self._move(
-            hold,
+            lease,
             _BEFORE_THE_RECORD,
             stage=Stage.RECEIVED,
             step=Step.PRESIGN,
@@ -333,23 +333,23 @@ class Ledger:
             due_in=_ms(due_in),
         )
 
-    def unknown(self, hold: Hold, due_in: float, calls: int) -> None:
+    def unknown(self, lease: Lease, due_in: float, calls: int) -> None:
         """An outcome that we could not see: look for the record before sending again."""
         self._move(
-            hold,
+            lease,
             _BEFORE_THE_RECORD,
             step=Step.CONFIRM,
-            set={"committed": "1", "unknown_step": hold.job.step},
+            set={"committed": "1", "unknown_step": lease.job.step},
             unknown=True,
             incr={"calls": calls},
             due_in=_ms(due_in),
         )
 
-    def repeated(self, hold: Hold, due_in: float, calls: int) -> None:
+    def repeated(self, lease: Lease, due_in: float, calls: int) -> None:
         """An outcome that we could not see, and ids by which the provider knows it again: the same step once more."""
-        failing = {"failing_since": _stamp(hold.now)} if hold.job.failing_since is None else {}
+        failing = {"failing_since": _stamp(lease.now)} if lease.job.failing_since is None else {}
         self._move(
-            hold,
+            lease,
             _BEFORE_THE_RECORD,
             set={"sent_before": "1", **failing},
             unset=["committed"],
@@ -357,20 +357,22 @@ class Ledger:
             due_in=_ms(due_in),
         )
 
-    def send_again(self, hold: Hold, calls: int, route: Route = _USUAL, *, looked_for: datetime | None = None) -> None:
+    def send_again(
+        self, lease: Lease, calls: int, route: Route = _USUAL, *, reconciled_commit_at: datetime | None = None
+    ) -> None:
         """Looked long enough and found nothing: the step whose outcome nobody saw once more.
 
         `looked_for` is when job.json was told of the commit; another one there, or a Redis that is another one by
         then, is to be looked for anew.
         """
-        step = hold.job.unknown_step or Step.POST
-        known = {"looked": looked_for.isoformat() if looked_for else ""}
-        if hold.job.redis_run:
+        step = lease.job.unknown_step or Step.POST
+        known = {"looked": reconciled_commit_at.isoformat() if reconciled_commit_at else ""}
+        if lease.job.redis_run:
             known["redis_run"] = self.redis_run()
-        if route.unseen is Unseen.RESEND:
+        if route.on_unknown_outcome is OnUnknownOutcome.RESEND:
             known["sent_before"] = "1"
         self._move(
-            hold,
+            lease,
             _BEFORE_THE_RECORD,
             stage=route.stage_before(step),
             step=step,
@@ -380,15 +382,15 @@ class Ledger:
             due_in=0,
         )
 
-    def place_found(self, hold: Hold, facts: Facts, calls: int) -> bool:
+    def record_found(self, lease: Lease, facts: Facts, calls: int) -> bool:
         """The provider has made a record for the document, still empty: go on with it. False if it is another job's."""
         assert facts.record is not None  # noqa: S101, the caller has it
         why = self._try_move(
-            hold,
+            lease,
             _BEFORE_THE_RECORD,
             stage=Stage.RECEIVED,
             step=Step.PRESIGN,
-            set={"facts": self.rows.seal_facts(hold.job.id, facts)},
+            set={"facts": self.codec.seal_facts(lease.job.id, facts)},
             unset=[*_OPEN_QUESTIONS, "looks"],
             incr={"calls": calls},
             due_in=0,
@@ -401,17 +403,17 @@ class Ledger:
 
     # --- closing -----------------------------------------------------------------------------------------------
 
-    def closed(self, hold: Hold, done: Iterable[str], event: Mapping[str, str] | None = None) -> None:
+    def closed(self, lease: Lease, done: Iterable[str], event: Mapping[str, str] | None = None) -> None:
         """Record which closing steps are done, with the event that is one of them; the holder goes on."""
         change: dict[str, Any] = {"event": [part for pair in event.items() for part in pair]} if event else {}
-        self._move(hold, _FINAL, set={"closed": ",".join(sorted(done))}, keep=True, **change)
+        self._move(lease, _FINAL, set={"closed": ",".join(sorted(done))}, keep=True, **change)
 
-    def closing_deferred(self, hold: Hold, due_in: float) -> None:
-        self._move(hold, _FINAL, incr={"failures": 1}, due_in=_ms(due_in))
+    def closing_deferred(self, lease: Lease, due_in: float) -> None:
+        self._move(lease, _FINAL, incr={"failures": 1}, due_in=_ms(due_in))
 
-    def finished(self, hold: Hold) -> None:
+    def finished(self, lease: Lease) -> None:
         """No work is left; the row leaves after the retention time."""
-        self._move(hold, _FINAL, step=Step.NONE, due_in=-1, expire_days=self._jobs_days)
+        self._move(lease, _FINAL, step=Step.NONE, due_in=-1, expire_days=self._jobs_days)
 
     def leave_to(self, machine: str, job_id: str) -> None:
         """Let the machine that has the document's folders know that there is something to close."""
@@ -425,16 +427,16 @@ class Ledger:
             self.redis.srem(PREFIX + "home:" + machine, *done)
         return [job_id for job_id in left if job_id not in done]
 
-    def looks_on(self, hold: Hold, due_in: float) -> None:
+    def reconcile_slowly(self, lease: Lease, due_in: float) -> None:
         """Closed for the time being, but its record may still appear: back to its account's lane for a slow look."""
-        self._move(hold, (Stage.FAILED,), step=Step.CONFIRM, lane=hold.job.account, due_in=_ms(due_in))
+        self._move(lease, (Stage.FAILED,), step=Step.CONFIRM, lane=lease.job.account, due_in=_ms(due_in))
 
-    def look_ended(self, hold: Hold, failure: Failure, calls: int) -> None:
+    def reconciliation_ended(self, lease: Lease, failure: Failure, calls: int) -> None:
         """The slow look found nothing in its day: the failure is final, the name is free again."""
         self._move(
-            hold,
+            lease,
             (Stage.FAILED,),
-            set={"failure": self.rows.seal_failure(hold.job.id, failure)},
+            set={"failure": self.codec.seal_failure(lease.job.id, failure)},
             unset=["closed", "unknown_since"],
             incr={"calls": calls},
             release=True,
@@ -452,7 +454,7 @@ class Ledger:
             job,
             stages,
             stage=Stage.CANCELLED,
-            set={"failure": self.rows.seal_failure(job.id, failure), "code": failure.code},
+            set={"failure": self.codec.seal_failure(job.id, failure), "code": failure.code},
             uncommitted=True,
             release=True,
             **self._closing(),
@@ -471,15 +473,15 @@ class Ledger:
             step=first,
             lane=job.account,
             set={
-                "document": self.rows.seal_document(job.id, document),
-                "facts": self.rows.seal_facts(job.id, Facts(record=job.facts.record)),
+                "document": self.codec.seal_document(job.id, document),
+                "facts": self.codec.seal_facts(job.id, Facts(record=job.facts.record)),
                 "failures": 0,
             },
             unset=[*_OUTCOME_FIELDS, *_OPEN_QUESTIONS, "presigns", "looks"],
             due_in=0,
         )
 
-    def retry_looking(self, job: Job, document: Document | None = None, *, first: Step = Step.PRESIGN) -> str:
+    def retry_reconciling(self, job: Job, document: Document | None = None, *, first: Step = Step.PRESIGN) -> str:
         """Continue a job whose outcome is unknown: look first, send only after that, from the start."""
         document = document or job.document
         return self._free_move(
@@ -489,7 +491,7 @@ class Ledger:
             step=Step.CONFIRM,
             lane=job.account,
             set={
-                "document": self.rows.seal_document(job.id, document),
+                "document": self.codec.seal_document(job.id, document),
                 "committed": "1",
                 "failures": 0,
                 "long_look": "1",
@@ -503,12 +505,12 @@ class Ledger:
     def resolve_delivered(self, job: Job, record: Record | None) -> str:
         """A human found it in the chart, and perhaps its record; the same document is then known as delivered."""
         facts = _with_record(job.facts, record or job.facts.record)
-        known = {"sent": [self.rows.sent_key(job.document), job.sha256]} if job.sha256 else {}
+        known = {"sent": [self.codec.sent_key(job.document), job.sha256]} if job.sha256 else {}
         return self._free_move(
             job,
             (Stage.FAILED,),
             stage=Stage.DELIVERED,
-            set={"facts": self.rows.seal_facts(job.id, facts), "human": "1"},
+            set={"facts": self.codec.seal_facts(job.id, facts), "human": "1"},
             unset=[*_OUTCOME_FIELDS, *_OPEN_QUESTIONS],
             release=True,
             **known,
@@ -518,34 +520,34 @@ class Ledger:
 
     # --- what is known of a patient's and a document's past -----------------------------------------------------
 
-    def claims(self, job: Job) -> Mapping[str, str]:
+    def record_owners(self, job: Job) -> Mapping[str, str]:
         """The records that already prove a job, of the patient or, where there is none, of the account: id -> job."""
-        return Claimed(self.redis, PREFIX + "claims:" + job.scope)
+        return RecordOwners(self.redis, PREFIX + "claims:" + job.scope)
 
-    def sent_before(self, document: Document) -> dict[str, str]:
+    def earlier_deliveries(self, document: Document) -> dict[str, str]:
         """Deliveries of this name, patient and size within 30 days: SHA-256 -> job id."""
-        sent = self.redis.hgetall(PREFIX + "sent:" + self.rows.sent_key(document))
+        sent = self.redis.hgetall(PREFIX + "sent:" + self.codec.sent_key(document))
         return {str(sha256): str(job) for sha256, job in sent.items()}
 
     def name_holder(self, document: Document) -> str | None:
         """The job that holds this name for this patient, if any."""
-        holder = self.redis.get(PREFIX + "name:" + self.rows.name_key(document))
+        holder = self.redis.get(PREFIX + "name:" + self.codec.name_key(document))
         return str(holder) if holder else None
 
     # --- inside ------------------------------------------------------------------------------------------------
 
     def _closing(self) -> dict[str, Any]:
         """A final move leaves closing work, and its message is sent at once."""
-        return {"step": Step.NOTIFY, "lane": CLOSING, "due_in": self._lease, "fly": True}
+        return {"step": Step.NOTIFY, "lane": CLOSING, "due_in": self._lease, "in_flight": True}
 
     def _row(self, job_id: str) -> Mapping[str, str]:
         return {str(k): str(v) for k, v in self.redis.hgetall(PREFIX + "job:" + job_id).items()}
 
-    def _move(self, hold: Hold, stages: Sequence[Stage], **change: Any) -> None:
-        _unless_ok(self._try_move(hold, stages, **change))
+    def _move(self, lease: Lease, stages: Sequence[Stage], **change: Any) -> None:
+        _unless_ok(self._try_move(lease, stages, **change))
 
-    def _try_move(self, hold: Hold, stages: Sequence[Stage], **change: Any) -> str:
-        return str(self._run("move", hold.job.id, hold.token, ",".join(stages), json.dumps(change)))
+    def _try_move(self, lease: Lease, stages: Sequence[Stage], **change: Any) -> str:
+        return str(self._run("move", lease.job.id, lease.token, ",".join(stages), json.dumps(change)))
 
     def _free_move(self, job: Job, stages: Sequence[Stage], **change: Any) -> str:
         """A move that needs no holder; it takes the job from whoever holds it."""
@@ -564,7 +566,7 @@ _CANCELLED = Code.CANCELLED
 
 def _sent_already(maybe: MaybeSent, route: Route) -> dict[str, str]:
     """How the row of a document that may have been sent begins: at the step that finds its outcome unknown."""
-    if route.unseen is Unseen.RESEND:
+    if route.on_unknown_outcome is OnUnknownOutcome.RESEND:
         return {"sent_before": "1"}
     return {"stage": route.stage_before(maybe.step), "step": maybe.step, "committed": "1"}
 

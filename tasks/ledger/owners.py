@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import redis
 
 
-class Claimed(Mapping[str, str]):
+class RecordOwners(Mapping[str, str]):
     """Record id -> job id, as Redis has it. An account-wide scope may hold a month of deliveries."""
 
     def __init__(self, client: redis.Redis, key: str) -> None:

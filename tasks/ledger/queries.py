@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from tasks.accounts.account import Accounts
-from tasks.accounts.breaker import Gates
+from tasks.accounts.breaker import CircuitBreaker
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
 from tasks.model.job import Job
@@ -62,11 +62,11 @@ class AccountState:
         }
 
 
-class Census:
-    def __init__(self, ledger: Ledger, gates: Gates, accounts: Accounts) -> None:
+class LedgerQueries:
+    def __init__(self, ledger: Ledger, breaker: CircuitBreaker, accounts: Accounts) -> None:
         self._redis: redis.Redis = ledger.redis
         self._ledger = ledger
-        self._gates = gates
+        self._breaker = breaker
         self._accounts = accounts
 
     def jobs(self, wanted: Wanted) -> Iterator[Job]:
@@ -94,7 +94,7 @@ class Census:
         in_flight = int(self._redis.zcount(PREFIX + "flying:" + name, now[0] * 1000 + now[1] // 1000, "+inf"))
         oldest = self._redis.zrange(PREFIX + "open:" + name, 0, 0, withscores=True)
         account = self._accounts.get(name)
-        health = self._gates.health(name, account.provider.limit_group) if account else None
+        health = self._breaker.health(name, account.provider.limit_group) if account else None
         return AccountState(
             name=name,
             provider=account.provider.kind if account else None,

@@ -10,18 +10,18 @@ from contextlib import contextmanager
 import redis
 import structlog
 
-from tasks.ledger.lease import Hold
+from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.model.errors import LeaseLost
 
 log = structlog.get_logger()
 
 
-class Grip:
+class Renewal:
     """What a running step asks before it goes on: are all my leases still mine?"""
 
-    def __init__(self, holds: Sequence[Hold], lease_seconds: float) -> None:
-        self.holds = holds
+    def __init__(self, leases: Sequence[Lease], lease_seconds: float) -> None:
+        self.leases = leases
         self._lease_seconds = lease_seconds
         self._renewed_at = time.monotonic()
         self._lost = False
@@ -40,29 +40,29 @@ class Grip:
         self._lost = True
 
 
-class Keeper:
+class LeaseRenewer:
     """Renews every third of a lease. Start it once per process; it idles while nothing runs."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._grips: set[Grip] = set()
+        self._renewals: set[Renewal] = set()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def holding(self, holds: Sequence[Hold]) -> Iterator[Grip]:
-        grip = Grip(holds, self._ledger.lease_seconds)
+    def renewing(self, leases: Sequence[Lease]) -> Iterator[Renewal]:
+        renewal = Renewal(leases, self._ledger.lease_seconds)
         with self._lock:
-            self._grips.add(grip)
+            self._renewals.add(renewal)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
                 self._thread.start()
         try:
-            yield grip
+            yield renewal
         finally:
             with self._lock:
-                self._grips.discard(grip)
+                self._renewals.discard(renewal)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -80,8 +80,8 @@ class Keeper:
 
     def _renew(self) -> None:
         with self._lock:
-            grips = list(self._grips)
-        pairs = [(grip, (hold.job.id, hold.token)) for grip in grips for hold in grip.holds]
+            renewals = list(self._renewals)
+        pairs = [(renewal, (lease.job.id, lease.token)) for renewal in renewals for lease in renewal.leases]
         at = time.monotonic()
-        for (grip, _), kept in zip(pairs, self._ledger.renew(pair for _, pair in pairs), strict=True):
-            grip.renewed(at) if kept else grip.lost()
+        for (renewal, _), kept in zip(pairs, self._ledger.renew(pair for _, pair in pairs), strict=True):
+            renewal.renewed(at) if kept else renewal.lost()

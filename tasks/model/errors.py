@@ -78,14 +78,14 @@ class AccountBlocked(StageError):
     """Credentials, permission or set-up of the account are wrong: park the account, leave the document untouched.
 
     `credentials` is True for what looks like refused credentials (401, 403). Some providers refuse a single document
-    in that way, so such a document is tried once more when the account is well, and then failed. `unseen` is True for
-    a success whose words are not understood: whether it has created something is not known.
+    in that way, so such a document is tried again when the account works, and then failed. `outcome_unknown` is True
+    for a success whose body is not understood: it may have created something.
     """
 
-    def __init__(self, reason: str, *, credentials: bool = False, unseen: bool = False) -> None:
+    def __init__(self, reason: str, *, credentials: bool = False, outcome_unknown: bool = False) -> None:
         super().__init__(reason)
         self.credentials = credentials
-        self.unseen = unseen
+        self.outcome_unknown = outcome_unknown
 
 
 class OutcomeUnknown(StageError):

@@ -129,23 +129,23 @@ class Job:
     attempts: int = 0
     failures: int = 0
     presigns: int = 0
-    looks: int = 0
+    polls: int = 0
     provider_calls: int = 0
     times: Mapping[str, datetime] = field(default_factory=dict)
     failure: Failure | None = None
     resolved_by_human: bool = False
     blocked_since: datetime | None = None
-    looked: bool = False
-    looked_for: datetime | None = None
-    long_look: bool = False
+    reconciled: bool = False
+    reconciled_commit_at: datetime | None = None
+    long_reconciliation: bool = False
     duplicate_of: str | None = None
     closed: frozenset[str] = frozenset()
     sha256: str | None = None
     redis_run: str = ""
-    sick_before: float = 0.0
+    open_seconds_before: float = 0.0
     unknown_step: Step = Step.NONE
-    sent_before: bool = False
-    held: bool = False
+    earlier_sending_unknown: bool = False
+    needs_person: bool = False
     scope: str = ""
 
     @property
@@ -167,6 +167,6 @@ def outcome_open(job: Job) -> bool:
     return job.stage is Stage.FAILED and job.code in _WITHOUT_RECORD_YET and job.unknown_since is not None
 
 
-def still_looking(job: Job) -> bool:
+def still_reconciling(job: Job) -> bool:
     """Whether the failure may yet turn into a delivery by itself."""
-    return outcome_open(job) and not job.held
+    return outcome_open(job) and not job.needs_person

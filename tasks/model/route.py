@@ -33,10 +33,10 @@ class Step(StrEnum):
     NONE = ""
 
 
-class Unseen(StrEnum):
+class OnUnknownOutcome(StrEnum):
     """What follows on an outcome that nobody saw, by what the provider offers."""
 
-    LOOK = "look"  # for the record, before anything is sent again
+    RECONCILE = "reconcile"  # for the record, before anything is sent again
     RESEND = "resend"  # with the same ids, by which the provider knows it again
     HOLD = "hold"  # for a human
 
@@ -53,7 +53,7 @@ class Route:
     first: Step = Step.PRESIGN
     together: bool = True
     account_wide: bool = False
-    unseen: Unseen = Unseen.LOOK
+    on_unknown_outcome: OnUnknownOutcome = OnUnknownOutcome.RECONCILE
 
     @property
     def upload_creates(self) -> bool:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import structlog
 
 from tasks.folders.commit_log import Care
-from tasks.ledger.lease import Hold
+from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.renewal import Grip
+from tasks.ledger.renewal import Renewal
 from tasks.model.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater, StageError
 from tasks.model.job import Facts
 from tasks.sources.base import OpenSource
@@ -23,33 +23,40 @@ _SLOWEST_BYTES_PER_SECOND = 50_000
 _LEAST_SECONDS = 120
 
 
-class Attempt:
+class CommitPoint:
     """Implements `tasks.http.commit_gate.Guard` for one job; `facts` are what a look would need, noted at the commit.
 
     With `creates` False nothing that it sends makes a document in the chart: there is nothing to be committed.
     """
 
     def __init__(
-        self, ledger: Ledger, care: Care, hold: Hold, grip: Grip, stopping: threading.Event, *, creates: bool = True
+        self,
+        ledger: Ledger,
+        care: Care,
+        lease: Lease,
+        renewal: Renewal,
+        stopping: threading.Event,
+        *,
+        creates: bool = True,
     ) -> None:
         self.facts: Facts | None = None
         self._creates = creates
         self._ledger = ledger
         self._care = care
-        self._hold = hold
-        self._grip = grip
+        self._lease = lease
+        self._renewal = renewal
         self._stopping = stopping
         self._committed = False
-        size = hold.job.document.size_bytes
+        size = lease.job.document.size_bytes
         self._deadline = time.monotonic() + _LEAST_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
 
     def open(self) -> OpenSource:
         """A fresh stream of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
-        return self._care.open(self._hold.job)
+        return self._care.open(self._lease.job)
 
     def beat(self) -> None:
         """Raises LeaseLost, and RetryLater when there is no time left; after the commit only LeaseLost."""
-        self._grip.check()
+        self._renewal.check()
         if self._committed:
             return
         if self._stopping.is_set():
@@ -63,11 +70,11 @@ class Attempt:
         if not self._creates:
             return
         asked_at = time.monotonic()
-        self._ledger.committed(self._hold, self.facts)
+        self._ledger.committed(self._lease, self.facts)
         self._committed = True
         self._check_lease(asked_at)  # job.json knows no tokens: another may have written into it by now
         try:
-            self._care.note_commit(self._hold.job, self.facts or self._hold.job.facts)
+            self._care.note_commit(self._lease.job, self.facts or self._lease.job.facts)
         except OSError as error:
             raise RetryLater(f"job.json cannot be written ({type(error).__name__}); nothing was sent.") from error
         self._check_lease(asked_at)
@@ -84,19 +91,19 @@ class Attempt:
         except (OutcomeUnknown, LeaseLost):
             raise
         except StageError as error:
-            if isinstance(error, AccountBlocked) and error.unseen:
+            if isinstance(error, AccountBlocked) and error.outcome_unknown:
                 raise
-            earlier = self._hold.job.committed or self._hold.job.sent_before
+            earlier = self._lease.job.committed or self._lease.job.earlier_sending_unknown
             if self._committed and not earlier:  # else an earlier one may have created it
                 self._take_back()
             raise
 
     def _take_back(self) -> None:
         """In the ledger first, which knows whose commit it is. Raises LeaseLost where it is another's."""
-        self._ledger.uncommitted(self._hold)
+        self._ledger.uncommitted(self._lease)
         try:
-            self._care.note_commit_undone(self._hold.job)
+            self._care.note_commit_undone(self._lease.job)
         except OSError as error:
             # The disk that would not take the commit refuses this as well. Should the commit stand there all the same,
             # the next try looks before it sends, which costs time and nothing else.
-            log.warning("commit_still_noted", job=self._hold.job.id, error=type(error).__name__)
+            log.warning("commit_still_noted", job=self._lease.job.id, error=type(error).__name__)

@@ -60,7 +60,7 @@ _NOT_TO_BE_SEEN = Failure(
 
 def _may_have_arrived(job: Job) -> bool:
     """Whether it may be in the chart, by a try whose outcome nobody saw. Labels are simply set again."""
-    return (job.sent_before or job.committed) and not job.document.relabeling
+    return (job.earlier_sending_unknown or job.committed) and not job.document.relabeling
 
 
 def _why_not_confirmed(job: Job, *, final: bool = False) -> Failure:

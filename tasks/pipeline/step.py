@@ -12,7 +12,7 @@ Able = TypeVar("Able")
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class StepResult:
     """What running a step led to: may the chain go on, and whose closing is to be started at once."""
 
     forward: bool = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol, runtime_checkable
 
-from tasks.http.commit_gate import Guard
+from tasks.http.commit_gate import CommitGate
 from tasks.model.document import Document
 from tasks.model.errors import DocumentRefused
 from tasks.model.job import Assurance, Facts, Form, Job, Record, Stored
@@ -52,17 +52,17 @@ class Relabeled:
     remarks: tuple[str, ...] = ()
 
 
-class Memory(Protocol):
+class Cache(Protocol):
     """A small sealed cache in Redis, shared by all workers; a miss costs a provider call, never correctness.
 
     `topic` and `key` may hold patient data: they are stored only as an HMAC, the value sealed.
     """
 
-    def recall(self, topic: str, key: str) -> str | None: ...
+    def get(self, topic: str, key: str) -> str | None: ...
 
-    def remember(self, topic: str, key: str, value: str, seconds: float) -> None: ...
+    def put(self, topic: str, key: str, value: str, seconds: float) -> None: ...
 
-    def alone(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:
+    def lock(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:
         """Nobody else is in a block of this topic and key, in any worker, for at most so many seconds.
 
         Waits for its turn that long. What is done inside must be harmless when two do it all the same.
@@ -70,7 +70,7 @@ class Memory(Protocol):
         ...
 
 
-class Attempt(Guard, Protocol):
+class DocumentGate(CommitGate, Protocol):
     """One try at a step that creates something; its document, and its commit point."""
 
     def open(self) -> OpenSource:
@@ -108,7 +108,7 @@ class Provider(Protocol):
         """Gather what a later look will need (ids present, ids fixed beforehand) before anything is created."""
         ...
 
-    def look(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """Which of these jobs the provider has a record of: job id -> Found.
 
         The jobs are all of one patient where the route says `together`, else there is one. `claimed` maps record ids
@@ -132,7 +132,7 @@ class TakesForms(Protocol):
     presign_creates: bool
     """Whether obtaining a form makes something in the chart, so that it must not be repeated blindly."""
 
-    def presign(self, job: Job, attempt: Attempt) -> Form:
+    def presign(self, job: Job, gate: DocumentGate) -> Form:
         """Obtain the form for the upload; the job has the facts that were gathered just before.
 
         `attempt` guards the call where that creates something. A job whose facts have a record already gets a form for
@@ -149,7 +149,7 @@ class TakesForms(Protocol):
 class Stores(Protocol):
     """The provider's own API takes the bytes (step post). Repeating it harms nothing: only registering creates."""
 
-    def store(self, job: Job, attempt: Attempt) -> Stored: ...
+    def store(self, job: Job, gate: DocumentGate) -> Stored: ...
 
 
 @runtime_checkable
@@ -160,14 +160,14 @@ class Registers(Protocol):
     may be missing: `PresignAgain` begins anew.
     """
 
-    def register(self, job: Job, attempt: Attempt) -> Registered: ...
+    def register(self, job: Job, gate: DocumentGate) -> Registered: ...
 
 
 @runtime_checkable
 class Relabels(Protocol):
     """The labels of a document that is there can be replaced (step register)."""
 
-    def relabel(self, job: Job, attempt: Attempt) -> Relabeled:
+    def relabel(self, job: Job, gate: DocumentGate) -> Relabeled:
         """Set the whole new list. Repeating it changes nothing, but coming late it would undo a later change.
 
         So `attempt` guards the call, and an outcome that nobody saw is RetryLater.

@@ -23,7 +23,7 @@ from tasks.model.document import Document
 from tasks.model.errors import DocumentRefused, RetryLater
 from tasks.model.job import Assurance, Facts, Form, Job, Record
 from tasks.model.route import Route, Stage
-from tasks.providers.base import Attempt, Found, Memory, fingerprint
+from tasks.providers.base import Cache, DocumentGate, Found, fingerprint
 from tasks.providers.checks import check_patient, check_size, sendable_name
 from tasks.providers.pages import Page, Pages, Query, RecordId, own_link, whole
 from tasks.providers.statuses import Answers, locked_out, refused
@@ -52,11 +52,11 @@ class PracSuite:
         clients: Clients,
         limiter: Callable[[], None],
         on_call: Callable[[], None],
-        memory: Memory,
+        cache: Cache,
     ) -> None:
         vendor_key, clinic_key = account.vendor_api_key.get_secret_value(), account.api_key.get_secret_value()
         self._max_bytes = account.max_bytes
-        self._memory = memory
+        self._cache = cache
         self._vendor = fingerprint(account.base_url, vendor_key)
         # With the keys: under another clinic's, the same id is another record.
         self._scope = f"{name} {fingerprint(account.base_url, vendor_key, clinic_key)}"
@@ -93,23 +93,23 @@ class PracSuite:
         if job.facts.snapshot is not None:
             return job.facts
         patient = _patient(job.document)
-        known = self._memory.recall(f"ids {self._scope}", patient)
+        known = self._cache.get(f"ids {self._scope}", patient)
         if known is None:
             known = json.dumps([attachment.id for attachment in self._attachments(patient)])
-            self._memory.remember(f"ids {self._scope}", patient, known, _SNAPSHOT_SECONDS)
+            self._cache.put(f"ids {self._scope}", patient, known, _SNAPSHOT_SECONDS)
         return replace(job.facts, snapshot=tuple(json.loads(known)))
 
     def sent_name(self, document: Document) -> str:
         return sendable_name(document)
 
-    def presign(self, job: Job, attempt: Attempt) -> Form:
+    def presign(self, job: Job, gate: DocumentGate) -> Form:
         """Ask for a form. Repeating it harms nothing: only an upload creates something."""
         path = ("patient", _patient(job.document), _ATTACHMENTS)
         answer = self._api.call("POST", *path, json={"file_name": sendable_name(job.document)})
         presigned = understood(_ANSWERS.success(answer), _Presigned, _NAME)
         return Form(presigned.url, presigned.fields)
 
-    def look(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """One listing for all jobs of a patient, and one more call for each new record whose size fits."""
         if not jobs:
             return {}
@@ -117,7 +117,7 @@ class PracSuite:
             attachments = self._attachments(_patient(jobs[0].document))
         except DocumentRefused:
             return {}  # the patient is not there now; what became of the upload is for the deadline to say
-        return self._matched(jobs, attachments, claimed)
+        return self._matched(jobs, attachments, owners)
 
     def still_there(self, document: Document, record: Record) -> bool:
         """Whether the patient's list still has the record."""
@@ -135,11 +135,11 @@ class PracSuite:
     # --- matching ----------------------------------------------------------------------------------------------
 
     def _matched(
-        self, jobs: Sequence[Job], attachments: Sequence[Attachment], claimed: Mapping[str, str]
+        self, jobs: Sequence[Job], attachments: Sequence[Attachment], owners: Mapping[str, str]
     ) -> Mapping[str, Found]:
         """Each record proves one job at most: one that came after its snapshot, with its size and its name."""
         found: dict[str, Found] = {}
-        taken = dict(claimed)
+        taken = dict(owners)
         names = _Names(self._name_of)
         try:
             for job in sorted(jobs, key=lambda job: job.created_at):
@@ -157,7 +157,7 @@ class PracSuite:
 
     def _name_of(self, attachment_id: str) -> str:
         """The file name behind a record, asked for once and remembered; empty where there is none to be had."""
-        known = self._memory.recall(f"names {self._scope}", attachment_id)
+        known = self._cache.get(f"names {self._scope}", attachment_id)
         if known is not None:
             return known
         answer = self._api.call("GET", _ATTACHMENTS, attachment_id, "presign_url")
@@ -165,7 +165,7 @@ class PracSuite:
             name = understood(_ANSWERS.success(answer), _Download, _NAME).file_name or ""
         except DocumentRefused:
             return ""  # gone again, or without a file
-        self._memory.remember(f"names {self._scope}", attachment_id, name, _NAME_SECONDS)
+        self._cache.put(f"names {self._scope}", attachment_id, name, _NAME_SECONDS)
         return name
 
     def _record(self, attachment: Attachment) -> Record:

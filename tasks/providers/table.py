@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from config.accounts import Account
 from tasks.http.clients import Clients
 from tasks.model.job import Assurance
-from tasks.providers.base import Memory, Provider
+from tasks.providers.base import Cache, Provider
 from tasks.providers.cliniko.client import Cliniko
 from tasks.providers.nhn.client import Nhn
 from tasks.providers.ovok.client import Ovok
@@ -29,7 +29,7 @@ class Kind(Protocol):
         clients: Clients,
         limiter: Callable[[], None],
         on_call: Callable[[], None],
-        memory: Memory,
+        cache: Cache,
     ) -> Provider: ...
 
 
@@ -49,11 +49,11 @@ def build(
     clients: Clients,
     limiter: Callable[[], None],
     on_call: Callable[[], None],
-    memory: Memory,
+    cache: Cache,
 ) -> Provider:
     """The provider of an account. `limiter` raises RetryLater when no call is free; `on_call` counts calls."""
     kind = KINDS[account.provider]
-    return kind(name, account, clients=clients, limiter=limiter, on_call=on_call, memory=memory)
+    return kind(name, account, clients=clients, limiter=limiter, on_call=on_call, cache=cache)
 
 
 def assurance_of(kind: str) -> Assurance:

@@ -26,7 +26,7 @@ class Source(Protocol):
         ...
 
 
-class Passing:
+class HashingReader:
     """The blocks of a source, once. `beat` is asked before each; the digests are those of what has gone by.
 
     Iterating raises DocumentRefused (`file_changed`) instead of ending if there were more or fewer bytes than there

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 import httpx
 
 from tasks.http.clients import USER_AGENT
-from tasks.http.commit_gate import Guard, HeldBack
+from tasks.http.commit_gate import CommitGate, GatedBody
 from tasks.http.exchange import XML_BYTES, exchange
 from tasks.model.errors import OutcomeUnknown, RetryLater
 from tasks.model.job import Form, Stored
 from tasks.model.names import check_name
-from tasks.sources.stream import Passing, Source
+from tasks.sources.stream import HashingReader, Source
 from tasks.transfer.answers import Place, place_of
 from tasks.transfer.form import check_form, expected_key
 
@@ -32,7 +32,7 @@ def post(
     client: httpx.Client,
     allowed_hosts: Sequence[str],
     insecure: bool,
-    guard: Guard,
+    gate: CommitGate,
     on_call: Callable[[], None] = lambda: None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Stored:
@@ -45,7 +45,7 @@ def post(
     the last block had left and no answer told what became of it.
     """
     target = check_form(form, file_name, source.size, now(), allowed_hosts=allowed_hosts, insecure=insecure)
-    body = _Body(form, source, check_name(file_name), guard)
+    body = _Body(form, source, check_name(file_name), gate)
     on_call()
     try:
         answer = exchange(client, body.request(target, client.timeout), most_bytes=XML_BYTES, whom="the storage")
@@ -61,14 +61,14 @@ def post(
 class _Body:
     """The bytes of one multipart/form-data body, its last block held back until the commit has succeeded."""
 
-    def __init__(self, form: Form, source: Source, name: str, guard: Guard) -> None:
+    def __init__(self, form: Form, source: Source, name: str, gate: CommitGate) -> None:
         self._source = source
         self._form_url = form.url
-        self._passing = Passing(source, guard.beat)
+        self._reader = HashingReader(source, gate.beat)
         self._boundary = f"chartpost-{os.urandom(16).hex()}"
         self._head = _head(form, name, self._boundary)
         self._tail = f"\r\n--{self._boundary}--\r\n".encode()
-        self._sending = HeldBack(self._blocks(), guard.commit)
+        self._sending = GatedBody(self._blocks(), gate.commit)
 
     @property
     def sent_whole(self) -> bool:
@@ -89,9 +89,9 @@ class _Body:
         return Stored(
             key=place.key or expected,
             etag=etag or None,
-            etag_verified=etag.lower() == self._passing.md5,  # unequal proves nothing: an encrypted bucket's is no MD5
-            sha256=self._passing.sha256,
-            md5=self._passing.md5,
+            etag_verified=etag.lower() == self._reader.md5,  # unequal proves nothing: an encrypted bucket's is no MD5
+            sha256=self._reader.sha256,
+            md5=self._reader.md5,
             location=place.location,
             form_url=self._form_url,
         )
@@ -99,7 +99,7 @@ class _Body:
     def _blocks(self) -> Iterator[bytes]:
         """The tail leaves together with the file's last block, so that both are held back."""
         held = self._head
-        for block in self._passing:
+        for block in self._reader:
             yield held
             held = block
         yield held + self._tail

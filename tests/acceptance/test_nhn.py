@@ -57,7 +57,7 @@ def unwell(house: Clinic) -> Iterator[Clinic]:
 
 def status_of(hospital: Clinic) -> str:
     group = hospital.process.accounts[ACCOUNT].provider.limit_group
-    return hospital.process.gates.health(ACCOUNT, group).status
+    return hospital.process.breaker.health(ACCOUNT, group).status
 
 
 def charted(hospital: Clinic, patient: str) -> dict[str, list[str]]:

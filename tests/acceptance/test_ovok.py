@@ -35,7 +35,7 @@ KILLED_AT = (
     "kill-post.care.note_commit-after",
     "kill-post.call.storage-after",
     "kill-confirm.care.note_record-after",
-    "kill-ledger.place_found-after",
+    "kill-ledger.record_found-after",
 )
 WIPED_AT = (
     "wipe-presign.care.note_commit-after",
@@ -44,7 +44,7 @@ WIPED_AT = (
     "both-presign.care.note_record-after",
     "both-post.call.storage-after",
 )
-FOUND_AGAIN = ("kill-confirm", "kill-ledger.place_found")
+FOUND_AGAIN = ("kill-confirm", "kill-ledger.record_found")
 
 
 @pytest.fixture
@@ -311,4 +311,4 @@ def test_refused_credentials_park_the_account_until_they_work_again_and_nothing_
 
 def status_of(clinic: Clinic) -> str:
     group = clinic.process.accounts[ACCOUNT].provider.limit_group
-    return clinic.process.gates.health(ACCOUNT, group).status
+    return clinic.process.breaker.health(ACCOUNT, group).status

@@ -108,7 +108,7 @@ def rounds(document: Path, url: str) -> dict[str, list[tuple[float, float]]]:
                 client=clients.storage(),
                 allowed_hosts=["127.0.0.1"],
                 insecure=True,
-                guard=Guarding(),
+                gate=Guarding(),
             )
 
     def plain() -> None:

@@ -25,7 +25,7 @@ from tasks.closing.closing import Closing
 from tasks.closing.results import Results
 from tasks.folders.commit_log import Care
 from tasks.folders.layout import Folders
-from tasks.ledger.lease import Hold
+from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.runtime import current
 from tasks.sources.files import path_of
@@ -108,7 +108,7 @@ class Armed:
         @wraps(inner)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             for arg in args:
-                if isinstance(arg, Hold):
+                if isinstance(arg, Lease):
                     _note(arg)
             point = name(*args, **kwargs)
             self.at(f"{point}-before")
@@ -121,10 +121,10 @@ class Armed:
         setattr(owner, method, wrapped)
 
 
-def _note(hold: Hold) -> None:
+def _note(lease: Lease) -> None:
     """This thread works on that document from now on."""
-    _now.file_name, _now.step = hold.job.document.file_name, str(hold.job.step)
-    _now.source = hold.job.document.source
+    _now.file_name, _now.step = lease.job.document.file_name, str(lease.job.step)
+    _now.source = lease.job.document.source
 
 
 def _source_there() -> bool:
@@ -134,9 +134,9 @@ def _source_there() -> bool:
 def arm(marks: Path) -> None:
     armed = Armed(marks)
     armed.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")
-    for move in (*LEDGER_MOVES, "registered", "place_found"):
+    for move in (*LEDGER_MOVES, "registered", "record_found"):
         armed.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
-    armed.around(Ledger, "closed", lambda _, hold, done, **__: f"closed.{max(done, key=CLOSING.index)}")
+    armed.around(Ledger, "closed", lambda _, lease, done, **__: f"closed.{max(done, key=CLOSING.index)}")
     armed.around(Care, "note_commit", lambda *_: "care.note_commit")
     armed.around(Care, "note_record", lambda *_: "care.note_record")
     armed.around(Folders, "deliver", lambda *_: "folders.deliver")

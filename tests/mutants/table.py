@@ -72,9 +72,9 @@ MUTANTS = (
     Mutant(
         "delivered on the storage's 204",
         "tasks/pipeline/runner.py",
-        "if self._settled(hold, found.get(hold.job.id), account, grip, calls_of_this):",
-        "if self._settled(hold, found.get(hold.job.id) or "
-        "Found(__import__('tasks.model.job', fromlist=['']).Record('204')), account, grip, calls_of_this):",
+        "if self._settled(lease, found.get(lease.job.id), account, renewal, calls_of_this):",
+        "if self._settled(lease, found.get(lease.job.id) or "
+        "Found(__import__('tasks.model.job', fromlist=['']).Record('204')), account, renewal, calls_of_this):",
         (f"{INBOX}::test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_delivered",),
     ),
     Mutant(
@@ -151,7 +151,7 @@ MUTANTS = (
     ),
     Mutant(
         "keys follow a redirect",
-        "tasks/http/api.py",
+        "tasks/http/clients.py",
         "follow_redirects=False,\n        cookies=_no_cookies(),\n        timeout=API_TIMEOUT",
         "follow_redirects=True,\n        cookies=_no_cookies(),\n        timeout=API_TIMEOUT",
         ("tests/tasks/transfer", "tests/tasks/providers"),
@@ -194,8 +194,8 @@ MUTANTS = (
     Mutant(
         "what nobody saw is sent again where nobody can look",
         "tasks/providers/redox/client.py",
-        'Unseen.RESEND if account.on_unknown_outcome == "resend" else Unseen.HOLD',
-        "Unseen.RESEND",
+        'OnUnknownOutcome.RESEND if account.on_unknown_outcome == "resend" else OnUnknownOutcome.HOLD',
+        "OnUnknownOutcome.RESEND",
         (f"{REDOX}::test_each_fault_of_a_document_ends_as_it_must_and_never_in_a_second_copy",),
     ),
     Mutant(

@@ -29,7 +29,7 @@ from tasks.intake.requests import read_request
 from tasks.ledger.redis import AWAY, PREFIX
 from tasks.model.document import Door
 from tasks.model.errors import StageError
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 
 log = structlog.get_logger()
 
@@ -75,18 +75,18 @@ def _is_plain(headers: Mapping[str, Any]) -> bool:
 class Calls:
     """The queue's head, where the calls are that have waited longest."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        self._redis = process.redis
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._redis = runtime.redis
         # As bytes: what others wrote need not be UTF-8.
         self._queue = redis.Redis.from_url(
-            process.redis_url, socket_timeout=10, socket_connect_timeout=5, client_name="chartpost"
+            runtime.redis_url, socket_timeout=10, socket_connect_timeout=5, client_name="chartpost"
         )
 
     def help_out(self) -> None:
         """Until `process.stopping` is set: open calls whenever many wait. For a thread of its own."""
         rest = _REST_SECONDS
-        while not self._process.stopping.wait(rest):
+        while not self._runtime.stopping.wait(rest):
             try:
                 opened = self.open_some()
             except AWAY as error:
@@ -118,12 +118,12 @@ class Calls:
 
     def _open(self, message: bytes) -> bool:
         """Whether the call's job is in the ledger now. What is refused may be a matter of this machine: it stays."""
-        call = None if self._process.stopping.is_set() else read_call(message)
+        call = None if self._runtime.stopping.is_set() else read_call(message)
         if call is None:
             return False
         try:
-            document = admit(self._process, read_request(call.fields), Door.CELERY)
-            open_admitted(self._process, call.task_id, document)
+            document = admit(self._runtime, read_request(call.fields), Door.CELERY)
+            open_admitted(self._runtime, call.task_id, document)
         except StageError:
             return False
         except AWAY:
@@ -141,6 +141,6 @@ class Calls:
             pipe.execute()
 
 
-def help_workers(process: Process) -> None:
+def help_workers(runtime: Runtime) -> None:
     """Help in the background, as long as this process runs."""
-    threading.Thread(target=Calls(process).help_out, name="calls", daemon=True).start()
+    threading.Thread(target=Calls(runtime).help_out, name="calls", daemon=True).start()

@@ -20,10 +20,10 @@ from prometheus_client.registry import Collector
 from structlog.typing import EventDict, WrappedLogger
 
 from config.celery import ENTRY_QUEUE, STAGE_QUEUE
-from tasks.ledger.queries import AccountState, Census
+from tasks.ledger.queries import AccountState, LedgerQueries
 from tasks.ledger.redis import CLOSING, PREFIX
 from tasks.model.route import Step
-from tasks.runtime import Process, current
+from tasks.runtime import Runtime, current
 
 log = structlog.get_logger()
 
@@ -36,8 +36,8 @@ _OUTCOMES = {"SUCCESS": "done", "IGNORED": "ended", "REJECTED": "put_back"}
 class LedgerCollector(Collector):
     """Gauges read from Redis when they are asked for. Every worker shows the same, so take one's or the largest."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
 
     def collect(self) -> Iterator[Metric]:
         """All gauges; while Redis is away only `chartpost_redis_up`, at 0."""
@@ -50,9 +50,9 @@ class LedgerCollector(Collector):
         yield from gauges
 
     def _of_accounts(self) -> Iterator[Metric]:
-        process = self._process
-        accounts = list(Census(process.ledger, process.gates, process.accounts).accounts())
-        seconds, micros = process.redis.time()
+        runtime = self._runtime
+        accounts = list(LedgerQueries(runtime.ledger, runtime.breaker, runtime.accounts).accounts())
+        seconds, micros = runtime.redis.time()
         now = seconds + micros / 1_000_000
         words = "Documents of an account that are unfinished and hold no slot."
         yield _by_account("jobs_waiting", words, ((each.name, each.waiting) for each in accounts))
@@ -63,7 +63,7 @@ class LedgerCollector(Collector):
         yield _statuses(accounts)
 
     def _of_the_house(self) -> Iterator[Metric]:
-        client, alive = self._process.redis, self._process.workers.alive()
+        client, alive = self._runtime.redis, self._runtime.workers.alive()
         closing, arriving = client.zcard(f"{PREFIX}due:{CLOSING}"), client.xlen(PREFIX + "intake")
         yield _gauge("closing_backlog", "Finished jobs whose files, result or callback are yet to be written.", closing)
         yield _gauge("intake_waiting", "Entries of the intake stream that are in no ledger yet.", arriving)
@@ -102,11 +102,11 @@ def _age(account: AccountState, now: float) -> float:
 class Tally:
     """Counters of this process. They begin at 0 with it, as Prometheus expects."""
 
-    def __init__(self, process: Process, registry: CollectorRegistry) -> None:
+    def __init__(self, runtime: Runtime, registry: CollectorRegistry) -> None:
         def counter(name: str, words: str, *labels: str) -> Counter:
             return Counter(f"chartpost_{name}", words, labels, registry=registry)
 
-        self._process = process
+        self._runtime = runtime
         self._steps = counter(
             "steps", "Steps run, by how they ended: done, ended, put_back, crashed.", "step", "outcome"
         )
@@ -131,7 +131,7 @@ class Tally:
 
     def _count_stored(self, job_id: str) -> None:
         try:
-            account, size = self._process.redis.hmget(f"{PREFIX}job:{job_id}", "account", "size_bytes")
+            account, size = self._runtime.redis.hmget(f"{PREFIX}job:{job_id}", "account", "size_bytes")
         except redis.RedisError:
             return  # the document has gone on its way; a counter is no reason to hold it up
         if account and size:
@@ -141,11 +141,11 @@ class Tally:
 class Endpoint:
     """`/metrics` of this process on one port, while it runs."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(LedgerCollector(process))
+        self._registry.register(LedgerCollector(runtime))
         ProcessCollector(registry=self._registry)
-        self.tally = Tally(process, self._registry)
+        self.tally = Tally(runtime, self._registry)
         self._server: WSGIServer | None = None
         self._thread: threading.Thread | None = None
 

@@ -14,8 +14,8 @@ from celery.worker import state
 from tasks.app import send_steps
 from tasks.dispatch.feeder import Feeder
 from tasks.dispatch.workers import Workers
-from tasks.runtime import Process, current
-from worker.celery.watchdog import Judge, Watchdog, messages_in
+from tasks.runtime import Runtime, current
+from worker.celery.watchdog import LivenessCheck, Watchdog, messages_in
 
 log = structlog.get_logger()
 
@@ -56,9 +56,9 @@ class FeederStep(bootsteps.StartStopStep):
     """The feeder, in every worker."""
 
     def start(self, parent: Any) -> None:
-        process = current()
-        self._workers = Workers(process.redis, worker_name(), parent.concurrency, _pulse.alive)
-        self._feeder = feeder_of(process, self._workers)
+        runtime = current()
+        self._workers = Workers(runtime.redis, worker_name(), parent.concurrency, _pulse.alive)
+        self._feeder = feeder_of(runtime, self._workers)
         self._feeder.start()
         signals.task_postrun.connect(self._poke)
         log.info("worker_started", worker=worker_name(), slots=parent.concurrency)
@@ -77,16 +77,16 @@ class WatchdogStep(bootsteps.StartStopStep):
     """Ends this worker when it is left behind. What it is to consume is what it was started for."""
 
     def start(self, parent: Any) -> None:
-        process, queues = current(), tuple(parent.app.amqp.queues.consume_from)
-        judge = Judge(
-            waiting=lambda: messages_in(process.redis, queues),
+        runtime, queues = current(), tuple(parent.app.amqp.queues.consume_from)
+        judge = LivenessCheck(
+            waiting=lambda: messages_in(runtime.redis, queues),
             busy=lambda: len(state.active_requests) >= parent.concurrency,
             started=lambda: self._started,
             turns=_pulse.alive,
         )
         self._started = 0
         signals.task_prerun.connect(self._count)
-        self._watchdog = Watchdog(judge, process.settings.worker.lease_seconds, process.stopping)
+        self._watchdog = Watchdog(judge, runtime.settings.worker.lease_seconds, runtime.stopping)
         self._watchdog.start()
 
     def stop(self, parent: Any) -> None:
@@ -101,13 +101,13 @@ def worker_name() -> str:
     return f"{platform.node()}:{os.getpid()}"
 
 
-def feeder_of(process: Process, workers: Workers) -> Feeder:
+def feeder_of(runtime: Runtime, workers: Workers) -> Feeder:
     return Feeder(
-        client=process.redis,
-        gates=process.gates,
-        accounts=process.accounts,
+        client=runtime.redis,
+        breaker=runtime.breaker,
+        accounts=runtime.accounts,
         workers=workers,
-        lease_seconds=process.settings.worker.lease_seconds,
-        jobs_days=process.settings.retention.jobs_days,
+        lease_seconds=runtime.settings.worker.lease_seconds,
+        jobs_days=runtime.settings.retention.jobs_days,
         send=send_steps,
     )

@@ -24,7 +24,7 @@ _PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # the lists of one qu
 _LEASES, _LEAST_SECONDS = 4, 10.0
 
 
-class Judge:
+class LivenessCheck:
     """Finds out from one look after the other what is wrong with this worker.
 
     Looks are counted, not seconds: a process that was stopped for an hour has not been idle for an hour. `waiting` is
@@ -65,8 +65,8 @@ class Judge:
 class Watchdog:
     """Looks in a thread of its own, from the worker's start until it is told to stop."""
 
-    def __init__(self, judge: Judge, lease_seconds: float, stopping: threading.Event) -> None:
-        self._judge = judge
+    def __init__(self, liveness: LivenessCheck, lease_seconds: float, stopping: threading.Event) -> None:
+        self._liveness = liveness
         self._patience = max(_LEASES * lease_seconds, _LEAST_SECONDS)
         self._stopping = stopping
         self._stopped = threading.Event()
@@ -81,7 +81,7 @@ class Watchdog:
         while not self._stopped.wait(self._patience / LOOKS):
             if self._stopping.is_set():
                 return
-            why = self._judge.look()
+            why = self._liveness.look()
             if why:
                 self._end(why)
                 return

@@ -11,14 +11,14 @@ import click
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from tasks.runtime import Process
+    from tasks.runtime import Runtime
 
 NO_SERVER = (
     "No embedded Valkey has been started here, and redis.url is empty: start `chartpost run` first, or set redis.url."
 )
 
 
-class Front:
+class Context:
     """Imports are inside: `--help` and `health` must not wait for Celery."""
 
     def __init__(self, config: Path | None = None) -> None:
@@ -44,7 +44,7 @@ class Front:
         return self.settings.redis.url or (self.settings.data_dir / "redis.url").read_text().strip()
 
     @cached_property
-    def process(self) -> Process:
+    def runtime(self) -> Runtime:
         """For a command that asks or changes something and ends: it logs nothing but faults.
 
         Raises SettingsError, and ClickException where no server has been started.
@@ -53,7 +53,7 @@ class Front:
         return self._built()
 
     @cached_property
-    def lasting_process(self) -> Process:
+    def lasting_runtime(self) -> Runtime:
         """For a command that runs on: it logs as the settings say."""
         self.start_logs()
         return self._built()
@@ -74,13 +74,13 @@ class Front:
 
         configure_logs(form, level)
 
-    def _built(self) -> Process:
-        from tasks.runtime import Process, use
+    def _built(self) -> Runtime:
+        from tasks.runtime import Runtime, use
 
         self.require_server()
-        process = Process(self.settings)
-        use(process)
-        return process
+        runtime = Runtime(self.settings)
+        use(runtime)
+        return runtime
 
 
-pass_front = click.make_pass_decorator(Front)
+pass_context = click.make_pass_decorator(Context)

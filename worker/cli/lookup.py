@@ -17,7 +17,7 @@ from tasks.model.route import Stage
 
 if TYPE_CHECKING:
     from tasks.folders.layout import Folders
-    from tasks.runtime import Process
+    from tasks.runtime import Runtime
 
 _ENTRY = re.compile(r"\d+-\d+")
 _RECEIPT_ENDING = ".receipt.json"
@@ -85,17 +85,17 @@ def ids_of(name: str) -> list[str]:
     return [name]
 
 
-def find_job(process: Process, name: str) -> Job | None:
-    found = (process.ledger.get(job_id) for job_id in ids_of(name))
+def find_job(runtime: Runtime, name: str) -> Job | None:
+    found = (runtime.ledger.get(job_id) for job_id in ids_of(name))
     return next((job for job in found if job), None)
 
 
-def find_rejected(process: Process, name: str) -> Rejected | None:
+def find_rejected(runtime: Runtime, name: str) -> Rejected | None:
     """What the stream's rejected messages tell of it."""
     from worker.stream.rejected import rejected_entry
 
     for job_id in ids_of(name):
-        said = rejected_entry(process, job_id)
+        said = rejected_entry(runtime, job_id)
         if said:
             return Rejected(job_id, said["id"], said["code"], said["reason"], said["message"])
     return None

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from worker.cli.context import Front
+from worker.cli.context import Context
 from worker.cli.errors import foreseen
 
 COMMANDS = {
@@ -61,7 +61,7 @@ class Commands(click.Group):
 @click.pass_context
 def cli(ctx: click.Context, config: Path | None) -> None:
     """Carry clinical documents into practice systems, and prove that they arrived."""
-    ctx.obj = Front(config)
+    ctx.obj = Context(config)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from worker.cli.context import Front
+from worker.cli.context import Context
 
 
 class Said(click.ParamType[Any]):
@@ -45,7 +45,7 @@ class Option(Said):
             self.fail(f"The value of {key} begins like JSON and is not JSON.", param, ctx)
 
 
-def check_account(front: Front, account: str) -> None:
-    if account not in front.settings.accounts:
-        known = ", ".join(front.settings.accounts) or "none"
+def check_account(context: Context, account: str) -> None:
+    if account not in context.settings.accounts:
+        known = ", ".join(context.settings.accounts) or "none"
         raise click.BadParameter(f"{account} is not in the settings, which know: {known}.", param_hint="--account")

@@ -18,7 +18,7 @@ from worker.cli.output import note, shown
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from tasks.runtime import Process
+    from tasks.runtime import Runtime
 
 _LOOK_SECONDS = 0.2
 _WHY_SECONDS = 2.0
@@ -31,18 +31,18 @@ class View(Protocol):
         ...
 
 
-def wait_for(process: Process, job_id: str) -> Job:
+def wait_for(runtime: Runtime, job_id: str) -> Job:
     """The job when it has ended and its files lie where they belong. Goes on while Redis is away."""
-    job = process.ledger.get(job_id)
-    stages = process.route(job.document).stages if job else ()
+    job = runtime.ledger.get(job_id)
+    stages = runtime.route(job.document).stages if job else ()
     way = [Stage.RECEIVED, *stages, Stage.DELIVERED]
     with _view(len(way) - 1) as view:
-        return _Wait(process, job_id, way, view).run()
+        return _Wait(runtime, job_id, way, view).run()
 
 
 class _Wait:
-    def __init__(self, process: Process, job_id: str, way: list[Stage], view: View) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime, job_id: str, way: list[Stage], view: View) -> None:
+        self._runtime = runtime
         self._job_id = job_id
         self._way = way
         self._view = view
@@ -53,7 +53,7 @@ class _Wait:
     def run(self) -> Job:
         while True:
             try:
-                job = self._process.ledger.get(self._job_id)
+                job = self._runtime.ledger.get(self._job_id)
                 if job and self._is_over(job):
                     return job
                 self._show(job)
@@ -81,10 +81,10 @@ class _Wait:
         """What keeps it from going on, as far as it is not its own stage's doing; asked now and then."""
         if time.monotonic() - self._why_at > _WHY_SECONDS:
             self._why_at = time.monotonic()
-            account = self._process.accounts[job.account]
-            health = self._process.gates.health(job.account, account.provider.limit_group)
+            account = self._runtime.accounts[job.account]
+            health = self._runtime.breaker.health(job.account, account.provider.limit_group)
             self._why = "" if health.status == "ok" else f"the account is {health.status}. {health.reason}"
-            if not Workers(self._process.redis).alive():
+            if not Workers(self._runtime.redis).alive():
                 self._why = "no worker runs: start `chartpost run` or `chartpost worker`"
         return self._why
 

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from config.load import load
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from worker.demo.clients import Doors, Witness
 from worker.demo.expectations import End, Evidence, judge
 from worker.demo.processes import VALIDATION_SECONDS, DemoFailed, Interrupted, Processes, stop_signals
@@ -78,8 +78,8 @@ class _Play:
         with doing("Starting chartpost run: Valkey, worker, inbox watcher, stream intake", "chartpost run was started"):
             self._processes.start_run()
             self._processes.until((self._place.data / "redis.url").exists, "Valkey")
-            self._process = Process(load(self._place.settings, {}))
-            self._processes.until(consuming_check(self._process), "The worker")
+            self._runtime = Runtime(load(self._place.settings, {}))
+            self._processes.until(consuming_check(self._runtime), "The worker")
         return Witness(sandbox)
 
     def _start_flower(self) -> str:
@@ -89,7 +89,7 @@ class _Play:
     # --- documents on their way --------------------------------------------------------------------------------
 
     def _watch(self, witness: Witness) -> Evidence:
-        doors, lookout = Doors(self._place, self._process.redis_url), Lookout(self._process, self._papers)
+        doors, lookout = Doors(self._place, self._runtime.redis_url), Lookout(self._runtime, self._papers)
         deadline = time.monotonic() + _PATIENCE_SECONDS + _PATIENCE_PER_DOCUMENT_SECONDS * len(self._papers)
         doing = self._screen.doing
         self._screen.show(lookout.sights)

@@ -12,7 +12,7 @@ import redis
 from tasks.ledger.redis import PREFIX
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from worker.demo.scenario import Paper, Way
 
 
@@ -43,8 +43,8 @@ class Sight:
 class Lookout:
     """Looks at all documents again and again."""
 
-    def __init__(self, process: Process, papers: Iterable[Paper]) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime, papers: Iterable[Paper]) -> None:
+        self._runtime = runtime
         self._sights = {paper.key: Sight(paper) for paper in papers}
         self._ended: set[str] = set()
 
@@ -72,8 +72,8 @@ class Lookout:
 
     def _jobs(self) -> Iterator[Job]:
         """Those that have not ended when they were last looked at."""
-        for job_id in self._process.redis.zrange(PREFIX + "jobs", 0, -1):
-            job = self._process.ledger.get(str(job_id)) if job_id not in self._ended else None
+        for job_id in self._runtime.redis.zrange(PREFIX + "jobs", 0, -1):
+            job = self._runtime.ledger.get(str(job_id)) if job_id not in self._ended else None
             if job:
                 yield job
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import structlog
 
-from tasks.folders.claims import Held
+from tasks.folders.claims import ClaimedDocument
 from tasks.folders.disk_names import clean
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
@@ -95,7 +95,7 @@ class Claims:
         log.info("document_claimed", job=job_id, account=candidate.account, size=candidate.identity.size_bytes)
         self._open(self._folders.read_job_file(job_id), path, self._ledger.open_inbox)
 
-    def recover(self, held: Held) -> None:
+    def recover(self, held: ClaimedDocument) -> None:
         """Open the job of a document in our care that the ledger does not know. Raises LedgerAway and OSError."""
         log.info("document_recovered", job=held.job_id, account=held.job_file.account, sent=held.job_file.committed)
         try:
@@ -104,7 +104,7 @@ class Claims:
             held = replace(held, job_file=self._folders.update_job_file(held.job_id, refused=_failure(refusal)))
         self._open(held.job_file, held.document, self._ledger.recover)
 
-    def reread(self, held: Held) -> Held:
+    def reread(self, held: ClaimedDocument) -> ClaimedDocument:
         """What the sidecar of a reopened document asks for now; somebody may have corrected it in failed/.
 
         What may have been sent already stays as it was. Raises DocumentRefused for a sidecar that is still faulty,

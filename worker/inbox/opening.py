@@ -19,7 +19,7 @@ from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.job import Facts, Record, outcome_open
 from tasks.model.route import Stage, Step
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from worker.inbox.claim import LedgerAway
 
 log = structlog.get_logger()
@@ -39,24 +39,24 @@ def _or_away() -> Iterator[None]:
 class InboxDoor:
     """Implements `worker.inbox.claim.InboxLedger` over the ledger itself. Every call may be repeated."""
 
-    def __init__(self, process: Process) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
 
     @_or_away()
     def is_known(self, job_id: str) -> bool:
-        job = self._process.ledger.get(job_id)
+        job = self._runtime.ledger.get(job_id)
         return job is not None and not (job.stage.final and job.step is Step.NONE)
 
     @_or_away()
     def earlier(self, job_file: JobFile, path: Path) -> str | None:
         document = replace(job_file.document(path), size_bytes=path.stat().st_size)
         with suppress(DocumentRefused):  # said again, and settled, when the document is opened
-            job = continues(self._process, document)
+            job = continues(self._runtime, document)
             return job.id if job else None
         return None
 
     def check(self, document: Document) -> None:
-        self._process.accounts[document.account].provider.check(document)
+        self._runtime.accounts[document.account].provider.check(document)
 
     @_or_away()
     def open_inbox(self, job_id: str, job_file: JobFile, path: Path) -> None:
@@ -69,40 +69,40 @@ class InboxDoor:
 
     @_or_away()
     def open_refused(self, job_id: str, job_file: JobFile, path: Path, refusal: DocumentRefused) -> None:
-        open_refused(self._process, job_id, job_file.document(path), refusal)
+        open_refused(self._runtime, job_id, job_file.document(path), refusal)
 
     def placed(self, job_file: JobFile, path: Path) -> tuple[JobFile, Document]:
         """The document as workers read it, and its job.json as they know it. Raises DocumentRefused, RetryLater."""
         return self._staged(job_file, path, self._located(job_file.document(path)))
 
     def _located(self, document: Document) -> Document:
-        located = self._process.care.sources.locate(document.source)
+        located = self._runtime.care.sources.locate(document.source)
         return replace(document, size_bytes=located.size_bytes, identity=located.identity)
 
     def _staged(self, job_file: JobFile, path: Path, document: Document) -> tuple[JobFile, Document]:
         """The document as workers elsewhere read it, and the job.json that they have written beside it."""
-        staging = self._process.staging
+        staging = self._runtime.staging
         if staging is None:
             return job_file, document
         with suppress(DocumentRefused):  # not there yet
             job_file = staging.read_job_file(job_file.job_id)
         source = staging.put(job_file, path)
-        identity = self._process.care.sources.locate(source).identity
-        home = machine(self._process.settings.data_dir)
+        identity = self._runtime.care.sources.locate(source).identity
+        home = machine(self._runtime.settings.data_dir)
         return job_file, replace(document, source=source, identity=identity, home=home)
 
     def _continued(self, job_id: str, document: Document) -> bool:
         """Whether this is a failed job's document that has come back."""
-        job = self._process.ledger.get(job_id)
+        job = self._runtime.ledger.get(job_id)
         if job is None or job.stage not in (Stage.FAILED, Stage.CANCELLED):
             return False
-        again = self._process.ledger.retry_looking if outcome_open(job) else self._process.ledger.retry
-        why = again(job, document, first=self._process.route(document).first)
+        again = self._runtime.ledger.retry_reconciling if outcome_open(job) else self._runtime.ledger.retry
+        why = again(job, document, first=self._runtime.route(document).first)
         log.info("job_continued", job=job_id, account=document.account, why=why)
         return True
 
     def _open(self, job_id: str, job_file: JobFile, document: Document) -> None:
-        ledger, provider = self._process.ledger, self._process.accounts[document.account].provider
+        ledger, provider = self._runtime.ledger, self._runtime.accounts[document.account].provider
         maybe_sent = maybe_sent_of(job_file) if job_file.committed else None
         asked: dict[str, Any] = {"maybe_sent": maybe_sent, "route": provider.route(document)}
         opened = ledger.open(job_id, document, provider.kind, **asked)

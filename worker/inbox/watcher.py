@@ -14,7 +14,7 @@ import structlog
 
 from config.redaction import crash_site
 from config.settings import Inbox
-from tasks.folders.claims import AlreadyInCare, Damaged, Held
+from tasks.folders.claims import AlreadyInCare, ClaimedDocument, Damaged
 from tasks.folders.durable import ChangedMeanwhile
 from tasks.folders.layout import Folders
 from worker.inbox.claim import Claims, InboxLedger, LedgerAway
@@ -66,7 +66,7 @@ class Watcher:
         self._tracker: SettledTracker[Path] = SettledTracker(inbox.settle_seconds)
         self._ready: deque[Candidate] = deque()
         self._held_back: dict[Path, float] = {}
-        self._orphans: Iterator[Held | Damaged] | None = None
+        self._orphans: Iterator[ClaimedDocument | Damaged] | None = None
         self._look_at = self._look_not_before = self._sweep_at = -math.inf
 
     def run(self) -> None:
@@ -132,7 +132,7 @@ class Watcher:
             self._orphans, self._sweep_at = None, self._clock()
             raise
 
-    def _work_through(self, orphans: Iterator[Held | Damaged]) -> bool:
+    def _work_through(self, orphans: Iterator[ClaimedDocument | Damaged]) -> bool:
         """Whether all of them are done; False when it is others' turn."""
         until = self._clock() + _WORK_SECONDS
         for found in orphans:
@@ -144,7 +144,7 @@ class Watcher:
                 return False
         return True
 
-    def _reopen(self, held: Held) -> None:
+    def _reopen(self, held: ClaimedDocument) -> None:
         try:
             self._claims.recover(held)
         except (LedgerAway, OSError):

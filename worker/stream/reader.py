@@ -28,7 +28,7 @@ from tasks.model.document import Document, Door
 from tasks.model.errors import Code, DocumentRefused, RetryLater, StageError
 from tasks.model.job import Job
 from tasks.model.times import iso
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from worker.stream.messages import _HINT, Message, Wish, job_id_of, read_message
 from worker.stream.rejected import _REJECT, GROUP, STREAM, _pointer
 
@@ -56,20 +56,20 @@ end
 class Intake:
     """One reader; any number may run side by side."""
 
-    def __init__(self, process: Process, block_ms: int = _BLOCK_MS) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime, block_ms: int = _BLOCK_MS) -> None:
+        self._runtime = runtime
         self._block_ms = block_ms
-        self._ledger = process.ledger
+        self._ledger = runtime.ledger
         # As bytes: what others wrote need not be UTF-8.
         self._redis = redis.Redis.from_url(
-            process.redis_url,
+            runtime.redis_url,
             socket_timeout=10,
             socket_connect_timeout=5,
             health_check_interval=25,
             client_name="chartpost",
         )
         self._reader = f"{platform.node()}:{os.getpid()}:{uuid4().hex[:8]}"
-        self._lease_seconds = process.settings.worker.lease_seconds
+        self._lease_seconds = runtime.settings.worker.lease_seconds
         self._claim_at = time.monotonic()
         self._unreachable: dict[str, float] = {}
         self._reject = self._redis.register_script(_REJECT)
@@ -79,7 +79,7 @@ class Intake:
         """Until `process.stopping` is set. Redis being away is said once and waited for."""
         log.info("intake_started", reader=self._reader)
         away = False
-        while not self._process.stopping.is_set():
+        while not self._runtime.stopping.is_set():
             try:
                 self.turn()
                 if away:
@@ -89,7 +89,7 @@ class Intake:
                 if not away:
                     log.warning("redis_unreachable", error=type(error).__name__)
                 away = True
-                self._process.stopping.wait(_AWAY_SECONDS)
+                self._runtime.stopping.wait(_AWAY_SECONDS)
         self._leave()
         log.info("intake_stopped", reader=self._reader)
 
@@ -98,7 +98,7 @@ class Intake:
         taken = 0
         try:
             for message in self._messages():
-                if self._process.stopping.is_set():
+                if self._runtime.stopping.is_set():
                     break
                 self._take(message)
                 taken += 1
@@ -171,7 +171,7 @@ class Intake:
             self._meet(message, wish, request, known)
             return
         try:
-            opened = open_document(self._process, wish.job_id, self._admitted(request, message.entry))
+            opened = open_document(self._runtime, wish.job_id, self._admitted(request, message.entry))
         except DocumentRefused as refusal:
             self._refuse(message, wish, request, refusal)
             return
@@ -183,7 +183,7 @@ class Intake:
         if self._unreachable.get(storage, 0.0) > time.monotonic():
             raise RetryLater("Its storage did not answer a moment ago.")
         try:
-            return admit(self._process, request, Door.STREAM, stream_id=entry)
+            return admit(self._runtime, request, Door.STREAM, stream_id=entry)
         except RetryLater:
             self._unreachable[storage] = time.monotonic() + self._lease_seconds
             raise
@@ -215,18 +215,18 @@ class Intake:
 
         So it can be listed and retried, its callback is made, and the job's closing writes the event.
         """
-        known = request.account in self._process.accounts
+        known = request.account in self._runtime.accounts
         if known:
-            self._process.redis.set(_pointer(wish.job_id), "", ex=self._kept_seconds)
+            self._runtime.redis.set(_pointer(wish.job_id), "", ex=self._kept_seconds)
             document = replace(unadmitted(request, Door.STREAM), stream_id=message.entry)
-            open_refused(self._process, wish.job_id, document, refusal)
+            open_refused(self._runtime, wish.job_id, document, refusal)
             if wish.job_id != job_id_of(message.entry):
                 self._ledger.alias(message.entry, wish.job_id)
         self._write_rejected(message, refusal, event=not known)
 
     def _is_being_refused(self, job_id: str) -> bool:
         """Whether a reader was killed between opening the failed job and writing the message down as rejected."""
-        return self._process.redis.get(_pointer(job_id)) == ""
+        return self._runtime.redis.get(_pointer(job_id)) == ""
 
     def _write_rejected(
         self, message: Message, refusal: DocumentRefused, *, job_id: str = "", event: bool = True
@@ -239,7 +239,7 @@ class Intake:
             now = iso(datetime.now(UTC)) or ""
             flat = ["job", job, "account", account, "state", "failed", "code", code, "at", now]
             flat += ["stream_id", message.entry]
-        sealed = self._process.seal.seal(message.whole, place=f"rejected:{message.entry}")
+        sealed = self._runtime.seal.seal(message.whole, place=f"rejected:{message.entry}")
         oldest_ms = int((time.time() - self._kept_seconds) * 1000)
         told = [message.entry, job, code, refusal.message, sealed]
         if self._reject(args=[PREFIX, GROUP, *told, oldest_ms, self._kept_seconds, *flat]):
@@ -252,11 +252,11 @@ class Intake:
         except DocumentRefused:
             return job_id_of(message.entry), ""
         account = wish.fields.get("account")
-        return wish.job_id, account if isinstance(account, str) and account in self._process.accounts else ""
+        return wish.job_id, account if isinstance(account, str) and account in self._runtime.accounts else ""
 
     @property
     def _kept_seconds(self) -> int:
-        return int(self._process.settings.retention.jobs_days * 86_400)
+        return int(self._runtime.settings.retention.jobs_days * 86_400)
 
 
 def _asks_for(request: Request, document: Document) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.ledger.redis import PREFIX
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 
 STREAM = PREFIX + "intake"
 REJECTED = PREFIX + "intake:rejected"
@@ -26,12 +26,12 @@ return 1
 """
 
 
-def rejected_entry(process: Process, job_id: str) -> dict[str, str] | None:
+def rejected_entry(runtime: Runtime, job_id: str) -> dict[str, str] | None:
     """What stands among the rejected about a job's id, with the message opened. Raises SealBroken."""
-    place = process.redis.get(_pointer(job_id))
-    found: Any = process.redis.xrange(REJECTED, str(place), str(place)) if place else []
+    place = runtime.redis.get(_pointer(job_id))
+    found: Any = runtime.redis.xrange(REJECTED, str(place), str(place)) if place else []
     for _, fields in found:
-        message = process.seal.open(fields["message"], place=f"rejected:{fields['id']}")
+        message = runtime.seal.open(fields["message"], place=f"rejected:{fields['id']}")
         return {**fields, "message": message}
     return None
 

@@ -16,7 +16,7 @@ import redis
 import structlog
 
 from config.settings import Settings
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from worker.supervisor.children import die_with_parent
 from worker.supervisor.valkey import EmbeddedValkey, ValkeyNotStarted
 
@@ -95,7 +95,7 @@ class Run:
                 self._valkey.start()
             for part in self._parts:
                 part.start()
-            consuming = consuming_check(Process(self._settings))
+            consuming = consuming_check(Runtime(self._settings))
             while not self._stop.wait(_LOOK_SECONDS):
                 self._look(consuming)
         finally:
@@ -135,7 +135,7 @@ class Run:
         log.info("stopped")
 
 
-def consuming_check(process: Process) -> Callable[[], bool]:
+def consuming_check(process: Runtime) -> Callable[[], bool]:
     """Tells whether a worker consumes and Redis answers; made once, asked often."""
 
     def consuming() -> bool:

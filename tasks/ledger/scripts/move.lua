@@ -2,7 +2,7 @@
 -- change as JSON:
 --   stage, step, lane   what changes of them
 --   due_in              ms from now, or -1: no work is left
---   fly                 true: the next message is on its way, the slot stays taken
+--   in_flight              true: the next message is on its way, the slot stays taken
 --   keep                true: the holder goes on holding (the lease is neither released nor renewed)
 --   set, unset, incr    fields
 --   stamp               a stage that was passed on the way, with this move
@@ -107,7 +107,7 @@ if change.due_in then
     redis.call('ZADD', prefix .. 'due:' .. lane, now + change.due_in, id)
     redis.call('HSET', row, 'next_at', now + change.due_in)
   end
-  if change.fly then
+  if change.in_flight then
     redis.call('ZADD', prefix .. 'flying:' .. lane, now + change.due_in, id)
     redis.call('HSET', row, 'sent_at', now)
   else

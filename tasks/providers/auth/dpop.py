@@ -10,7 +10,7 @@ from tasks.http.api import ApiClient
 from tasks.http.clients import Clients
 from tasks.http.exchange import Answer
 from tasks.providers.auth.jwt import Signer
-from tasks.providers.base import Memory
+from tasks.providers.base import Cache
 
 _TOPIC = "dpop nonce"
 _NONCE_SECONDS = 3600.0
@@ -23,19 +23,19 @@ PROOF_REFUSED = "invalid_dpop_proof"
 class Nonces:
     """The nonce that one server wants to see in the next proof (RFC 9449, 8); all workers share it."""
 
-    def __init__(self, memory: Memory, server: str) -> None:
-        self._memory = memory
+    def __init__(self, cache: Cache, server: str) -> None:
+        self._cache = cache
         self._server = server
 
     def current(self) -> str:
         """The last that it gave; empty where it gave none."""
-        return self._memory.recall(_TOPIC, self._server) or ""
+        return self._cache.get(_TOPIC, self._server) or ""
 
     def note(self, answer: Answer) -> None:
         """Any answer may bring another one, a success too (RFC 9449, 8.2)."""
         nonce = answer.headers.get("dpop-nonce", "")
         if 0 < len(nonce) <= _LONGEST_NONCE:
-            self._memory.remember(_TOPIC, self._server, nonce, _NONCE_SECONDS)
+            self._cache.put(_TOPIC, self._server, nonce, _NONCE_SECONDS)
 
 
 class Tokens(Protocol):
@@ -63,7 +63,7 @@ class DpopApi:
         tokens: Tokens,
         limiter: Callable[[], None],
         on_call: Callable[[], None],
-        memory: Memory,
+        cache: Cache,
         insecure: bool,
     ) -> None:
         self._clients = clients
@@ -74,7 +74,7 @@ class DpopApi:
         self._limiter = limiter
         self._on_call = on_call
         self._insecure = insecure
-        self._nonces = Nonces(memory, base_url)
+        self._nonces = Nonces(cache, base_url)
 
     def url(self, *segments: str) -> str:
         return self._with("").url(*segments)

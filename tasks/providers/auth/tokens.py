@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.providers.base import Memory
+from tasks.providers.base import Cache
 
 _MARGIN_SECONDS = 30.0
 _RENEWING_SECONDS = 15.0  # a token server answers sooner; a worker that died meanwhile holds the others up so long
@@ -38,9 +38,9 @@ class Tokens:
     `scope` tells this account's tokens from any others (account, address, client, key): it may hold secrets.
     """
 
-    def __init__(self, memory: Memory, scope: str, obtain: Callable[[Token | None], Token], *, keep: float) -> None:
+    def __init__(self, cache: Cache, scope: str, obtain: Callable[[Token | None], Token], *, keep: float) -> None:
         """`keep`: for how many seconds a token is worth remembering, so that its `refresh` may still be used."""
-        self._memory = memory
+        self._cache = cache
         self._scope = scope
         self._obtain = obtain
         self._keep = keep
@@ -59,11 +59,11 @@ class Tokens:
 
     def anew(self) -> str:
         """An access token that was given just now, whatever is remembered. Raises what `obtain` raises."""
-        with self._memory.alone(_TOPIC, self._scope, _RENEWING_SECONDS):
+        with self._cache.lock(_TOPIC, self._scope, _RENEWING_SECONDS):
             return self._obtained(self._remembered())
 
     def _renewed(self, refused: str | None, forgetting: bool = False) -> str:
-        with self._memory.alone(_TOPIC, self._scope, _RENEWING_SECONDS):
+        with self._cache.lock(_TOPIC, self._scope, _RENEWING_SECONDS):
             token = self._remembered()
             if token and token.usable and token.access != refused:
                 return token.access  # somebody was faster
@@ -71,11 +71,11 @@ class Tokens:
 
     def _obtained(self, last: Token | None) -> str:
         token = self._obtain(last)
-        self._memory.remember(_TOPIC, self._scope, token.model_dump_json(), self._keep)
+        self._cache.put(_TOPIC, self._scope, token.model_dump_json(), self._keep)
         return token.access
 
     def _remembered(self) -> Token | None:
-        said = self._memory.recall(_TOPIC, self._scope)
+        said = self._cache.get(_TOPIC, self._scope)
         try:
             return Token.model_validate_json(said) if said else None
         except ValidationError:

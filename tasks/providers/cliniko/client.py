@@ -25,7 +25,7 @@ from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown, PresignAgain, RetryLater
 from tasks.model.job import Assurance, Facts, Form, Job, Record, Stored
 from tasks.model.route import Route, Stage
-from tasks.providers.base import Attempt, Found, Memory, Registered, fingerprint
+from tasks.providers.base import Cache, DocumentGate, Found, Registered, fingerprint
 from tasks.providers.checks import check_patient, check_size, invalid, sendable_name
 from tasks.providers.cliniko import records as records
 from tasks.providers.cliniko.records import Attachment
@@ -70,12 +70,12 @@ class Cliniko:
         clients: Clients,
         limiter: Callable[[], None],
         on_call: Callable[[], None],
-        memory: Memory,
+        cache: Cache,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         key = account.api_key.get_secret_value()
         self._max_bytes = account.max_bytes
-        self._memory = memory
+        self._cache = cache
         self._now = now
         self._user = fingerprint(account.base_url, key.rpartition("-")[0] or key)  # the same with its shard and without
         self._scope = f"{name} {self._user}"
@@ -115,7 +115,7 @@ class Cliniko:
     def sent_name(self, document: Document) -> str:
         return records.sent_name(document)
 
-    def presign(self, job: Job, attempt: Attempt) -> Form:
+    def presign(self, job: Job, gate: DocumentGate) -> Form:
         """A form, whose key ends in `${filename}`. It is a GET and creates nothing.
 
         The reference has both the answer and its `url` as nullable: then it is asked for again later.
@@ -126,7 +126,7 @@ class Cliniko:
             raise RetryLater("Cliniko gave no address to upload to.")
         return Form(presigned.url, presigned.fields)
 
-    def register(self, job: Job, attempt: Attempt) -> Registered:
+    def register(self, job: Job, gate: DocumentGate) -> Registered:
         """Make the upload a record of the patient's. The form's address and the raw key name it, not `Location`.
 
         Raises PresignAgain where the upload is not known or not there any more.
@@ -138,7 +138,7 @@ class Cliniko:
             "patient_id": _patient(job.document),
             "upload_url": _upload_url(job.facts.stored.form_url, job.facts.stored),
         }
-        answer = self._api.create("POST", _ATTACHMENTS, body=Body.of(json.dumps(asked).encode()), guard=attempt)
+        answer = self._api.create("POST", _ATTACHMENTS, body=Body.of(json.dumps(asked).encode()), gate=gate)
         if answer.success:
             return self._registered(job, self._created(answer))
         if _upload_is_refused(answer):
@@ -166,15 +166,15 @@ class Cliniko:
         """An earlier registering, unseen, may have taken the upload away; else Cliniko has removed it."""
         if attachment := self._of_token(job, self._of_patient([job]).values()):
             return self._registered(job, attachment)
-        first = job.presigns < 2 or self._memory.recall(f"again {self._scope}", job.id) is None
+        first = job.presigns < 2 or self._cache.get(f"again {self._scope}", job.id) is None
         if not (_only_the_upload_is_refused(answer) and first):
             raise _OF_PATIENT.error(answer)
-        self._memory.remember(f"again {self._scope}", job.id, "1", _AGAIN_SECONDS)
+        self._cache.put(f"again {self._scope}", job.id, "1", _AGAIN_SECONDS)
         raise PresignAgain("Cliniko does not know the upload, or no longer.")
 
     # --- looking -----------------------------------------------------------------------------------------------
 
-    def look(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """By the record's id, in a list of what was changed lately that serves all patients; else by our token.
 
         What that list does not show is read by itself, or for several in one list of the patient's.
@@ -187,18 +187,18 @@ class Cliniko:
         if lost or len(missing) > 1:
             listed = self._of_patient([*lost, *missing])
             seen = {**listed, **seen}
-            found |= self._by_token(lost, listed, claimed)
+            found |= self._by_token(lost, listed, owners)
         for record_id, job in known.items():
             if attachment := seen.get(record_id) or self._one(record_id, archived_too=True):
                 found[job.id] = self._found(job, attachment)
         return found
 
     def _by_token(
-        self, jobs: Sequence[Job], listed: Mapping[str, Attachment], claimed: Mapping[str, str]
+        self, jobs: Sequence[Job], listed: Mapping[str, Attachment], owners: Mapping[str, str]
     ) -> Mapping[str, Found]:
         found = {}
         for job in jobs:
-            free = [each for each in listed.values() if claimed.get(each.id, job.id) == job.id]
+            free = [each for each in listed.values() if owners.get(each.id, job.id) == job.id]
             if attachment := self._of_token(job, free):
                 copies = sum(each.bears(records.token(job)) and not each.archived_at for each in free)
                 found[job.id] = self._found(job, attachment, copies)
@@ -222,7 +222,7 @@ class Cliniko:
         """What was changed lately, newest first, as far as the wanted are among it; shared for some seconds."""
         known = self._recalled()
         if known is None:
-            with self._memory.alone("recent", self._scope, _RECENT_TURN_SECONDS):
+            with self._cache.lock("recent", self._scope, _RECENT_TURN_SECONDS):
                 known = self._recalled()
                 if known is None:
                     known = self._changed_lately(wanted)
@@ -235,14 +235,14 @@ class Cliniko:
         return pages.until(lambda records: wanted <= records.keys())
 
     def _recalled(self) -> Mapping[str, Attachment] | None:
-        kept = self._memory.recall("recent", self._scope)
+        kept = self._cache.get("recent", self._scope)
         if kept is None:
             return None
         return {attachment.id: attachment for attachment in _CACHED.validate_json(kept)}
 
     def _remember(self, known: Mapping[str, Attachment]) -> None:
         kept = _CACHED.dump_json(list(known.values()), by_alias=True, exclude={"__all__": _UNPUBLIC})
-        self._memory.remember("recent", self._scope, kept.decode(), _RECENT_SECONDS)
+        self._cache.put("recent", self._scope, kept.decode(), _RECENT_SECONDS)
 
     def _of_patient(self, jobs: Sequence[Job]) -> Mapping[str, Attachment]:
         """The patient's records since the first of these jobs was opened; none where there is no such patient now."""

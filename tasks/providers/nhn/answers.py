@@ -216,10 +216,10 @@ def filed(answer: Answer, ids: Ids) -> Filed:
     if _ids_taken(issues_of(answer), ids):
         return Filed(ids.document, (EARLIER,))
     _SENDING.success(answer)
-    if understood(answer, _Any, NAME, unseen=True).resourceType == "OperationOutcome":
+    if understood(answer, _Any, NAME, outcome_unknown=True).resourceType == "OperationOutcome":
         _refuse_if_grave(issues_of(answer), "NHN did not take the document.")
-        raise not_understood(NAME, "an outcome without the document's place", unseen=True)
-    said = understood(answer, _Transaction, NAME, unseen=True)
+        raise not_understood(NAME, "an outcome without the document's place", outcome_unknown=True)
+    said = understood(answer, _Transaction, NAME, outcome_unknown=True)
     if _ids_taken(said.issues, ids):
         return Filed(ids.document, (EARLIER,))
     _refuse_if_grave(said.issues, "NHN did not take the document.")
@@ -232,7 +232,7 @@ def _the_one(found: set[str], ids: Ids) -> str:
     if ids.document in found:
         return ids.document
     if len(found) != 1:
-        raise not_understood(NAME, f"{len(found)} places for one document", unseen=True)
+        raise not_understood(NAME, f"{len(found)} places for one document", outcome_unknown=True)
     return found.pop()
 
 

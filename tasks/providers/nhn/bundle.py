@@ -17,11 +17,11 @@ from uuid import UUID, uuid4
 from config.accounts import Metadata, NhnAccount
 from tasks.http.api import Body
 from tasks.model.job import Job
-from tasks.providers.base import Attempt
+from tasks.providers.base import DocumentGate
 from tasks.providers.checks import changed_between, sendable_name
 from tasks.providers.fhir import coding, concept, fixed_id, identifier
 from tasks.providers.media_types import media_type
-from tasks.sources.stream import Passing, base64_length
+from tasks.sources.stream import HashingReader, base64_length
 
 FHIR_JSON = "application/fhir+json"
 _MHD = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/"
@@ -48,11 +48,11 @@ class Digests:
     md5: str
 
     @classmethod
-    def of(cls, attempt: Attempt) -> Digests:
+    def of(cls, gate: DocumentGate) -> Digests:
         """Reads the document once. Raises DocumentRefused, RetryLater and LeaseLost."""
         sha1 = hashlib.sha1(usedforsecurity=False)
-        with attempt.open() as source:
-            passing = Passing(source, attempt.beat)
+        with gate.open() as source:
+            passing = HashingReader(source, gate.beat)
             for block in passing:
                 sha1.update(block)
             return cls(sha1.digest(), passing.sha256, passing.md5)
@@ -84,17 +84,17 @@ class Provided:
     ids: Ids
     at: str
 
-    def body(self, attempt: Attempt) -> Body:
+    def body(self, gate: DocumentGate) -> Body:
         """The Bundle as JSON, of which the document's bytes are read again while they are sent, as base64."""
         place = f"data of {uuid4()}"
         before, _, after = json.dumps(self._bundle(place)).partition(place)
         length = len(before) + base64_length(self.job.document.size_bytes) + len(after)
-        return Body(FHIR_JSON, length, lambda: self._blocks(attempt, before.encode(), after.encode()))
+        return Body(FHIR_JSON, length, lambda: self._blocks(gate, before.encode(), after.encode()))
 
-    def _blocks(self, attempt: Attempt, before: bytes, after: bytes) -> Iterator[bytes]:
+    def _blocks(self, gate: DocumentGate, before: bytes, after: bytes) -> Iterator[bytes]:
         yield before
-        with attempt.open() as source:
-            passing = Passing(source, attempt.beat)
+        with gate.open() as source:
+            passing = HashingReader(source, gate.beat)
             yield from passing.base64()
         if passing.sha256 != self.digests.sha256:
             raise changed_between()

@@ -25,10 +25,10 @@ from tasks.http.exchange import Answer
 from tasks.model.document import Document, Label, Relabeling
 from tasks.model.errors import OutcomeUnknown, RetryLater
 from tasks.model.job import Assurance, Facts, Job, Record, Stored
-from tasks.model.route import Route, Stage, Step, Unseen
+from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.providers.auth.dpop import PROOF_REFUSED, DpopApi, proof_error
 from tasks.providers.auth.jwt import Signer
-from tasks.providers.base import Attempt, Found, Memory, Registered, Relabeled
+from tasks.providers.base import Cache, DocumentGate, Found, Registered, Relabeled
 from tasks.providers.checks import check_patient, check_size, invalid, sendable_name
 from tasks.providers.fhir import metadata_of
 from tasks.providers.media_types import media_type
@@ -64,12 +64,12 @@ class Nhn:
         clients: Clients,
         limiter: Callable[[], None],
         on_call: Callable[[], None],
-        memory: Memory,
+        cache: Cache,
     ) -> None:
         self._name = name
         self._account = account
         signer = Signer(account.private_key.get_secret_value(), account.algorithm)
-        self._helseid = HelseId(account, signer, clients=clients, limiter=limiter, on_call=on_call, memory=memory)
+        self._helseid = HelseId(account, signer, clients=clients, limiter=limiter, on_call=on_call, cache=cache)
         self._api = DpopApi(
             clients,
             account.base_url,
@@ -78,7 +78,7 @@ class Nhn:
             tokens=self._helseid,
             limiter=limiter,
             on_call=on_call,
-            memory=memory,
+            cache=cache,
             insecure=account.insecure,
         )
 
@@ -90,14 +90,14 @@ class Nhn:
 
     def route(self, document: Document) -> Route:
         """One call for either: to provide a document, or to replace its labels."""
-        return Route(self.stages, first=Step.REGISTER, together=False, unseen=Unseen.RESEND)
+        return Route(self.stages, first=Step.REGISTER, together=False, on_unknown_outcome=OnUnknownOutcome.RESEND)
 
     def before_sending(self, job: Job) -> Facts:
         """The time that the Bundle tells, fixed at the first try; all ids follow from the job and the bytes."""
         at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         return replace(job.facts, provider={"at": at, **job.facts.provider})
 
-    def look(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """Nothing can be looked up by a machine."""
         return {}
 
@@ -141,14 +141,14 @@ class Nhn:
 
     # --- providing a document ----------------------------------------------------------------------------------
 
-    def register(self, job: Job, attempt: Attempt) -> Registered:
+    def register(self, job: Job, gate: DocumentGate) -> Registered:
         """Provide the document. A second sending carries the same ids, and NHN says that it has them."""
-        digests = Digests.of(attempt)
+        digests = Digests.of(gate)
         ids = Ids.of(job, digests.sha256)
         metadata = metadata_of(job.document, self._account.metadata)
-        body = Provided(job, self._account, metadata, digests, ids, job.facts.provider["at"]).body(attempt)
+        body = Provided(job, self._account, metadata, digests, ids, job.facts.provider["at"]).body(gate)
         answer = self._api.sent(
-            lambda api: api.create("POST", "Bundle", body=body, guard=attempt, headers=self._headers(job.id))
+            lambda api: api.create("POST", "Bundle", body=body, gate=gate, headers=self._headers(job.id))
         )
         if proof_error(answer) == PROOF_REFUSED and body.length > _LARGE_BYTES:
             raise proof_came_late()
@@ -159,20 +159,20 @@ class Nhn:
 
     # --- replacing labels --------------------------------------------------------------------------------------
 
-    def relabel(self, job: Job, attempt: Attempt) -> Relabeled:
+    def relabel(self, job: Job, gate: DocumentGate) -> Relabeled:
         """Replace all labels, and see in the answer that they are what was asked for; once more if they are not."""
         asked = job.document.relabeling
         assert asked is not None  # noqa: S101, the caller has looked
         content, kind = _payload(asked)
         for _ in range(2):
-            answer = self._relabeled(job, asked, Body.of(content, kind), attempt)
+            answer = self._relabeled(job, asked, Body.of(content, kind), gate)
             remark = relabeled(answer, asked.document_id, asked.labels)
             if remark is not None:
                 record = Record(asked.document_id, self._api.url("DocumentReference", asked.document_id))
                 return Relabeled(record, (remark,) if remark else ())
         raise other_labels()
 
-    def _relabeled(self, job: Job, asked: Relabeling, body: Body, attempt: Attempt) -> Answer:
+    def _relabeled(self, job: Job, asked: Relabeling, body: Body, gate: DocumentGate) -> Answer:
         path = ("DocumentReference", asked.document_id)
         try:
             return self._api.sent(
@@ -180,7 +180,7 @@ class Nhn:
                     "PATCH",
                     *path,
                     body=body,
-                    guard=attempt,
+                    gate=gate,
                     params=self._where,
                     headers=self._headers(job.id),
                     not_taken=range(500, 600),  # done or not: it is done again

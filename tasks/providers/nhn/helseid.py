@@ -22,7 +22,7 @@ from tasks.model.errors import AccountBlocked, RetryLater, StageError
 from tasks.providers.auth.dpop import Nonces
 from tasks.providers.auth.jwt import ASSERTION_TYPE, Signer
 from tasks.providers.auth.tokens import Token, Tokens, good_for
-from tasks.providers.base import Memory
+from tasks.providers.base import Cache
 from tasks.providers.statuses import Answers
 
 _NAME = "HelseID"
@@ -44,12 +44,12 @@ class HelseId:
         clients: Clients,
         limiter: Callable[[], None],
         on_call: Callable[[], None],
-        memory: Memory,
+        cache: Cache,
     ) -> None:
         self._account = account
         self._signer = signer
-        self._nonces = Nonces(memory, account.issuer)
-        self._tokens = Tokens(memory, _scope(account, signer), self._obtain, keep=_KEEP_SECONDS)
+        self._nonces = Nonces(cache, account.issuer)
+        self._tokens = Tokens(cache, _scope(account, signer), self._obtain, keep=_KEEP_SECONDS)
         self._api = ApiClient(
             clients,
             account.issuer,

@@ -27,8 +27,8 @@ from tasks.http.exchange import Answer
 from tasks.model.document import Document
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater
 from tasks.model.job import Assurance, Facts, Form, Job, Record
-from tasks.model.route import Route, Stage, Unseen
-from tasks.providers.base import Attempt, Found, Memory
+from tasks.model.route import OnUnknownOutcome, Route, Stage
+from tasks.providers.base import Cache, DocumentGate, Found
 from tasks.providers.checks import check_size, invalid, sendable_name
 from tasks.providers.media_types import media_type
 from tasks.providers.ovok.file import ONE_BYTE, File, file_in, is_ours, noted
@@ -62,12 +62,12 @@ class Ovok:
         clients: Clients,
         limiter: Callable[[], None],
         on_call: Callable[[], None],
-        memory: Memory,
+        cache: Cache,
     ) -> None:
         self._max_bytes = account.max_bytes
         self._hosts = account.upload_hosts
-        self._memory = memory
-        self._session = Session(account, clients=clients, limiter=limiter, on_call=on_call, memory=memory)
+        self._cache = cache
+        self._session = Session(account, clients=clients, limiter=limiter, on_call=on_call, cache=cache)
 
     @property
     def limit_group(self) -> str:
@@ -75,7 +75,7 @@ class Ovok:
         return f"{self.kind}:{self._session.who}"
 
     def route(self, document: Document) -> Route:
-        return Route(self.stages, together=False, account_wide=True, unseen=Unseen.LOOK)
+        return Route(self.stages, together=False, account_wide=True, on_unknown_outcome=OnUnknownOutcome.RECONCILE)
 
     def check(self, document: Document) -> None:
         """Size, name, type and options; a patient is not needed. Raises DocumentRefused."""
@@ -104,7 +104,7 @@ class Ovok:
             return replace(facts, record=None)
         return replace(facts, provider={"since": since, **noted(self._visited(address))})
 
-    def presign(self, job: Job, attempt: Attempt) -> Form:
+    def presign(self, job: Job, gate: DocumentGate) -> Form:
         """Ask for a form: of the document that it goes into, else of one that is made for it.
 
         Neither `isPublic` nor anything else is said of it. Raises OutcomeUnknown for a create whose answer is not
@@ -113,7 +113,7 @@ class Ovok:
         wanted = {"fileName": sendable_name(job.document), "contentType": media_type(job.document)}
         record = self._place(job)
         if record is None:
-            return self._made(wanted, attempt)
+            return self._made(wanted, gate)
         answer = self._session.call("POST", _DOCUMENT, record.id, json=dict(wanted))
         if answer.status == 404 and not record.shared:
             raise RetryLater("Ovok does not know the document any more that was made for this one; another is made.")
@@ -122,9 +122,9 @@ class Ovok:
             raise not_understood(NAME, "the form of another document than was asked for")
         return presigned.form(record)
 
-    def look(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """Read back what stands in each job's document; where its create was not seen, look for the document first."""
-        found = {job.id: self._found(job, claimed) for job in jobs}
+        found = {job.id: self._found(job, owners) for job in jobs}
         return {job_id: each for job_id, each in found.items() if each is not None}
 
     def still_there(self, document: Document, record: Record) -> bool:
@@ -150,9 +150,9 @@ class Ovok:
         own = job.facts.record
         return None if own is None or own.shared else replace(own, url=self._url(own.id))
 
-    def _made(self, wanted: Mapping[str, str], attempt: Attempt) -> Form:
+    def _made(self, wanted: Mapping[str, str], gate: DocumentGate) -> Form:
         content = json.dumps(wanted, ensure_ascii=False, separators=(",", ":")).encode()
-        answer = _CREATING.success(self._session.create(_DOCUMENT, content=content, guard=attempt))
+        answer = _CREATING.success(self._session.create(_DOCUMENT, content=content, gate=gate))
         try:
             presigned = understood(answer, _Presigned, NAME)
         except AccountBlocked as error:
@@ -164,10 +164,10 @@ class Ovok:
 
     # --- looking -------------------------------------------------------------------------------------------------
 
-    def _found(self, job: Job, claimed: Mapping[str, str]) -> Found | None:
+    def _found(self, job: Job, owners: Mapping[str, str]) -> Found | None:
         record = self._place(job)
         if record is None:
-            made = self._made_before(job, claimed)
+            made = self._made_before(job, owners)
             return Found(made, Stage.RECEIVED) if made else None
         address = self._address(record.id)
         if address is None:
@@ -183,20 +183,20 @@ class Ovok:
         if ours is not None or stored is None:
             return bool(ours)
         which = f"{job.id} {file.etag} {stored.sha256}"
-        known = self._memory.recall(_READ, which) if file.etag else None
+        known = self._cache.get(_READ, which) if file.etag else None
         if known is not None:
             return known == stored.sha256
         digest = sha256()
         if not self._session.api.visit_whole(address, hosts=self._hosts, take=digest.update, size=file.size):
             return False
-        self._memory.remember(_READ, which, digest.hexdigest(), _READ_SECONDS)
+        self._cache.put(_READ, which, digest.hexdigest(), _READ_SECONDS)
         return digest.hexdigest() == stored.sha256
 
-    def _made_before(self, job: Job, claimed: Mapping[str, str]) -> Record | None:
+    def _made_before(self, job: Job, owners: Mapping[str, str]) -> Record | None:
         """The document that a create made whose answer was lost: of our name and type, nobody's, and still empty."""
         name, kind = _composed(sendable_name(job.document)), media_type(job.document)
         for entry in self._changed_since(_first_tried(job)):
-            free = claimed.get(entry.id, job.id) == job.id
+            free = owners.get(entry.id, job.id) == job.id
             if free and entry.is_of(name, kind) and self._is_empty(entry):
                 return Record(entry.id, self._url(entry.id))
         return None
@@ -275,7 +275,7 @@ def _may_go_again(job: Job) -> bool:
 
     Each time after one more look than the time before. Not while a human's retry only looks.
     """
-    return bool(job.unknown_step) and not job.long_look and job.looks >= job.presigns - 1
+    return bool(job.unknown_step) and not job.long_reconciliation and job.polls >= job.presigns - 1
 
 
 def _composed(name: str) -> str:

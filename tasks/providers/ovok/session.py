@@ -15,11 +15,11 @@ from pydantic import AliasChoices, BaseModel, Field, JsonValue, StringConstraint
 from config.accounts import OvokAccount
 from tasks.http.api import ApiClient, Body, understood
 from tasks.http.clients import Clients
-from tasks.http.commit_gate import Guard
+from tasks.http.commit_gate import CommitGate
 from tasks.http.exchange import Answer
 from tasks.model.errors import AccountBlocked
 from tasks.providers.auth.tokens import Token, Tokens, good_for
-from tasks.providers.base import Memory
+from tasks.providers.base import Cache
 from tasks.providers.statuses import Answers
 
 NAME = "Ovok"
@@ -43,7 +43,7 @@ class Session:
         clients: Clients,
         limiter: Callable[[], None],
         on_call: Callable[[], None],
-        memory: Memory,
+        cache: Cache,
     ) -> None:
         self._login = {
             "email": account.email,
@@ -60,7 +60,7 @@ class Session:
             insecure=account.insecure,
         )
         scope = "\0".join(("ovok", account.base_url, *self._login.values()))
-        self._tokens = Tokens(memory, scope, self._obtain, keep=_KEEP_SECONDS)
+        self._tokens = Tokens(cache, scope, self._obtain, keep=_KEEP_SECONDS)
         who = "\0".join((account.base_url, account.email, account.client_id))
         self.who = sha256(who.encode()).hexdigest()[:12]
 
@@ -72,13 +72,13 @@ class Session:
             lambda headers: self.api.call(method, *segments, params=params, json=json, headers=headers)
         )
 
-    def create(self, *segments: str, content: bytes, guard: Guard) -> Answer:
+    def create(self, *segments: str, content: bytes, gate: CommitGate) -> Answer:
         """A POST that creates something, with `guard`'s leave. Raises OutcomeUnknown besides.
 
         A 401 means that nothing was made, so that the request may go once more with another token.
         """
         return self._with_token(
-            lambda headers: self.api.create("POST", *segments, body=Body.of(content), guard=guard, headers=headers)
+            lambda headers: self.api.create("POST", *segments, body=Body.of(content), gate=gate, headers=headers)
         )
 
     def _with_token(self, send: Callable[[Mapping[str, str]], Answer]) -> Answer:

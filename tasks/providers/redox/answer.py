@@ -77,7 +77,9 @@ def _understood(answer: Answer) -> _Said:
 
 
 def _unclear() -> AccountBlocked:
-    return not_understood("Redox", "a success that is neither an outcome nor a bundle with a response", unseen=True)
+    return not_understood(
+        "Redox", "a success that is neither an outcome nor a bundle with a response", outcome_unknown=True
+    )
 
 
 def _outcomes(said: _Said, responses: Sequence[_Response]) -> Iterator[Outcome]:

@@ -25,17 +25,17 @@ from tasks.http.exchange import Answer
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown, RetryLater
 from tasks.model.job import Assurance, Facts, Job, Record, Stored
-from tasks.model.route import Route, Stage, Step, Unseen
+from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.providers.auth.jwt import ASSERTION_TYPE, Signer
 from tasks.providers.auth.tokens import Token, Tokens, good_for
-from tasks.providers.base import Attempt, Found, Memory, Registered
+from tasks.providers.base import Cache, DocumentGate, Found, Registered
 from tasks.providers.checks import check_patient, check_size, sendable_name
 from tasks.providers.fhir import words_of
 from tasks.providers.media_types import media_type
 from tasks.providers.redox.answer import accepted_as
 from tasks.providers.redox.message import around, check_parts, document_identifier, referring
 from tasks.providers.statuses import Answers, blocked, locked_out, refused
-from tasks.sources.stream import Passing, base64_length
+from tasks.sources.stream import HashingReader, base64_length
 
 _NAME = "Redox"
 _JSON = "application/fhir+json"
@@ -67,16 +67,16 @@ class Redox:
         clients: Clients,
         limiter: Callable[[], None],
         on_call: Callable[[], None],
-        memory: Memory,
+        cache: Cache,
     ) -> None:
         self._account = account
-        self._unseen = Unseen.RESEND if account.on_unknown_outcome == "resend" else Unseen.HOLD
+        self._unseen = OnUnknownOutcome.RESEND if account.on_unknown_outcome == "resend" else OnUnknownOutcome.HOLD
         self._api = _client(account.base_url, account, clients, limiter, on_call)
         self._token_server = _client(account.token_url, account, clients, limiter, on_call)
         key = account.private_key.get_secret_value()
         self._signer = Signer(key, account.algorithm or _ALGORITHM)
         scope = "\0".join((name, account.base_url, account.token_url, account.client_id, account.key_id, key))
-        self._tokens = Tokens(memory, scope, self._obtain, keep=_KEEP_SECONDS)
+        self._tokens = Tokens(cache, scope, self._obtain, keep=_KEEP_SECONDS)
 
     @property
     def limit_group(self) -> str:
@@ -86,8 +86,8 @@ class Redox:
     def route(self, document: Document) -> Route:
         """Small documents travel in the message that registers them, larger ones are uploaded before."""
         if document.size_bytes < self._account.embed_below_bytes:
-            return Route((Stage.REGISTERED,), Step.REGISTER, together=False, unseen=self._unseen)
-        return Route(self.stages, Step.POST, together=False, unseen=self._unseen)
+            return Route((Stage.REGISTERED,), Step.REGISTER, together=False, on_unknown_outcome=self._unseen)
+        return Route(self.stages, Step.POST, together=False, on_unknown_outcome=self._unseen)
 
     def check(self, document: Document) -> None:
         """Patient, size, name, options, and what the message needs. Raises DocumentRefused."""
@@ -100,7 +100,7 @@ class Redox:
         """Nothing is to be noted: the message's ids follow from the job's."""
         return job.facts
 
-    def look(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """Redox has no way to look."""
         return {}
 
@@ -121,15 +121,15 @@ class Redox:
 
     # --- sending -----------------------------------------------------------------------------------------------
 
-    def store(self, job: Job, attempt: Attempt) -> Stored:
+    def store(self, job: Job, gate: DocumentGate) -> Stored:
         """Upload the document as a Binary. Repeating it harms nothing: one that no message names is nobody's."""
         path = ("redox", self._account.environment, "Binary")
-        sending = Sending(job.document, attempt)
+        sending = Sending(job.document, gate)
         body = Body(media_type(job.document), job.document.size_bytes, sending.raw)
-        guard = _NothingToNote(attempt)
+        unnoted = _NothingToNote(gate)
         try:
             answer = self._with_token(
-                lambda headers: self._api.create("POST", *path, body=body, guard=guard, headers=headers)
+                lambda headers: self._api.create("POST", *path, body=body, gate=unnoted, headers=headers)
             )
         except OutcomeUnknown as lost:
             raise RetryLater(str(lost), unreachable=lost.unreachable) from lost
@@ -137,19 +137,19 @@ class Redox:
         handed_out(place, hosts=self._account.upload_hosts, insecure=self._account.insecure, provider=_NAME)
         return sending.stored(place)
 
-    def register(self, job: Job, attempt: Attempt) -> Registered:
+    def register(self, job: Job, gate: DocumentGate) -> Registered:
         """Send the message. Raises OutcomeUnknown where Redox may have taken it."""
-        stored = self._uploaded(job, attempt)
+        stored = self._uploaded(job, gate)
         if stored is not None:
-            return self._referred(job, stored, attempt)
-        sending = Sending(job.document, attempt)
-        answer = self._create(embedding(job, self._account, sending), attempt)
+            return self._referred(job, stored, gate)
+        sending = Sending(job.document, gate)
+        answer = self._create(embedding(job, self._account, sending), gate)
         if answer.status == 413:  # nothing was taken: it goes as larger documents do
-            return self._referred(job, self.store(job, attempt), attempt, _EMBEDDED_REMARK)
+            return self._referred(job, self.store(job, gate), gate, _EMBEDDED_REMARK)
         record = self._record(job, answer)
         return Registered(record, processed=True, stored=sending.stored(document_identifier(job)))
 
-    def _uploaded(self, job: Job, attempt: Attempt) -> Stored | None:
+    def _uploaded(self, job: Job, gate: DocumentGate) -> Stored | None:
         """Where the document lies, if it does not travel in the message.
 
         An uploaded file may be good for one message only, and nobody says for how long: for one that goes again, or
@@ -157,15 +157,15 @@ class Redox:
         """
         stored = job.facts.stored
         if stored is None:
-            return None if job.document.size_bytes < self._account.embed_below_bytes else self.store(job, attempt)
-        return self.store(job, attempt) if job.sent_before or job.committed or _lies_long(job) else stored
+            return None if job.document.size_bytes < self._account.embed_below_bytes else self.store(job, gate)
+        return self.store(job, gate) if job.earlier_sending_unknown or job.committed or _lies_long(job) else stored
 
-    def _referred(self, job: Job, stored: Stored, attempt: Attempt, *remarks: str) -> Registered:
+    def _referred(self, job: Job, stored: Stored, gate: DocumentGate, *remarks: str) -> Registered:
         message = referring(job, self._account, stored.location or "")
-        record = self._record(job, self._create(Body.of(message, _JSON), attempt))
+        record = self._record(job, self._create(Body.of(message, _JSON), gate))
         return Registered(record, processed=True, stored=stored, remarks=remarks)
 
-    def _create(self, body: Body, attempt: Attempt) -> Answer:
+    def _create(self, body: Body, gate: DocumentGate) -> Answer:
         """502 is by the vendor's word a request that was dropped; any other 5xx may have been taken."""
         account = self._account
         path = (account.destination, account.environment, "DocumentReference", "$documentreference-create")
@@ -174,7 +174,7 @@ class Redox:
                 "POST",
                 *path,
                 body=body,
-                guard=attempt,
+                gate=gate,
                 headers={**headers, "Accept": f"{_JSON}, application/json"},
                 not_taken={502},
             )
@@ -185,7 +185,7 @@ class Redox:
         try:
             return accepted_as(_CREATING.success(answer), document_identifier(job), self._api.base_url)
         except DocumentRefused as refusal:
-            if job.sent_before or job.committed:
+            if job.earlier_sending_unknown or job.committed:
                 hint = "Look into Redox's log or the chart; then chartpost resolve, or retry with --send-again."
                 raise DocumentRefused(Code.OUTCOME_UNKNOWN, _REFUSED_AGAIN, hint=hint, detail=refusal.detail) from None
             raise
@@ -238,10 +238,10 @@ def _bearer(token: str) -> Headers:
 class Sending:
     """A document on its way, raw or embedded, opened anew for each try; the digests are those of the last."""
 
-    def __init__(self, document: Document, attempt: Attempt) -> None:
+    def __init__(self, document: Document, gate: DocumentGate) -> None:
         self._document = document
-        self._attempt = attempt
-        self._passing: Passing | None = None
+        self._gate = gate
+        self._reader: HashingReader | None = None
 
     def raw(self) -> Iterator[bytes]:
         return self._around(lambda passing: iter(passing))
@@ -253,13 +253,13 @@ class Sending:
 
     def stored(self, place: str) -> Stored:
         """What went by, and where it is now. The document has been sent."""
-        assert self._passing is not None  # noqa: S101, an answer of success comes after the whole of it
-        return Stored(place, None, False, self._passing.sha256, self._passing.md5, location=place)
+        assert self._reader is not None  # noqa: S101, an answer of success comes after the whole of it
+        return Stored(place, None, False, self._reader.sha256, self._reader.md5, location=place)
 
-    def _around(self, blocks: Callable[[Passing], Iterator[bytes]]) -> Iterator[bytes]:
-        with self._attempt.open() as source:
-            self._passing = Passing(source, self._attempt.beat)
-            yield from blocks(self._passing)
+    def _around(self, blocks: Callable[[HashingReader], Iterator[bytes]]) -> Iterator[bytes]:
+        with self._gate.open() as source:
+            self._reader = HashingReader(source, self._gate.beat)
+            yield from blocks(self._reader)
 
 
 def embedding(job: Job, account: RedoxAccount, sending: Sending) -> Body:
@@ -272,9 +272,9 @@ def embedding(job: Job, account: RedoxAccount, sending: Sending) -> Body:
 class _NothingToNote:
     """The guard of a call that may be repeated freely, so that it has no commit point."""
 
-    def __init__(self, attempt: Attempt) -> None:
-        self.beat = attempt.beat
-        self.commit = attempt.beat
+    def __init__(self, gate: DocumentGate) -> None:
+        self.beat = gate.beat
+        self.commit = gate.beat
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

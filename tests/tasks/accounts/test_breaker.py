@@ -9,21 +9,21 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tasks.accounts.breaker import Gates
+from tasks.accounts.breaker import CircuitBreaker
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.job import Record
-from tasks.model.route import Route, Stage, Step, Unseen
+from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tests.tasks.ledger.test_ledger import document, held
 
-ROUTE = Route(stages=(Stage.REGISTERED,), first=Step.REGISTER, together=False, unseen=Unseen.HOLD)
+ROUTE = Route(stages=(Stage.REGISTERED,), first=Step.REGISTER, together=False, on_unknown_outcome=OnUnknownOutcome.HOLD)
 UNTIL_DOWN = 5
 
 
 @pytest.fixture
-def gates(valkey: redis.Redis) -> Gates:
-    return Gates(valkey, probe_first_seconds=1, probe_cap_seconds=100)
+def breaker(valkey: redis.Redis) -> CircuitBreaker:
+    return CircuitBreaker(valkey, probe_first_seconds=1, probe_cap_seconds=100)
 
 
 @pytest.fixture
@@ -49,79 +49,81 @@ def interval(client: redis.Redis) -> int:
     return int(client.hget(f"{PREFIX}account:north", "interval") or 0)
 
 
-def down(gates: Gates) -> None:
+def down(breaker: CircuitBreaker) -> None:
     for _ in range(UNTIL_DOWN):
-        gates.unreachable("north", "No answer.")
-    assert gates.health("north", "g").status == "down"
+        breaker.unreachable("north", "No answer.")
+    assert breaker.health("north", "g").status == "down"
 
 
 def delivered(ledger: Ledger, job: str) -> None:
     assert ledger.delivered(held(ledger, job, Step.REGISTER), Record(job), 1, None)
 
 
-def test_one_failure_more_takes_an_account_down_that_was_down_before(gates: Gates) -> None:
-    down(gates)
-    assert gates.well("north")
-    assert gates.health("north", "g").status == "ok"
-    gates.unreachable("north", "No answer.")
-    assert gates.health("north", "g").status == "down"
+def test_one_failure_more_takes_an_account_down_that_was_down_before(breaker: CircuitBreaker) -> None:
+    down(breaker)
+    assert breaker.half_open("north")
+    assert breaker.health("north", "g").status == "ok"
+    breaker.unreachable("north", "No answer.")
+    assert breaker.health("north", "g").status == "down"
 
 
 def test_it_is_probed_less_and_less_while_probes_succeed_and_documents_do_not(
-    gates: Gates, valkey: redis.Redis
+    breaker: CircuitBreaker, valkey: redis.Redis
 ) -> None:
-    down(gates)
+    down(breaker)
     seen = []
     for _ in range(4):
         seen.append(interval(valkey))
         valkey.hset(f"{PREFIX}account:north", "probe_at", 0)
-        assert gates.take_probe("north")
-        gates.well("north")
-        gates.unreachable("north", "No answer.")
+        assert breaker.take_probe("north")
+        breaker.half_open("north")
+        breaker.unreachable("north", "No answer.")
     assert seen == [1000, 2000, 4000, 8000]
 
 
-def test_on_trial_one_document_goes_at_a_time(gates: Gates, ledger: Ledger, valkey: redis.Redis) -> None:
+def test_on_trial_one_document_goes_at_a_time(breaker: CircuitBreaker, ledger: Ledger, valkey: redis.Redis) -> None:
     opened(ledger, 20)
-    down(gates)
+    down(breaker)
     assert fed(valkey) == 0
-    gates.well("north")
+    breaker.half_open("north")
     assert [fed(valkey), fed(valkey)] == [1, 0]
 
 
-def test_a_document_that_is_taken_ends_the_trial(gates: Gates, ledger: Ledger, valkey: redis.Redis) -> None:
+def test_a_document_that_is_taken_ends_the_trial(breaker: CircuitBreaker, ledger: Ledger, valkey: redis.Redis) -> None:
     first, *_ = opened(ledger, 20)
-    down(gates)
-    gates.well("north")
+    down(breaker)
+    breaker.half_open("north")
     delivered(ledger, first)
     assert fed(valkey) == 8
     for _ in range(UNTIL_DOWN - 1):
-        gates.unreachable("north", "No answer.")
-    assert gates.health("north", "g").status == "ok"
-    gates.unreachable("north", "No answer.")
+        breaker.unreachable("north", "No answer.")
+    assert breaker.health("north", "g").status == "ok"
+    breaker.unreachable("north", "No answer.")
     assert interval(valkey) == 1000
 
 
 def test_what_was_on_its_way_when_it_went_down_does_not_stop_the_probing(
-    gates: Gates, ledger: Ledger, valkey: redis.Redis
+    breaker: CircuitBreaker, ledger: Ledger, valkey: redis.Redis
 ) -> None:
     first, *_ = opened(ledger, 2)
-    down(gates)
+    down(breaker)
     delivered(ledger, first)
     valkey.hset(f"{PREFIX}account:north", "probe_at", 0)
-    assert gates.take_probe("north")
+    assert breaker.take_probe("north")
 
 
-def test_an_account_that_was_parked_is_on_trial_too(gates: Gates, ledger: Ledger, valkey: redis.Redis) -> None:
+def test_an_account_that_was_parked_is_on_trial_too(
+    breaker: CircuitBreaker, ledger: Ledger, valkey: redis.Redis
+) -> None:
     """A probe shows that its key works, and not that its destination is right."""
     first, *_ = opened(ledger, 20)
     seen = []
     for _ in range(3):
-        gates.park("north", "There is no such destination.")
+        breaker.park("north", "There is no such destination.")
         seen.append(interval(valkey))
         valkey.hset(f"{PREFIX}account:north", "probe_at", 0)
-        assert gates.take_probe("north")
-        gates.well("north")
+        assert breaker.take_probe("north")
+        breaker.half_open("north")
     assert seen == [1000, 2000, 4000]
     assert [fed(valkey), fed(valkey)] == [1, 0]
     delivered(ledger, first)

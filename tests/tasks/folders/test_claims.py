@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.folders.claims import AlreadyInCare, Damaged, Held
+from tasks.folders.claims import AlreadyInCare, ClaimedDocument, Damaged
 from tasks.folders.durable import ChangedMeanwhile, FileIdentity
 from tasks.folders.job_json import JobFileDamaged
 from tasks.folders.layout import Folders
@@ -51,7 +51,7 @@ def test_a_sidecar_comes_along(folders: Folders) -> None:
     path, sidecar = drop(folders), drop(folders, "referral.pdf.meta.json", b"{}")
     folders.claim(path, JOB, job_file(path), sidecar=sidecar)
     (orphan,) = folders.orphans(lambda _: False)
-    assert isinstance(orphan, Held)
+    assert isinstance(orphan, ClaimedDocument)
     assert orphan.sidecar
     assert orphan.sidecar.read_bytes() == b"{}"
     assert files_in(folders.inbox) == {}
@@ -238,7 +238,7 @@ def test_only_jobs_that_the_ledger_does_not_know_are_orphans(folders: Folders) -
     claim(folders, drop(folders))
     assert list(folders.orphans(lambda job_id: job_id == JOB)) == []
     (orphan,) = folders.orphans(lambda _: False)
-    assert isinstance(orphan, Held)
+    assert isinstance(orphan, ClaimedDocument)
     assert orphan.job_file.committed is False
 
 
@@ -246,14 +246,14 @@ def test_an_orphan_tells_what_a_look_needs(folders: Folders) -> None:
     claim(folders, drop(folders))
     folders.update_job_file(JOB, committed=True, snapshot=("1", "2"), key="k", provider_facts={"token": "t"})
     (orphan,) = folders.orphans(lambda _: False)
-    assert isinstance(orphan, Held)
+    assert isinstance(orphan, ClaimedDocument)
     told = orphan.job_file
     assert (told.committed, told.snapshot, told.key, told.provider_facts) == (True, ("1", "2"), "k", {"token": "t"})
 
 
 def test_a_folder_that_somebody_works_on_is_left_alone(folders: Folders) -> None:
     job = folders.job_folder(JOB)
-    with job.alone(make=True):
+    with job.lock(make=True):
         job.write(job_file(drop(folders)))
         assert folders.finish_claims() == []
         assert list(folders.orphans(lambda _: False)) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.folders.claims import Held
+from tasks.folders.claims import ClaimedDocument
 from tasks.folders.layout import Folders
 from tests.tasks.folders.documents import (
     ACCOUNT,
@@ -130,7 +130,7 @@ def assert_claimed_or_waiting(folders: Folders) -> str:
     orphans = list(folders.orphans(lambda _: False))
     if orphans:
         (held,) = orphans
-        assert isinstance(held, Held)
+        assert isinstance(held, ClaimedDocument)
         assert held.document.read_bytes() == CONTENT
         assert held.job_file.description == "a letter"
         assert inbox == {}
@@ -170,7 +170,7 @@ def test_a_copy_that_is_killed_leaves_all_or_nothing(fresh: Callable[[], Folders
     source.write_bytes(CONTENT)
     for folders in every_kill(fresh, lambda folders: folders.adopt_copy(source, JOB, job_file(source))):
         folders.finish_claims()
-        whole = [held for held in folders.orphans(lambda _: False) if isinstance(held, Held)]
+        whole = [held for held in folders.orphans(lambda _: False) if isinstance(held, ClaimedDocument)]
         assert [held.document.read_bytes() for held in whole] in ([], [CONTENT])
         assert len(list(folders.processing.iterdir())) == len(whole)
     assert whole
@@ -264,7 +264,7 @@ def test_a_reopening_that_is_killed_loses_neither_the_document_nor_what_is_known
             assert len(files_in(folders.failed)) == 3
             orphans = [folders.reopen_failed(JOB, ACCOUNT, PATIENT)]
         (held,) = orphans
-        assert isinstance(held, Held)
+        assert isinstance(held, ClaimedDocument)
         assert held.sidecar
         assert (held.job_file.committed, held.job_file.key) == (True, "uploads/1")
         assert files_in(folders.failed) == {}
@@ -289,7 +289,7 @@ def test_a_return_by_the_inbox_that_is_killed_does_not_forget_that_the_document_
             claim_with_sidecar(folders, continues=True)
             orphans = list(folders.orphans(lambda _: False))
         (held,) = orphans
-        assert isinstance(held, Held)
+        assert isinstance(held, ClaimedDocument)
         assert (held.job_file.committed, held.job_file.key) == (True, "uploads/1")
         assert files_in(folders.failed) == {}
         assert len(copies(folders)) == 1

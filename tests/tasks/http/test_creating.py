@@ -40,8 +40,8 @@ class Calling:
 
     def __call__(self, **options: object) -> Answer:
         body = Body("application/fhir+json", self.length, self.blocks)
-        guard = Guarding(self._commit, self.beat)
-        return self.api.create("POST", "Bundle", body=body, guard=guard, **options)  # type: ignore[arg-type]
+        gate = Guarding(self._commit, self.beat)
+        return self.api.create("POST", "Bundle", body=body, gate=gate, **options)  # type: ignore[arg-type]
 
     def _sign(self, method: str, url: str) -> dict[str, str]:
         self.signed.append((method, url))

@@ -12,18 +12,18 @@ import pytest
 import redis
 
 from tasks.accounts.account import Account, Accounts
-from tasks.accounts.breaker import Gates
+from tasks.accounts.breaker import CircuitBreaker
 from tasks.closing.results import Results
 from tasks.folders.commit_log import Care
 from tasks.folders.layout import Folders
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
-from tasks.ledger.renewal import Keeper
+from tasks.ledger.renewal import LeaseRenewer
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document, Label, Relabeling
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
-from tasks.pipeline.recovery import Aftermath
+from tasks.pipeline.recovery import Recovery
 from tasks.pipeline.runner import Pipeline
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
@@ -42,16 +42,16 @@ class Hospital:
     def __init__(self, client: redis.Redis, odd: OddNhn, data: Path) -> None:
         self.odd = odd
         self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
-        gates = Gates(client, probe_first_seconds=1, probe_cap_seconds=1)
-        self.account = Account("hospital", account_at(odd), gates, DictMemory())
+        breaker = CircuitBreaker(client, probe_first_seconds=1, probe_cap_seconds=1)
+        self.account = Account("hospital", account_at(odd), breaker, DictMemory())
         care = Care(Folders(data), Sources(Files([data]), Objects([])), None)
         self.pipeline = Pipeline(
             ledger=self.ledger,
-            keeper=Keeper(self.ledger),
+            lease_renewer=LeaseRenewer(self.ledger),
             accounts=cast(Accounts, {"hospital": self.account}),
             care=care,
             results=cast(Results, NoResults()),
-            aftermath=Aftermath(self.ledger, gates, care, first=1, cap=1, give_up_after=60),
+            recovery=Recovery(self.ledger, breaker, care, first=1, cap=1, give_up_after=60),
             stopping=threading.Event(),
         )
 

@@ -45,10 +45,10 @@ def test_a_ledger_in_order_has_no_orphans(consistency: Consistency, ledger: Ledg
     done, failed = opened(ledger), opened(ledger)
     opened(ledger)
     for job in (done, failed):
-        [hold] = ledger.start(job, Step.PRESIGN)  # type: ignore[misc]
-        ledger.failed(hold, Failure(Code.FILE_MISSING, "Gone."), calls=0)
-    [hold] = ledger.start(done, Step.NOTIFY)  # type: ignore[misc]
-    ledger.finished(hold)
+        [lease] = ledger.start(job, Step.PRESIGN)  # type: ignore[misc]
+        ledger.failed(lease, Failure(Code.FILE_MISSING, "Gone."), calls=0)
+    [lease] = ledger.start(done, Step.NOTIFY)  # type: ignore[misc]
+    ledger.finished(lease)
     assert found(consistency) == set()
 
 

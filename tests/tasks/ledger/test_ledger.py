@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tasks.ledger.lease import Hold, NotStarted
+from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import CLOSING, PREFIX
 from tasks.ledger.seal import Seal
@@ -45,7 +45,7 @@ def job_id(ledger: Ledger) -> str:
     return job
 
 
-def held(ledger: Ledger, job: str, step: Step) -> Hold:
+def held(ledger: Ledger, job: str, step: Step) -> Lease:
     started = ledger.start(job, step)
     assert not isinstance(started, NotStarted), started
     return started[0]
@@ -62,9 +62,9 @@ def due_entries(ledger: Ledger, job: str) -> list[str]:
 
 def to_stored(ledger: Ledger, job: str) -> None:
     ledger.presigned(held(ledger, job, Step.PRESIGN), PRESIGNED, "run", calls=2)
-    hold = held(ledger, job, Step.POST)
-    ledger.committed(hold)
-    ledger.stored(hold, Facts(snapshot=("1",), stored=STORED), Step.CONFIRM, 2.0, calls=1)
+    lease = held(ledger, job, Step.POST)
+    ledger.committed(lease)
+    ledger.stored(lease, Facts(snapshot=("1",), stored=STORED), Step.CONFIRM, 2.0, calls=1)
 
 
 def to_delivered(ledger: Ledger, job: str, record: str = "77") -> None:
@@ -110,8 +110,8 @@ def test_every_job_with_work_left_has_exactly_one_due_entry(ledger: Ledger, job_
 def test_attempts_count_tries_and_not_steps(ledger: Ledger, job_id: str) -> None:
     ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
     ledger.deferred(held(ledger, job_id, Step.POST), 0, calls=0, failed=True)
-    hold = held(ledger, job_id, Step.POST)
-    ledger.stored(hold, Facts(snapshot=("1",), stored=STORED), Step.CONFIRM, 2.0, calls=1)
+    lease = held(ledger, job_id, Step.POST)
+    ledger.stored(lease, Facts(snapshot=("1",), stored=STORED), Step.CONFIRM, 2.0, calls=1)
     held(ledger, job_id, Step.CONFIRM)
     job = ledger.get(job_id)
     assert job is not None
@@ -167,34 +167,34 @@ def test_whoever_lost_the_lease_does_not_pass_the_commit_point(ledger: Ledger, j
 
 def test_nobody_passes_the_commit_point_of_a_wiped_ledger(ledger: Ledger, job_id: str) -> None:
     ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
-    hold = held(ledger, job_id, Step.POST)
+    lease = held(ledger, job_id, Step.POST)
     ledger.redis.flushall()
     with pytest.raises(LeaseLost):
-        ledger.committed(hold)
+        ledger.committed(lease)
 
 
 def test_who_held_a_job_of_a_wiped_ledger_does_not_hold_the_one_that_was_opened_again(
     ledger: Ledger, job_id: str
 ) -> None:
-    hold = held(ledger, job_id, Step.PRESIGN)
+    lease = held(ledger, job_id, Step.PRESIGN)
     ledger.redis.flushdb()
     ledger.open(job_id, document(), "pracsuite")
     held(ledger, job_id, Step.PRESIGN)
-    assert ledger.renew([(job_id, hold.token)]) == [False]
+    assert ledger.renew([(job_id, lease.token)]) == [False]
     with pytest.raises(LeaseLost):
-        ledger.committed(hold)
+        ledger.committed(lease)
 
 
 def test_who_started_a_step_in_what_redis_has_lost_does_not_hold_it_with_who_starts_it_again(
     ledger: Ledger, job_id: str
 ) -> None:
     kept = ledger.redis.dump(PREFIX + "job:" + job_id) or b""
-    hold = held(ledger, job_id, Step.PRESIGN)
+    lease = held(ledger, job_id, Step.PRESIGN)
     ledger.redis.restore(PREFIX + "job:" + job_id, 0, kept, replace=True)
     held(ledger, job_id, Step.PRESIGN)
-    assert ledger.renew([(job_id, hold.token)]) == [False]
+    assert ledger.renew([(job_id, lease.token)]) == [False]
     with pytest.raises(LeaseLost):
-        ledger.committed(hold)
+        ledger.committed(lease)
 
 
 def test_a_record_proves_one_job_only(ledger: Ledger, job_id: str) -> None:
@@ -219,7 +219,7 @@ def test_one_start_holds_all_of_a_patients_waiting_jobs(ledger: Ledger, job_id: 
     to_stored(ledger, job_id)
     started = ledger.start(job_id, Step.CONFIRM)
     assert not isinstance(started, NotStarted)
-    assert {hold.job.id for hold in started} == {job_id, *others}
+    assert {lease.job.id for lease in started} == {job_id, *others}
 
 
 def test_a_name_is_held_by_one_job_and_handed_on_when_it_ends(ledger: Ledger, job_id: str) -> None:
@@ -287,10 +287,10 @@ def test_claims_can_be_asked_for_one_and_are_forgotten_after_a_month(ledger: Led
     ledger.redis.hset(claims, mapping={"old": "a", "young": "b"})
     now = int(ledger.redis.time()[0]) * 1000
     ledger.redis.zadd(since, {"old": now - 32 * 86_400_000, "young": now})
-    claimed = ledger.claims(job)
+    claimed = ledger.record_owners(job)
     assert (claimed.get("old"), claimed.get("none")) == ("a", None)
     to_delivered(ledger, job_id, "77")
-    assert ledger.claims(job) == dict(ledger.claims(job)) == {"young": "b", "77": job_id}
+    assert ledger.record_owners(job) == dict(ledger.record_owners(job)) == {"young": "b", "77": job_id}
     assert ledger.redis.zrange(since, 0, -1) == ["young", "77"]
 
 
@@ -319,10 +319,10 @@ def test_a_committed_job_is_too_late_to_cancel(ledger: Ledger, job_id: str) -> N
 
 def test_cancelling_takes_the_job_from_the_worker_that_holds_it(ledger: Ledger, job_id: str) -> None:
     ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
-    hold = held(ledger, job_id, Step.POST)
-    assert ledger.cancel(hold.job) == "ok"
+    lease = held(ledger, job_id, Step.POST)
+    assert ledger.cancel(lease.job) == "ok"
     with pytest.raises(LeaseLost):
-        ledger.committed(hold)
+        ledger.committed(lease)
     job = ledger.get(job_id)
     assert job is not None
     assert (job.stage, job.code) == (Stage.CANCELLED, Code.CANCELLED)
@@ -345,7 +345,7 @@ def test_a_retry_after_an_unknown_outcome_looks_first(ledger: Ledger, job_id: st
     ledger.failed(held(ledger, job_id, Step.CONFIRM), failure, calls=0, keep_name=True)
     failed = ledger.get(job_id)
     assert failed is not None
-    assert ledger.retry_looking(failed) == "ok"
+    assert ledger.retry_reconciling(failed) == "ok"
     job = ledger.get(job_id)
     assert job is not None
     assert (job.stage, job.step, job.committed) == (Stage.PRESIGNED, Step.CONFIRM, True)

@@ -8,10 +8,10 @@ from uuid import uuid4
 import redis
 
 from tasks.accounts.account import Accounts
-from tasks.accounts.breaker import Gates
+from tasks.accounts.breaker import CircuitBreaker
 from tasks.dispatch.feeder import Feeder
 from tasks.dispatch.workers import Workers
-from tasks.ledger.cache import SealedMemory
+from tasks.ledger.cache import SealedCache
 from tasks.ledger.lease import NotStarted
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
@@ -27,11 +27,11 @@ DAYS = 1 / 86_400  # a second
 def test_finished_jobs_leave_with_their_index_entries_and_unfinished_ones_stay(valkey: redis.Redis) -> None:
     seal = Seal("a secret")
     ledger = Ledger(valkey, seal, lease_seconds=30, jobs_days=DAYS)
-    gates = Gates(valkey, probe_first_seconds=1, probe_cap_seconds=1)
+    breaker = CircuitBreaker(valkey, probe_first_seconds=1, probe_cap_seconds=1)
     feeder = Feeder(
         client=valkey,
-        gates=gates,
-        accounts=Accounts({}, gates, SealedMemory(valkey, seal)),
+        breaker=breaker,
+        accounts=Accounts({}, breaker, SealedCache(valkey, seal)),
         workers=Workers(valkey),
         lease_seconds=30,
         jobs_days=DAYS,

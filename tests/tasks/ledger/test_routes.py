@@ -14,13 +14,13 @@ from tasks.ledger.redis import CLOSING, PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Label, Relabeling
 from tasks.model.errors import Code
-from tasks.model.job import Facts, Failure, Form, Job, Record, outcome_open, still_looking
-from tasks.model.route import Route, Stage, Step, Unseen
+from tasks.model.job import Facts, Failure, Form, Job, Record, outcome_open, still_reconciling
+from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tests.tasks.ledger.test_ledger import PRESIGNED, STORED, document, due_entries, held
 
 THREE = Route(stages=(Stage.PRESIGNED, Stage.STORED, Stage.REGISTERED))
-ONE = Route(stages=(Stage.REGISTERED,), first=Step.REGISTER, together=False, unseen=Unseen.RESEND)
-BY_HAND = replace(ONE, unseen=Unseen.HOLD)
+ONE = Route(stages=(Stage.REGISTERED,), first=Step.REGISTER, together=False, on_unknown_outcome=OnUnknownOutcome.RESEND)
+BY_HAND = replace(ONE, on_unknown_outcome=OnUnknownOutcome.HOLD)
 PLACED = Route(together=False, account_wide=True)
 UNKNOWN = Failure(Code.OUTCOME_UNKNOWN, "Nobody saw.")
 
@@ -54,13 +54,13 @@ def to_registering(ledger: Ledger, job: str) -> None:
 def test_what_was_stored_is_registered_next_and_then_polled(ledger: Ledger) -> None:
     job = opened(ledger, THREE)
     to_registering(ledger, job)
-    hold = held(ledger, job, Step.REGISTER)
-    ledger.committed(hold)
-    assert ledger.registered(hold, Facts(record=Record("9")), 2.0, calls=1)
+    lease = held(ledger, job, Step.REGISTER)
+    ledger.committed(lease)
+    assert ledger.registered(lease, Facts(record=Record("9")), 2.0, calls=1)
     after = now(ledger, job)
     assert (after.stage, after.step, after.committed) == (Stage.REGISTERED, Step.CONFIRM, False)
     assert due_entries(ledger, job) == ["north"]
-    assert ledger.claims(after) == {"9": job}
+    assert ledger.record_owners(after) == {"9": job}
 
 
 def test_a_record_that_proves_another_job_is_not_registered_twice(ledger: Ledger) -> None:
@@ -85,14 +85,14 @@ def test_what_is_stored_and_not_registered_can_be_cancelled_until_that_is_commit
 def test_an_unknown_registering_is_looked_for_and_repeated_from_where_it_was(ledger: Ledger) -> None:
     job = opened(ledger, THREE)
     to_registering(ledger, job)
-    hold = held(ledger, job, Step.REGISTER)
-    ledger.committed(hold)
-    ledger.unknown(hold, 0, calls=1)
+    lease = held(ledger, job, Step.REGISTER)
+    ledger.committed(lease)
+    ledger.unknown(lease, 0, calls=1)
     unknown = now(ledger, job)
     assert (unknown.stage, unknown.step, unknown.unknown_step) == (Stage.STORED, Step.CONFIRM, Step.REGISTER)
     ledger.send_again(held(ledger, job, Step.CONFIRM), 0, THREE)
     again = now(ledger, job)
-    assert (again.stage, again.step, again.committed, again.looked) == (Stage.STORED, Step.REGISTER, False, True)
+    assert (again.stage, again.step, again.committed, again.reconciled) == (Stage.STORED, Step.REGISTER, False, True)
     assert again.unknown_since is None
 
 
@@ -112,10 +112,10 @@ def test_a_registering_that_was_found_goes_on_being_polled(ledger: Ledger) -> No
 
 def test_what_is_delivered_by_the_registering_itself_has_passed_it(ledger: Ledger) -> None:
     job = opened(ledger, ONE)
-    hold = held(ledger, job, Step.REGISTER)
-    ledger.committed(hold)
+    lease = held(ledger, job, Step.REGISTER)
+    ledger.committed(lease)
     facts = Facts(stored=STORED, remarks=("A remark.",))
-    assert ledger.delivered(hold, Record("9"), 1, STORED.sha256, facts=facts, passed=Stage.REGISTERED)
+    assert ledger.delivered(lease, Record("9"), 1, STORED.sha256, facts=facts, passed=Stage.REGISTERED)
     delivered = now(ledger, job)
     assert delivered.stage is Stage.DELIVERED
     assert delivered.times[Stage.REGISTERED] == delivered.times[Stage.DELIVERED]
@@ -143,14 +143,14 @@ def test_what_is_continued_claims_no_stage_that_its_route_does_not_have(
     ledger: Ledger, route: Route, stage: Stage
 ) -> None:
     job = opened(ledger, route)
-    ledger.held(held(ledger, job, route.first), UNKNOWN, 1)
-    ledger.retry_looking(now(ledger, job), first=route.first)
+    ledger.hold_for_person(held(ledger, job, route.first), UNKNOWN, 1)
+    ledger.retry_reconciling(now(ledger, job), first=route.first)
     assert (now(ledger, job).stage, now(ledger, job).unknown_step) == (stage, route.first)
 
 
 def test_a_held_document_is_known_again_by_its_digest(ledger: Ledger) -> None:
     job = opened(ledger, BY_HAND)
-    ledger.held(held(ledger, job, Step.REGISTER), UNKNOWN, 1, "5" * 64)
+    ledger.hold_for_person(held(ledger, job, Step.REGISTER), UNKNOWN, 1, "5" * 64)
     assert now(ledger, job).sha256 == "5" * 64
 
 
@@ -181,7 +181,7 @@ def test_one_look_takes_up_a_patients_documents_only_where_the_route_says_so(
         ledger.stored(held(ledger, job, Step.POST), Facts(stored=STORED), Step.CONFIRM, 0, calls=1)
     started = ledger.start(jobs[0], Step.CONFIRM)
     assert not isinstance(started, NotStarted)
-    assert {hold.job.id for hold in started} == (set(jobs) if together else {jobs[0]})
+    assert {lease.job.id for lease in started} == (set(jobs) if together else {jobs[0]})
 
 
 # --- records that are made before the upload -------------------------------------------------------------------------
@@ -193,18 +193,18 @@ def test_a_record_made_with_the_form_belongs_to_one_job_of_the_account_whatever_
     assert ledger.presigned(held(ledger, first, Step.PRESIGN), facts, "run", calls=1)
     assert not ledger.presigned(held(ledger, second, Step.PRESIGN), facts, "run", calls=1)
     assert now(ledger, second).stage is Stage.RECEIVED
-    assert ledger.claims(now(ledger, second)) == {"doc-1": first}
+    assert ledger.record_owners(now(ledger, second)) == {"doc-1": first}
 
 
 def test_an_unknown_presign_is_looked_for_and_its_record_found(ledger: Ledger) -> None:
     job = opened(ledger, PLACED)
-    hold = held(ledger, job, Step.PRESIGN)
-    ledger.committed(hold, Facts(provider={"since": "then"}))
-    ledger.unknown(hold, 0, calls=1)
+    lease = held(ledger, job, Step.PRESIGN)
+    ledger.committed(lease, Facts(provider={"since": "then"}))
+    ledger.unknown(lease, 0, calls=1)
     unknown = now(ledger, job)
     assert (unknown.stage, unknown.step, unknown.unknown_step) == (Stage.RECEIVED, Step.CONFIRM, Step.PRESIGN)
     assert unknown.facts.provider == {"since": "then"}
-    assert ledger.place_found(held(ledger, job, Step.CONFIRM), Facts(record=Record("doc-1")), calls=1)
+    assert ledger.record_found(held(ledger, job, Step.CONFIRM), Facts(record=Record("doc-1")), calls=1)
     found = now(ledger, job)
     assert (found.stage, found.step, found.committed, found.facts.record) == (
         Stage.RECEIVED,
@@ -229,40 +229,50 @@ def test_a_retry_keeps_the_record_that_was_made_for_the_document(ledger: Ledger)
 def test_what_is_held_keeps_its_name_and_is_not_looked_for(ledger: Ledger) -> None:
     job = opened(ledger, BY_HAND, name="scan.pdf")
     assert ledger.reserve_name(now(ledger, job)) == job
-    ledger.held(held(ledger, job, Step.REGISTER), UNKNOWN, calls=1)
+    ledger.hold_for_person(held(ledger, job, Step.REGISTER), UNKNOWN, calls=1)
     failed = now(ledger, job)
-    assert (failed.stage, failed.code, failed.held) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
+    assert (failed.stage, failed.code, failed.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
     assert outcome_open(failed)
-    assert not still_looking(failed)
+    assert not still_reconciling(failed)
     assert ledger.reserve_name(now(ledger, opened(ledger, BY_HAND, name="scan.pdf"))) == job
 
 
 def test_a_held_document_that_is_found_in_the_chart_gives_its_name_back(ledger: Ledger) -> None:
     job = opened(ledger, BY_HAND, name="scan.pdf")
     ledger.reserve_name(now(ledger, job))
-    ledger.held(held(ledger, job, Step.REGISTER), UNKNOWN, calls=1)
+    ledger.hold_for_person(held(ledger, job, Step.REGISTER), UNKNOWN, calls=1)
     assert ledger.resolve_delivered(now(ledger, job), Record("9")) == "ok"
     after = now(ledger, job)
-    assert (after.stage, after.held, after.unknown_since) == (Stage.DELIVERED, False, None)
+    assert (after.stage, after.needs_person, after.unknown_since) == (Stage.DELIVERED, False, None)
     other = opened(ledger, BY_HAND, name="scan.pdf")
     assert ledger.reserve_name(now(ledger, other)) == other
 
 
 def test_a_held_document_that_is_sent_again_is_held_no_more(ledger: Ledger) -> None:
     job = opened(ledger, BY_HAND)
-    ledger.held(held(ledger, job, Step.REGISTER), UNKNOWN, calls=1)
+    ledger.hold_for_person(held(ledger, job, Step.REGISTER), UNKNOWN, calls=1)
     assert ledger.retry(now(ledger, job), first=Step.REGISTER) == "ok"
     again = now(ledger, job)
-    assert (again.stage, again.step, again.held, again.committed) == (Stage.RECEIVED, Step.REGISTER, False, False)
+    assert (again.stage, again.step, again.needs_person, again.committed) == (
+        Stage.RECEIVED,
+        Step.REGISTER,
+        False,
+        False,
+    )
 
 
 def test_what_is_repeated_remembers_that_it_may_have_been_sent_and_cannot_be_cancelled(ledger: Ledger) -> None:
     job = opened(ledger, ONE)
-    hold = held(ledger, job, Step.REGISTER)
-    ledger.committed(hold)
-    ledger.repeated(hold, 0, calls=1)
+    lease = held(ledger, job, Step.REGISTER)
+    ledger.committed(lease)
+    ledger.repeated(lease, 0, calls=1)
     again = now(ledger, job)
-    assert (again.step, again.committed, again.sent_before, again.failures) == (Step.REGISTER, False, True, 1)
+    assert (again.step, again.committed, again.earlier_sending_unknown, again.failures) == (
+        Step.REGISTER,
+        False,
+        True,
+        1,
+    )
     assert ledger.cancel(again) == "committed"
     assert due_entries(ledger, job) == ["north"]
 
@@ -292,7 +302,12 @@ def test_what_is_sent_under_the_same_ids_begins_anew_after_a_wipe(ledger: Ledger
     job = str(uuid4())
     ledger.open(job, document(), "any", maybe_sent=MaybeSent(Facts(), Step.REGISTER), route=ONE)
     back = now(ledger, job)
-    assert (back.stage, back.step, back.committed, back.sent_before) == (Stage.RECEIVED, Step.REGISTER, False, True)
+    assert (back.stage, back.step, back.committed, back.earlier_sending_unknown) == (
+        Stage.RECEIVED,
+        Step.REGISTER,
+        False,
+        True,
+    )
 
 
 # --- relabelings -----------------------------------------------------------------------------------------------------
@@ -309,7 +324,7 @@ def test_relabelings_of_one_document_wait_for_each_other_and_do_not_claim_its_re
     for job in (first, second):
         assert ledger.reserve_name(now(ledger, job)) == job
         assert ledger.delivered(held(ledger, job, Step.REGISTER), Record("doc-1"), 1, None)
-    assert ledger.claims(now(ledger, first)) == {}
+    assert ledger.record_owners(now(ledger, first)) == {}
 
 
 @pytest.mark.parametrize("first", [Step.PRESIGN, Step.POST, Step.REGISTER])
@@ -344,4 +359,4 @@ def test_what_a_human_has_found_keeps_the_record_that_was_known_and_is_known_aga
     assert ledger.resolve_delivered(now(ledger, job), None) == "ok"
     after = now(ledger, job)
     assert after.facts.record == Record("9")
-    assert ledger.sent_before(after.document) == {STORED.sha256: job}
+    assert ledger.earlier_deliveries(after.document) == {STORED.sha256: job}

@@ -13,16 +13,16 @@ import redis
 
 from tasks.folders.commit_log import Care
 from tasks.folders.layout import Folders
-from tasks.ledger.lease import Hold, NotStarted
+from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
-from tasks.ledger.renewal import Grip
+from tasks.ledger.renewal import Renewal
 from tasks.ledger.seal import Seal
 from tasks.model.document import Door
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StageError
 from tasks.model.job import Facts, Job
 from tasks.model.route import Step
-from tasks.pipeline.commit_point import Attempt
+from tasks.pipeline.commit_point import CommitPoint
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
@@ -41,19 +41,19 @@ def care(tmp_path: Path) -> Care:
     return Care(Folders(tmp_path), Sources(Files([tmp_path]), Objects([], "")), None)
 
 
-def begun(ledger: Ledger, care: Care, job_id: str) -> Attempt:
+def begun(ledger: Ledger, care: Care, job_id: str) -> CommitPoint:
     started = ledger.start(job_id, Step.REGISTER)
     assert not isinstance(started, NotStarted)
-    hold: Hold = started[0]
-    return Attempt(ledger, care, hold, Grip([hold], 30), threading.Event())
+    lease: Lease = started[0]
+    return CommitPoint(ledger, care, lease, Renewal([lease], 30), threading.Event())
 
 
-def end(attempt: Attempt, error: StageError) -> None:
+def end(commit_point: CommitPoint, error: StageError) -> None:
     """A creating call that passes its commit point and ends in this error."""
 
     def called() -> None:
-        with attempt.taking_back():
-            attempt.commit()
+        with commit_point.taking_back():
+            commit_point.commit()
             raise error
 
     with pytest.raises(type(error)):
@@ -71,7 +71,7 @@ def now(ledger: Ledger, job_id: str) -> Job:
     [
         (OutcomeUnknown("no answer"), True),
         (LeaseLost("another has it"), True),
-        (AccountBlocked("a success that is not understood", unseen=True), True),
+        (AccountBlocked("a success that is not understood", outcome_unknown=True), True),
         (AccountBlocked("refused", credentials=True), False),
         (RetryLater("too many requests"), False),
         (DocumentRefused(Code.REFUSED_BY_PROVIDER, "refused"), False),
@@ -117,8 +117,8 @@ class Stopping(Ledger):
 
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
-    def committed(self, hold: Hold, facts: Facts | None = None) -> None:
-        super().committed(hold, facts)
+    def committed(self, lease: Lease, facts: Facts | None = None) -> None:
+        super().committed(lease, facts)
         time.sleep(LEASE_SECONDS)
         self.meanwhile()
 

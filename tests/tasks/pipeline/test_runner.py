@@ -16,21 +16,21 @@ import redis
 
 from config.accounts import OvokAccount
 from tasks.accounts.account import Account, Accounts
-from tasks.accounts.breaker import Gates
+from tasks.accounts.breaker import CircuitBreaker
 from tasks.closing.results import Results
 from tasks.folders.commit_log import Care
 from tasks.folders.layout import Folders
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
-from tasks.ledger.renewal import Keeper
+from tasks.ledger.renewal import LeaseRenewer
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document, Door
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
-from tasks.model.job import Facts, Form, Job, Record, still_looking
+from tasks.model.job import Facts, Form, Job, Record, still_reconciling
 from tasks.model.route import Route, Stage, Step
-from tasks.pipeline.recovery import Aftermath
+from tasks.pipeline.recovery import Recovery
 from tasks.pipeline.runner import Pipeline
-from tasks.providers.base import Attempt, Found
+from tasks.providers.base import DocumentGate, Found
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
@@ -65,10 +65,10 @@ class Creating:
     def before_sending(self, job: Job) -> Facts:
         return replace(job.facts, provider={"since": "then"})
 
-    def presign(self, job: Job, attempt: Attempt) -> Form:
+    def presign(self, job: Job, gate: DocumentGate) -> Form:
         assert job.facts.provider == {"since": "then"}, "it is given what was noted just before"
         if job.facts.record is None:
-            attempt.commit()
+            gate.commit()
             made = Record(self.makes.pop(0))
             if self.presign_raises:
                 raise self.presign_raises
@@ -77,7 +77,7 @@ class Creating:
 
     def probe(self) -> None: ...
 
-    def look(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
         if self.look_raises:
             raise self.look_raises
         return {job.id: Found(Record(self.finds.pop(0)), Stage.RECEIVED) for job in jobs if self.finds}
@@ -108,9 +108,9 @@ class House:
         self.folders.create()
         self.care = Care(self.folders, Sources(Files([data]), Objects([])), None)
         self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
-        self.aftermath = Aftermath(
+        self.recovery = Recovery(
             self.ledger,
-            Gates(client, probe_first_seconds=1, probe_cap_seconds=1),
+            CircuitBreaker(client, probe_first_seconds=1, probe_cap_seconds=1),
             self.care,
             first=1,
             cap=1,
@@ -118,11 +118,11 @@ class House:
         )
         self.pipeline = Pipeline(
             ledger=self.ledger,
-            keeper=Keeper(self.ledger),
+            lease_renewer=LeaseRenewer(self.ledger),
             accounts=cast(Accounts, {"north_clinic": self.account}),  # what a pipeline asks of an account, and no more
             care=self.care,
             results=cast(Results, NoResults()),
-            aftermath=self.aftermath,
+            recovery=self.recovery,
             stopping=threading.Event(),
         )
 
@@ -141,13 +141,13 @@ class House:
         job_id = self.job(name)
         self.account.provider.makes = ["r-1"]
         self.pipeline.run(Step.PRESIGN, job_id)
-        hold = held(self.ledger, job_id, Step.POST)
-        self.ledger.stored(hold, replace(hold.job.facts, stored=STORED), Step.CONFIRM, 0, calls=0)
+        lease = held(self.ledger, job_id, Step.POST)
+        self.ledger.stored(lease, replace(lease.job.facts, stored=STORED), Step.CONFIRM, 0, calls=0)
         return job_id
 
     def closed(self, job_id: str) -> None:
         """Its error file is written, and the slow look begins."""
-        self.ledger.looks_on(held(self.ledger, job_id, Step.NOTIFY), 0)
+        self.ledger.reconcile_slowly(held(self.ledger, job_id, Step.NOTIFY), 0)
 
     def now(self, job_id: str) -> Job:
         job = self.ledger.get(job_id)
@@ -253,7 +253,7 @@ def test_looks_that_fail_end_with_the_patience_for_a_record(house: House, error:
     house.long_ago(job, "at_stored", "failing_since")
     look_twice(house, job, error)
     failed = house.now(job)
-    assert (failed.stage, failed.code, still_looking(failed)) == (Stage.FAILED, Code.NOT_CONFIRMED, True)
+    assert (failed.stage, failed.code, still_reconciling(failed)) == (Stage.FAILED, Code.NOT_CONFIRMED, True)
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
@@ -265,7 +265,7 @@ def test_a_slow_look_that_fails_ends_after_its_day(house: House, error: StageErr
     house.long_ago(job, "unknown_since", "failing_since")
     look_twice(house, job, error)
     failed = house.now(job)
-    assert (failed.stage, failed.step, still_looking(failed)) == (Stage.FAILED, Step.NOTIFY, False)
+    assert (failed.stage, failed.step, still_reconciling(failed)) == (Stage.FAILED, Step.NOTIFY, False)
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
@@ -282,16 +282,16 @@ def test_what_may_have_been_sent_and_cannot_be_looked_for_is_never_sent_again_bu
     house.long_ago(job, "unknown_since", "failing_since")
     look_twice(house, job, error)
     after = house.now(job)
-    assert (after.stage, after.code, after.held) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
+    assert (after.stage, after.code, after.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
 
 
 def test_what_went_before_and_is_refused_alone_now_is_held_since_it_may_have_arrived(house: House) -> None:
     job = house.job("a.pdf")
     house.ledger.repeated(held(house.ledger, job, Step.PRESIGN), 0, calls=0)
     for _ in range(2):
-        house.aftermath.of(REFUSED, [held(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
+        house.recovery.of(REFUSED, [held(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
     after = house.now(job)
-    assert (after.stage, after.code, after.held) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
+    assert (after.stage, after.code, after.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
 
 
 # --- what Redis has lost of its last second --------------------------------------------------------------------------

@@ -14,13 +14,13 @@ from pydantic import TypeAdapter
 from config.accounts import Account, AnyAccount
 from tasks.http.clients import Clients
 from tasks.model.job import Job, Record, Stored
-from tasks.model.route import Route, Stage, Step, Unseen
+from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.providers.base import Found, Provider, Registers, Stores, TakesForms
 from tasks.providers.table import build
 from tasks.sources.base import OpenSource
 from tasks.sources.files import Files, file_address
 from tasks.transfer.upload import post
-from tests.tasks.providers.doubles import NO_CLAIMS, DictMemory, Slots, Trying, job
+from tests.tasks.providers.doubles import NO_OWNERS, DictMemory, Slots, Trying, job
 from tests.worlds import SandboxProcess
 
 PATIENCE_SECONDS = 8
@@ -77,10 +77,10 @@ class AtWork:
         self.kind = self.settings.provider
         self.habits = HABITS[self.kind]
         self.slots = Slots()
-        self.memory = DictMemory()
-        self.attempt = Trying()
+        self.cache = DictMemory()
+        self.gate = Trying()
         self.provider: Provider = build(
-            name, self.settings, clients=clients, limiter=self.slots.take, on_call=self.slots.count, memory=self.memory
+            name, self.settings, clients=clients, limiter=self.slots.take, on_call=self.slots.count, cache=self.cache
         )
         self._clients = clients
         self._files = Files([folder])
@@ -157,7 +157,7 @@ class AtWork:
                 client=self._clients.storage(),
                 allowed_hosts=self.settings.upload_hosts,
                 insecure=self.settings.insecure,
-                guard=self.attempt,
+                gate=self.gate,
                 on_call=self.slots.count,
             )
 
@@ -187,10 +187,10 @@ class AtWork:
     # --- what became of it -------------------------------------------------------------------------------------
 
     def found(self, job: Job) -> Found | None:
-        return self.provider.look([job], NO_CLAIMS).get(job.id) if self.looks(job) else None
+        return self.provider.find([job], NO_OWNERS).get(job.id) if self.looks(job) else None
 
     def looks(self, job: Job) -> bool:
-        return self.route(job).unseen is Unseen.LOOK
+        return self.route(job).on_unknown_outcome is OnUnknownOutcome.RECONCILE
 
     def record_of(self, job: Job) -> Record:
         """The record that proves it, once it is there."""
@@ -206,8 +206,8 @@ class AtWork:
         return record
 
     def trying(self, job: Job) -> Trying:
-        self.attempt = Trying(lambda: self._open(job), self.attempt)
-        return self.attempt
+        self.gate = Trying(lambda: self._open(job), self.gate)
+        return self.gate
 
     def _open(self, job: Job) -> OpenSource:
         return self._files.open(job.document.source, job.document.identity)

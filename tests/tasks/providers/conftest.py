@@ -29,7 +29,7 @@ def clients() -> Iterator[Clients]:
 
 
 @pytest.fixture
-def memory() -> DictMemory:
+def cache() -> DictMemory:
     return DictMemory()
 
 
@@ -39,7 +39,7 @@ def slots() -> Slots:
 
 
 @pytest.fixture
-def pracsuite(odd: OddPracSuite, clients: Clients, memory: DictMemory, slots: Slots) -> PracSuite:
+def pracsuite(odd: OddPracSuite, clients: Clients, cache: DictMemory, slots: Slots) -> PracSuite:
     account = PracsuiteAccount.model_validate(
         {
             "provider": "pracsuite",
@@ -49,7 +49,7 @@ def pracsuite(odd: OddPracSuite, clients: Clients, memory: DictMemory, slots: Sl
             "insecure": True,
         }
     )
-    return PracSuite("north_clinic", account, clients=clients, limiter=slots.take, on_call=slots.count, memory=memory)
+    return PracSuite("north_clinic", account, clients=clients, limiter=slots.take, on_call=slots.count, cache=cache)
 
 
 @pytest.fixture(scope="session")

@@ -29,16 +29,16 @@ class DictMemory:
         self._until: dict[tuple[str, str], float] = {}
         self._turns: dict[tuple[str, str], threading.Lock] = {}
 
-    def recall(self, topic: str, key: str) -> str | None:
+    def get(self, topic: str, key: str) -> str | None:
         fresh = time.monotonic() < self._until.get((topic, key), 0.0)
         return self.values.get((topic, key)) if fresh else None
 
-    def remember(self, topic: str, key: str, value: str, seconds: float) -> None:
+    def put(self, topic: str, key: str, value: str, seconds: float) -> None:
         self.values[topic, key] = value
         self._until[topic, key] = time.monotonic() + seconds
         self.seconds.append(seconds)
 
-    def alone(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:
+    def lock(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:
         return self._turn(self._turns.setdefault((topic, key), threading.Lock()))
 
     @contextmanager
@@ -107,4 +107,4 @@ class Trying:
 
 
 NO_ATTEMPT = Trying()
-NO_CLAIMS: Mapping[str, str] = {}
+NO_OWNERS: Mapping[str, str] = {}

@@ -68,7 +68,7 @@ class OddOvok(OddServer):
         found = Reply(307, headers={"Location": address or f"{self.base}/files/{document_id}?X-Amz-Signature=s"})
         self.answers[f"{LIST}/{document_id}"] = found
 
-    def holds(self, document_id: str, content: str | None, etag: str | None = "") -> None:
+    def leases(self, document_id: str, content: str | None, etag: str | None = "") -> None:
         """Let a document have this file, with its MD5 for an ETag unless another is given."""
         self.leads(document_id)
         file = f"GET /files/{document_id}"

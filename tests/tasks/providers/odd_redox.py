@@ -84,7 +84,7 @@ class AtOdd:
     def __init__(self, odd: OddRedox, clients: Clients, **settings: Any) -> None:
         self.odd = odd
         self.slots = Slots()
-        self.memory = DictMemory()
+        self.cache = DictMemory()
         self.clients = clients
         self.settings = RedoxAccount.model_validate(
             {
@@ -112,7 +112,7 @@ class AtOdd:
             clients=self.clients,
             limiter=self.slots.take,
             on_call=self.slots.count,
-            memory=self.memory,
+            cache=self.cache,
         )
 
     def job(self, content: bytes = b"some bytes", **document: Any) -> Job:

@@ -34,7 +34,7 @@ from tasks.model.route import Stage
 from tasks.providers.cliniko.client import Cliniko
 from tasks.providers.cliniko.records import MAX_DESCRIPTION, MAX_NAME, description, sent_name, token
 from tests.tasks.providers.at_work import AtWork, eventually
-from tests.tasks.providers.doubles import NO_CLAIMS, THEN, DictMemory, Slots, Trying, job
+from tests.tasks.providers.doubles import NO_OWNERS, THEN, DictMemory, Slots, Trying, job
 from tests.tasks.providers.odd_server import OddServer, Reply, Request
 from tests.worlds import SandboxProcess
 
@@ -56,18 +56,18 @@ def odd() -> Iterator[OddServer]:
         yield server
 
 
-def made(odd: OddServer, clients: Clients, memory: DictMemory, slots: Slots, key: str = KEY) -> Cliniko:
+def made(odd: OddServer, clients: Clients, cache: DictMemory, slots: Slots, key: str = KEY) -> Cliniko:
     account = ClinikoAccount.model_validate(
         {"provider": "cliniko", "base_url": f"{odd.base}/v1", "api_key": key, "contact": CONTACT, "insecure": True}
     )
     return Cliniko(
-        "clinic", account, clients=clients, limiter=slots.take, on_call=slots.count, memory=memory, now=lambda: THEN
+        "clinic", account, clients=clients, limiter=slots.take, on_call=slots.count, cache=cache, now=lambda: THEN
     )
 
 
 @pytest.fixture
-def cliniko(odd: OddServer, clients: Clients, memory: DictMemory, slots: Slots) -> Cliniko:
-    return made(odd, clients, memory, slots)
+def cliniko(odd: OddServer, clients: Clients, cache: DictMemory, slots: Slots) -> Cliniko:
+    return made(odd, clients, cache, slots)
 
 
 def record(number: object, **more: Any) -> dict[str, Any]:
@@ -141,16 +141,16 @@ def every_call(cliniko: Cliniko) -> Sequence[Callable[[], object]]:
     return (
         lambda: cliniko.presign(job(), Trying()),
         lambda: cliniko.register(stored_job(), Trying()),
-        lambda: cliniko.look([lost_job()], NO_CLAIMS),
-        lambda: cliniko.look([registered_job("7")], NO_CLAIMS),
+        lambda: cliniko.find([lost_job()], NO_OWNERS),
+        lambda: cliniko.find([registered_job("7")], NO_OWNERS),
         cliniko.probe,
     )
 
 
 def test_one_user_has_one_limit_whatever_the_shard_in_the_key_and_it_shows_nothing(
-    odd: OddServer, clients: Clients, memory: DictMemory, slots: Slots
+    odd: OddServer, clients: Clients, cache: DictMemory, slots: Slots
 ) -> None:
-    groups = [made(odd, clients, memory, slots, key).limit_group for key in ("key-au1", "key", "other-au1")]
+    groups = [made(odd, clients, cache, slots, key).limit_group for key in ("key-au1", "key", "other-au1")]
     assert groups[0] == groups[1] != groups[2]
     assert "key" not in groups[0]
 
@@ -260,10 +260,10 @@ def test_a_form_keeps_the_order_of_its_fields_and_obtaining_it_creates_nothing(
 ) -> None:
     fields = {"key": "temp/${filename}", "policy": "p", "x-amz-date": "d", "acl": "private", "more": "m"}
     odd.answers[PRESIGN] = Reply(body={"url": BUCKET, "fields": fields, "new": [1]})
-    attempt = Trying()
-    form = cliniko.presign(job(), attempt)
+    gate = Trying()
+    form = cliniko.presign(job(), gate)
     assert (form.url, list(form.fields.items())) == (BUCKET, list(fields.items()))
-    assert attempt.commits == 0
+    assert gate.commits == 0
     assert not cliniko.presign_creates
     assert not cliniko.route(job().document).upload_creates
 
@@ -353,7 +353,7 @@ def test_a_base_url_that_leads_nowhere_is_the_accounts_fault_and_no_documents(od
     with pytest.raises(AccountBlocked, match="base_url"):
         cliniko.probe()
     with pytest.raises(AccountBlocked, match="base_url"):
-        cliniko.look([registered_job("7")], NO_CLAIMS)
+        cliniko.find([registered_job("7")], NO_OWNERS)
 
 
 @pytest.mark.parametrize(
@@ -391,8 +391,8 @@ def test_what_cliniko_says_of_a_refused_document_is_kept_apart(odd: OddServer, c
 
 def test_the_upload_is_named_by_the_forms_address_and_its_raw_key(odd: OddServer, cliniko: Cliniko) -> None:
     odd.answers[REGISTER] = Reply(201, pending("1152921504606846977"))
-    attempt, asked = Trying(), stored_job(patient_id="0456")
-    registered = cliniko.register(asked, attempt)
+    gate, asked = Trying(), stored_job(patient_id="0456")
+    registered = cliniko.register(asked, gate)
     (request,) = odd.requests
     assert json.loads(request.body) == {
         "description": f"({token(asked)})",
@@ -402,7 +402,7 @@ def test_the_upload_is_named_by_the_forms_address_and_its_raw_key(odd: OddServer
     assert request.headers["content-type"] == "application/json"
     assert (registered.record.id, registered.processed) == ("1152921504606846977", False)
     assert registered.record.url == f"{odd.base}/v1/patient_attachments/1152921504606846977"
-    assert attempt.commits == 1
+    assert gate.commits == 1
 
 
 @pytest.mark.parametrize(
@@ -512,7 +512,7 @@ def test_an_upload_is_not_sent_anew_for_a_patient_that_cliniko_refuses(odd: OddS
 
 
 def found_of(cliniko: Cliniko, asked: Job) -> tuple[str, Stage] | None:
-    found = cliniko.look([asked], NO_CLAIMS).get(asked.id)
+    found = cliniko.find([asked], NO_OWNERS).get(asked.id)
     return (found.record.id, found.stage) if found else None
 
 
@@ -528,7 +528,7 @@ def test_a_known_record_is_found_in_the_list_of_what_changed_lately(
 
 
 def test_one_list_serves_many_patients_and_forgets_within_seconds(
-    odd: OddServer, cliniko: Cliniko, memory: DictMemory
+    odd: OddServer, cliniko: Cliniko, cache: DictMemory
 ) -> None:
     odd.answers[RECENT] = page(*(record(number) for number in range(60)))
     for number in range(60):
@@ -537,8 +537,8 @@ def test_one_list_serves_many_patients_and_forgets_within_seconds(
             Stage.DELIVERED,
         )
     assert odd.paths() == [RECENT]
-    assert max(memory.seconds) <= 2
-    assert not any("description" in value for value in memory.values.values()), "nothing that names a patient is kept"
+    assert max(cache.seconds) <= 2
+    assert not any("description" in value for value in cache.values.values()), "nothing that names a patient is kept"
 
 
 def test_what_is_not_in_that_list_is_read_by_itself(odd: OddServer, cliniko: Cliniko) -> None:
@@ -555,7 +555,7 @@ def test_several_of_a_patient_that_are_not_in_that_list_are_read_in_one_of_their
     odd.answers[RECENT] = page()
     odd.answers[OF_PATIENT] = page(*(record(number) for number in range(30)))
     jobs = [registered_job(str(number)) for number in range(30)]
-    assert len(cliniko.look(jobs, NO_CLAIMS)) == 30
+    assert len(cliniko.find(jobs, NO_OWNERS)) == 30
     assert odd.paths() == [RECENT, OF_PATIENT]
 
 
@@ -577,7 +577,7 @@ def test_a_link_that_leads_elsewhere_is_not_followed(odd: OddServer, cliniko: Cl
         for lead in leads:
             asked = registered_job("9", patient_id=f"p{leads.index(lead)}")
             odd.requests.clear()
-            cliniko._memory = DictMemory()
+            cliniko._cache = DictMemory()
             odd.answers[RECENT] = page(record(1), total_entries=2, links={"next": lead})
             odd.answers["GET /v1/patient_attachments/9"] = Reply(body=record(9))
             assert found_of(cliniko, asked) == ("9", Stage.DELIVERED)
@@ -600,9 +600,9 @@ def test_a_look_goes_back_before_the_job_was_opened_since_clocks_differ(odd: Odd
     odd.answers[OF_PATIENT] = page()
     opened = cliniko.before_sending(job())
     assert cliniko.before_sending(replace(job(), facts=opened)) == opened, "the first sending counts"
-    cliniko.look([lost_job()], NO_CLAIMS)
+    cliniko.find([lost_job()], NO_OWNERS)
     assert odd.requests[-1].query["q[]"] == ["created_at:>=2026-11-20T10:00:00Z", "archived_at:*"]
-    cliniko.look([stored_job()], NO_CLAIMS)
+    cliniko.find([stored_job()], NO_OWNERS)
     assert odd.requests[-1].query["q[]"] == ["archived_at:*"], "all of it where nobody knows since when"
 
 
@@ -611,22 +611,22 @@ def test_of_several_records_of_one_document_a_processed_one_counts_and_a_person_
 ) -> None:
     asked = lost_job()
     odd.answers[OF_PATIENT] = page(pending(3, bears=asked), record(2, bears=asked))
-    found = cliniko.look([asked], NO_CLAIMS)[asked.id]
+    found = cliniko.find([asked], NO_OWNERS)[asked.id]
     assert found.record.id == "2"
     assert any("2 records" in remark for remark in found.remarks)
-    claimed = cliniko.look([asked], {"2": "another-job"})[asked.id]
-    assert (claimed.record.id, claimed.remarks) == ("3", ())
+    owners = cliniko.find([asked], {"2": "another-job"})[asked.id]
+    assert (owners.record.id, owners.remarks) == ("3", ())
 
 
 def test_a_list_that_lacks_some_is_no_proof_that_nothing_was_registered(odd: OddServer, cliniko: Cliniko) -> None:
     odd.answers[OF_PATIENT] = page(record(1), total_entries=2)
     with pytest.raises(AccountBlocked, match="fewer records"):
-        cliniko.look([lost_job()], NO_CLAIMS)
+        cliniko.find([lost_job()], NO_OWNERS)
 
 
 def test_a_patient_who_is_gone_by_now_leaves_the_answer_to_the_deadline(odd: OddServer, cliniko: Cliniko) -> None:
-    assert cliniko.look([lost_job()], NO_CLAIMS) == {}
-    assert cliniko.look([], NO_CLAIMS) == {}
+    assert cliniko.find([lost_job()], NO_OWNERS) == {}
+    assert cliniko.find([], NO_OWNERS) == {}
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 0])
@@ -634,7 +634,7 @@ def test_a_look_that_could_not_look_is_no_look(odd: OddServer, cliniko: Cliniko,
     odd.otherwise = Reply(status)
     for asked in (lost_job(), registered_job("7")):
         with pytest.raises(RetryLater):
-            cliniko.look([asked], NO_CLAIMS)
+            cliniko.find([asked], NO_OWNERS)
 
 
 # --- what was made of it ---------------------------------------------------------------------------------------------
@@ -643,7 +643,7 @@ def test_a_look_that_could_not_look_is_no_look(odd: OddServer, cliniko: Cliniko,
 def made_of_it(odd: OddServer, cliniko: Cliniko, **change: Any) -> tuple[tuple[str, ...], DocumentRefused | None]:
     odd.answers[RECENT] = page(record(7, **change))
     asked = registered_job("7")
-    found = cliniko.look([asked], NO_CLAIMS)[asked.id]
+    found = cliniko.find([asked], NO_OWNERS)[asked.id]
     return found.remarks, found.fault
 
 
@@ -735,7 +735,7 @@ BODIES = ANYTHING | RECORDS | PAGES | FORMS | REFUSALS
 def test_no_answer_leads_to_anything_but_our_own_errors(
     odd: OddServer, cliniko: Cliniko, body: object, status: int, location: str | None
 ) -> None:
-    cliniko._memory = DictMemory()
+    cliniko._cache = DictMemory()
     headers = {"Location": f"{odd.base}/v1/patient_attachments/{location}"} if location else {}
     odd.otherwise = Reply(status, json.dumps(body), headers)
     by_people: Sequence[Callable[[], object]] = (
@@ -751,7 +751,7 @@ def test_no_answer_leads_to_anything_but_our_own_errors(
 @given(st.binary(max_size=60))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_lead_to_anything_but_our_own_errors(odd: OddServer, cliniko: Cliniko, body: bytes) -> None:
-    cliniko._memory = DictMemory()
+    cliniko._cache = DictMemory()
     odd.otherwise = Reply(200, body.decode("latin-1"))
     for act in every_call(cliniko)[:4]:
         with pytest.raises(StageError):
@@ -830,5 +830,5 @@ def test_sixty_documents_of_sixty_patients_cost_three_calls_each_and_few_lists(a
     assert at_work.slots.calls == 60 * 3
     eventually(lambda: all(at_work.chart(asked) for asked in jobs[-1:]))
     time.sleep(0.5)
-    assert all(at_work.provider.look([asked], NO_CLAIMS)[asked.id].stage is Stage.DELIVERED for asked in jobs)
+    assert all(at_work.provider.find([asked], NO_OWNERS)[asked.id].stage is Stage.DELIVERED for asked in jobs)
     assert at_work.slots.calls <= 60 * 3 + 3

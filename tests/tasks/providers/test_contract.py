@@ -24,11 +24,11 @@ from tasks.model.errors import (
     StageError,
 )
 from tasks.model.job import Record
-from tasks.model.route import Stage, Unseen
+from tasks.model.route import OnUnknownOutcome, Stage
 from tasks.providers.base import Registers, TakesForms
 from tasks.providers.table import KINDS, assurance_of
 from tests.tasks.providers.at_work import HABITS, AtWork, eventually, fresh
-from tests.tasks.providers.doubles import NO_CLAIMS
+from tests.tasks.providers.doubles import NO_OWNERS
 from tests.worlds import SandboxProcess
 
 
@@ -75,7 +75,7 @@ def test_a_document_reaches_the_chart_unchanged_and_its_record_is_found(at_work:
 def test_what_creates_something_is_committed_once_and_what_does_not_is_not(at_work: AtWork) -> None:
     job = at_work.sent(at_work.job())
     created_at_presign = isinstance(at_work.provider, TakesForms) and at_work.provider.presign_creates
-    assert 1 <= at_work.attempt.commits <= (2 if created_at_presign or at_work.kind == "cliniko" else 1)
+    assert 1 <= at_work.gate.commits <= (2 if created_at_presign or at_work.kind == "cliniko" else 1)
     at_work.record_of(job)
 
 
@@ -88,7 +88,7 @@ def test_what_was_in_the_chart_before_is_not_taken_for_ours(at_work: AtWork) -> 
     """The patient has a document of the same name and size already."""
     first = at_work.sent(at_work.job())
     earlier = at_work.record_of(first)
-    at_work.memory.values.clear()  # some seconds later
+    at_work.cache.values.clear()  # some seconds later
     again = at_work.job(patient_id=first.document.patient_id or "", file_name=first.document.file_name)
     second = at_work.ready(again)
     found = at_work.found(second)
@@ -101,7 +101,7 @@ def test_many_documents_of_a_patient_each_find_their_own_record(at_work: AtWork)
     patient = f"patient-{fresh()}"
     jobs = [at_work.sent(at_work.job(b"x" * (number % 3 + 1), patient_id=patient)) for number in range(8)]
     if at_work.looks(jobs[0]) and at_work.route(jobs[0]).together:
-        eventually(lambda: len(at_work.provider.look(jobs, NO_CLAIMS)) == len(jobs))
+        eventually(lambda: len(at_work.provider.find(jobs, NO_OWNERS)) == len(jobs))
     records = {job.id: at_work.record_of(job).id for job in jobs}
     names = {charted["record_id"]: charted["file_name"] for charted in at_work.sandbox.charts(provider=at_work.kind)}
     assert {job.id: names[records[job.id]] for job in jobs} == {job.id: at_work.charted_name(job) for job in jobs}
@@ -133,7 +133,7 @@ def test_a_creating_call_whose_answer_is_lost_is_of_unknown_outcome_and_leads_to
         at_work.created(job)
     if at_work.looks(job):
         at_work.record_of(job)
-    elif at_work.route(job).unseen is Unseen.RESEND:
+    elif at_work.route(job).on_unknown_outcome is OnUnknownOutcome.RESEND:
         at_work.record_of(at_work.created(job))
     assert len(at_work.chart(job)) == 1
 

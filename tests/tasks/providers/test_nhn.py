@@ -25,7 +25,7 @@ from tasks.http.clients import Clients
 from tasks.model.document import Document, Label, Relabeling
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
 from tasks.model.job import Job
-from tasks.model.route import Stage, Step, Unseen
+from tasks.model.route import OnUnknownOutcome, Stage, Step
 from tasks.providers.nhn.answers import EARLIER
 from tasks.providers.nhn.client import Nhn
 from tasks.sources.files import Files, file_address
@@ -99,12 +99,12 @@ def account_at(odd: OddNhn, key: ECKey | None = None, **said: Any) -> NhnAccount
 
 
 @pytest.fixture
-def make(odd: OddNhn, clients: Clients, memory: DictMemory, slots: Slots, key: ECKey) -> Make:
+def make(odd: OddNhn, clients: Clients, cache: DictMemory, slots: Slots, key: ECKey) -> Make:
     """Makes an account at the odd server; keywords are its settings."""
 
     def made(**said: Any) -> Nhn:
         account = account_at(odd, key, **said)
-        return Nhn("hospital", account, clients=clients, limiter=slots.take, on_call=slots.count, memory=memory)
+        return Nhn("hospital", account, clients=clients, limiter=slots.take, on_call=slots.count, cache=cache)
 
     return made
 
@@ -127,7 +127,7 @@ class Sending:
         self.nhn = nhn
         self.path = folder / "document"
         self.files = Files([folder])
-        self.attempt = Trying(lambda: self.files.open(self.job.document.source, self.job.document.identity))
+        self.gate = Trying(lambda: self.files.open(self.job.document.source, self.job.document.identity))
         self.job = self.of(CONTENT)
         odd.answers[BUNDLE] = lambda request: Reply(body=transaction(located(self.location(request))))
 
@@ -148,7 +148,7 @@ class Sending:
     def __call__(self) -> Any:
         ready = replace(self.job, facts=self.nhn.before_sending(self.job))
         self.job = ready
-        return self.nhn.register(ready, self.attempt)
+        return self.nhn.register(ready, self.gate)
 
     @property
     def request(self) -> Request:
@@ -221,7 +221,7 @@ def test_the_proof_of_a_token_request_holds_the_public_key_and_no_token(odd: Odd
 
 
 def test_a_nonce_is_sent_back_with_another_assertion_and_remembered(
-    odd: OddNhn, nhn: Nhn, key: ECKey, memory: DictMemory
+    odd: OddNhn, nhn: Nhn, key: ECKey, cache: DictMemory
 ) -> None:
     def answer(request: Request) -> Reply:
         if proof_of(request)[1].get("nonce") == "n-1":
@@ -623,7 +623,7 @@ def test_what_no_document_can_help_blocks_the_account(
     with pytest.raises(AccountBlocked) as blocked:
         nhn.relabel(relabeling("N"), NO_ATTEMPT) if what is PATCH else sending()
     assert not blocked.value.credentials, "a document is only failed if others get through"
-    assert not blocked.value.unseen
+    assert not blocked.value.outcome_unknown
 
 
 @pytest.mark.parametrize(
@@ -730,7 +730,11 @@ def test_accounts_of_one_client_share_a_limit_that_does_not_show_it(make: Make) 
 def test_both_ways_are_one_creating_call_that_may_be_repeated(nhn: Nhn) -> None:
     for asked in (document(), relabeling("N").document):
         route = nhn.route(asked)
-        assert (route.first, route.stages, route.unseen) == (Step.REGISTER, (Stage.REGISTERED,), Unseen.RESEND)
+        assert (route.first, route.stages, route.on_unknown_outcome) == (
+            Step.REGISTER,
+            (Stage.REGISTERED,),
+            OnUnknownOutcome.RESEND,
+        )
 
 
 # --- providing a document --------------------------------------------------------------------------------------------
@@ -769,7 +773,7 @@ def test_a_document_is_provided_with_all_that_is_said_of_it(sending: Sending) ->
     assert registered.processed
     assert registered.stored.sha256 == hashlib.sha256(CONTENT).hexdigest()
     assert registered.remarks == ()
-    assert sending.attempt.commits == 1
+    assert sending.gate.commits == 1
 
 
 def test_the_national_id_stands_in_no_address(sending: Sending) -> None:
@@ -791,7 +795,7 @@ def test_a_documents_own_metadata_override_the_accounts(sending: Sending) -> Non
 
 def test_a_second_sending_is_the_same_to_the_byte(sending: Sending) -> None:
     sending()
-    sending.job = replace(sending.job, sent_before=True)
+    sending.job = replace(sending.job, earlier_sending_unknown=True)
     time.sleep(1.1)  # the Bundle tells seconds
     sending()
     first, second = sending.odd.to(BUNDLE)
@@ -834,11 +838,11 @@ def test_a_document_that_changes_between_its_two_readings_does_not_leave(sending
                 os.utime(sending.path, ns=(status.st_atime_ns, status.st_mtime_ns))
             return super().open()
 
-    sending.attempt = Swapped(lambda: sending.files.open(sending.job.document.source, sending.job.document.identity))
+    sending.gate = Swapped(lambda: sending.files.open(sending.job.document.source, sending.job.document.identity))
     with pytest.raises(DocumentRefused) as refused:
         sending()
     assert refused.value.code is Code.FILE_CHANGED
-    assert sending.attempt.commits == 0
+    assert sending.gate.commits == 0
 
 
 def test_a_refused_token_in_the_midst_costs_one_more_sending_and_one_record(sending: Sending) -> None:
@@ -926,7 +930,7 @@ def test_a_success_that_is_not_understood_blocks_the_account_and_leaves_open_wha
     sending.answered(200, body)
     with pytest.raises(AccountBlocked, match="not understood") as blocked:
         sending()
-    assert blocked.value.unseen
+    assert blocked.value.outcome_unknown
     assert not blocked.value.credentials
 
 
@@ -1061,9 +1065,9 @@ def test_no_answer_to_labels_raises_anything_but_our_errors(odd: OddNhn, nhn: Nh
 @fuzzed
 @given(st.sampled_from([200, 400, 401]), values)
 def test_no_answer_of_helseid_raises_anything_but_our_errors(
-    odd: OddNhn, nhn: Nhn, memory: DictMemory, status: int, body: Any
+    odd: OddNhn, nhn: Nhn, cache: DictMemory, status: int, body: Any
 ) -> None:
-    memory.values.clear()
+    cache.values.clear()
     odd.answers[TOKEN], odd.answers[PATCH] = Reply(status, body), Reply(body=labelled("N"))
     try:
         nhn.relabel(relabeling("N"), NO_ATTEMPT)

@@ -125,8 +125,8 @@ def test_an_organization_alone_and_the_newer_scope_are_welcome_too(
     world: SandboxProcess, clients: Clients, tmp_path: Path
 ) -> None:
     said = world.settings["accounts"]["nhn_hospital"]
-    alone = {"organization": {"child": said["organization"]["child"]}, "scope": "nhn:phr-repo/mhd/create"}
-    at_work = AtWork(world, clients, tmp_path, "nhn_hospital", **alone)
+    lock = {"organization": {"child": said["organization"]["child"]}, "scope": "nhn:phr-repo/mhd/create"}
+    at_work = AtWork(world, clients, tmp_path, "nhn_hospital", **lock)
     assert at_work.chart(at_work.sent(at_work.job()))
 
 

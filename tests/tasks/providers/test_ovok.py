@@ -25,7 +25,7 @@ from tasks.model.route import Stage, Step
 from tasks.providers.base import Found
 from tasks.providers.ovok.client import Ovok
 from tests.tasks.providers.at_work import AtWork, fresh
-from tests.tasks.providers.doubles import NO_CLAIMS, THEN, DictMemory, Slots, Trying, job
+from tests.tasks.providers.doubles import NO_OWNERS, THEN, DictMemory, Slots, Trying, job
 from tests.tasks.providers.odd_ovok import (
     API,
     CREATE,
@@ -56,8 +56,8 @@ def odd() -> Iterator[OddOvok]:
 class Making:
     """Makes clients of an odd Ovok that share one memory."""
 
-    def __init__(self, odd: OddOvok, clients: Clients, memory: DictMemory, slots: Slots) -> None:
-        self._odd, self._clients, self._memory, self._slots = odd, clients, memory, slots
+    def __init__(self, odd: OddOvok, clients: Clients, cache: DictMemory, slots: Slots) -> None:
+        self._odd, self._clients, self._memory, self._slots = odd, clients, cache, slots
 
     def __call__(self, **changed: Any) -> Ovok:
         said = {
@@ -75,13 +75,13 @@ class Making:
             clients=self._clients,
             limiter=self._slots.take,
             on_call=self._slots.count,
-            memory=self._memory,
+            cache=self._memory,
         )
 
 
 @pytest.fixture
-def making(odd: OddOvok, clients: Clients, memory: DictMemory, slots: Slots) -> Making:
-    return Making(odd, clients, memory, slots)
+def making(odd: OddOvok, clients: Clients, cache: DictMemory, slots: Slots) -> Making:
+    return Making(odd, clients, cache, slots)
 
 
 @pytest.fixture
@@ -111,8 +111,8 @@ def presigned(ovok: Ovok, job: Job) -> Any:
     return ovok.presign(job, Trying())
 
 
-def found(ovok: Ovok, job: Job, **claimed: str) -> Found | None:
-    return ovok.look([job], claimed).get(job.id)
+def found(ovok: Ovok, job: Job, **owners: str) -> Found | None:
+    return ovok.find([job], owners).get(job.id)
 
 
 def tokens(odd: OddServer, path: str) -> list[str]:
@@ -338,12 +338,12 @@ def test_a_document_needs_no_patient_and_may_go_into_another(ovok: Ovok) -> None
 
 def test_a_create_says_name_and_type_and_nothing_else(odd: OddOvok, ovok: Ovok) -> None:
     odd.answers[CREATE] = Reply(body=entry())
-    attempt, made = Trying(), sending()
+    gate, made = Trying(), sending()
     named = replace(made, document=replace(made.document, file_name="Über weisung.pdf"))
-    form = ovok.presign(named, attempt)
+    form = ovok.presign(named, gate)
     assert json.loads(odd.requests[-1].body) == {"fileName": "Über weisung.pdf", "contentType": "application/pdf"}
     assert odd.requests[-1].headers["content-type"] == "application/json"
-    assert attempt.commits == 1
+    assert gate.commits == 1
     assert form.url == "https://s3.eu-central-1.amazonaws.com/s"
     assert list(form.fields.items()) == [("bucket", "s"), ("key", "b/d-1")]
     assert form.record == Record("d-1", f"{odd.base}{API}/document/d-1")
@@ -417,10 +417,10 @@ def test_each_answer_to_a_replace_has_its_meaning_and_none_leaves_a_doubt(
     odd: OddOvok, ovok: Ovok, status: int, meant: type[StageError]
 ) -> None:
     odd.answers |= {f"{CREATE}/d-9": Reply(status, "no"), REFRESH: Reply(401)}
-    attempt = Trying()
+    gate = Trying()
     with pytest.raises(meant):
-        ovok.presign(sending("d-9"), attempt)
-    assert attempt.commits == 0
+        ovok.presign(sending("d-9"), gate)
+    assert gate.commits == 0
     assert CREATE not in odd.paths()
 
 
@@ -434,10 +434,10 @@ def test_a_replacement_goes_into_the_document_that_is_named_and_makes_none(odd: 
 
 def test_every_later_try_goes_into_the_document_that_was_made(odd: OddOvok, ovok: Ovok) -> None:
     odd.answers[f"{CREATE}/d-1"] = Reply(body=entry("d-1"))
-    attempt = Trying()
-    form = ovok.presign(sending(record=Record("d-1", version="old")), attempt)
+    gate = Trying()
+    form = ovok.presign(sending(record=Record("d-1", version="old")), gate)
     assert form.record == Record("d-1", f"{odd.base}{API}/document/d-1")
-    assert attempt.commits == 0
+    assert gate.commits == 0
     assert CREATE not in odd.paths()
 
 
@@ -496,11 +496,11 @@ def test_a_create_that_was_refused_for_its_token_is_made_once_with_another(odd: 
         return Reply(401) if request.headers["authorization"] == "Bearer token-1" else Reply(body=entry())
 
     odd.answers |= {CREATE: create, REFRESH: Reply(body=refreshed(2))}
-    attempt = Trying()
-    assert ovok.presign(sending(), attempt).record == Record("d-1", f"{odd.base}{API}/document/d-1")
+    gate = Trying()
+    assert ovok.presign(sending(), gate).record == Record("d-1", f"{odd.base}{API}/document/d-1")
     assert odd.paths() == [LOGIN, CREATE, REFRESH, CREATE]
     assert odd.requests[1].body == odd.requests[3].body != b""
-    assert attempt.commits == 2
+    assert gate.commits == 2
 
 
 def test_nothing_is_created_without_leave(odd: OddOvok, ovok: Ovok) -> None:
@@ -527,7 +527,7 @@ def test_the_first_try_is_noted_once_and_costs_no_call(odd: OddOvok, ovok: Ovok)
 def test_what_stands_in_a_document_is_noted_before_it_is_replaced(odd: OddOvok, ovok: Ovok, into: str | None) -> None:
     facts = {} if into else {"record": Record("d-1")}
     for content, before in ((None, None), ("old", {"size": 3, "etag": md5("old")})):
-        odd.holds("d-1", content)
+        odd.leases("d-1", content)
         noted = ovok.before_sending(sending(into, provider={"since": "s", "before": {"size": 99}}, **facts))
         assert noted.provider == ({"since": "s"} if before is None else {"since": "s", "before": before})
         assert noted.record == Record("d-1", f"{odd.base}{API}/document/d-1", shared=into is not None)
@@ -550,7 +550,7 @@ def test_a_document_that_was_made_for_it_and_is_gone_is_made_again(odd: OddOvok,
 
 
 def test_a_file_of_ours_is_read_back_by_one_byte_and_without_the_token(odd: OddOvok, ovok: Ovok, slots: Slots) -> None:
-    odd.holds("d-1", CONTENT)
+    odd.leases("d-1", CONTENT)
     ours = sending(record=Record("d-1"), stored=stored())
     seen = found(ovok, ours)
     assert seen == Found(Record("d-1", f"{odd.base}{API}/document/d-1", version=md5(CONTENT)))
@@ -587,7 +587,7 @@ SHORT = "0123"
 def test_only_a_file_that_is_ours_proves_an_upload_that_was_acknowledged(
     odd: OddOvok, ovok: Ovok, there: str | None, etag: str | None, known: Stored, ours: bool, into: str | None
 ) -> None:
-    odd.holds("d-1", there, etag)
+    odd.leases("d-1", there, etag)
     facts = {} if into else {"record": Record("d-1")}
     seen = found(ovok, sending(into, stored=known, **facts))
     assert (seen is not None) is ours
@@ -601,10 +601,10 @@ def test_only_a_file_that_is_ours_proves_an_upload_that_was_acknowledged(
 def test_a_file_is_read_whole_once_for_each_etag(odd: OddOvok, ovok: Ovok) -> None:
     ours = sending(record=Record("d-1"), stored=stored(etag=None, verified=False))
     for content, is_ours in ((OTHER, False), (CONTENT, True)):
-        odd.holds("d-1", content, None)
+        odd.leases("d-1", content, None)
         assert bool(found(ovok, ours)) is is_ours, "without an ETag nothing is remembered"
     for etag, content, is_ours in (("a", OTHER, False), ("b", CONTENT, True)):
-        odd.holds("d-1", content, etag)
+        odd.leases("d-1", content, etag)
         before = len(odd.visits())
         assert [bool(found(ovok, ours)) for _ in range(3)] == [is_ours] * 3
         assert ["range" in visit.headers for visit in odd.visits()[before:]] == [True, False, True, True]
@@ -633,7 +633,7 @@ BEFORE = {"size": len(OTHER), "etag": md5(OTHER)}
 def test_an_upload_whose_answer_was_lost_is_proven_by_a_change_of_what_was_there(
     odd: OddOvok, ovok: Ovok, there: str | None, etag: str | None, before: Any, ours: bool, into: str | None
 ) -> None:
-    odd.holds("d-1", there, etag)
+    odd.leases("d-1", there, etag)
     facts = {"provider": {} if before is None else {"before": before}, "record": None if into else Record("d-1")}
     unseen = replace(sending(into, **facts), stage=Stage.PRESIGNED, committed=True, unknown_step=Step.POST, presigns=1)
     seen = found(ovok, unseen)
@@ -643,14 +643,14 @@ def test_an_upload_whose_answer_was_lost_is_proven_by_a_change_of_what_was_there
 
 
 def test_each_repetition_waits_for_one_look_more_and_a_humans_retry_only_looks(odd: OddOvok, ovok: Ovok) -> None:
-    odd.holds("d-1", None)
+    odd.leases("d-1", None)
     unseen = replace(sending(record=Record("d-1")), committed=True, unknown_step=Step.POST)
 
     def goes(presigns: int, looks: int, **more: Any) -> bool:
-        return found(ovok, replace(unseen, presigns=presigns, looks=looks, **more)) is not None
+        return found(ovok, replace(unseen, presigns=presigns, polls=looks, **more)) is not None
 
     assert [goes(1, 0), goes(2, 0), goes(2, 1), goes(5, 3), goes(5, 4)] == [True, False, True, False, True]
-    assert not goes(1, 9, long_look=True)
+    assert not goes(1, 9, long_reconciliation=True)
     assert not goes(1, 9, unknown_step=Step.NONE, committed=False)
 
 
@@ -763,7 +763,7 @@ def lost(**facts: Any) -> Job:
 
 def test_the_document_that_a_lost_create_made_is_found_again_and_still_to_be_filled(odd: OddOvok, ovok: Ovok) -> None:
     odd.lists(listed("d-3"), listed("d-2", name="other.pdf"))
-    odd.holds("d-3", None)
+    odd.leases("d-3", None)
     seen = found(ovok, lost())
     assert seen == Found(Record("d-3", f"{odd.base}{API}/document/d-3"), Stage.RECEIVED)
     asked = next(each for each in odd.requests if f"{each.method} {each.path}" == LIST)
@@ -783,16 +783,16 @@ def test_the_document_that_a_lost_create_made_is_found_again_and_still_to_be_fil
 )
 def test_a_document_that_cannot_be_ours_is_left_alone(odd: OddOvok, ovok: Ovok, changed: dict[str, Any]) -> None:
     odd.lists(listed("d-3", **changed))
-    odd.holds("d-3", None)
+    odd.leases("d-3", None)
     assert found(ovok, lost()) is None
     assert odd.visits() == []
 
 
 def test_a_document_that_has_a_file_or_is_gone_is_not_ours(odd: OddOvok, ovok: Ovok) -> None:
     odd.lists(listed("gone"), listed("full"), listed("full-of-ours"), listed("empty"))
-    odd.holds("full", "x")
-    odd.holds("full-of-ours", CONTENT)
-    odd.holds("empty", "")
+    odd.leases("full", "x")
+    odd.leases("full-of-ours", CONTENT)
+    odd.leases("empty", "")
     seen = found(ovok, lost())
     assert seen is not None
     assert seen.record.id == "empty"
@@ -801,12 +801,12 @@ def test_a_document_that_has_a_file_or_is_gone_is_not_ours(odd: OddOvok, ovok: O
 def test_a_document_that_is_another_jobs_is_not_ours(odd: OddOvok, ovok: Ovok) -> None:
     odd.lists(listed("d-3"), listed("d-2"))
     for each in ("d-2", "d-3"):
-        odd.holds(each, None)
+        odd.leases(each, None)
     ours = lost()
-    seen = ovok.look([ours], {"d-3": "another"})[ours.id]
+    seen = ovok.find([ours], {"d-3": "another"})[ours.id]
     assert seen.record.id == "d-2"
-    assert ovok.look([ours], {"d-3": "another", "d-2": "another"}) == {}
-    assert ovok.look([ours], {"d-3": ours.id})[ours.id].record.id == "d-3"
+    assert ovok.find([ours], {"d-3": "another", "d-2": "another"}) == {}
+    assert ovok.find([ours], {"d-3": ours.id})[ours.id].record.id == "d-3"
 
 
 @pytest.mark.parametrize(
@@ -825,13 +825,13 @@ def test_what_the_vendors_pages_leave_open_in_a_list_does_not_matter(
     odd: OddOvok, ovok: Ovok, changed: dict[str, Any]
 ) -> None:
     odd.lists(listed("d-3", **changed))
-    odd.holds("d-3", None)
+    odd.leases("d-3", None)
     assert found(ovok, lost()) is not None
 
 
 def test_names_that_differ_only_in_how_letters_are_composed_are_the_same(odd: OddOvok, ovok: Ovok) -> None:
     odd.lists(listed("d-3", name="U\u0308ber.pdf"))
-    odd.holds("d-3", None)
+    odd.leases("d-3", None)
     ours = lost()
     assert found(ovok, replace(ours, document=replace(ours.document, file_name="\u00dcber.pdf"))) is not None
 
@@ -845,7 +845,7 @@ def test_pages_are_turned_until_they_are_older_than_the_first_try(odd: OddOvok, 
     young = [listed(f"y-{number}", moment(1000 - number), name="other.pdf") for number in range(60)]
     old = [listed(f"o-{number}", moment(-3600 - number)) for number in range(200)]
     odd.lists(*young, listed("d-3", moment(5)), *old, most=most)
-    odd.holds("d-3", None)
+    odd.leases("d-3", None)
     assert found(ovok, lost()) is not None
     odd.requests.clear()
     odd.lists(*young, *old, most=most)
@@ -872,7 +872,7 @@ def test_a_list_that_would_have_to_be_guessed_at_blocks_the_account(
     odd: OddOvok, ovok: Ovok, documents: tuple[dict[str, Any], ...], words: str
 ) -> None:
     odd.lists(*documents)
-    odd.holds("d-3", None)
+    odd.leases("d-3", None)
     with pytest.raises(AccountBlocked, match=words):
         found(ovok, lost())
 
@@ -925,10 +925,10 @@ def test_no_list_raises_anything_but_our_errors(odd: OddOvok, ovok: Ovok, body: 
 @FUZZ
 @given(json_values)
 def test_no_answer_to_a_create_or_a_login_raises_anything_but_our_errors(
-    odd: OddOvok, making: Making, memory: DictMemory, body: object
+    odd: OddOvok, making: Making, cache: DictMemory, body: object
 ) -> None:
     for path in (CREATE, LOGIN, REFRESH):
-        memory.values.clear()
+        cache.values.clear()
         odd.answers |= {CREATE: Reply(401), LOGIN: Reply(body=session()), path: Reply(body=body)}
         with pytest.raises(StageError):
             presigned(making(), sending())
@@ -953,7 +953,7 @@ def test_no_answer_to_a_create_or_a_login_raises_anything_but_our_errors(
 def test_a_record_stands_while_its_document_has_the_file_that_it_had(
     odd: OddOvok, ovok: Ovok, there: str | None, version: str | None, into: str | None, stands: bool
 ) -> None:
-    odd.holds("d-1", there)
+    odd.leases("d-1", there)
     options = {} if into is None else {"document_id": into}
     assert ovok.still_there(document(options=options), Record("d-1", version=version)) is stands
     assert not ovok.still_there(document(options=options), Record("gone", version=version))
@@ -1021,7 +1021,7 @@ def test_sessions_that_end_in_the_middle_are_renewed(at_work: AtWork) -> None:
     sent = at_work.sent(at_work.job())
     at_work.sandbox.world(kill_tokens=["ovok"])
     at_work.record_of(sent)
-    at_work.memory.values.clear()
+    at_work.cache.values.clear()
     at_work.sandbox.world(kill_tokens=["ovok"])
     at_work.record_of(at_work.sent(at_work.job()))
 
@@ -1039,4 +1039,4 @@ def test_facts_survive_being_written_down(at_work: AtWork) -> None:
     """What a look needs is plain JSON, in the ledger as in job.json."""
     begun = at_work.begun(at_work.job())
     assert json.loads(json.dumps(begun.facts.provider)) == begun.facts.provider
-    assert at_work.provider.look([replace(begun, facts=Facts())], NO_CLAIMS) == {}
+    assert at_work.provider.find([replace(begun, facts=Facts())], NO_OWNERS) == {}

@@ -17,7 +17,7 @@ from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater
 from tasks.model.job import Record
 from tasks.model.route import Step
 from tasks.providers.pracsuite import PracSuite
-from tests.tasks.providers.doubles import NO_ATTEMPT, NO_CLAIMS, DictMemory, Slots, job
+from tests.tasks.providers.doubles import NO_ATTEMPT, NO_OWNERS, DictMemory, Slots, job
 from tests.tasks.providers.odd_pracsuite import LIST, OddPracSuite
 from tests.tasks.providers.odd_server import Reply, Request
 
@@ -57,13 +57,13 @@ def test_keys_are_never_carried_along_a_redirect(odd: OddPracSuite, pracsuite: P
 
 
 def test_accounts_with_one_vendor_key_share_a_limit_that_does_not_show_the_key(
-    pracsuite: PracSuite, clients: Clients, memory: DictMemory, slots: Slots
+    pracsuite: PracSuite, clients: Clients, cache: DictMemory, slots: Slots
 ) -> None:
     def group(vendor_key: str, api_key: str) -> str:
         account = PracsuiteAccount.model_validate(
             {"provider": "pracsuite", "vendor_api_key": vendor_key, "api_key": api_key}
         )
-        made = PracSuite("a", account, clients=clients, limiter=slots.take, on_call=slots.count, memory=memory)
+        made = PracSuite("a", account, clients=clients, limiter=slots.take, on_call=slots.count, cache=cache)
         return made.limit_group
 
     ours = group("the-vendor-key", "the-clinic-key")
@@ -433,7 +433,7 @@ json_values = st.recursive(
 def test_no_list_raises_anything_but_our_errors(odd: OddPracSuite, pracsuite: PracSuite, page: object) -> None:
     odd.answers[f"GET {LIST}"] = Reply(body=page)
     try:
-        found = pracsuite.look([job(snapshot=())], NO_CLAIMS)
+        found = pracsuite.find([job(snapshot=())], NO_OWNERS)
     except StageError:
         return
     assert found == {}
@@ -443,13 +443,13 @@ def test_no_list_raises_anything_but_our_errors(odd: OddPracSuite, pracsuite: Pr
 
 
 def test_one_listing_serves_all_documents_of_a_patient_that_start_together(
-    odd: OddPracSuite, pracsuite: PracSuite, memory: DictMemory
+    odd: OddPracSuite, pracsuite: PracSuite, cache: DictMemory
 ) -> None:
     odd.lists(record(1), total_entries=1)
     first, second = pracsuite.before_sending(job()), pracsuite.before_sending(job(file_name="b.pdf"))
     assert first.snapshot == second.snapshot == ("1",)
     assert len(odd.requests) == 1
-    assert max(memory.seconds) <= 5
+    assert max(cache.seconds) <= 5
 
 
 def test_another_patients_listing_is_another(odd: OddPracSuite, pracsuite: PracSuite) -> None:
@@ -482,8 +482,8 @@ def test_an_unknown_patient_is_refused_before_anything_is_sent(odd: OddPracSuite
 # --- matching --------------------------------------------------------------------------------------------------------
 
 
-def found(pracsuite: PracSuite, *jobs: Any, claimed: Mapping[str, str] = NO_CLAIMS) -> dict[str, str]:
-    return {job_id: found.record.id for job_id, found in pracsuite.look(jobs, claimed).items()}
+def found(pracsuite: PracSuite, *jobs: Any, owners: Mapping[str, str] = NO_OWNERS) -> dict[str, str]:
+    return {job_id: found.record.id for job_id, found in pracsuite.find(jobs, owners).items()}
 
 
 def test_a_new_record_of_our_size_and_name_is_ours(odd: OddPracSuite, pracsuite: PracSuite) -> None:
@@ -527,8 +527,8 @@ def test_a_record_that_proves_another_job_is_not_ours_but_our_own_stays_ours(
 ) -> None:
     odd.lists(record(1, file_name="referral.pdf"))
     ours = job(snapshot=())
-    assert found(pracsuite, ours, claimed={"1": "another"}) == {}
-    assert found(pracsuite, ours, claimed={"1": ours.id}) == {ours.id: "1"}
+    assert found(pracsuite, ours, owners={"1": "another"}) == {}
+    assert found(pracsuite, ours, owners={"1": ours.id}) == {ours.id: "1"}
 
 
 def test_one_record_is_never_given_to_two_jobs(odd: OddPracSuite, pracsuite: PracSuite) -> None:
@@ -650,9 +650,9 @@ def test_a_records_address_is_its_own_link_or_else_made_from_its_id(
 ) -> None:
     odd.lists(record(7, file_name="referral.pdf", links={"self": said}))
     ours = job(snapshot=())
-    assert pracsuite.look([ours], {})[ours.id].record == Record("7", f"{odd.base}/v1/patient_attachment/7")
+    assert pracsuite.find([ours], {})[ours.id].record == Record("7", f"{odd.base}/v1/patient_attachment/7")
     odd.lists(record(7, file_name="referral.pdf", links={"self": f"{odd.base}/v1/elsewhere/7"}))
-    assert pracsuite.look([ours], {})[ours.id].record == Record("7", f"{odd.base}/v1/elsewhere/7")
+    assert pracsuite.find([ours], {})[ours.id].record == Record("7", f"{odd.base}/v1/elsewhere/7")
 
 
 # --- still there, and well -------------------------------------------------------------------------------------------

@@ -24,9 +24,9 @@ from joserfc.jwk import RSAKey
 from tasks.http.clients import Clients
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StageError
 from tasks.model.job import Job, Record, Stored
-from tasks.model.route import Stage, Step, Unseen
+from tasks.model.route import OnUnknownOutcome, Stage, Step
 from tasks.providers.redox.client import Sending, embedding
-from tests.tasks.providers.doubles import NO_CLAIMS, Trying
+from tests.tasks.providers.doubles import NO_OWNERS, Trying
 from tests.tasks.providers.odd_redox import (
     BINARY,
     BLOB,
@@ -118,7 +118,7 @@ def test_one_token_serves_all_calls_of_all_workers(at: AtOdd) -> None:
 def test_another_account_does_not_use_it(at: AtOdd, making: Callable[..., AtOdd]) -> None:
     at.redox.register(at.job(), trying())
     other = making(client_id="another")
-    other.memory = at.memory
+    other.cache = at.cache
     other.another().register(other.job(), trying())
     assert len(at.odd.sent(TOKEN)) == 2
 
@@ -162,15 +162,15 @@ def test_each_status_of_the_token_server_says_what_happens_next(
     at: AtOdd, status: int, meant: type[StageError]
 ) -> None:
     at.odd.answers[TOKEN] = Reply(status, {"error": "invalid_client"})
-    attempt = trying()
-    for act in (lambda: at.redox.register(at.job(), attempt), at.redox.probe):
+    gate = trying()
+    for act in (lambda: at.redox.register(at.job(), gate), at.redox.probe):
         with pytest.raises(meant) as raised:
             act()
         if isinstance(raised.value, AccountBlocked):
             assert raised.value.credentials is (status in (400, 401, 403))
         elif isinstance(raised.value, RetryLater):
             assert raised.value.unreachable is (status != 429)
-    assert attempt.commits == 0
+    assert gate.commits == 0
 
 
 def test_a_call_whose_token_is_refused_is_made_once_more_with_another(at: AtOdd) -> None:
@@ -261,13 +261,15 @@ def test_small_documents_travel_in_the_message_and_larger_ones_are_uploaded_firs
     assert not route.together
 
 
-@pytest.mark.parametrize(("said", "unseen"), [("hold", Unseen.HOLD), ("resend", Unseen.RESEND)])
+@pytest.mark.parametrize(
+    ("said", "on_unknown_outcome"), [("hold", OnUnknownOutcome.HOLD), ("resend", OnUnknownOutcome.RESEND)]
+)
 def test_the_account_says_what_follows_on_an_outcome_that_nobody_saw(
-    making: Callable[..., AtOdd], said: str, unseen: Unseen
+    making: Callable[..., AtOdd], said: str, on_unknown_outcome: OnUnknownOutcome
 ) -> None:
     at = making(on_unknown_outcome=said)
     for size in (1, 300_000):
-        assert at.redox.route(replace(at.job().document, size_bytes=size)).unseen is unseen
+        assert at.redox.route(replace(at.job().document, size_bytes=size)).on_unknown_outcome is on_unknown_outcome
 
 
 def test_with_no_bytes_to_be_embedded_every_document_is_uploaded(making: Callable[..., AtOdd]) -> None:
@@ -284,7 +286,7 @@ def test_accounts_at_one_address_share_a_limit_whoever_they_are(making: Callable
 
 def test_nothing_is_looked_up(at: AtOdd) -> None:
     job = at.job()
-    assert at.redox.look([job], NO_CLAIMS) == {}
+    assert at.redox.find([job], NO_OWNERS) == {}
     assert at.redox.still_there(job.document, Record("r-1"))
     assert at.redox.before_sending(job) == job.facts
     assert at.odd.requests == []
@@ -441,8 +443,8 @@ def test_an_embedded_document_passes_in_constant_memory(at: AtOdd) -> None:
 
 def peak_of_embedding(at: AtOdd, size: int) -> int:
     """In bytes, besides the document itself."""
-    attempt = trying(b"x" * size)
-    body = embedding(at.job(size_bytes=size), at.settings, Sending(at.job().document, attempt))
+    gate = trying(b"x" * size)
+    body = embedding(at.job(size_bytes=size), at.settings, Sending(at.job().document, gate))
     tracemalloc.start()
     sent = sum(map(len, body.blocks()))
     peak = tracemalloc.get_traced_memory()[1]
@@ -455,14 +457,14 @@ def peak_of_embedding(at: AtOdd, size: int) -> int:
 
 
 def test_an_upload_is_the_documents_bytes_and_its_media_type_without_a_commit(at: AtOdd) -> None:
-    attempt = trying(LARGE)
-    stored = at.redox.store(at.job(LARGE, file_name="scan.tiff"), attempt)
+    gate = trying(LARGE)
+    stored = at.redox.store(at.job(LARGE, file_name="scan.tiff"), gate)
     (request,) = at.odd.sent(BINARY)
     assert request.body == LARGE
     assert request.headers["content-type"] == "image/tiff"
     assert request.headers["content-length"] == "300000"
     assert (stored.location, stored.sha256) == (BLOB, sha256(LARGE).hexdigest())
-    assert (attempt.commits, stored.etag_verified) == (0, False)
+    assert (gate.commits, stored.etag_verified) == (0, False)
 
 
 @pytest.mark.parametrize(
@@ -510,14 +512,14 @@ def test_each_answer_to_an_upload_says_what_happens_next(
     at: AtOdd, reply: Reply, meant: type[StageError], code: Code | None
 ) -> None:
     at.odd.answers[BINARY] = reply
-    attempt = trying(LARGE)
+    gate = trying(LARGE)
     with pytest.raises(StageError) as raised:
-        at.redox.store(at.job(LARGE), attempt)
+        at.redox.store(at.job(LARGE), gate)
     assert type(raised.value) is meant
     assert getattr(raised.value, "code", None) is code
     assert getattr(raised.value, "unreachable", False) is (reply is LOST or reply.status >= 500)
     assert not getattr(raised.value, "credentials", False)
-    assert attempt.commits == 0
+    assert gate.commits == 0
 
 
 def test_a_document_that_changed_is_not_uploaded(at: AtOdd) -> None:
@@ -538,7 +540,7 @@ def test_an_uploaded_document_is_referred_to_and_not_embedded(at: AtOdd) -> None
     "late",
     [
         lambda job: uploaded(job, ago=timedelta(minutes=20)),
-        lambda job: replace(uploaded(job), sent_before=True),
+        lambda job: replace(uploaded(job), earlier_sending_unknown=True),
         lambda job: replace(uploaded(job), committed=True),
         lambda job: job,
     ],
@@ -698,7 +700,7 @@ def test_a_success_that_is_not_understood_blocks_the_account_and_leaves_the_comm
     at.odd.answers[CREATE] = reply
     with pytest.raises(AccountBlocked, match="not understood") as blocked:
         at.redox.register(at.job(), trying())
-    assert blocked.value.unseen
+    assert blocked.value.outcome_unknown
     assert not blocked.value.credentials
 
 
@@ -767,20 +769,20 @@ class Refusing(Trying):
 def test_without_the_commit_no_message_is_whole(at: AtOdd, embedded: bool) -> None:
     made = at.job() if embedded else uploaded(at.job(LARGE))
     content = b"some bytes"
-    attempt = Refusing(lambda: trying(content).open())
+    gate = Refusing(lambda: trying(content).open())
     with pytest.raises(LeaseLost):
-        at.redox.register(made, attempt)
-    assert attempt.commits == 1
+        at.redox.register(made, gate)
+    assert gate.commits == 1
     assert at.odd.sent(CREATE) == []
 
 
 @pytest.mark.parametrize(("content", "size"), [(b"some byte", 10), (b"some bytes!", 10)])
 def test_a_document_that_changed_is_not_committed(at: AtOdd, content: bytes, size: int) -> None:
-    attempt = trying(content, size)
+    gate = trying(content, size)
     with pytest.raises(DocumentRefused) as refused:
-        at.redox.register(at.job(), attempt)
+        at.redox.register(at.job(), gate)
     assert refused.value.code is Code.FILE_CHANGED
-    assert attempt.commits == 0
+    assert gate.commits == 0
     assert at.odd.sent(CREATE) == []
 
 
@@ -823,7 +825,7 @@ BODY = st.one_of(JSON.map(json.dumps), BUNDLE.map(json.dumps), OUTCOME.map(json.
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(call=st.sampled_from([TOKEN, BINARY, CREATE]), status=st.sampled_from([200, 201, 400, 401, 500]), body=BODY)
 def test_no_answer_raises_anything_but_our_errors(at: AtOdd, call: str, status: int, body: str) -> None:
-    at.memory.values.clear()
+    at.cache.values.clear()
     at.odd.requests.clear()
     at.odd.answers |= {TOKEN: token(), CREATE: created(), BINARY: Reply(201, headers={"Location": BLOB})}
     at.odd.answers[call] = Reply(status, body.encode("utf-8", "replace").decode())

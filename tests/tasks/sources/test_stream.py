@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model.errors import Code, DocumentRefused
-from tasks.sources.stream import BLOCK_BYTES, Passing, base64_length
+from tasks.sources.stream import BLOCK_BYTES, HashingReader, base64_length
 
 
 class Dripping:
@@ -32,7 +32,7 @@ class Dripping:
 
 @given(st.binary(max_size=2000), st.integers(1, 700))
 def test_base64_is_one_text_however_the_source_drips(content: bytes, drip: int) -> None:
-    passing = Passing(Dripping(content, drip), lambda: None)
+    passing = HashingReader(Dripping(content, drip), lambda: None)
     text = b"".join(passing.base64())
     assert text == base64.b64encode(content)
     assert len(text) == base64_length(len(content))
@@ -43,7 +43,7 @@ def test_base64_is_one_text_however_the_source_drips(content: bytes, drip: int) 
 @pytest.mark.parametrize("size", [BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 2])
 def test_base64_of_many_blocks_has_padding_at_its_end_only(size: int) -> None:
     content = bytes(number % 251 for number in range(size))
-    assert b"".join(Passing(Dripping(content, 10**9), lambda: None).base64()) == base64.b64encode(content)
+    assert b"".join(HashingReader(Dripping(content, 10**9), lambda: None).base64()) == base64.b64encode(content)
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_base64_of_many_blocks_has_padding_at_its_end_only(size: int) -> None:
 )
 def test_what_is_not_what_was_accepted_never_ends_well(source: Dripping) -> None:
     with pytest.raises(DocumentRefused) as refused:
-        list(Passing(source, lambda: None).base64())
+        list(HashingReader(source, lambda: None).base64())
     assert refused.value.code is Code.FILE_CHANGED
 
 
 def test_it_asks_before_each_block() -> None:
     beats: list[int] = []
-    list(Passing(Dripping(b"x" * 30, 10), lambda: beats.append(1)))
+    list(HashingReader(Dripping(b"x" * 30, 10), lambda: beats.append(1)))
     assert len(beats) == 4

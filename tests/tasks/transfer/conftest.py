@@ -70,7 +70,7 @@ class Upload:
             client=self.client,
             allowed_hosts=self.allowed_hosts,
             insecure=True,
-            guard=Guarding(self._commit, self.beat),
+            gate=Guarding(self._commit, self.beat),
             on_call=self._count,
         )
 

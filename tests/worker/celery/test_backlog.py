@@ -16,7 +16,7 @@ import pytest
 import redis
 from celery import Celery
 
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from tests.worker.stream.stream import Stream
 from tests.worlds import ROOT
 from worker.celery.backlog import MANY, TURN, Calls
@@ -54,14 +54,14 @@ class Sender:
 
 
 @pytest.fixture
-def sender(process: Process, stream: Stream) -> Iterator[Sender]:
+def sender(process: Runtime, stream: Stream) -> Iterator[Sender]:
     sender = Sender(process.redis_url, stream)
     yield sender
     sender.redis.close()
 
 
 @pytest.fixture
-def calls(process: Process) -> Calls:
+def calls(process: Runtime) -> Calls:
     return Calls(process)
 
 
@@ -117,7 +117,7 @@ def test_a_message_of_whatever_bytes_stays_and_holds_up_nobody(calls: Calls, sen
     assert sender.redis.llen(QUEUE) == 2
 
 
-def test_a_fault_of_ours_in_one_call_holds_up_no_other(calls: Calls, sender: Sender, process: Process) -> None:
+def test_a_fault_of_ours_in_one_call_holds_up_no_other(calls: Calls, sender: Sender, process: Runtime) -> None:
     sent = sender.calls(MANY)
     broken = sent[5]
     sender.redis.set(f"chartpost:alias:{broken}", "x")

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from config.load import load
 from tasks.model.document import Document
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from tests.clinics import Clinic, clinic, wait_until
 from tests.valkeys import running_valkey
 from tests.worlds import SandboxProcess
@@ -66,8 +66,8 @@ def scrape(port: int) -> Samples:
 
 
 @contextmanager
-def endpoint(process: Process) -> Iterator[int]:
-    port, opened = free_port(), Endpoint(process)
+def endpoint(runtime: Runtime) -> Iterator[int]:
+    port, opened = free_port(), Endpoint(runtime)
     assert opened.open(port)
     try:
         yield port
@@ -75,31 +75,31 @@ def endpoint(process: Process) -> Iterator[int]:
         opened.close()
 
 
-def process_at(folder: Path, url: str) -> Process:
+def process_at(folder: Path, url: str) -> Runtime:
     config = folder / "chartpost.toml"
     config.write_text(SETTINGS.format(url=url))
-    return Process(load(config, {}))
+    return Runtime(load(config, {}))
 
 
 @pytest.fixture
-def process(tmp_path: Path, valkey_url: str, valkey: redis.Redis) -> Process:
+def runtime(tmp_path: Path, valkey_url: str, valkey: redis.Redis) -> Runtime:
     """Collaborators with two accounts and an empty Valkey."""
     return process_at(tmp_path, valkey_url)
 
 
-def open_job(process: Process, account: str = "north_clinic") -> str:
+def open_job(runtime: Runtime, account: str = "north_clinic") -> str:
     job_id = str(uuid4())
     document = Document(account, "Patient-Meier", "file:///Meier.pdf", "Meier.pdf", 7)
-    process.ledger.open(job_id, document, "pracsuite")
+    runtime.ledger.open(job_id, document, "pracsuite")
     return job_id
 
 
-def test_a_scrape_shows_every_account_and_how_it_fares(process: Process) -> None:
+def test_a_scrape_shows_every_account_and_how_it_fares(runtime: Runtime) -> None:
     for _ in range(3):
-        open_job(process)
-    open_job(process, "south_clinic")
-    process.gates.park("south_clinic", "The key is refused.")
-    with endpoint(process) as port:
+        open_job(runtime)
+    open_job(runtime, "south_clinic")
+    runtime.breaker.park("south_clinic", "The key is refused.")
+    with endpoint(runtime) as port:
         seen = scrape(port)
     assert seen[("redis_up",)] == 1
     assert (seen[("jobs_waiting", "north_clinic")], seen[("jobs_waiting", "south_clinic")]) == (3, 1)
@@ -108,22 +108,22 @@ def test_a_scrape_shows_every_account_and_how_it_fares(process: Process) -> None
     assert seen[("account_status", "south_clinic", "ok")] == 0
 
 
-def test_a_scrape_shows_the_age_of_the_oldest_document(process: Process) -> None:
-    first = open_job(process)
-    open_job(process)
-    process.redis.zadd("chartpost:open:north_clinic", {first: (time.time() - 3600) * 1000})
-    with endpoint(process) as port:
+def test_a_scrape_shows_the_age_of_the_oldest_document(runtime: Runtime) -> None:
+    first = open_job(runtime)
+    open_job(runtime)
+    runtime.redis.zadd("chartpost:open:north_clinic", {first: (time.time() - 3600) * 1000})
+    with endpoint(runtime) as port:
         seen = scrape(port)
     assert seen[("oldest_unfinished_seconds", "north_clinic")] == pytest.approx(3600, abs=30)
     assert seen[("oldest_unfinished_seconds", "south_clinic")] == 0
 
 
-def test_a_scrape_shows_what_waits_for_a_worker(process: Process) -> None:
-    process.redis.lpush("chartpost", "a call", "another")
-    process.redis.lpush("chartpost.stages", "a step")
-    process.redis.xadd("chartpost:intake", {"job": "{}"})
-    process.redis.zadd("chartpost:due:~closing", {"a": 1, "b": 2})
-    with endpoint(process) as port:
+def test_a_scrape_shows_what_waits_for_a_worker(runtime: Runtime) -> None:
+    runtime.redis.lpush("chartpost", "a call", "another")
+    runtime.redis.lpush("chartpost.stages", "a step")
+    runtime.redis.xadd("chartpost:intake", {"job": "{}"})
+    runtime.redis.zadd("chartpost:due:~closing", {"a": 1, "b": 2})
+    with endpoint(runtime) as port:
         seen = scrape(port)
     assert (seen[("messages_waiting", "chartpost")], seen[("messages_waiting", "chartpost.stages")]) == (2, 1)
     assert (seen[("intake_waiting",)], seen[("closing_backlog",)]) == (1, 2)
@@ -132,9 +132,9 @@ def test_a_scrape_shows_what_waits_for_a_worker(process: Process) -> None:
 
 def test_a_scrape_while_redis_is_away_says_so_and_claims_nothing_else(tmp_path: Path) -> None:
     with running_valkey(tmp_path / "valkey") as url:
-        process = process_at(tmp_path, url)
-        open_job(process)
-        with endpoint(process) as port:
+        runtime = process_at(tmp_path, url)
+        open_job(runtime)
+        with endpoint(runtime) as port:
             assert scrape(port)[("redis_up",)] == 1
             redis.Redis.from_url(url).shutdown(nosave=True)
             seen = scrape(port)
@@ -143,9 +143,9 @@ def test_a_scrape_while_redis_is_away_says_so_and_claims_nothing_else(tmp_path: 
     assert seen[("redis_up",)] == 0
 
 
-def test_a_taken_port_is_warned_about_and_survived(process: Process) -> None:
-    with endpoint(process) as port, capture_logs() as said:
-        second = Endpoint(process)
+def test_a_taken_port_is_warned_about_and_survived(runtime: Runtime) -> None:
+    with endpoint(runtime) as port, capture_logs() as said:
+        second = Endpoint(runtime)
         assert not second.open(port)
         second.close()
         assert scrape(port)

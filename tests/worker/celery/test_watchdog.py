@@ -17,7 +17,7 @@ from tasks.dispatch.workers import Workers
 from tests.clinics import Clinic, clinic, wait_until
 from tests.worker.celery.slow_storage import SlowStorage
 from tests.worlds import SandboxProcess
-from worker.celery.watchdog import EXIT_CODE, LOOKS, Judge
+from worker.celery.watchdog import EXIT_CODE, LOOKS, LivenessCheck
 
 QUEUES = ("chartpost", "chartpost.stages")
 PATIENCE_SECONDS = 10.0  # of a watchdog with leases of two seconds
@@ -28,7 +28,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.waiting, self.busy, self.started, self.turning, self.redis = 0, False, 0, True, True
-        self.judge = Judge(
+        self.liveness = LivenessCheck(
             waiting=self._asked, busy=lambda: self.busy, started=lambda: self.started, turns=lambda: self.turning
         )
 
@@ -38,7 +38,7 @@ class Worker:
         return self.waiting
 
     def looks(self, count: int) -> list[str | None]:
-        return [self.judge.look() for _ in range(count)]
+        return [self.liveness.look() for _ in range(count)]
 
 
 def test_one_that_takes_no_message_although_it_has_room_is_ended_only_after_several_looks() -> None:
@@ -57,7 +57,7 @@ def test_one_with_nothing_to_do_with_full_slots_or_with_new_tasks_is_let_be() ->
     worker.busy = False
     for _ in range(3 * LOOKS):
         worker.started += 1
-        assert worker.judge.look() is None
+        assert worker.liveness.look() is None
 
 
 def test_one_whose_loop_stands_still_is_ended_with_or_without_messages() -> None:
@@ -73,7 +73,7 @@ def test_time_without_redis_counts_for_nothing() -> None:
     worker.redis = True
     assert not any(worker.looks(LOOKS - 1))
     worker.redis = False
-    assert worker.judge.look() is None
+    assert worker.liveness.look() is None
     worker.redis = True
     assert not any(worker.looks(LOOKS - 1))
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import tasks.runtime
 from config.load import load
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from tests.worker.cli.jobs import Jobs
 from worker.cli.main import cli
 
@@ -89,18 +89,18 @@ def config(tmp_path: Path, valkey_url: str) -> Path:
 
 
 @pytest.fixture
-def process(config: Path, valkey: redis.Redis) -> Process:
-    return Process(load(config, {}))
+def runtime(config: Path, valkey: redis.Redis) -> Runtime:
+    return Runtime(load(config, {}))
 
 
 @pytest.fixture
-def chartpost(config: Path, process: Process) -> CommandLine:
+def chartpost(config: Path, runtime: Runtime) -> CommandLine:
     return CommandLine(config)
 
 
 @pytest.fixture
-def jobs(process: Process) -> Jobs:
-    return Jobs(process)
+def jobs(runtime: Runtime) -> Jobs:
+    return Jobs(runtime)
 
 
 @pytest.fixture(scope="session")

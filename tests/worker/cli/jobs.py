@@ -9,12 +9,12 @@ from uuid import uuid4
 
 from tasks.closing.receipts import written
 from tasks.folders.job_json import JobFile
-from tasks.ledger.lease import Hold, NotStarted
+from tasks.ledger.lease import Lease, NotStarted
 from tasks.model.document import Document, Door
 from tasks.model.errors import Code
 from tasks.model.job import Facts, Failure, Form, Job, Record, Stored
 from tasks.model.route import Step
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 
 CONTENT = b"a scan"
 STORED = Stored("temp/scan.pdf", "e" * 32, True, sha256(CONTENT).hexdigest(), "e" * 32)
@@ -22,13 +22,13 @@ FORM = Facts(form=Form("https://s3.example/", {"key": "temp/scan.pdf"}), snapsho
 
 
 class Jobs:
-    def __init__(self, process: Process) -> None:
-        self.process = process
-        self.ledger = process.ledger
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.ledger = runtime.ledger
 
     def received(self, name: str = "scan.pdf", **fields: object) -> Job:
         """A job of a document that its sender keeps."""
-        path = self.process.settings.file_roots[0] / name
+        path = self.runtime.settings.file_roots[0] / name
         path.write_bytes(CONTENT)
         document = Document("north_clinic", "4711", path.as_uri(), name, 6, door=Door.CELERY)
         document = replace(document, **fields)  # type: ignore[arg-type]  # whatever a test changes
@@ -38,47 +38,47 @@ class Jobs:
 
     def in_care(self, name: str = "scan.pdf", account: str = "north_clinic") -> Job:
         """A job of a document that lies in processing/."""
-        path = self.process.settings.data_dir / name
+        path = self.runtime.settings.data_dir / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(CONTENT)
         job_id = str(uuid4())
         job_file = JobFile(job_id, account, "4711", name, name, 6, datetime.now(UTC), door=Door.SEND)
-        held = self.process.folders.adopt_copy(path, job_id, job_file)
+        held = self.runtime.folders.adopt_copy(path, job_id, job_file)
         path.unlink()
-        located = self.process.sources.locate(held.as_uri())
+        located = self.runtime.sources.locate(held.as_uri())
         self.ledger.open(job_id, replace(job_file.document(held), identity=located.identity), "pracsuite")
         return self.get(job_id)
 
     def presigned(self, job: Job) -> Job:
         assert self.ledger.reserve_name(job) == job.id
-        self.ledger.presigned(self.hold(job, Step.PRESIGN), FORM, self.ledger.redis_run(), calls=2)
+        self.ledger.presigned(self.lease(job, Step.PRESIGN), FORM, self.ledger.redis_run(), calls=2)
         return self.get(job.id)
 
     def stored(self, job: Job) -> Job:
         self.presigned(job)
-        hold = self.hold(job, Step.POST)
-        self.ledger.committed(hold)
+        lease = self.lease(job, Step.POST)
+        self.ledger.committed(lease)
         now = self.get(job.id)
-        self.process.care.note_commit(now, now.facts)
-        self.ledger.stored(hold, replace(FORM, form=None, stored=STORED), Step.CONFIRM, 2.0, calls=1)
+        self.runtime.care.note_commit(now, now.facts)
+        self.ledger.stored(lease, replace(FORM, form=None, stored=STORED), Step.CONFIRM, 2.0, calls=1)
         return self.get(job.id)
 
     def delivered(self, job: Job) -> Job:
         self.stored(job)
-        assert self.ledger.delivered(self.hold(job, Step.CONFIRM), Record("77"), 1, STORED.sha256)
+        assert self.ledger.delivered(self.lease(job, Step.CONFIRM), Record("77"), 1, STORED.sha256)
         return self._closed(job)
 
     def failed(self, job: Job, code: Code = Code.REFUSED_BY_PROVIDER, detail: str = "") -> Job:
         """Failed at its first step, closed."""
         failure = Failure(code, "The provider refused it.", "Ask the provider.", detail)
-        self.ledger.failed(self.hold(job, Step.PRESIGN), failure, calls=1)
+        self.ledger.failed(self.lease(job, Step.PRESIGN), failure, calls=1)
         return self._closed(job)
 
     def not_confirmed(self, job: Job) -> Job:
         """Stored, and no record came; still looked for."""
         self.stored(job)
         failure = Failure(Code.NOT_CONFIRMED, "No record came in time.", "Look into the chart.")
-        self.ledger.failed(self.hold(job, Step.CONFIRM), failure, calls=1, keep_name=True)
+        self.ledger.failed(self.lease(job, Step.CONFIRM), failure, calls=1, keep_name=True)
         return self._closed(job)
 
     def leave_redis(self, job: Job) -> None:
@@ -91,14 +91,14 @@ class Jobs:
         assert job is not None
         return job
 
-    def hold(self, job: Job, step: Step) -> Hold:
+    def lease(self, job: Job, step: Step) -> Lease:
         started = self.ledger.start(job.id, step)
         assert not isinstance(started, NotStarted), started
         return started[0]
 
     def _closed(self, job: Job) -> Job:
-        hold = self.hold(job, Step.NOTIFY)
-        self.process.care.close(hold.job, written(hold.job))
-        self.ledger.closed(hold, {"files"})
-        self.ledger.finished(hold)
+        lease = self.lease(job, Step.NOTIFY)
+        self.runtime.care.close(lease.job, written(lease.job))
+        self.ledger.closed(lease, {"files"})
+        self.ledger.finished(lease)
         return self.get(job.id)

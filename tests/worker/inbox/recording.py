@@ -122,10 +122,10 @@ def watching(
     assert not thread.is_alive(), "the watcher did not stop"
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_until(leases: Callable[[], object], seconds: float = 10.0) -> None:
     waited = threading.Event()
     for _ in range(int(seconds / 0.02)):
-        if holds():
+        if leases():
             return
         waited.wait(0.02)
     raise AssertionError(f"it did not come true within {seconds} seconds")

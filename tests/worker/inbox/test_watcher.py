@@ -19,7 +19,7 @@ import pytest
 from structlog.testing import capture_logs
 from watchfiles._rust_notify import RustNotify
 
-from tasks.folders.claims import Held
+from tasks.folders.claims import ClaimedDocument
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
 from tests.worker.inbox.recording import MAX_BYTES, RecordingLedger, inbox, wait_until, watcher, watching
@@ -166,7 +166,7 @@ def test_a_document_with_a_faulty_sidecar_fails_and_is_not_sent_without_it(
         assert beside.read_bytes() == b'{"description": "ha'
 
 
-def refused_for_its_sidecar(folders: Folders, ledger: RecordingLedger) -> Held:
+def refused_for_its_sidecar(folders: Folders, ledger: RecordingLedger) -> ClaimedDocument:
     """A document that failed for its sidecar and was brought back into our care."""
     put(folders, "north_clinic/4711/a.pdf.meta.json", b'{"description": "ha')
     put(folders, "north_clinic/4711/a.pdf")

@@ -9,7 +9,7 @@ import redis
 from celery import Celery
 
 from config.load import load
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from tests.worker.stream.stream import Stream
 from worker.stream.reader import Intake
 
@@ -40,21 +40,21 @@ def config(tmp_path: Path, valkey_url: str) -> Path:
 
 
 @pytest.fixture
-def process(config: Path, valkey: redis.Redis) -> Process:
-    process = Process(load(config, {}))
+def runtime(config: Path, valkey: redis.Redis) -> Runtime:
+    runtime = Runtime(load(config, {}))
     # An application of its own: ours is one for the whole test run, and stays with the server that it saw first.
-    process.__dict__["celery"] = Celery(broker=process.redis_url, set_as_current=False)
-    return process
+    runtime.__dict__["celery"] = Celery(broker=runtime.redis_url, set_as_current=False)
+    return runtime
 
 
 @pytest.fixture
-def stream(process: Process) -> Stream:
-    return Stream(process)
+def stream(runtime: Runtime) -> Stream:
+    return Stream(runtime)
 
 
 @pytest.fixture
-def intake(process: Process) -> Intake:
-    return Intake(process, block_ms=10)
+def intake(runtime: Runtime) -> Intake:
+    return Intake(runtime, block_ms=10)
 
 
 def write_settings(folder: Path, url: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config.load import load
-from tasks.runtime import Process, use
+from tasks.runtime import Runtime, use
 from worker.stream.reader import Intake
 
 
@@ -17,9 +17,9 @@ def main(config: str, method: str) -> None:
     def killed(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    process = Process(load(Path(config), {}))
-    use(process)
-    type("Killed", (Intake,), {method: killed})(process).run()
+    runtime = Runtime(load(Path(config), {}))
+    use(runtime)
+    type("Killed", (Intake,), {method: killed})(runtime).run()
 
 
 main(*sys.argv[1:])

@@ -8,16 +8,16 @@ from typing import Any
 import redis
 
 from tasks.model.job import Job
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from worker.stream.messages import job_id_of
 from worker.stream.rejected import GROUP, REJECTED, STREAM
 
 
 class Stream:
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        self.redis = redis.Redis.from_url(process.redis_url)  # bytes: a message may hold anything
-        self.root = process.settings.file_roots[0]
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.redis = redis.Redis.from_url(runtime.redis_url)  # bytes: a message may hold anything
+        self.root = runtime.settings.file_roots[0]
 
     def wish(self, name: str = "scan.pdf", **fields: Any) -> dict[str, Any]:
         """The fields of a document that can be sent, but for the changes."""
@@ -38,7 +38,7 @@ class Stream:
         return name
 
     def job(self, entry: str) -> Job | None:
-        return self._process.ledger.get(job_id_of(entry))
+        return self._runtime.ledger.get(job_id_of(entry))
 
     def jobs(self) -> list[str]:
         return [key.decode() for key in self.redis.scan_iter("chartpost:job:*")]
@@ -58,7 +58,7 @@ class Stream:
 
     def unsealed(self, rejected: dict[str, str]) -> bytes:
         """The rejected message itself."""
-        text = self._process.seal.open(rejected["message"], place=f"rejected:{rejected['id']}")
+        text = self._runtime.seal.open(rejected["message"], place=f"rejected:{rejected['id']}")
         return text.encode("utf-8", "surrogateescape")
 
     def events(self) -> list[dict[str, str]]:

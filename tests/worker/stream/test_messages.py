@@ -11,7 +11,7 @@ import pytest
 
 from tasks.model.document import Door
 from tasks.model.route import Stage
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from tests.worker.stream.stream import Stream
 from worker.stream.reader import Intake
 
@@ -34,20 +34,20 @@ def test_its_job_has_the_id_that_follows_from_the_entry(stream: Stream, intake: 
 
 
 def test_its_job_has_the_id_that_it_gives_and_is_found_by_the_entry_too(
-    stream: Stream, intake: Intake, process: Process
+    stream: Stream, intake: Intake, runtime: Runtime
 ) -> None:
     given = str(uuid4())
     entry = stream.add(stream.wish(job_id=given.upper()))
     run(intake)
     assert stream.jobs() == [f"chartpost:job:{given}"]
-    found = process.ledger.get(entry)
+    found = runtime.ledger.get(entry)
     assert found is not None
     assert found.id == given
 
 
-def test_what_was_added_before_the_first_reader_came_is_read(stream: Stream, process: Process) -> None:
+def test_what_was_added_before_the_first_reader_came_is_read(stream: Stream, runtime: Runtime) -> None:
     entries = [stream.add(stream.wish(stream.write(f"{number}.pdf", b"x"))) for number in range(3)]
-    run(Intake(process, block_ms=10))
+    run(Intake(runtime, block_ms=10))
     assert all(stream.job(entry) for entry in entries)
 
 
@@ -72,11 +72,11 @@ def test_a_job_id_that_was_used_for_another_document_is_rejected(stream: Stream,
 
 
 def test_a_second_message_under_an_idempotency_key_shows_the_first_ones_job(
-    stream: Stream, intake: Intake, process: Process
+    stream: Stream, intake: Intake, runtime: Runtime
 ) -> None:
     first, second = (stream.add(stream.wish(idempotency_key="k")) for _ in range(2))
     run(intake)
-    jobs = [process.ledger.get(str(uuid5(NAMESPACE_OID, entry))) for entry in (first, second)]
+    jobs = [runtime.ledger.get(str(uuid5(NAMESPACE_OID, entry))) for entry in (first, second)]
     assert jobs[0] is not None
     assert jobs[1] is not None
     assert jobs[0].id == jobs[1].id

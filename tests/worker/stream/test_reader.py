@@ -17,7 +17,7 @@ import redis
 
 from config.load import load
 from tasks.model.errors import RetryLater
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from tasks.sources.base import Located
 from tasks.sources.sources import Sources
 from tests.clinics import wait_until
@@ -75,7 +75,7 @@ def test_a_reader_killed_before_it_rejects_leaves_one_rejection(config: Path, st
     assert (stream.left(), len(stream.jobs())) == ([], 1)
 
 
-def test_sigterm_stops_a_reader_at_once_and_strikes_it_off(config: Path, stream: Stream, process: Process) -> None:
+def test_sigterm_stops_a_reader_at_once_and_strikes_it_off(config: Path, stream: Stream, process: Runtime) -> None:
     entry = stream.add(stream.wish())
     with reading(config) as child:
         wait_until(lambda: stream.job(entry) and not stream.left(), "the message is read")
@@ -87,7 +87,7 @@ def test_sigterm_stops_a_reader_at_once_and_strikes_it_off(config: Path, stream:
 
 
 def test_a_reader_that_is_gone_stays_listed_while_it_holds_a_message(
-    stream: Stream, intake: Intake, process: Process
+    stream: Stream, intake: Intake, process: Runtime
 ) -> None:
     process.__dict__["sources"] = Sources(process.sources.files, Unreachable())  # type: ignore[arg-type]
     stream.add(stream.wish(source="s3://scans/scan.pdf"))
@@ -96,7 +96,7 @@ def test_a_reader_that_is_gone_stays_listed_while_it_holds_a_message(
     assert len(stream.readers()) == 1
 
 
-def test_many_readers_open_each_job_once(stream: Stream, process: Process) -> None:
+def test_many_readers_open_each_job_once(stream: Stream, process: Runtime) -> None:
     entries = [stream.add(stream.wish(stream.write(f"{number}.pdf", b"x"))) for number in range(150)]
     readers = [threading.Thread(target=run, args=(Intake(process, block_ms=10),)) for _ in range(3)]
     for reader in readers:
@@ -123,7 +123,7 @@ class Unreachable:
 
 
 @pytest.fixture
-def storage(process: Process) -> Unreachable:
+def storage(process: Runtime) -> Unreachable:
     found = Unreachable()
     process.__dict__["sources"] = Sources(process.sources.files, found)  # type: ignore[arg-type]
     return found
@@ -178,7 +178,7 @@ def test_a_reader_waits_for_a_redis_that_is_away_and_says_so_once(tmp_path: Path
     url = server.start()
     config = write_settings(tmp_path, url)
     with reading(config) as child:
-        stream = Stream(Process(load(config, {})))
+        stream = Stream(Runtime(load(config, {})))
         wait_until(lambda: redis.Redis.from_url(url).exists(STREAM), "the reader has begun")
         server.stop()
         time.sleep(1.5)  # long enough for it to try twice

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from worker.cli.context import Front, pass_front
+from worker.cli.context import Context, pass_context
 from worker.cli.output import json_option, print_rows
 
 _COLUMNS = ("name", "provider", "status", "waiting", "in_flight", "oldest_at", "resumes_at", "reason")
@@ -13,27 +13,27 @@ _COLUMNS = ("name", "provider", "status", "waiting", "in_flight", "oldest_at", "
 @click.group(invoke_without_command=True)
 @json_option
 @click.pass_context
-@pass_front
-def accounts(front: Front, ctx: click.Context, as_json: bool) -> None:
+@pass_context
+def accounts(context: Context, ctx: click.Context, as_json: bool) -> None:
     """List the accounts: ok, throttled, parked or down, why, and what waits."""
     if ctx.invoked_subcommand:
         return
-    from tasks.ledger.queries import Census
+    from tasks.ledger.queries import LedgerQueries
 
-    process = front.process
-    census = Census(process.ledger, process.gates, process.accounts)
-    print_rows(_COLUMNS, (account.fields() for account in census.accounts()), as_json=as_json)
+    runtime = context.runtime
+    queries = LedgerQueries(runtime.ledger, runtime.breaker, runtime.accounts)
+    print_rows(_COLUMNS, (account.fields() for account in queries.accounts()), as_json=as_json)
 
 
 @accounts.command
 @click.argument("name")
-@pass_front
-def resume(front: Front, name: str) -> None:
+@pass_context
+def resume(context: Context, name: str) -> None:
     """Let a parked or down account's documents go on at once; if it is still unwell it is parked again."""
-    if name not in front.settings.accounts:
-        known = ", ".join(front.settings.accounts) or "none"
+    if name not in context.settings.accounts:
+        known = ", ".join(context.settings.accounts) or "none"
         raise click.BadParameter(f"{name} is not in the settings, which know: {known}.", param_hint="NAME")
-    if front.process.gates.well(name):
+    if context.runtime.breaker.half_open(name):
         click.echo(f"{name}: resumed")
     else:
         click.echo(f"{name}: was neither parked nor down")

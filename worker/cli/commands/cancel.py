@@ -10,23 +10,23 @@ import click
 from tasks.model.errors import Code
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
-from worker.cli.context import Front, pass_front
+from worker.cli.context import Context, pass_context
 from worker.cli.output import note
 
 if TYPE_CHECKING:
-    from tasks.runtime import Process
+    from tasks.runtime import Runtime
 
 _UNCERTAIN = (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
 
 
 @click.command
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
-@pass_front
-def cancel(front: Front, jobs: tuple[str, ...]) -> None:
+@pass_context
+def cancel(context: Context, jobs: tuple[str, ...]) -> None:
     """Stop jobs that have not been sent yet; their files go to failed/."""
     refused = 0
     for name in jobs:
-        why_not = _cancel(front.process, name)
+        why_not = _cancel(context.runtime, name)
         if why_not:
             refused += 1
             note(f"{name}: {why_not}")
@@ -36,28 +36,28 @@ def cancel(front: Front, jobs: tuple[str, ...]) -> None:
         raise SystemExit(1)
 
 
-def _cancel(process: Process, name: str) -> str | None:
+def _cancel(runtime: Runtime, name: str) -> str | None:
     """None when it is cancelled, else why it is not."""
     from worker.cli.lookup import find_job, not_found
 
-    job = find_job(process, name)
+    job = find_job(runtime, name)
     if job is None:
         return not_found(name).message
     if job.stage is Stage.CANCELLED:
         return None
-    why = process.ledger.cancel(job)
+    why = runtime.ledger.cancel(job)
     if why == "ok":
-        _close(process, job)
+        _close(runtime, job)
         return None
-    now = process.ledger.get(job.id)
+    now = runtime.ledger.get(job.id)
     if now and now.stage.final:
         return f"too late, it is {now.stage} already."
     return "too late, its upload is committed; it goes on until its outcome is known."
 
 
-def _close(process: Process, job: Job) -> None:
+def _close(runtime: Runtime, job: Job) -> None:
     """Let a worker close it at once; should that message not be sent, a feeder sends it within a lease."""
     from tasks.ledger.redis import AWAY
 
     with suppress(*AWAY):
-        process.send_step(job.id, Step.NOTIFY)
+        runtime.send_step(job.id, Step.NOTIFY)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from worker.cli.context import Front, pass_front
+from worker.cli.context import Context, pass_context
 
 _SECONDS = 3.0
 
 
 @click.command
-@pass_front
-def health(front: Front) -> None:
+@pass_context
+def health(context: Context) -> None:
     """Exit with 0 only if a worker is consuming and Redis answers."""
     import redis
     from redis.backoff import NoBackoff
@@ -20,7 +20,7 @@ def health(front: Front) -> None:
     from tasks.dispatch.workers import Workers
 
     client = redis.Redis.from_url(
-        front.redis_url,
+        context.redis_url,
         decode_responses=True,
         socket_timeout=_SECONDS,
         socket_connect_timeout=_SECONDS,

@@ -10,11 +10,11 @@ import click
 from tasks.model.errors import Code
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
-from worker.cli.context import Front, pass_front
+from worker.cli.context import Context, pass_context
 from worker.cli.output import json_option, print_rows, print_sheet
 
 if TYPE_CHECKING:
-    from tasks.runtime import Process
+    from tasks.runtime import Runtime
     from worker.cli.lookup import Departed, Rejected
 
 COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "created_at", "message")
@@ -25,33 +25,33 @@ COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "created
 @click.option("--account", help="Only this account's.")
 @click.option("--code", type=click.Choice([str(code) for code in Code]), help="Only those with this code.")
 @json_option
-@pass_front
-def jobs(front: Front, state: str | None, account: str | None, code: str | None, as_json: bool) -> None:
+@pass_context
+def jobs(context: Context, state: str | None, account: str | None, code: str | None, as_json: bool) -> None:
     """List the jobs that Redis knows, in the order in which they came in."""
     from tasks.closing.receipts import fields_of
-    from tasks.ledger.queries import Census, Wanted
+    from tasks.ledger.queries import LedgerQueries, Wanted
 
-    process = front.process
-    census = Census(process.ledger, process.gates, process.accounts)
-    found = (fields_of(job) for job in census.jobs(Wanted(state, account, code)))
+    runtime = context.runtime
+    queries = LedgerQueries(runtime.ledger, runtime.breaker, runtime.accounts)
+    found = (fields_of(job) for job in queries.jobs(Wanted(state, account, code)))
     print_rows(COLUMNS, found, as_json=as_json)
 
 
 @click.command
 @click.argument("job")
 @json_option
-@pass_front
-def show(front: Front, job: str, as_json: bool) -> None:
+@pass_context
+def show(context: Context, job: str, as_json: bool) -> None:
     """Show one JOB with its receipt or error: by its id, or by the id of its stream entry."""
     from worker.cli.lookup import find_departed, find_job, find_rejected, not_found
 
-    process = front.process
-    found = find_job(process, job)
+    runtime = context.runtime
+    found = find_job(runtime, job)
     if found:
-        _print(_shown(process, found), as_json=as_json)
-    elif rejected := find_rejected(process, job):
+        _print(_shown(runtime, found), as_json=as_json)
+    elif rejected := find_rejected(runtime, job):
         _print(_shown_rejected(rejected), as_json=as_json)
-    elif departed := find_departed(process.folders, job):
+    elif departed := find_departed(runtime.folders, job):
         _print(_shown_departed(departed), as_json=as_json)
     else:
         raise not_found(job)
@@ -66,7 +66,7 @@ def _print(shown: dict[str, Any], *, as_json: bool) -> None:
     print_sheet(shown, as_json=as_json)
 
 
-def _shown(process: Process, job: Job) -> dict[str, Any]:
+def _shown(runtime: Runtime, job: Job) -> dict[str, Any]:
     from tasks.closing.receipts import fields_of, written
 
     ending = written(job) if job.stage.final else None
@@ -74,7 +74,7 @@ def _shown(process: Process, job: Job) -> dict[str, Any]:
     return fields_of(job) | {
         "receipt": ending if delivered else None,
         "error": None if delivered else ending,
-        "next": _next(process, job),
+        "next": _next(runtime, job),
     }
 
 
@@ -96,28 +96,28 @@ def _shown_departed(departed: Departed) -> dict[str, Any]:
     }
 
 
-def _next(process: Process, job: Job) -> str:
+def _next(runtime: Runtime, job: Job) -> str:
     """What happens now, and what to do if that is not enough."""
     if job.stage is Stage.DELIVERED:
         return "Nothing: it has arrived."
     if job.stage.final:
         return _next_after_failure(job)
-    account = process.accounts.get(job.account)
+    account = runtime.accounts.get(job.account)
     if account is None:
         return "The settings do not name its account any more: add it again, or cancel the job."
-    health = process.gates.health(job.account, account.provider.limit_group)
+    health = runtime.breaker.health(job.account, account.provider.limit_group)
     if health.status != "ok":
         return _next_of_the_unwell(job, health.status, health.reason)
     if job.unknown_since:
         seconds = account.settings.confirm.look_seconds
-        for_how_long = "a day" if job.long_look else f"{seconds:.0f} s (confirm.look_seconds)"
+        for_how_long = "a day" if job.long_reconciliation else f"{seconds:.0f} s (confirm.look_seconds)"
         return (
             f"An answer was not seen: it looks for the record for {for_how_long} before it sends again. "
             "Leave it, or look into the chart."
         )
-    if job.sent_before:
+    if job.earlier_sending_unknown:
         return "An answer was not seen: the same document goes again under the same ids. Leave it."
-    holder = process.ledger.name_holder(job.document) if job.stage is Stage.RECEIVED else None
+    holder = runtime.ledger.name_holder(job.document) if job.stage is Stage.RECEIVED else None
     if holder and holder != job.id:
         return f"It waits for another of the same name and patient, whose outcome is open: chartpost show {holder}"
     return f"It goes on by itself{_when(job)}; stop it with `chartpost cancel {job.id}`."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from worker.cli.context import Front, pass_front
+from worker.cli.context import Context, pass_context
 from worker.cli.output import json_option, print_rows, print_sheet
 from worker.cli.params import Said, check_account
 
@@ -39,39 +39,39 @@ def records() -> None:
 @click.option("--patient", required=True, type=Id(), help="Whose records; @FILE or @- reads it.")
 @click.option("--case", type=Id(), help="Only those of one case of the patient's.")
 @json_option
-@pass_front
-def list_records(front: Front, account: str, patient: str, case: str | None, as_json: bool) -> None:
+@pass_context
+def list_records(context: Context, account: str, patient: str, case: str | None, as_json: bool) -> None:
     """List a patient's records, oldest first, without those that are archived."""
-    print_rows(_COLUMNS, _chart(front, account).records(patient, case_id=case), as_json=as_json)
+    print_rows(_COLUMNS, _chart(context, account).records(patient, case_id=case), as_json=as_json)
 
 
 @records.command
 @click.argument("record", type=Id(), metavar="ID")
 @account_option
 @json_option
-@pass_front
-def show(front: Front, record: str, account: str, as_json: bool) -> None:
+@pass_context
+def show(context: Context, record: str, account: str, as_json: bool) -> None:
     """Show one record by its ID, archived or not."""
-    print_sheet(_chart(front, account).record(record), as_json=as_json)
+    print_sheet(_chart(context, account).record(record), as_json=as_json)
 
 
 @records.command
 @click.argument("record", type=Id(), metavar="ID")
 @account_option
-@pass_front
-def archive(front: Front, record: str, account: str) -> None:
+@pass_context
+def archive(context: Context, record: str, account: str) -> None:
     """Archive a record by its ID: the chart shows it no more, and the provider keeps it."""
-    _chart(front, account).archive(record)
+    _chart(context, account).archive(record)
     click.echo(f"{record}: archived")
 
 
-def _chart(front: Front, account: str) -> KeepsRecords:
+def _chart(context: Context, account: str) -> KeepsRecords:
     """The account's provider, if it shows its records. Raises BadParameter (exit code 2)."""
     from tasks.providers.base import KeepsRecords
     from tasks.providers.table import KINDS
 
-    check_account(front, account)
-    provider = front.process.accounts[account].provider
+    check_account(context, account)
+    provider = context.runtime.accounts[account].provider
     if isinstance(provider, KeepsRecords):
         return provider
     able = ", ".join(kind for kind, made in KINDS.items() if hasattr(made, "archive"))

@@ -8,12 +8,12 @@ from uuid import uuid4
 import click
 
 from worker.cli.commands.send import say_taken, wait_for_end
-from worker.cli.context import Front, pass_front
+from worker.cli.context import Context, pass_context
 from worker.cli.output import json_option
 from worker.cli.params import Said
 
 if TYPE_CHECKING:
-    from tasks.runtime import Process
+    from tasks.runtime import Runtime
 
 
 class LabelText(click.ParamType[Any]):
@@ -40,9 +40,9 @@ class LabelText(click.ParamType[Any]):
 )
 @click.option("--wait", is_flag=True, help="Wait until the labels are set or have failed, and print the receipt.")
 @json_option
-@pass_front
+@pass_context
 def relabel(
-    front: Front,
+    context: Context,
     account: str,
     document: str,
     labels: tuple[dict[str, str], ...],
@@ -56,14 +56,14 @@ def relabel(
     What is not among the new labels is gone: a document whose list loses NORS can be read again.
     """
     fields = {"account": account, "document_id": document, "labels": list(labels), "payload": payload}
-    job_id = _open(front.process, fields | {"allow_unblock": allow_unblock})
+    job_id = _open(context.runtime, fields | {"allow_unblock": allow_unblock})
     if wait:
-        wait_for_end(front.process, job_id, as_json=as_json)
+        wait_for_end(context.runtime, job_id, as_json=as_json)
     else:
-        say_taken(front.process, job_id, as_json=as_json)
+        say_taken(context.runtime, job_id, as_json=as_json)
 
 
-def _open(process: Process, fields: dict[str, Any]) -> str:
+def _open(runtime: Runtime, fields: dict[str, Any]) -> str:
     """Open the job; returns its id. What could never be set is a wrong use of the command: nothing is opened."""
     from tasks.intake.relabeling import admit_relabeling, open_relabeling, relabeling_of
     from tasks.intake.requests import read_relabel_request
@@ -72,7 +72,7 @@ def _open(process: Process, fields: dict[str, Any]) -> str:
 
     try:
         request = read_relabel_request(fields)
-        admit_relabeling(process, request, relabeling_of(request, Door.COMMAND))
+        admit_relabeling(runtime, request, relabeling_of(request, Door.COMMAND))
     except DocumentRefused as refusal:
         raise click.UsageError(f"{refusal.message} {refusal.hint}".rstrip()) from None
-    return open_relabeling(process, str(uuid4()), fields, Door.COMMAND).job_id
+    return open_relabeling(runtime, str(uuid4()), fields, Door.COMMAND).job_id

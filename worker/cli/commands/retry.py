@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tasks.model.errors import Code
-from worker.cli.context import Front, pass_front
+from worker.cli.context import Context, pass_context
 from worker.cli.output import json_option, note, print_rows
 
 if TYPE_CHECKING:
-    from tasks.folders.claims import Held
+    from tasks.folders.claims import ClaimedDocument
     from tasks.model.document import Document
     from tasks.model.job import Job
-    from tasks.runtime import Process
+    from tasks.runtime import Runtime
     from worker.cli.lookup import Departed
 
 _CLOSING_SECONDS = 5.0
@@ -62,9 +62,9 @@ class Target:
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--send-again", is_flag=True, help="Send at once even where the first sending's outcome is not known.")
 @json_option
-@pass_front
+@pass_context
 def retry(
-    front: Front,
+    context: Context,
     jobs: tuple[str, ...],
     everything: bool,
     account: str | None,
@@ -82,8 +82,8 @@ def retry(
         raise click.UsageError("Name the jobs, or say --all.")
     if (account or code) and not everything:
         raise click.UsageError("--account and --code go with --all.")
-    targets = _all(front.process, account, code) if everything else (_named(front.process, name) for name in jobs)
-    again = Again(front.process, send_again=send_again, dry_run=dry_run)
+    targets = _all(context.runtime, account, code) if everything else (_named(context.runtime, name) for name in jobs)
+    again = Again(context.runtime, send_again=send_again, dry_run=dry_run)
     print_rows(_COLUMNS, again.rows(targets), as_json=as_json)
     if not again.count:
         note("No document has failed in that way.")
@@ -94,8 +94,8 @@ def retry(
 class Again:
     """Sends documents again, and counts those that it could not."""
 
-    def __init__(self, process: Process, *, send_again: bool, dry_run: bool) -> None:
-        self._process = process
+    def __init__(self, runtime: Runtime, *, send_again: bool, dry_run: bool) -> None:
+        self._runtime = runtime
         self._send_again = send_again
         self._dry_run = dry_run
         self.count = 0
@@ -112,10 +112,10 @@ class Again:
             yield {"id": target.job_id, "account": target.account, "code": target.code, "outcome": outcome}
 
     def _one(self, target: Target) -> str:
-        _check(self._process, target)
+        _check(self._runtime, target)
         looks = self._looks_first(target)
         job = target.job if target.job and not target.job.document.door.has_folder else None
-        document = _located(self._process, job.document) if job else None
+        document = _located(self._runtime, job.document) if job else None
         if self._dry_run:
             return "would look first" if looks else "would be sent again"
         if job and document:
@@ -126,12 +126,12 @@ class Again:
 
     def _looks_first(self, target: Target) -> bool:
         """Until it has been looked for during a day, a document that may have arrived is not simply sent."""
-        from tasks.model.job import still_looking
+        from tasks.model.job import still_reconciling
 
         if self._send_again or target.code not in _UNCERTAIN:
             return False
         if target.job:
-            return target.code == Code.OUTCOME_UNKNOWN or still_looking(target.job)
+            return target.code == Code.OUTCOME_UNKNOWN or still_reconciling(target.job)
         return True
 
     def _reopen(self, target: Target, *, looks: bool) -> None:
@@ -139,20 +139,20 @@ class Again:
         from worker.inbox.claim import Claims
         from worker.inbox.opening import InboxDoor
 
-        door = InboxDoor(self._process)
+        door = InboxDoor(self._runtime)
         held = self._held(target)
         if target.job is None:
-            Claims(self._process.folders, door).recover(held)
+            Claims(self._runtime.folders, door).recover(held)
             return
         with _reasons():
-            held = Claims(self._process.folders, door).reread(held)
+            held = Claims(self._runtime.folders, door).reread(held)
             _, document = door.placed(held.job_file, held.document)
         self._move(target.job, document, looks=looks)
 
-    def _held(self, target: Target) -> Held:
-        folders, job = self._process.folders, target.job
+    def _held(self, target: Target) -> ClaimedDocument:
+        folders, job = self._runtime.folders, target.job
         if job:
-            _wait_until_closed(self._process, job)
+            _wait_until_closed(self._runtime, job)
             patient_id: str | None = job.document.patient_id
         else:
             patient_id = target.departed.content.get("patient_id") if target.departed else None
@@ -163,29 +163,29 @@ class Again:
             raise NotRetried("its file is not in failed/ here; put it into the inbox instead.") from None
         if not self._send_again:
             return held
-        if self._process.staging:
-            self._process.staging.remove(target.job_id)
+        if self._runtime.staging:
+            self._runtime.staging.remove(target.job_id)
         return replace(held, job_file=folders.update_job_file(target.job_id, **_NOT_SENT))
 
     def _check_sidecar(self, target: Target, patient_id: str | None) -> None:
         """A sidecar that is still faulty leaves its document where it is: it would go out without what it asks for."""
         from worker.inbox.sidecar import Sidecar
 
-        place = self._process.folders.find_error_file(target.job_id, target.account or "", patient_id)
+        place = self._runtime.folders.find_error_file(target.job_id, target.account or "", patient_id)
         if place and place.sidecar.exists():
             with _reasons():
                 Sidecar.read(place.sidecar)
 
     def _move(self, job: Job, document: Document, *, looks: bool) -> None:
-        ledger, first = self._process.ledger, self._process.route(document).first
-        again = ledger.retry_looking if looks else ledger.retry
+        ledger, first = self._runtime.ledger, self._runtime.route(document).first
+        again = ledger.retry_reconciling if looks else ledger.retry
         why = again(job, document, first=first)
         now = ledger.get(job.id) if why == "moved" else None
         if why != "ok" and (now is None or now.stage.final):
             raise NotRetried("somebody else has changed it meanwhile; look at it, then repeat the command.")
 
 
-def _check(process: Process, target: Target) -> None:
+def _check(runtime: Runtime, target: Target) -> None:
     """Raises NotRetried for what has not failed, and for what nobody could send."""
     from tasks.model.route import Stage
 
@@ -196,16 +196,16 @@ def _check(process: Process, target: Target) -> None:
         raise NotRetried("it has arrived.")
     if target.job and not target.job.stage.final:
         raise NotRetried("it is still on its way.")
-    if target.account not in process.accounts:
+    if target.account not in runtime.accounts:
         raise NotRetried("the settings do not name its account any more.")
 
 
-def _located(process: Process, document: Document) -> Document:
+def _located(runtime: Runtime, document: Document) -> Document:
     """The document as it lies at its sender's now; a relabeling has none. Raises NotRetried."""
     if document.relabeling:
         return document
     with _reasons():
-        found = process.sources.locate(document.source)
+        found = runtime.sources.locate(document.source)
     return replace(document, size_bytes=found.size_bytes, identity=found.identity)
 
 
@@ -222,7 +222,7 @@ def _reasons() -> Iterator[None]:
         raise NotRetried(str(error)) from None
 
 
-def _wait_until_closed(process: Process, job: Job) -> None:
+def _wait_until_closed(runtime: Runtime, job: Job) -> None:
     """Its file must have come to failed/ before it can come back. Raises NotRetried."""
     until = time.monotonic() + _CLOSING_SECONDS
     found: Job | None = job
@@ -230,35 +230,35 @@ def _wait_until_closed(process: Process, job: Job) -> None:
         if time.monotonic() > until:
             raise NotRetried("it is still being moved to failed/; try again in a moment.")
         time.sleep(0.1)
-        found = process.ledger.get(job.id)
+        found = runtime.ledger.get(job.id)
 
 
-def _named(process: Process, name: str) -> Target:
+def _named(runtime: Runtime, name: str) -> Target:
     from worker.cli.lookup import find_departed, find_job
 
-    job = find_job(process, name)
+    job = find_job(runtime, name)
     if job:
         return Target(job.id, job)
-    departed = find_departed(process.folders, name)
+    departed = find_departed(runtime.folders, name)
     return Target(departed.job_id if departed else name, departed=departed)
 
 
-def _all(process: Process, account: str | None, code: str | None) -> Iterator[Target]:
+def _all(runtime: Runtime, account: str | None, code: str | None) -> Iterator[Target]:
     """All that have failed: as a list first, since what is sent again is on its way at once."""
-    from tasks.ledger.queries import Census, Wanted
+    from tasks.ledger.queries import LedgerQueries, Wanted
 
     state = "cancelled" if code == Code.CANCELLED else "failed"
     wanted = Wanted(state, account, code)
-    census = Census(process.ledger, process.gates, process.accounts)
-    targets = [Target(job.id, job) for job in census.jobs(wanted)]
-    return iter([*targets, *_all_departed(process, wanted)])
+    queries = LedgerQueries(runtime.ledger, runtime.breaker, runtime.accounts)
+    targets = [Target(job.id, job) for job in queries.jobs(wanted)]
+    return iter([*targets, *_all_departed(runtime, wanted)])
 
 
-def _all_departed(process: Process, wanted: Any) -> Iterator[Target]:
+def _all_departed(runtime: Runtime, wanted: Any) -> Iterator[Target]:
     from worker.cli.lookup import Departed
 
-    for place, said in process.folders.error_files():
+    for place, said in runtime.folders.error_files():
         if wanted.fits(said.get("state"), said.get("account"), said.get("code")):
             job_id = said["job_id"]
-            if not process.ledger.known(job_id):
+            if not runtime.ledger.known(job_id):
                 yield Target(job_id, departed=Departed(job_id, place, said))

@@ -12,16 +12,16 @@ from uuid import uuid4
 
 import click
 
-from worker.cli.context import Front, pass_front
+from worker.cli.context import Context, pass_context
 from worker.cli.output import json_option, note, print_json, print_sheet
 from worker.cli.params import Option, Said, check_account
 
 if TYPE_CHECKING:
-    from tasks.folders.claims import Held
+    from tasks.folders.claims import ClaimedDocument
     from tasks.folders.job_json import JobFile
     from tasks.model.errors import DocumentRefused
     from tasks.model.job import Job
-    from tasks.runtime import Process
+    from tasks.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Parcel:
 @click.option("--option", "options", type=Option(), multiple=True, help="One of the document's options; k=@FILE too.")
 @click.option("--wait", is_flag=True, help="Wait until it is delivered or has failed, and print the receipt.")
 @json_option
-@pass_front
+@pass_context
 def send(
-    front: Front,
+    context: Context,
     file: Path,
     account: str,
     patient: str | None,
@@ -73,61 +73,61 @@ def send(
     as_json: bool,
 ) -> None:
     """Copy one FILE into our care and enqueue it; it ends in delivered/ or failed/."""
-    check_account(front, account)
+    check_account(context, account)
     parcel = Parcel(file, account, patient, description, _each_once(options))
     from tasks.model.errors import DocumentRefused
 
     try:
-        job_id = take(front.process, parcel)
+        job_id = take(context.runtime, parcel)
     except DocumentRefused as refusal:
         if not as_json:
             raise
         print_json(_refused(parcel, refusal))
         raise SystemExit(1) from refusal
     if wait:
-        wait_for_end(front.process, job_id, as_json=as_json)
+        wait_for_end(context.runtime, job_id, as_json=as_json)
     else:
-        say_taken(front.process, job_id, as_json=as_json)
+        say_taken(context.runtime, job_id, as_json=as_json)
 
 
-def take(process: Process, parcel: Parcel) -> str:
+def take(runtime: Runtime, parcel: Parcel) -> str:
     """Copy the file into our care and open its job; returns the job's id. Raises DocumentRefused and OSError.
 
     The same document as one whose outcome is still open continues that one's job.
     """
-    from tasks.folders.claims import Held
+    from tasks.folders.claims import ClaimedDocument
     from worker.inbox.claim import Claims
     from worker.inbox.opening import InboxDoor
 
     job_file = parcel.job_file(str(uuid4()))
-    _check(process, parcel.file, job_file)
-    process.redis.ping()  # rather than find out when the copy is made
-    path = process.folders.adopt_copy(parcel.file, job_file.job_id, job_file)
-    door = InboxDoor(process)
+    _check(runtime, parcel.file, job_file)
+    runtime.redis.ping()  # rather than find out when the copy is made
+    path = runtime.folders.adopt_copy(parcel.file, job_file.job_id, job_file)
+    door = InboxDoor(runtime)
     earlier = door.earlier(job_file, path)
-    held = _joined(process, job_file, path, earlier) if earlier else None
+    held = _joined(runtime, job_file, path, earlier) if earlier else None
     if held is None:
-        held = Held(job_file.job_id, process.folders.read_job_file(job_file.job_id), path, None)
-    Claims(process.folders, door).recover(held)
+        held = ClaimedDocument(job_file.job_id, runtime.folders.read_job_file(job_file.job_id), path, None)
+    Claims(runtime.folders, door).recover(held)
     return held.job_id
 
 
-def _joined(process: Process, job_file: JobFile, path: Path, earlier: str) -> Held | None:
+def _joined(runtime: Runtime, job_file: JobFile, path: Path, earlier: str) -> ClaimedDocument | None:
     """The copy in the earlier job's folder; None if that has a document of its own again."""
-    from tasks.folders.claims import AlreadyInCare, Held
+    from tasks.folders.claims import AlreadyInCare, ClaimedDocument
 
-    folders = process.folders
+    folders = runtime.folders
     try:
         path = folders.claim(path, earlier, job_file, continues=True)
     except AlreadyInCare:
         return None
     own = folders.job_folder(job_file.job_id)
-    with own.alone():
+    with own.lock():
         own.remove()
-    return Held(earlier, folders.read_job_file(earlier), path, None)
+    return ClaimedDocument(earlier, folders.read_job_file(earlier), path, None)
 
 
-def _check(process: Process, file: Path, job_file: JobFile) -> None:
+def _check(runtime: Runtime, file: Path, job_file: JobFile) -> None:
     """Refuse what can be refused before anything is copied. Raises DocumentRefused."""
     from tasks.model.names import check_file_name, check_patient_id
     from tasks.sources.base import empty, irregular
@@ -138,7 +138,7 @@ def _check(process: Process, file: Path, job_file: JobFile) -> None:
         raise irregular("a pipe or a device")
     if not job_file.size_bytes:
         raise empty()
-    process.accounts[job_file.account].provider.check(job_file.document(file.absolute()))
+    runtime.accounts[job_file.account].provider.check(job_file.document(file.absolute()))
 
 
 def _each_once(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
@@ -148,9 +148,9 @@ def _each_once(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
     return named
 
 
-def say_taken(process: Process, job_id: str, *, as_json: bool) -> None:
+def say_taken(runtime: Runtime, job_id: str, *, as_json: bool) -> None:
     """Print the job's id, or what has become of it at once."""
-    job = process.ledger.get(job_id)
+    job = runtime.ledger.get(job_id)
     if job and job.failure:
         _end(job, as_json=as_json)
     elif as_json and job:
@@ -162,12 +162,12 @@ def say_taken(process: Process, job_id: str, *, as_json: bool) -> None:
         note(f"It is on its way; look with: chartpost show {job_id}")
 
 
-def wait_for_end(process: Process, job_id: str, *, as_json: bool) -> None:
+def wait_for_end(runtime: Runtime, job_id: str, *, as_json: bool) -> None:
     """Wait for a job's end, and print its receipt; exit with 1 for its error."""
     from worker.cli.progress import wait_for
 
     try:
-        job = wait_for(process, job_id)
+        job = wait_for(runtime, job_id)
     except KeyboardInterrupt:
         note(f"It goes on without us; look with: chartpost show {job_id}")
         raise SystemExit(1) from None

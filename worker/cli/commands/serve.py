@@ -6,20 +6,20 @@ import signal
 
 import click
 
-from worker.cli.context import Front, pass_front
+from worker.cli.context import Context, pass_context
 
 
 @click.command
-@pass_front
-def run(front: Front) -> None:
+@pass_context
+def run(context: Context) -> None:
     """Run everything on this machine: server, worker, watcher and stream intake.
 
     An embedded Valkey is started unless redis.url is set. SIGTERM and Ctrl-C stop everything in order.
     """
-    front.start_logs()
+    context.start_logs()
     from worker.supervisor.run import Run
 
-    Run(front.settings).run()
+    Run(context.settings).run()
 
 
 @click.command(
@@ -27,11 +27,11 @@ def run(front: Front) -> None:
     short_help="Run a Celery worker with our options.",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@pass_front
-def worker(front: Front, arguments: tuple[str, ...]) -> None:
+@pass_context
+def worker(context: Context, arguments: tuple[str, ...]) -> None:
     """Run a Celery worker, as `celery -A worker worker …` does; all arguments go to Celery."""
     if not {"--help", "-h"} & set(arguments):
-        front.require_server()  # what is wrong is better said here than from within Celery
+        context.require_server()  # what is wrong is better said here than from within Celery
     from celery.bin.celery import celery
 
     celery.main(["-A", "worker", "worker", *arguments], prog_name="chartpost")
@@ -39,23 +39,23 @@ def worker(front: Front, arguments: tuple[str, ...]) -> None:
 
 @click.command
 @click.option("--once", is_flag=True, help="Take what has settled, then exit.")
-@pass_front
-def watch(front: Front, once: bool) -> None:
+@pass_context
+def watch(context: Context, once: bool) -> None:
     """Watch the inbox and take in what settles there."""
     from worker.inbox.service import Watching
 
-    Watching(front.lasting_process).run(once=once)
+    Watching(context.lasting_runtime).run(once=once)
 
 
 @click.command
-@pass_front
-def intake(front: Front) -> None:
+@pass_context
+def intake(context: Context) -> None:
     """Read documents from the Redis stream chartpost:intake, and help workers where Celery calls pile up."""
-    process = front.lasting_process
+    runtime = context.lasting_runtime
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: process.stopping.set())
+        signal.signal(number, lambda *_: runtime.stopping.set())
     from worker.celery.backlog import help_workers
     from worker.stream.reader import Intake
 
-    help_workers(process)
-    Intake(process).run()
+    help_workers(runtime)
+    Intake(runtime).run()

@@ -8,7 +8,7 @@ import time
 import pytest
 import redis
 
-from tasks.ledger.cache import SealedMemory
+from tasks.ledger.cache import SealedCache
 from tasks.ledger.seal import Seal
 from tasks.model.errors import AccountBlocked
 from tasks.providers.auth.tokens import Token, Tokens, good_for
@@ -16,8 +16,8 @@ from tests.valkeys import everything_in
 
 
 @pytest.fixture
-def memory(valkey: redis.Redis) -> SealedMemory:
-    return SealedMemory(valkey, Seal("a secret"))
+def cache(valkey: redis.Redis) -> SealedCache:
+    return SealedCache(valkey, Seal("a secret"))
 
 
 class Server:
@@ -41,12 +41,12 @@ class Server:
         return Token(access=f"token-{self.given}", expires_at=good_for(self.seconds), refresh=f"refresh-{self.given}")
 
 
-def test_a_token_is_asked_for_once_and_used_by_all(memory: SealedMemory) -> None:
+def test_a_token_is_asked_for_once_and_used_by_all(cache: SealedCache) -> None:
     server = Server(takes=0.2)
     seen: list[str] = []
 
     def work() -> None:
-        seen.append(Tokens(memory, "account", server, keep=1000).current())
+        seen.append(Tokens(cache, "account", server, keep=1000).current())
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -57,74 +57,74 @@ def test_a_token_is_asked_for_once_and_used_by_all(memory: SealedMemory) -> None
     assert (server.given, server.most_at_once) == (1, 1)
 
 
-def test_a_refused_token_is_replaced_once_by_all_who_had_it(memory: SealedMemory) -> None:
+def test_a_refused_token_is_replaced_once_by_all_who_had_it(cache: SealedCache) -> None:
     server = Server()
-    first = Tokens(memory, "account", server, keep=1000)
-    second = Tokens(memory, "account", server, keep=1000)
+    first = Tokens(cache, "account", server, keep=1000)
+    second = Tokens(cache, "account", server, keep=1000)
     refused = first.current()
     assert [first.instead_of(refused), second.instead_of(refused)] == ["token-2", "token-2"]
     assert server.last[1] is not None
     assert server.last[1].refresh == "refresh-1"
 
 
-def test_a_token_can_be_replaced_without_the_help_of_the_last(memory: SealedMemory) -> None:
+def test_a_token_can_be_replaced_without_the_help_of_the_last(cache: SealedCache) -> None:
     server = Server()
-    tokens = Tokens(memory, "account", server, keep=1000)
+    tokens = Tokens(cache, "account", server, keep=1000)
     assert tokens.instead_of(tokens.current(), forgetting=True) == "token-2"
     assert server.last == [None, None]
 
 
-def test_a_token_that_is_about_to_expire_is_renewed(memory: SealedMemory) -> None:
+def test_a_token_that_is_about_to_expire_is_renewed(cache: SealedCache) -> None:
     server = Server(seconds=0.2)
-    tokens = Tokens(memory, "account", server, keep=1000)
+    tokens = Tokens(cache, "account", server, keep=1000)
     tokens.current()
     time.sleep(0.25)
     assert tokens.current() == "token-2"
 
 
-def test_a_token_given_just_now_is_none_that_was_remembered_and_serves_all_from_then_on(memory: SealedMemory) -> None:
+def test_a_token_given_just_now_is_none_that_was_remembered_and_serves_all_from_then_on(cache: SealedCache) -> None:
     server = Server()
-    tokens = Tokens(memory, "account", server, keep=1000)
+    tokens = Tokens(cache, "account", server, keep=1000)
     assert [tokens.current(), tokens.anew(), tokens.current()] == ["token-1", "token-2", "token-2"]
 
 
-def test_accounts_do_not_share_tokens(memory: SealedMemory) -> None:
+def test_accounts_do_not_share_tokens(cache: SealedCache) -> None:
     server = Server()
-    assert Tokens(memory, "a", server, keep=1000).current() != Tokens(memory, "b", server, keep=1000).current()
+    assert Tokens(cache, "a", server, keep=1000).current() != Tokens(cache, "b", server, keep=1000).current()
 
 
-def test_what_the_token_server_refuses_comes_out_and_lets_the_next_one_try(memory: SealedMemory) -> None:
+def test_what_the_token_server_refuses_comes_out_and_lets_the_next_one_try(cache: SealedCache) -> None:
     def refuse(_: Token | None) -> Token:
         raise AccountBlocked("refused", credentials=True)
 
     with pytest.raises(AccountBlocked):
-        Tokens(memory, "account", refuse, keep=1000).current()
-    assert Tokens(memory, "account", Server(), keep=1000).current() == "token-1"
+        Tokens(cache, "account", refuse, keep=1000).current()
+    assert Tokens(cache, "account", Server(), keep=1000).current() == "token-1"
 
 
-def test_no_token_stands_in_the_clear(memory: SealedMemory, valkey: redis.Redis) -> None:
-    Tokens(memory, "account", Server(), keep=1000).current()
+def test_no_token_stands_in_the_clear(cache: SealedCache, valkey: redis.Redis) -> None:
+    Tokens(cache, "account", Server(), keep=1000).current()
     assert "token-1" not in everything_in(valkey)
     assert "refresh-1" not in everything_in(valkey)
     assert "account" not in everything_in(valkey)
 
 
-def test_whoever_dies_in_a_turn_holds_it_no_longer_than_it_may(memory: SealedMemory) -> None:
-    dead = memory.alone("topic", "key", 0.3)
+def test_whoever_dies_in_a_turn_holds_it_no_longer_than_it_may(cache: SealedCache) -> None:
+    dead = cache.lock("topic", "key", 0.3)
     dead.__enter__()
     began = time.monotonic()
-    with memory.alone("topic", "key", 5):
+    with cache.lock("topic", "key", 5):
         waited = time.monotonic() - began
     assert 0.2 < waited < 5
     dead.__exit__(None, None, None)
 
 
-def test_a_turn_that_has_run_out_is_not_taken_from_the_next(memory: SealedMemory) -> None:
-    slow = memory.alone("topic", "key", 0.1)
+def test_a_turn_that_has_run_out_is_not_taken_from_the_next(cache: SealedCache) -> None:
+    slow = cache.lock("topic", "key", 0.1)
     slow.__enter__()
     time.sleep(0.2)
-    with memory.alone("topic", "key", 5):
+    with cache.lock("topic", "key", 5):
         slow.__exit__(None, None, None)
         began = time.monotonic()
-        with memory.alone("topic", "key", 0.3):
+        with cache.lock("topic", "key", 0.3):
             assert time.monotonic() - began >= 0.3

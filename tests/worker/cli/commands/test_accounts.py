@@ -40,14 +40,14 @@ def test_a_document_whose_worker_has_gone_waits_again(chartpost: CommandLine, jo
 
 
 def test_a_parked_account_says_why_and_until_when(chartpost: CommandLine, jobs: Jobs) -> None:
-    jobs.process.gates.park("north_clinic", "The key was refused.")
+    jobs.runtime.breaker.park("north_clinic", "The key was refused.")
     north = chartpost.rows("accounts")[0]
     assert (north["status"], north["reason"]) == ("parked", "The key was refused.")
     assert north["resumes_at"].endswith("Z")
 
 
 def test_accounts_that_share_a_limit_are_throttled_together(chartpost: CommandLine, jobs: Jobs) -> None:
-    jobs.process.gates.throttle(jobs.process.accounts["north_clinic"].provider.limit_group, 30)
+    jobs.runtime.breaker.throttle(jobs.runtime.accounts["north_clinic"].provider.limit_group, 30)
     rows = chartpost.rows("accounts")
     assert [row["status"] for row in rows] == ["throttled", "throttled"]
     assert all(row["resumes_at"] for row in rows)
@@ -62,7 +62,7 @@ def test_an_account_that_has_left_the_settings_is_listed_while_it_has_documents(
 
 
 def test_a_parked_account_is_resumed(chartpost: CommandLine, jobs: Jobs) -> None:
-    jobs.process.gates.park("north_clinic", "The key was refused.")
+    jobs.runtime.breaker.park("north_clinic", "The key was refused.")
     result = chartpost("accounts", "resume", "north_clinic")
     assert (result.exit_code, result.stdout) == (0, "north_clinic: resumed\n")
     assert chartpost.rows("accounts")[0]["status"] == "ok"

@@ -27,7 +27,7 @@ def test_it_may_be_cancelled_twice(chartpost: CommandLine, jobs: Jobs) -> None:
 
 def test_once_the_upload_is_committed_it_is_too_late(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.presigned(jobs.received())
-    jobs.ledger.committed(jobs.hold(job, Step.POST))
+    jobs.ledger.committed(jobs.lease(job, Step.POST))
     result = chartpost("cancel", job.id)
     assert result.exit_code == 1
     assert "too late" in result.stderr
@@ -91,4 +91,4 @@ def test_what_was_found_must_be_said(chartpost: CommandLine, jobs: Jobs) -> None
 def receipt_of(jobs: Jobs, job: Job):  # type: ignore[no-untyped-def]
     resolved = jobs.get(job.id)
     assert resolved.stage is Stage.DELIVERED
-    return receipt(resolved, jobs.process.accounts["north_clinic"].provider.assurance)
+    return receipt(resolved, jobs.runtime.accounts["north_clinic"].provider.assurance)

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from tasks.dispatch.workers import Workers
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from tests.valkeys import running_valkey
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worlds import SandboxProcess
@@ -51,16 +51,16 @@ def test_credentials_are_tried_at_the_provider(chartpost: CommandLine) -> None:
     assert [(row["account"], row["ok"]) for row in rows] == [("north_clinic", True), ("south_clinic", False)]
 
 
-def test_a_folder_that_is_a_file_is_found(chartpost: CommandLine, process: Process) -> None:
-    process.settings.data_dir.mkdir()
-    (process.settings.data_dir / "failed").write_text("")
+def test_a_folder_that_is_a_file_is_found(chartpost: CommandLine, runtime: Runtime) -> None:
+    runtime.settings.data_dir.mkdir()
+    (runtime.settings.data_dir / "failed").write_text("")
     (row,) = found(chartpost, "folders")
     assert not row["ok"]
     assert "failed: it is not a folder" in row["message"]
 
 
-def test_what_the_inbox_leaves_alone_is_told_by_its_path(chartpost: CommandLine, process: Process) -> None:
-    inbox = process.folders.inbox
+def test_what_the_inbox_leaves_alone_is_told_by_its_path(chartpost: CommandLine, runtime: Runtime) -> None:
+    inbox = runtime.folders.inbox
     (inbox / "east_clinic").mkdir(parents=True)
     (inbox / "east_clinic" / "scan.pdf").write_text("")
     (inbox / "north_clinic" / "4711").mkdir(parents=True)
@@ -72,14 +72,14 @@ def test_what_the_inbox_leaves_alone_is_told_by_its_path(chartpost: CommandLine,
         "east_clinic": False,
         "north_clinic/4711/scan.pdf.part": True,
     }
-    mark = process.seal.lookup("inbox", "north_clinic", "4711", "scan.pdf.part")  # what the watcher logs
+    mark = runtime.seal.lookup("inbox", "north_clinic", "4711", "scan.pdf.part")  # what the watcher logs
     assert mark in told["north_clinic/4711/scan.pdf.part"]["message"]
 
 
 def test_an_error_file_that_came_back_with_its_document_is_told_and_harms_nothing(
-    chartpost: CommandLine, process: Process
+    chartpost: CommandLine, runtime: Runtime
 ) -> None:
-    folder = process.folders.inbox / "north_clinic" / "4711"
+    folder = runtime.folders.inbox / "north_clinic" / "4711"
     folder.mkdir(parents=True)
     (folder / "scan.pdf.error.json").write_text("{}")
     (row,) = found(chartpost, "inbox")
@@ -133,11 +133,11 @@ def test_a_default_user_that_may_not_replay_the_file_is_found(tmp_path: Path) ->
         assert not list(_default_user(app, affected))
 
 
-def test_health_needs_a_worker_that_consumes(chartpost: CommandLine, process: Process) -> None:
+def test_health_needs_a_worker_that_consumes(chartpost: CommandLine, runtime: Runtime) -> None:
     alone = chartpost("health")
     assert alone.exit_code == 1
     assert "no worker" in alone.stderr
-    Workers(process.redis, "w", 4, lambda: True).beat()
+    Workers(runtime.redis, "w", 4, lambda: True).beat()
     assert chartpost("health").exit_code == 0
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from uuid import uuid4
 
 from tasks.ledger.redis import PREFIX
-from tasks.runtime import Process
+from tasks.runtime import Runtime
 from tests.worker.cli.conftest import CommandLine
 
 
-def test_a_deep_check_mends_a_due_entry_without_its_job(chartpost: CommandLine, process: Process) -> None:
+def test_a_deep_check_mends_a_due_entry_without_its_job(chartpost: CommandLine, runtime: Runtime) -> None:
     gone = str(uuid4())
-    process.redis.zadd(f"{PREFIX}due:north_clinic", {gone: 1})
+    runtime.redis.zadd(f"{PREFIX}due:north_clinic", {gone: 1})
     first = chartpost("check", "--deep")
     assert gone in first.output
     assert "mended" in first.output
     second = chartpost("check", "--deep")
     assert gone not in second.output
-    assert process.redis.zcard(f"{PREFIX}due:north_clinic") == 0
+    assert runtime.redis.zcard(f"{PREFIX}due:north_clinic") == 0

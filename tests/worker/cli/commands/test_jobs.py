@@ -113,16 +113,16 @@ def test_show_says_how_to_end_an_open_outcome(chartpost: CommandLine, jobs: Jobs
 
 def test_show_says_for_how_long_an_answer_that_was_lost_is_looked_for(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.presigned(jobs.received())
-    hold = jobs.hold(job, Step.POST)
-    jobs.ledger.committed(hold)
-    jobs.ledger.unknown(hold, due_in=60.0, calls=1)
+    lease = jobs.lease(job, Step.POST)
+    jobs.ledger.committed(lease)
+    jobs.ledger.unknown(lease, due_in=60.0, calls=1)
     (shown,) = chartpost.rows("show", job.id)
     assert "for 1800 s (confirm.look_seconds)" in shown["next"]
 
 
 def test_show_says_once_what_to_do_where_nothing_can_be_looked_up(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.received()
-    jobs.ledger.failed(jobs.hold(job, Step.PRESIGN), _HELD, calls=1)
+    jobs.ledger.failed(jobs.lease(job, Step.PRESIGN), _HELD, calls=1)
     (shown,) = chartpost.rows("show", job.id)
     assert shown["next"].count(f"chartpost resolve {job.id} --delivered") == 1
     assert shown["next"].count(f"chartpost retry {job.id} --send-again") == 1
@@ -131,7 +131,7 @@ def test_show_says_once_what_to_do_where_nothing_can_be_looked_up(chartpost: Com
 
 def test_show_says_that_a_job_waits_for_its_account(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.received()
-    jobs.process.gates.park("north_clinic", "The key was refused.")
+    jobs.runtime.breaker.park("north_clinic", "The key was refused.")
     (shown,) = chartpost.rows("show", job.id)
     assert "The key was refused." in shown["next"]
     assert "chartpost accounts resume north_clinic" in shown["next"]
@@ -161,9 +161,9 @@ def test_show_takes_the_id_of_another_call_for_the_same(chartpost: CommandLine, 
 
 
 def test_show_tells_of_a_message_that_was_rejected(chartpost: CommandLine, jobs: Jobs) -> None:
-    redis = jobs.process.redis
+    redis = jobs.runtime.redis
     entry = str(redis.xadd("chartpost:intake", {"job": '{"account": "nobody"}'}))
-    intake = Intake(jobs.process, block_ms=10)
+    intake = Intake(jobs.runtime, block_ms=10)
     intake.turn()
     intake.turn()
     (shown,) = chartpost.rows("show", entry)

@@ -23,17 +23,17 @@ def test_a_failed_document_begins_again_under_its_id(chartpost: CommandLine, job
 
 def test_a_senders_file_is_taken_as_it_is_now(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.failed(jobs.received())
-    (jobs.process.settings.file_roots[0] / "scan.pdf").write_bytes(b"corrected since")
+    (jobs.runtime.settings.file_roots[0] / "scan.pdf").write_bytes(b"corrected since")
     chartpost.rows("retry", job.id)
     document = jobs.get(job.id).document
     assert document.size_bytes == 15
-    with jobs.process.sources.open(document.source, document.identity) as source:
+    with jobs.runtime.sources.open(document.source, document.identity) as source:
         assert source.read(100) == b"corrected since"
 
 
 def test_a_senders_file_that_has_gone_is_not_sent(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.failed(jobs.received())
-    (jobs.process.settings.file_roots[0] / "scan.pdf").unlink()
+    (jobs.runtime.settings.file_roots[0] / "scan.pdf").unlink()
     result = chartpost("retry", job.id)
     assert result.exit_code == 1
     assert "The file is not there." in result.stdout
@@ -44,16 +44,16 @@ def test_a_document_of_ours_comes_back_from_failed(chartpost: CommandLine, jobs:
     job = jobs.failed(jobs.in_care())
     chartpost.rows("retry", job.id)
     document = jobs.get(job.id).document
-    held = jobs.process.folders.document(job.id)
+    held = jobs.runtime.folders.document(job.id)
     assert held is not None
     assert held.as_uri() == document.source
-    jobs.process.sources.open(document.source, document.identity).__exit__()
-    assert not list(jobs.process.folders.failed.glob("**/*.pdf*"))
+    jobs.runtime.sources.open(document.source, document.identity).__exit__()
+    assert not list(jobs.runtime.folders.failed.glob("**/*.pdf*"))
 
 
 def test_a_document_that_a_human_took_out_of_failed_is_not_sent(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.failed(jobs.in_care())
-    next(jobs.process.folders.failed.glob("**/*.pdf")).unlink()
+    next(jobs.runtime.folders.failed.glob("**/*.pdf")).unlink()
     result = chartpost("retry", job.id)
     assert result.exit_code == 1
     assert "put it into the inbox" in result.stdout
@@ -78,7 +78,7 @@ def test_it_is_sent_at_once_when_told_so(chartpost: CommandLine, jobs: Jobs, in_
     chartpost.rows("retry", job.id, "--send-again")
     again = jobs.get(job.id)
     assert (again.stage, again.step, again.committed) == (Stage.RECEIVED, Step.PRESIGN, False)
-    assert not jobs.process.care.committed_on_disk(again)
+    assert not jobs.runtime.care.committed_on_disk(again)
 
 
 def test_a_job_that_has_left_redis_begins_again_from_its_error_file(chartpost: CommandLine, jobs: Jobs) -> None:
@@ -88,7 +88,7 @@ def test_a_job_that_has_left_redis_begins_again_from_its_error_file(chartpost: C
     assert (row["account"], row["outcome"]) == ("north_clinic", "is sent again")
     again = jobs.get(job.id)
     assert (again.stage, again.document.patient_id, again.document.file_name) == (Stage.RECEIVED, "4711", "scan.pdf")
-    assert jobs.process.folders.document(job.id)
+    assert jobs.runtime.folders.document(job.id)
 
 
 def test_so_does_one_that_may_have_arrived_by_looking(chartpost: CommandLine, jobs: Jobs) -> None:
@@ -144,7 +144,7 @@ def failed_ones(jobs: Jobs) -> dict[str, str]:
 
 
 def only_error_file(jobs: Jobs) -> str:
-    ((_, content),) = jobs.process.folders.error_files()
+    ((_, content),) = jobs.runtime.folders.error_files()
     return str(content["job_id"])
 
 

@@ -29,7 +29,7 @@ def send(chartpost: CommandLine, file: Path, *more: str) -> str:
 
 def test_a_file_is_copied_into_our_care_and_its_job_opened(chartpost: CommandLine, jobs: Jobs, scan: Path) -> None:
     job = jobs.get(send(chartpost, scan))
-    held = jobs.process.folders.document(job.id)
+    held = jobs.runtime.folders.document(job.id)
     assert (job.stage, job.document.door, job.document.file_name) == (Stage.RECEIVED, Door.SEND, "Meier scan.pdf")
     assert held is not None
     assert held.as_uri() == job.document.source
@@ -70,7 +70,7 @@ def test_options_are_text_or_json(chartpost: CommandLine, jobs: Jobs, scan: Path
 def test_wrong_usage_takes_nothing(chartpost: CommandLine, jobs: Jobs, scan: Path, wrong: list[str]) -> None:
     result = chartpost("send", str(scan), "--account", "north_clinic", "--patient", "4711", *wrong)
     assert result.exit_code == 2, result.output
-    assert not jobs.process.folders.processing.exists()
+    assert not jobs.runtime.folders.processing.exists()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_cannot_be_sent_is_not_even_copied(
     assert (said.exit_code, as_json.exit_code) == (1, 1)
     assert code in said.stderr
     assert [line["code"] for line in lines(as_json)] == [code]
-    assert not jobs.process.folders.processing.exists()
+    assert not jobs.runtime.folders.processing.exists()
 
 
 def test_no_patient_where_one_is_needed_is_refused(chartpost: CommandLine, scan: Path) -> None:
@@ -123,8 +123,8 @@ def test_the_document_of_an_open_outcome_continues_its_job(chartpost: CommandLin
     assert send(chartpost, scan) == earlier.id
     again = jobs.get(earlier.id)
     assert (again.stage, again.committed) == (Stage.PRESIGNED, True)
-    assert [path.name for path in jobs.process.folders.processing.iterdir()] == [earlier.id]
-    assert not list(jobs.process.folders.failed.glob("**/*.pdf*"))
+    assert [path.name for path in jobs.runtime.folders.processing.iterdir()] == [earlier.id]
+    assert not list(jobs.runtime.folders.failed.glob("**/*.pdf*"))
 
 
 def test_a_replacement_of_open_outcome_is_continued_by_the_same_one_alone(

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from worker.cli.commands.check.result import Finding
 
 if TYPE_CHECKING:
-    from tasks.runtime import Process
+    from tasks.runtime import Runtime
 
 
-def of_ledger(process: Process) -> Iterator[Finding]:
+def of_ledger(runtime: Runtime) -> Iterator[Finding]:
     """One finding for each orphan; mended ones are well again. One for the whole if there is none."""
     from tasks.ledger.consistency import Consistency
 
     count = 0
-    for orphan in Consistency(process.redis, process.ledger, process.folders).orphans(mend=True):
+    for orphan in Consistency(runtime.redis, runtime.ledger, runtime.folders).orphans(mend=True):
         count += 1
         advice = "mended" if orphan.mended else orphan.advice
         yield Finding("ledger", ok=orphan.mended, message=f"{orphan.id}: {orphan.what}; {advice}")
