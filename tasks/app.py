@@ -1,15 +1,11 @@
-"""The Celery application, shared by workers and producers. It is configured when it is first used, not on import."""
+"""The Celery application, shared by workers and producers. `tasks.runtime` configures it when it is first used."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from celery import Celery, chain
 
-from config.celery import celery_settings
 from tasks.model.route import Step
 from tasks.private_args import PrivateArgsAMQP
-from tasks.runtime import current
 
 
 class App(Celery):
@@ -17,12 +13,6 @@ class App(Celery):
 
 
 app = App("chartpost", include=["tasks.celery_tasks"])
-
-
-@app.on_configure.connect
-def _configure(sender: App, **_: Any) -> None:
-    runtime = current()
-    sender.config_from_object(celery_settings(runtime.redis_url, runtime.settings))
 
 
 def task_name(step: Step) -> str:

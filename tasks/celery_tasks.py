@@ -17,8 +17,6 @@ from celery.exceptions import Ignore, Reject
 
 from config.redaction import crash_site
 from tasks.app import app
-from tasks.intake.admission import open_call
-from tasks.intake.relabeling import open_relabeling
 from tasks.ledger.redis import AWAY, GONE
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.route import Step
@@ -27,20 +25,20 @@ from tasks.runtime import Runtime, current
 
 log = structlog.get_logger()
 
-Opens = Callable[[Runtime, str, dict[str, Any]], object]
-"""Opens the job of a call under the task's id."""
+Opens = Callable[[Runtime], Callable[[str, dict[str, Any]], object]]
+"""Gives what opens the job of a call, under the task's id."""
 
 
 def _run(task: PrivateArgsTask, step: Step, job_id: str) -> None:
     try:
-        ran = current().pipeline.run(step, job_id)
-        for finished in ran.finished:
-            current().send_step(finished, Step.NOTIFY)
+        result = current().step_runner.run(step, job_id)
+        for finished in result.finished:
+            current().send_closing(finished)
     except AWAY as error:
         # The lease runs out and a feeder sends the step again: nothing is lost but time.
         log.warning("redis_unreachable", job=job_id, step=step, error=type(error).__name__)
         _end(task)
-    if not ran.forward:
+    if not result.forward:
         _end(task)
 
 
@@ -88,13 +86,13 @@ def upload(self: PrivateArgsTask, *args: Any, **fields: Any) -> None:
 
     The task's id is the job's. Its result is stored when the job ends, and nothing that was linked to it runs.
     """
-    _enter(self, open_call, args, fields)
+    _enter(self, lambda runtime: runtime.admission.open_call, args, fields)
 
 
 @app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.relabel", acks_late=True)
 def relabel(self: PrivateArgsTask, *args: Any, **fields: Any) -> None:
     """Replace the security labels of a document for another service; INTERFACE names the keyword arguments."""
-    _enter(self, open_relabeling, args, fields)
+    _enter(self, lambda runtime: runtime.relabel_admission.open_call, args, fields)
 
 
 def _enter(task: PrivateArgsTask, opens: Opens, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
@@ -119,7 +117,7 @@ def _take_call(runtime: Runtime, task_id: str, opens: Opens, args: tuple[Any, ..
             raise DocumentRefused(Code.INVALID_REQUEST, "The fields must be keyword arguments.")
         if not is_uuid(task_id):
             raise DocumentRefused(Code.INVALID_REQUEST, "The task id must be a UUID: it becomes the job's id.")
-        opens(runtime, task_id, fields)
+        opens(runtime)(task_id, fields)
     except DocumentRefused as refused:
         runtime.results.refused(task_id, refused.code, refused.message)
         log.warning("call_refused", job=task_id, code=refused.code, reason=refused.message)

@@ -1,4 +1,4 @@
-"""Everything that one process of ours holds, built in one place and only when it is first needed.
+"""The composition root: everything that one process of ours holds, built in one place and only when first needed.
 
 Built lazily, because Redis and HTTP clients made before a fork would answer with other requests' answers.
 """
@@ -7,49 +7,66 @@ from __future__ import annotations
 
 import threading
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any
 
 import redis
+from celery import Celery
 
+from config.celery import celery_settings
 from config.errors import SettingsError
 from config.load import ensure_secret_key, load
 from config.settings import Settings
 from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
+from tasks.accounts.rate_limit import RateLimit
+from tasks.accounts.status import AccountStatuses
+from tasks.app import app, send_steps, task_name
+from tasks.closing.callback import Callback
 from tasks.closing.closing import Closing
+from tasks.closing.files import DocumentFiles
 from tasks.closing.results import Results
+from tasks.dispatch.feeder import Feeder
 from tasks.dispatch.workers import Workers
-from tasks.folders.commit_log import Care
+from tasks.folders.claims import Claims
+from tasks.folders.commit_log import CommitLog
 from tasks.folders.layout import Folders
+from tasks.folders.outcomes import Outcomes
 from tasks.folders.staging import Staging
+from tasks.intake.admission import Admission
+from tasks.intake.relabeling import RelabelAdmission
 from tasks.ledger.cache import SealedCache
 from tasks.ledger.ledger import Ledger
+from tasks.ledger.queries import LedgerQueries
 from tasks.ledger.redis import connect
 from tasks.ledger.renewal import LeaseRenewer
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.route import Route, Step
+from tasks.pipeline.failures import Failures
+from tasks.pipeline.reconciliation import Reconciliation
 from tasks.pipeline.recovery import Recovery
-from tasks.pipeline.runner import Pipeline
+from tasks.pipeline.runner import StepRunner
+from tasks.pipeline.step import StepContext
+from tasks.sources.documents import Documents
 from tasks.sources.sources import Sources
-
-if TYPE_CHECKING:
-    from celery import Celery
 
 _lock = threading.Lock()
 _current: Runtime | None = None
 
 
 class Runtime:
-    """The collaborators of one process. `stopping` is set when it has been asked to end.
+    """The collaborators of one process, each built when first used. `stopping` is set when the process must end.
 
-    `at_home` is true in the watcher, which owns the folders of documents that it stages to S3.
+    `owns_folders` is true in the watcher, which alone closes the files of documents that it staged to S3.
     """
 
-    def __init__(self, settings: Settings, *, at_home: bool = False) -> None:
+    def __init__(self, settings: Settings, *, celery: Celery = app, owns_folders: bool = False) -> None:
         self.settings = ensure_secret_key(settings)
-        self.at_home = at_home
+        self.celery = celery
+        self.owns_folders = owns_folders
         self.stopping = threading.Event()
+
+    # --- Redis -------------------------------------------------------------------------------------------------
 
     @cached_property
     def redis_url(self) -> str:
@@ -82,6 +99,16 @@ class Runtime:
         )
 
     @cached_property
+    def queries(self) -> LedgerQueries:
+        return LedgerQueries(self.ledger)
+
+    @cached_property
+    def lease_renewer(self) -> LeaseRenewer:
+        return LeaseRenewer(self.ledger)
+
+    # --- accounts ----------------------------------------------------------------------------------------------
+
+    @cached_property
     def breaker(self) -> CircuitBreaker:
         retry = self.settings.retry
         return CircuitBreaker(
@@ -89,33 +116,59 @@ class Runtime:
         )
 
     @cached_property
+    def rate_limit(self) -> RateLimit:
+        return RateLimit(self.redis)
+
+    @cached_property
     def accounts(self) -> Accounts:
-        return Accounts(self.settings.accounts, self.breaker, SealedCache(self.redis, self.seal))
+        return Accounts(self.settings.accounts, self.rate_limit, SealedCache(self.redis, self.seal))
+
+    @cached_property
+    def account_statuses(self) -> AccountStatuses:
+        return AccountStatuses(self.redis, self.breaker, self.rate_limit, self.accounts)
 
     def route(self, document: Document) -> Route:
         """How its account's provider takes a document. Raises KeyError for an account that is not in the settings."""
         return self.accounts[document.account].provider.route(document)
+
+    # --- documents and folders ---------------------------------------------------------------------------------
 
     @cached_property
     def folders(self) -> Folders:
         return Folders(self.settings.data_dir)
 
     @cached_property
+    def claims(self) -> Claims:
+        return Claims(self.folders)
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        return Outcomes(self.folders)
+
+    @cached_property
+    def commit_log(self) -> CommitLog:
+        return CommitLog(self.folders, self.staging)
+
+    @cached_property
     def sources(self) -> Sources:
+        """Those that the settings allow callers to name."""
         return Sources.of(self.settings)
 
     @cached_property
-    def care(self) -> Care:
-        return Care(self.folders, self._sources_of_ours, self.staging, at_home=self.at_home)
+    def documents(self) -> Documents:
+        return Documents(self._own_sources)
 
     @cached_property
     def staging(self) -> Staging | None:
         prefix = self.settings.s3.stage_inbox
-        return Staging(self._sources_of_ours.objects, prefix) if prefix else None
+        return Staging(self._own_sources.objects, prefix) if prefix else None
 
     @cached_property
-    def _sources_of_ours(self) -> Sources:
+    def _own_sources(self) -> Sources:
+        """Those of callers, and the bucket to which we stage documents ourselves."""
         return Sources.of(self.settings, staged=True)
+
+    # --- Celery ------------------------------------------------------------------------------------------------
 
     @cached_property
     def results(self) -> Results:
@@ -123,51 +176,62 @@ class Runtime:
 
     @cached_property
     def workers(self) -> Workers:
-        """To look at; a worker makes one that beats."""
+        """For reading which workers consume; a worker makes one of its own that beats."""
         return Workers(self.redis)
 
-    @cached_property
-    def lease_renewer(self) -> LeaseRenewer:
-        return LeaseRenewer(self.ledger)
-
-    @cached_property
-    def celery(self) -> Celery:
-        from tasks.app import app  # the app asks for this process when it is configured
-
-        return app
-
-    def send_step(self, job_id: str, step: Step) -> None:
-        """Send one step's message at once; should it be lost, a feeder sends it again."""
-        self.celery.send_task(f"chartpost.{step}", args=(job_id,))
-
-    @cached_property
-    def pipeline(self) -> Pipeline:
-        retry = self.settings.retry
-        recovery = Recovery(
-            self.ledger,
-            self.breaker,
-            self.care,
-            first=retry.first_seconds,
-            cap=retry.cap_seconds,
-            give_up_after=retry.give_up_after_seconds,
-        )
-        return Pipeline(
-            ledger=self.ledger,
-            lease_renewer=self.lease_renewer,
+    def feeder(self, workers: Workers) -> Feeder:
+        """The feeder of a worker process, whose heartbeat `workers` is."""
+        return Feeder(
+            client=self.redis,
+            breaker=self.breaker,
             accounts=self.accounts,
-            care=self.care,
-            results=self.results,
-            recovery=recovery,
-            stopping=self.stopping,
+            workers=workers,
+            lease_seconds=self.settings.worker.lease_seconds,
+            jobs_days=self.settings.retention.jobs_days,
+            send=send_steps,
         )
+
+    def send_closing(self, job_id: str) -> None:
+        """Send the closing step of a job at once. If the message is lost, a feeder sends it again."""
+        self.celery.send_task(task_name(Step.NOTIFY), args=(job_id,))
+
+    # --- what happens to a document ----------------------------------------------------------------------------
+
+    @cached_property
+    def admission(self) -> Admission:
+        return Admission(
+            ledger=self.ledger,
+            accounts=self.accounts,
+            sources=self.sources,
+            documents=self.documents,
+            results=self.results,
+            callback_hosts=self.settings.callback_hosts,
+            send_closing=self.send_closing,
+        )
+
+    @cached_property
+    def relabel_admission(self) -> RelabelAdmission:
+        return RelabelAdmission(self.admission)
+
+    @cached_property
+    def step_runner(self) -> StepRunner:
+        context = StepContext(self.ledger, self.commit_log, self.documents, self.results, self.stopping)
+        failures = Failures(self.ledger, self.documents)
+        retry = self.settings.retry
+        reconciliation = Reconciliation(self.ledger, self.breaker, self.commit_log, failures, retry)
+        recovery = Recovery(self.ledger, self.breaker, self.rate_limit, failures, reconciliation, retry)
+        return StepRunner(context, self.accounts, self.lease_renewer, recovery)
 
     @cached_property
     def closing(self) -> Closing:
+        callback = Callback(self.settings.callback_hosts, self.settings.callback_secret.get_secret_value())
         return Closing(
             ledger=self.ledger,
             lease_renewer=self.lease_renewer,
-            care=self.care,
+            files=DocumentFiles(self.outcomes, self.staging, owns_folders=self.owns_folders),
+            sources=self.documents.sources,
             results=self.results,
+            callback=callback,
             settings=self.settings,
         )
 
@@ -186,3 +250,10 @@ def use(process: Runtime) -> None:
     global _current
     with _lock:
         _current = process
+
+
+@app.on_configure.connect
+def _configure_celery(sender: Celery, **_: Any) -> None:
+    """Celery's settings rest on ours, which are read when the application is first used, not on import."""
+    runtime = current()
+    sender.config_from_object(celery_settings(runtime.redis_url, runtime.settings))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import httpx
 
 from config.accounts import Account as AccountSettings
-from tasks.accounts.breaker import CircuitBreaker
+from tasks.accounts.rate_limit import RateLimit
 from tasks.http.clients import Clients
 from tasks.providers.base import Cache, Provider
 from tasks.providers.table import build
@@ -17,11 +17,11 @@ from tasks.providers.table import build
 class Account:
     """One account at work. Calls are counted per thread, so that each step knows its own."""
 
-    def __init__(self, name: str, settings: AccountSettings, breaker: CircuitBreaker, cache: Cache) -> None:
+    def __init__(self, name: str, settings: AccountSettings, rate_limit: RateLimit, cache: Cache) -> None:
         self.name = name
         self.settings = settings
         self._clients = Clients(settings.ca_bundle)
-        self._breaker = breaker
+        self._rate_limit = rate_limit
         self._count = threading.local()
         self.provider: Provider = build(
             name, settings, clients=self._clients, limiter=self._take_call, on_call=self.count_call, cache=cache
@@ -42,14 +42,14 @@ class Account:
         return self._clients.storage()
 
     def _take_call(self) -> None:
-        self._breaker.take_call(self.provider.limit_group, self.settings.requests_per_minute)
+        self._rate_limit.take_call(self.provider.limit_group, self.settings.requests_per_minute)
 
 
 class Accounts(Mapping[str, Account]):
     """Every account of the settings, by name."""
 
-    def __init__(self, settings: Mapping[str, AccountSettings], breaker: CircuitBreaker, cache: Cache) -> None:
-        self._accounts = {name: Account(name, account, breaker, cache) for name, account in sorted(settings.items())}
+    def __init__(self, settings: Mapping[str, AccountSettings], rate_limit: RateLimit, cache: Cache) -> None:
+        self._accounts = {name: Account(name, account, rate_limit, cache) for name, account in sorted(settings.items())}
 
     def __getitem__(self, name: str) -> Account:
         return self._accounts[name]

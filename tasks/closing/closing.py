@@ -5,52 +5,54 @@ Every step may be repeated after a kill; what is done is recorded, and the rest 
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import random
 from collections.abc import Callable
-from datetime import timedelta
 
-import httpx
 import structlog
 
 from config.settings import Settings
+from tasks.closing.callback import Callback
+from tasks.closing.files import DocumentFiles
 from tasks.closing.receipts import event_of, written
 from tasks.closing.results import Results
-from tasks.folders.commit_log import Care
-from tasks.http.clients import Clients
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.renewal import LeaseRenewer, Renewal
 from tasks.model import backoff
-from tasks.model.errors import DocumentRefused, LeaseLost, RetryLater, StageError
+from tasks.model.errors import DocumentRefused, LeaseLost, StageError
 from tasks.model.job import Job, still_reconciling
 from tasks.model.route import Stage, Step
+from tasks.sources.sources import Sources
 
 log = structlog.get_logger()
-
-_CALLBACK_PATIENCE = timedelta(days=1)
 
 
 class Closing:
     def __init__(
-        self, *, ledger: Ledger, lease_renewer: LeaseRenewer, care: Care, results: Results, settings: Settings
+        self,
+        *,
+        ledger: Ledger,
+        lease_renewer: LeaseRenewer,
+        files: DocumentFiles,
+        sources: Sources,
+        results: Results,
+        callback: Callback,
+        settings: Settings,
     ) -> None:
         self._ledger = ledger
         self._lease_renewer = lease_renewer
-        self._care = care
+        self._files = files
+        self._sources = sources
         self._results = results
         self._settings = settings
-        self._clients = Clients()
         # In this order: the files first, since they are what a human and a wiped Redis are left with.
         self._steps: dict[str, Callable[[Lease], None]] = {
-            "files": lambda lease: self._care.close(lease.job, written(lease.job)),
-            "staged": lambda lease: None if still_reconciling(lease.job) else self._care.unstage(lease.job),
+            "files": lambda lease: self._files.close(lease.job, written(lease.job)),
+            "staged": lambda lease: None if still_reconciling(lease.job) else self._files.unstage(lease.job),
             "source": lambda lease: self._remove_source(lease.job),
             "result": lambda lease: self._results.final(lease.job),
             "event": lambda lease: None,  # written in one move with the record that it is done
-            "callback": self._callback,
+            "callback": callback.post,
         }
 
     def run(self, job_id: str) -> None:
@@ -96,28 +98,6 @@ class Closing:
         if job.stage is not Stage.DELIVERED or not job.document.delete_source or job.document.door.has_folder:
             return
         try:
-            self._care.sources.remove(job.document.source, job.document.identity)
+            self._sources.remove(job.document.source, job.document.identity)
         except DocumentRefused as error:
             log.warning("source_not_removed", job=job.id, account=job.account, code=error.code)
-
-    def _callback(self, lease: Lease) -> None:
-        job, url = lease.job, lease.job.document.callback_url
-        if url is None or httpx.URL(url).host not in self._settings.callback_hosts:
-            return
-        try:
-            self._call_back(url, json.dumps(written(job)).encode())
-        except RetryLater as error:
-            if lease.now - job.times[job.stage] < _CALLBACK_PATIENCE:
-                raise
-            log.error("callback_given_up", job=job.id, account=job.account, reason=str(error))
-
-    def _call_back(self, url: str, body: bytes) -> None:
-        secret = self._settings.callback_secret.get_secret_value().encode()
-        signature = hmac.new(secret, body, hashlib.sha256).hexdigest()
-        headers = {"Content-Type": "application/json", "X-Chartpost-Signature": f"sha256={signature}"}
-        try:
-            answer = self._clients.api().post(url, content=body, headers=headers)
-        except httpx.HTTPError as error:
-            raise RetryLater(f"The callback was not answered ({type(error).__name__}).") from error
-        if not answer.is_success:
-            raise RetryLater(f"The callback was answered with HTTP {answer.status_code}.")

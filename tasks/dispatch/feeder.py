@@ -8,23 +8,22 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 
 import redis
 import structlog
 
+from config.celery import STAGE_QUEUE
 from config.redaction import crash_site
 from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
+from tasks.dispatch.probes import Probes
 from tasks.dispatch.workers import Workers
 from tasks.ledger.redis import AWAY, CLOSING, PREFIX, load_script
-from tasks.model.errors import StageError
 from tasks.model.route import Stage, Step
 
 log = structlog.get_logger()
 
-STAGES_QUEUE = "chartpost.stages"
 _TICK_SECONDS = 0.3
 _LEAST_TICK_SECONDS = 0.03  # a worker full of short tasks pokes hundreds of times a second; one round serves them all
 _WINDOW_PER_SLOT = 2
@@ -53,14 +52,13 @@ class Feeder:
         send: Callable[[str, list[Step]], None],
     ) -> None:
         self._redis = client
-        self._breaker = breaker
         self._accounts = accounts
         self._workers = workers
         self._lease = int(lease_seconds * 1000)
         self._keep_ms = int(jobs_days * 86_400_000)
         self._send = send
         self._feed = load_script(client, "feed")
-        self._probes = ThreadPoolExecutor(max_workers=4, thread_name_prefix="account-probe")
+        self._probes = Probes(breaker, accounts, on_resumed=self.poke)
         self._poked = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -76,7 +74,7 @@ class Feeder:
         self._poked.set()
         if self._thread:
             self._thread.join(timeout=10)
-        self._probes.shutdown(wait=False, cancel_futures=True)
+        self._probes.stop()
 
     def poke(self) -> None:
         """Something may be due, or a slot is free: look now rather than at the next tick."""
@@ -86,7 +84,7 @@ class Feeder:
         """Send what is due and has room. Returns how many jobs were sent."""
         slots = self._workers.slots()
         taken = self._feed(
-            args=[PREFIX, self._lease, _WINDOW_PER_SLOT * slots, STAGES_QUEUE, json.dumps(self._lanes(slots))]
+            args=[PREFIX, self._lease, _WINDOW_PER_SLOT * slots, STAGE_QUEUE, json.dumps(self._lanes(slots))]
         )
         for job_id, step, lane in zip(taken[::3], taken[1::3], taken[2::3], strict=True):
             self._send(str(job_id), self._chain(Step(step), str(lane)))
@@ -126,30 +124,11 @@ class Feeder:
 
     def _round(self) -> None:
         self._workers.beat()
-        self._probe_the_unwell(self._breaker.open_accounts(self._accounts))
+        self._probes.start_due()
         if time.monotonic() >= self._housekeeping_at:
             self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
             self._forget_the_old()
         self.tick()
-
-    def _probe_the_unwell(self, names: Iterable[str]) -> None:
-        for name in names:
-            if self._breaker.take_probe(name):
-                self._probes.submit(self._probe, name)
-
-    def _probe(self, name: str) -> None:
-        """One cheap call; when it succeeds the account's documents go on."""
-        try:
-            self._accounts[name].provider.probe()
-        except StageError as error:
-            log.info("account_still_unwell", account=name, reason=str(error))
-            return
-        except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient
-            log.error("probe_failed", account=name, **crash_site(error))
-            return
-        if self._breaker.half_open(name):
-            log.info("account_resumed", account=name)
-            self.poke()
 
     def _forget_the_old(self) -> None:
         """Finished jobs leave their rows by themselves (EXPIRE); their index entries leave here."""

@@ -1,13 +1,12 @@
-"""A document in our care: its bytes, and what its own `job.json` knows about it.
+"""What `job.json` knows of a document's commit, wherever it lies: it is what a wiped Redis leaves us with.
 
-A document that came by the inbox or by `chartpost send` lies in `processing/<job id>/`, beside a `job.json` that
-survives Redis; it may be staged to S3 besides. Others are read where their sender keeps them.
+A document that came by the inbox or by `chartpost send` has its `job.json` beside it in `processing/<job id>/`; once
+it is staged to S3, the one beside the staged object counts. Documents that their sender keeps have none.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,39 +15,18 @@ from tasks.folders.layout import Folders
 from tasks.folders.staging import Staging, is_staged
 from tasks.model.errors import RetryLater
 from tasks.model.job import Facts, Job, Record
-from tasks.model.route import Stage, Step
-from tasks.sources.base import OpenSource
-from tasks.sources.sources import Sources
+from tasks.model.route import Step
 
-_BLOCK_BYTES = 1024 * 1024
-_CREATING = (Step.PRESIGN, Step.POST, Step.REGISTER)
+_CREATING_STEPS = (Step.PRESIGN, Step.POST, Step.REGISTER)
 """The steps that may create something, in order."""
 
 
-class Care:
-    """`at_home` is set in the process that owns the folders of staged documents: their watcher."""
+class CommitLog:
+    """Reads and writes the commit in a job's `job.json`."""
 
-    def __init__(self, folders: Folders, sources: Sources, staging: Staging | None, *, at_home: bool = False) -> None:
-        self.folders = folders
-        self.sources = sources
+    def __init__(self, folders: Folders, staging: Staging | None) -> None:
+        self._folders = folders
         self._staging = staging
-        self._at_home = at_home
-
-    def open(self, job: Job) -> OpenSource:
-        """A fresh stream of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
-        return self.sources.open(job.document.source, job.document.identity)
-
-    def sha256(self, job: Job, beat: Callable[[], None]) -> str:
-        """The digest of the document as it lies there now. `beat` is called at every block and may raise."""
-        with self.open(job) as source:
-            return _digest(source, beat)
-
-    def digest(self, address: str) -> str:
-        """The digest of what lies at a source's address now. Raises DocumentRefused and RetryLater."""
-        with self.sources.open(address, self.sources.locate(address).identity) as source:
-            return _digest(source, lambda: None)
-
-    # --- job.json ----------------------------------------------------------------------------------------------
 
     def committed_on_disk(self, job: Job) -> bool | None:
         """Whether job.json says that this step's last block, or a later step's, may have left; None without one.
@@ -58,7 +36,7 @@ class Care:
         job_file = self._job_file(job)
         if job_file is None:
             return None
-        later = _CREATING.index(job_file.committed_step) >= _CREATING.index(job.step)
+        later = _CREATING_STEPS.index(job_file.committed_step) >= _CREATING_STEPS.index(job.step)
         return (
             job_file.committed and later and not (job.reconciled and job_file.unknown_since == job.reconciled_commit_at)
         )
@@ -106,38 +84,17 @@ class Care:
         if self._staged(job):
             return self._staging_of(job).read_job_file(job.id)
         if self._here(job):
-            return self.folders.read_job_file(job.id)
+            return self._folders.read_job_file(job.id)
         return None
 
     def _note(self, job: Job, changes: Mapping[str, Any]) -> None:
         if self._staged(job):
             self._staging_of(job).update_job_file(job.id, changes)
         elif self._here(job):
-            self.folders.update_job_file(job.id, **changes)
-
-    # --- closing -----------------------------------------------------------------------------------------------
-
-    def close(self, job: Job, written: Mapping[str, Any]) -> None:
-        """Move the document to `delivered/` or `failed/`, with its receipt or error file beside it.
-
-        Raises RetryLater for a staged document whose folders are another process's.
-        """
-        if not job.document.door.has_folder:
-            return
-        if is_staged(job) and not self._at_home:
-            raise RetryLater("The document's folders lie with the watcher that staged it; it closes the files.")
-        place = self.folders.deliver if job.stage is Stage.DELIVERED else self.folders.fail
-        place(job.id, job.account, job.document.patient_id, dict(written))
-
-    def unstage(self, job: Job) -> None:
-        """Remove a staged copy that nobody needs any more."""
-        if self._staged(job):
-            self._staging_of(job).remove(job.id)
-
-    # --- where it lies -----------------------------------------------------------------------------------------
+            self._folders.update_job_file(job.id, **changes)
 
     def _here(self, job: Job) -> bool:
-        return job.document.door.has_folder and self.folders.document(job.id) is not None
+        return job.document.door.has_folder and self._folders.document(job.id) is not None
 
     def _staged(self, job: Job) -> bool:
         return is_staged(job) and job.document.source.startswith("s3://")
@@ -151,11 +108,3 @@ class Care:
 def _own_id(record: Record | None) -> str | None:
     """The id of a record that is the document's own, so that it may be gone on with."""
     return record.id if record and not record.shared else None
-
-
-def _digest(source: OpenSource, beat: Callable[[], None]) -> str:
-    digest = hashlib.sha256()
-    while block := source.read(_BLOCK_BYTES):
-        beat()
-        digest.update(block)
-    return digest.hexdigest()

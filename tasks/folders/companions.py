@@ -48,7 +48,7 @@ class Ending:
     round: int = 0
 
 
-class Outcomes:
+class CompanionFolder:
     """One of the two folders; `ending` is what its companions' names end in."""
 
     def __init__(self, root: Path, ending: str) -> None:

@@ -7,14 +7,14 @@ from contextlib import suppress
 
 import structlog
 
-from tasks.folders.layout import Folders
+from tasks.folders.outcomes import Outcomes
 
 log = structlog.get_logger()
 
 _DAY_SECONDS = 86_400.0
 
 
-def sweep_delivered(folders: Folders, days: float) -> None:
+def sweep_delivered(outcomes: Outcomes, days: float) -> None:
     """Remove delivered documents and receipts that are older than so many days; 0 keeps them for ever.
 
     A document goes together with its receipt, by the receipt's age: the file's own may be that of its scan.
@@ -22,7 +22,7 @@ def sweep_delivered(folders: Folders, days: float) -> None:
     if not days:
         return
     before = time.time() - days * _DAY_SECONDS
-    for place, receipt in folders.receipts():
+    for place, receipt in outcomes.receipts():
         with suppress(FileNotFoundError):
             if place.companion.stat().st_mtime < before:
                 place.document.unlink(missing_ok=True)

@@ -1,55 +1,54 @@
-"""Relabelings: the security labels of a document that a provider has, replaced as a whole by a job like any other."""
+"""Relabelings: a job that replaces the security labels of a document that the provider has, as a whole."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.intake.admission import check_callback, open_document, open_refused, show_outcome, unknown_account
+from tasks.intake.admission import Admission
 from tasks.intake.requests import AskedLabel, RelabelRequest, read_relabel_request
 from tasks.ledger.ledger import Opened
 from tasks.model.document import Document, Door, Label, Relabeling
 from tasks.model.errors import Code, DocumentRefused
 from tasks.providers.base import Relabels
-from tasks.runtime import Runtime
 
 # https://utviklerportal.nhn.no, Patch Document Reference: the label "Sperret"
 BLOCKING_SYSTEM, BLOCKING_CODE = "urn:oid:2.16.578.1.12.4.1.1.9603", "NORS"
 
 
-def open_relabeling(runtime: Runtime, job_id: str, fields: Mapping[str, Any], door: Door = Door.CELERY) -> Opened:
-    """Open the job of a relabeling. Raises DocumentRefused where not even a failed job can be opened."""
-    request = read_relabel_request(fields)
-    document = relabeling_of(request, door)
-    try:
-        admit_relabeling(runtime, request, document)
-    except DocumentRefused as refusal:
-        open_refused(runtime, job_id, document, refusal)
-        return Opened("opened", job_id)
-    opened = open_document(runtime, job_id, document)
-    if opened.kind == "same":
-        show_outcome(runtime, job_id, opened.job_id)
-    return opened
+class RelabelAdmission:
+    """Opens relabelings in the ledger. Every call may be repeated under the same id."""
 
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
 
-def admit_relabeling(runtime: Runtime, request: RelabelRequest, document: Document) -> None:
-    """Raises DocumentRefused, with the code that the public contract names, for what must not be set or cannot be."""
-    account = runtime.accounts.get(request.account)
-    if account is None:
-        raise unknown_account(runtime)
-    if not isinstance(account.provider, Relabels):
-        raise _not_to_be_set("The documents of this account's provider have no labels to be changed.")
-    check_callback(runtime, request.callback_url)
-    if not request.allow_unblock and not any(blocks(label) for label in request.labels):
-        raise _not_to_be_set(
-            "The new labels leave out NORS, which blocks a document, and the call does not allow that.",
-            "Add the label NORS, or say allow_unblock (--allow-unblock) if the document shall be open to all readers.",
-        )
-    account.provider.check(document)
+    def open_call(self, job_id: str, fields: Mapping[str, Any], door: Door = Door.CELERY) -> Opened:
+        """Open the job of a relabeling. Raises DocumentRefused where not even a failed job can be opened."""
+        request = read_relabel_request(fields)
+        document = relabeling_of(request, door)
+        try:
+            self.admit(request, document)
+        except DocumentRefused as refusal:
+            self._admission.open_refused(job_id, document, refusal)
+            return Opened("opened", job_id)
+        return self._admission.open_admitted(job_id, document)
+
+    def admit(self, request: RelabelRequest, document: Document) -> None:
+        """Raises DocumentRefused, with the public contract's code, for labels that must not or cannot be set."""
+        account = self._admission.account(request.account)
+        if not isinstance(account.provider, Relabels):
+            raise _not_to_be_set("The documents of this account's provider have no labels to be changed.")
+        self._admission.check_callback(request.callback_url)
+        if not request.allow_unblock and not any(blocks(label) for label in request.labels):
+            raise _not_to_be_set(
+                "The new labels leave out NORS, which blocks a document, and the call does not allow that.",
+                "Add the label NORS, or say allow_unblock (--allow-unblock) if all readers may open the document.",
+            )
+        account.provider.check(document)
 
 
 def blocks(label: AskedLabel) -> bool:
-    """Whether this label blocks a document from being read ("Sperret")."""
+    """True for the label that blocks a document from being read ("Sperret")."""
     return (label.system, label.code) == (BLOCKING_SYSTEM, BLOCKING_CODE)
 
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import redis
 
-from tasks.folders.claims import Damaged
-from tasks.folders.layout import Folders
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX, load_script
 
@@ -29,11 +27,10 @@ class Orphan:
 
 
 class Consistency:
-    def __init__(self, client: redis.Redis, ledger: Ledger, folders: Folders) -> None:
+    def __init__(self, client: redis.Redis, ledger: Ledger) -> None:
         self._redis = client
         self._ledger = ledger
-        self._folders = folders
-        self._look = load_script(client, "mend")
+        self._mend = load_script(client, "mend")
 
     def orphans(self, *, mend: bool) -> Iterator[Orphan]:
         """Everything that does not fit. With `mend` each is put right under the same look, so no job is disturbed."""
@@ -41,21 +38,19 @@ class Consistency:
         yield from self._jobs(mend)
         yield from self._index(mend)
         yield from self._names(mend)
-        yield from self._folders_without_jobs()
-        yield from self._jobs_without_files()
 
     def _due_entries(self, mend: bool) -> Iterator[Orphan]:
         for key in self._redis.scan_iter(PREFIX + "due:*", count=_BATCH):
             lane = str(key).removeprefix(PREFIX + "due:")
             for job_id, _ in self._redis.zscan_iter(str(key), count=_BATCH):
-                yield from self._looked(str(job_id), lane, mend)
+                yield from self._check_job(str(job_id), lane, mend)
 
     def _jobs(self, mend: bool) -> Iterator[Orphan]:
         for key in self._redis.scan_iter(PREFIX + "job:*", count=_BATCH):
-            yield from self._looked(str(key).removeprefix(PREFIX + "job:"), "", mend)
+            yield from self._check_job(str(key).removeprefix(PREFIX + "job:"), "", mend)
 
-    def _looked(self, job_id: str, lane: str, mend: bool) -> Iterator[Orphan]:
-        wrong = str(self._look(args=[PREFIX, job_id, lane, "1" if mend else ""]))
+    def _check_job(self, job_id: str, lane: str, mend: bool) -> Iterator[Orphan]:
+        wrong = str(self._mend(args=[PREFIX, job_id, lane, "1" if mend else ""]))
         if wrong:
             yield Orphan(wrong, job_id, mend)
 
@@ -77,22 +72,3 @@ class Consistency:
                 if mend:
                     self._redis.delete(str(key))
                 yield Orphan("name held without job", holder, mend)
-
-    def _folders_without_jobs(self) -> Iterator[Orphan]:
-        for orphan in self._folders.orphans(self._ledger.known):
-            if isinstance(orphan, Damaged):
-                yield Orphan(
-                    "document with a damaged job.json", orphan.job_id, False, "Move the file to the inbox again."
-                )
-            else:
-                yield Orphan("document without job", orphan.job_id, False, "The watcher opens it again: is it running?")
-
-    def _jobs_without_files(self) -> Iterator[Orphan]:
-        for key in self._redis.scan_iter(PREFIX + "job:*", count=_BATCH):
-            job_id = str(key).removeprefix(PREFIX + "job:")
-            door, stage, step = self._redis.hmget(str(key), "door", "stage", "step")
-            under_way = stage in ("received", "presigned") and bool(step)
-            if door in ("inbox", "send") and under_way and self._folders.document(job_id) is None:
-                yield Orphan(
-                    "job without file", job_id, False, "It fails by itself as file_missing; send the file again."
-                )

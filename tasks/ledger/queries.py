@@ -1,25 +1,17 @@
-"""Read-only questions to the ledger: which jobs there are, and how each account fares."""
+"""Read-only questions to the ledger: which jobs there are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
-from typing import Any
 
-import redis
-
-from tasks.accounts.account import Accounts
-from tasks.accounts.breaker import CircuitBreaker
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
 from tasks.model.job import Job
 from tasks.model.route import Stage
-from tasks.model.times import from_ms, iso
 
 _BATCH = 500
-_GONE = "The settings do not name this account any more: add it again, or cancel its jobs."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,39 +27,10 @@ class Wanted:
         return all(wanted is None or wanted == is_ for wanted, is_ in asked)
 
 
-@dataclass(frozen=True, slots=True)
-class AccountState:
-    """An account's health. `waiting` and `in_flight` are its unfinished documents without and with a slot."""
-
-    name: str
-    provider: str | None
-    status: str
-    reason: str | None
-    waiting: int
-    in_flight: int
-    oldest_at: datetime | None
-    resumes_at: datetime | None
-
-    def fields(self) -> dict[str, Any]:
-        """As the public contract lists an account."""
-        return {
-            "name": self.name,
-            "provider": self.provider,
-            "status": self.status,
-            "reason": self.reason,
-            "waiting": self.waiting,
-            "in_flight": self.in_flight,
-            "oldest_at": iso(self.oldest_at),
-            "resumes_at": iso(self.resumes_at),
-        }
-
-
 class LedgerQueries:
-    def __init__(self, ledger: Ledger, breaker: CircuitBreaker, accounts: Accounts) -> None:
-        self._redis: redis.Redis = ledger.redis
+    def __init__(self, ledger: Ledger) -> None:
+        self._redis = ledger.redis
         self._ledger = ledger
-        self._breaker = breaker
-        self._accounts = accounts
 
     def jobs(self, wanted: Wanted) -> Iterator[Job]:
         """The jobs that fit, in the order in which they came in."""
@@ -77,34 +40,6 @@ class LedgerQueries:
                 job = self._ledger.get(job_id)
                 if job and wanted.fits(job.stage, job.account, job.code):
                     yield job
-
-    def accounts(self) -> Iterator[AccountState]:
-        """Every account of the settings, and those that have left them and still have unfinished documents."""
-        seen = {str(name) for name in self._redis.smembers(PREFIX + "accounts")}
-        for name in sorted({*self._accounts, *seen}):
-            unfinished = int(self._redis.zcard(PREFIX + "open:" + name))
-            if name in self._accounts or unfinished:
-                yield self._account(name, unfinished)
-
-    def account(self, name: str) -> AccountState:
-        return self._account(name, int(self._redis.zcard(PREFIX + "open:" + name)))
-
-    def _account(self, name: str, unfinished: int) -> AccountState:
-        now = self._redis.time()
-        in_flight = int(self._redis.zcount(PREFIX + "flying:" + name, now[0] * 1000 + now[1] // 1000, "+inf"))
-        oldest = self._redis.zrange(PREFIX + "open:" + name, 0, 0, withscores=True)
-        account = self._accounts.get(name)
-        health = self._breaker.health(name, account.provider.limit_group) if account else None
-        return AccountState(
-            name=name,
-            provider=account.provider.kind if account else None,
-            status=health.status if health else "parked",
-            reason=(health.reason or None) if health else _GONE,
-            waiting=max(0, unfinished - in_flight),
-            in_flight=in_flight,
-            oldest_at=from_ms(oldest[0][1]) if oldest else None,
-            resumes_at=health.resumes_at if health else None,
-        )
 
     def _ids(self, wanted: Wanted) -> Iterator[str]:
         """Candidates, from the smallest index that holds them all."""

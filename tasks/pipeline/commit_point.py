@@ -9,13 +9,14 @@ from contextlib import contextmanager
 
 import structlog
 
-from tasks.folders.commit_log import Care
+from tasks.folders.commit_log import CommitLog
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.renewal import Renewal
 from tasks.model.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater, StageError
 from tasks.model.job import Facts
 from tasks.sources.base import OpenSource
+from tasks.sources.documents import Documents
 
 log = structlog.get_logger()
 
@@ -24,35 +25,39 @@ _LEAST_SECONDS = 120
 
 
 class CommitPoint:
-    """Implements `tasks.http.commit_gate.Guard` for one job; `facts` are what a look would need, noted at the commit.
+    """Implements `http.commit_gate.CommitGate` for one job.
 
-    With `creates` False nothing that it sends makes a document in the chart: there is nothing to be committed.
+    `facts` are what a search would need; they are noted at the commit. With `creates` false, nothing that is sent
+    makes a document in the chart, so there is nothing to commit.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        care: Care,
+        commit_log: CommitLog,
+        documents: Documents,
+        *,
         lease: Lease,
         renewal: Renewal,
         stopping: threading.Event,
-        *,
+        facts: Facts | None = None,
         creates: bool = True,
     ) -> None:
-        self.facts: Facts | None = None
-        self._creates = creates
         self._ledger = ledger
-        self._care = care
+        self._commit_log = commit_log
+        self._documents = documents
         self._lease = lease
         self._renewal = renewal
         self._stopping = stopping
+        self._facts = facts
+        self._creates = creates
         self._committed = False
         size = lease.job.document.size_bytes
         self._deadline = time.monotonic() + _LEAST_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
 
     def open(self) -> OpenSource:
         """A fresh stream of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
-        return self._care.open(self._lease.job)
+        return self._documents.open(self._lease.job.document)
 
     def beat(self) -> None:
         """Raises LeaseLost, and RetryLater when there is no time left; after the commit only LeaseLost."""
@@ -70,11 +75,11 @@ class CommitPoint:
         if not self._creates:
             return
         asked_at = time.monotonic()
-        self._ledger.committed(self._lease, self.facts)
+        self._ledger.committed(self._lease, self._facts)
         self._committed = True
-        self._check_lease(asked_at)  # job.json knows no tokens: another may have written into it by now
+        self._check_lease(asked_at)  # job.json knows no fencing tokens: another worker may have written into it by now
         try:
-            self._care.note_commit(self._lease.job, self.facts or self._lease.job.facts)
+            self._commit_log.note_commit(self._lease.job, self._facts or self._lease.job.facts)
         except OSError as error:
             raise RetryLater(f"job.json cannot be written ({type(error).__name__}); nothing was sent.") from error
         self._check_lease(asked_at)
@@ -102,7 +107,7 @@ class CommitPoint:
         """In the ledger first, which knows whose commit it is. Raises LeaseLost where it is another's."""
         self._ledger.uncommitted(self._lease)
         try:
-            self._care.note_commit_undone(self._lease.job)
+            self._commit_log.note_commit_undone(self._lease.job)
         except OSError as error:
             # The disk that would not take the commit refuses this as well. Should the commit stand there all the same,
             # the next try looks before it sends, which costs time and nothing else.

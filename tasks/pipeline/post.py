@@ -1,19 +1,72 @@
-"""TODO"""
+"""Step post: bring the bytes to the storage, by the form or by the provider's own API."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 
-from tasks.model.errors import OutcomeUnknown, RetryLater
+import structlog
+
+from tasks.accounts.account import Account
+from tasks.ledger.lease import Lease
+from tasks.ledger.renewal import Renewal
+from tasks.model.errors import OutcomeUnknown, PresignAgain, RetryLater
+from tasks.model.job import Stored
+from tasks.model.route import Stage, Step
+from tasks.pipeline.preflight import Preflight
+from tasks.pipeline.step import StepContext, StepResult, able
+from tasks.providers.base import Stores, TakesForms
+from tasks.transfer.upload import post
+
+log = structlog.get_logger()
 
 
-@contextmanager
-def _harmless_unless(creates: bool) -> Iterator[None]:
-    """An upload that creates nothing may be repeated, whatever became of it: it only replaces itself."""
-    try:
-        yield
-    except OutcomeUnknown as error:
-        if creates:
-            raise
-        raise RetryLater(str(error), unreachable=error.unreachable) from error
+class Post:
+    def __init__(self, context: StepContext, preflight: Preflight) -> None:
+        self._context = context
+        self._preflight = preflight
+        self._ledger = context.ledger
+
+    def run(self, lease: Lease, account: Account, renewal: Renewal) -> StepResult:
+        job = lease.job
+        if (ended := self._preflight.run(lease, account, renewal)) is not None:
+            return ended
+        if isinstance(account.provider, Stores):
+            stored = account.provider.store(job, self._context.commit_point(lease, renewal))
+        else:
+            self._preflight.ensure_not_sent(job)
+            stored = self._post_form(lease, account, renewal)
+        registers = Stage.REGISTERED in account.provider.route(job.document).stages
+        self._ledger.stored(
+            lease,
+            replace(job.facts, stored=stored, form=None),
+            Step.REGISTER if registers else Step.CONFIRM,
+            account.settings.confirm.first_seconds,
+            account.counted(),
+        )
+        log.info("job_stored", job=job.id, account=job.account, etag_verified=stored.etag_verified)
+        self._context.results.progress(job, Stage.STORED)
+        return StepResult(forward=True)
+
+    def _post_form(self, lease: Lease, account: Account, renewal: Renewal) -> Stored:
+        job, form = lease.job, lease.job.facts.form
+        if form is None:
+            raise PresignAgain("The ledger has no form for this job.")
+        creates = account.provider.route(job.document).upload_creates
+        commit_point = self._context.commit_point(lease, renewal, creates=creates)
+        try:
+            with commit_point.taking_back(), commit_point.open() as source:
+                return post(
+                    form,
+                    source,
+                    able(account.provider, TakesForms).sent_name(job.document),
+                    client=account.storage_client(),
+                    allowed_hosts=account.settings.upload_hosts,
+                    insecure=account.settings.insecure,
+                    gate=commit_point,
+                    on_call=account.count_call,
+                )
+        except OutcomeUnknown as error:
+            if creates:
+                raise
+            # An upload that creates nothing in the chart only replaces itself, so it may simply be repeated.
+            raise RetryLater(str(error), unreachable=error.unreachable) from error

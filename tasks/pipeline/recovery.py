@@ -1,16 +1,36 @@
-"""What becomes of jobs whose step ended without the result that it was meant to have."""
+"""What follows when a step raises an error. The life of a failing job:
+
+1.  The step raises one of the errors of `model.errors`; each is named for what happens next.
+2.  The account's circuit breaker hears of it first: a throttled provider pauses its limit group, an unreachable one
+    counts towards *down*, refused credentials *park* the account. Other accounts go on.
+3.  RetryLater: the same step again, after a back-off with jitter or exactly when the provider asked. The budget is
+    time (`retry.give_up_after_seconds`), in which time parked or down does not count; then the job has failed
+    (`gave_up`).
+4.  PresignAgain: back to presign, at once the first times. After six forms the account is parked.
+5.  DocumentRefused: the job has failed, and is never retried automatically.
+6.  AccountBlocked: the document waits untouched while the account is parked. When a probe succeeds it is tried again.
+    If the account works and refuses this document alone, the job has failed (`refused_by_provider`).
+7.  OutcomeUnknown: the document may be in the chart. The provider's route decides: search for its record first
+    (`reconciliation`), send the same ids again, or hold it for a person (`outcome_unknown`).
+8.  A search that fails or finds nothing goes on until its deadline: `reconciliation`.
+9.  A failed job is closed: its file moves to failed/ with an error file. After `not_confirmed` a slow search goes on
+    for a day and may still turn it into a delivery. `chartpost retry` and `chartpost resolve` take it up again.
+
+A job that an earlier try may have delivered is never simply failed or given up: see `may_have_arrived`.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import structlog
 
+from config.settings import Retry
 from tasks.accounts.account import Account
 from tasks.accounts.breaker import CircuitBreaker
-from tasks.folders.commit_log import Care
+from tasks.accounts.rate_limit import RateLimit
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.model import backoff
@@ -24,51 +44,41 @@ from tasks.model.errors import (
     RetryLater,
     StageError,
 )
-from tasks.model.job import Failure, Job
-from tasks.model.route import OnUnknownOutcome, Stage, Step
-from tasks.pipeline.failures import (
-    _HELD,
-    _NEVER_SEEN,
-    _NOT_TO_BE_SEEN,
-    _REFUSED_ALONE,
-    _may_have_arrived,
-    _why_not_confirmed,
-    redacted,
-)
+from tasks.model.route import OnUnknownOutcome, Step
+from tasks.pipeline.failures import REFUSED_ALONE, Failures, may_have_arrived, refused
+from tasks.pipeline.reconciliation import Reconciliation
 
 log = structlog.get_logger()
 
 _PRESIGNS_AT_ONCE = 3
 _PRESIGNS_AT_MOST = 6
-_SLOW_LOOK = timedelta(days=1)
-_SLOW_LOOK_CAPS = 10
-_THROTTLED_SECONDS = 10.0
+_THROTTLED_SECONDS = 10.0  # when a throttling provider does not say how long
 
 
 class Recovery:
+    """Settles the jobs of a step that raised an error."""
+
     def __init__(
         self,
         ledger: Ledger,
         breaker: CircuitBreaker,
-        care: Care,
+        rate_limit: RateLimit,
+        failures: Failures,
+        reconciliation: Reconciliation,
+        retry: Retry,
         *,
-        first: float,
-        cap: float,
-        give_up_after: float,
-        slow_look: timedelta = _SLOW_LOOK,
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        """`first`, `cap` and `give_up_after` are the settings' [retry], in seconds."""
+        self.reconciliation = reconciliation
         self._ledger = ledger
         self._breaker = breaker
-        self._care = care
-        self._first = first
-        self._cap = cap
-        self._give_up_after = timedelta(seconds=give_up_after)
-        self._slow_look = slow_look
-        self._chance = random.random
+        self._rate_limit = rate_limit
+        self._failures = failures
+        self._retry = retry
+        self._chance = chance
 
-    def of(self, error: StageError, leases: Sequence[Lease], account: Account) -> tuple[str, ...]:
-        """Settle jobs after an error of theirs. Returns the ids of those that ended."""
+    def after(self, error: StageError, leases: Sequence[Lease], account: Account) -> tuple[str, ...]:
+        """Settle the jobs after an error of their step. Returns the ids of those that ended."""
         calls = account.counted()
         self._tell_breaker(error, leases[0], account)
         finished = []
@@ -81,51 +91,11 @@ class Recovery:
             calls = 0
         return tuple(finished)
 
-    def of_a_look_without_result(self, lease: Lease, account: Account, calls: int) -> bool:
-        """The provider has no record yet: wait, send again, or give up. True when the job ended."""
-        job, confirm = lease.job, account.settings.confirm
-        if job.stage is Stage.FAILED:
-            return self._looked_slowly(lease, account, calls)
-        if job.unknown_step:
-            route = account.provider.route(job.document)
-            if route.on_unknown_outcome is OnUnknownOutcome.HOLD:
-                return self._lease(lease, calls)
-            patience = self._slow_look if job.long_reconciliation else timedelta(seconds=confirm.look_seconds)
-            reconciled_commit_at = self._committed_at(job)
-            # The later one: Redis may have lost that a look had ended, and what was sent after it.
-            since = max(filter(None, (reconciled_commit_at, job.unknown_since)), default=lease.now)
-            if route.on_unknown_outcome is OnUnknownOutcome.RESEND or self._waited(lease, since) >= patience:
-                self._ledger.send_again(lease, calls, route, reconciled_commit_at=reconciled_commit_at)
-                log.info("job_sent_again", job=job.id, account=job.account)
-                return False
-        elif self._waited(lease, job.times[job.stage]) >= timedelta(seconds=confirm.give_up_after_seconds):
-            self._fail(lease, _why_not_confirmed(job), calls, keep_name=True)
-            return True
-        wait = backoff.poll_delay(job.polls, confirm.first_seconds, confirm.cap_seconds, self._chance)
-        self._ledger.deferred(lease, wait, calls, polled=True)
-        return False
-
-    def of_a_faulty_record(self, fault: DocumentRefused, lease: Lease, calls: int) -> bool:
-        """The provider has made something of it that is not our document. True when the job ended."""
-        failure = Failure(fault.code, fault.message, fault.hint, redacted(fault.detail, lease.job))
-        if lease.job.stage is Stage.FAILED:
-            self._ledger.reconciliation_ended(lease, failure, calls)
-        else:
-            self._fail(lease, failure, calls)
-        return True
-
-    def _committed_at(self, job: Job) -> datetime | None:
-        """As job.json has it; where that cannot be read, the next sending finds that there is something to look for."""
-        try:
-            return self._care.committed_at(job)
-        except (StageError, OSError):
-            return None
-
-    # --- gates -------------------------------------------------------------------------------------------------
+    # --- the account -------------------------------------------------------------------------------------------
 
     def _tell_breaker(self, error: StageError, lease: Lease, account: Account) -> None:
         if isinstance(error, RetryLater) and error.throttled:
-            self._breaker.throttle(account.provider.limit_group, error.after_seconds or _THROTTLED_SECONDS)
+            self._rate_limit.throttle(account.provider.limit_group, error.after_seconds or _THROTTLED_SECONDS)
             log.info("account_throttled", account=account.name, seconds=error.after_seconds)
         elif isinstance(error, (RetryLater, OutcomeUnknown)) and error.unreachable:
             if self._breaker.unreachable(account.name, str(error)) == "down":
@@ -137,12 +107,13 @@ class Recovery:
         self._breaker.park(account.name, reason, lease.job.id)
         log.warning("account_parked", account=account.name, reason=reason, job=lease.job.id)
 
-    # --- jobs --------------------------------------------------------------------------------------------------
+    # --- the job -----------------------------------------------------------------------------------------------
 
     def _settle(self, error: StageError, lease: Lease, account: Account, calls: int) -> bool:
+        """True when the job has ended; so for each of the methods below."""
         match error:
             case RetryLater():
-                return self._retry(error, lease, account, calls)
+                return self._retry_later(error, lease, account, calls)
             case PresignAgain():
                 return self._presign_again(error, lease, account, calls)
             case DocumentRefused():
@@ -151,157 +122,101 @@ class Recovery:
                 return self._block(error, lease, account, calls)
             case OutcomeUnknown():
                 log.warning("outcome_unknown", job=lease.job.id, account=account.name, reason=str(error))
-                return self._unknown(lease, account, calls)
+                return self._after_unknown_outcome(lease, account, calls)
         raise error
 
-    def _unknown(self, lease: Lease, account: Account, calls: int) -> bool:
-        """Look, send the same ids again, or leave it to a human, as the provider allows. True when the job ended."""
-        match account.provider.route(lease.job.document).on_unknown_outcome:
-            case OnUnknownOutcome.HOLD:
-                return self._lease(lease, calls)
-            case OnUnknownOutcome.RESEND if self._out_of_patience(lease):
-                return self._give_up(lease, "its outcome was never seen", calls)
-            case OnUnknownOutcome.RESEND:
-                wait = backoff.delay(lease.job.failures + 1, self._first, self._cap, self._chance)
-                self._ledger.repeated(lease, wait, calls)
-            case OnUnknownOutcome.RECONCILE:
-                self._ledger.unknown(lease, account.settings.confirm.first_seconds, calls)
-        return False
-
-    def _lease(self, lease: Lease, calls: int, failure: Failure = _HELD) -> bool:
-        self._ledger.hold_for_person(lease, failure, calls, self._sha256(lease.job))
-        log.warning("job_held", job=lease.job.id, account=lease.job.account, code=failure.code, reason=failure.message)
-        return True
-
-    def _sha256(self, job: Job) -> str | None:
-        """By which the same document is known again, and another of its name and size is not taken for it."""
-        try:
-            return job.sha256 or self._care.sha256(job, lambda: None)
-        except StageError:
-            return None
-
-    def _retry(self, error: RetryLater, lease: Lease, account: Account, calls: int) -> bool:
+    def _retry_later(self, error: RetryLater, lease: Lease, account: Account, calls: int) -> bool:
         job = lease.job
-        ours = error.after_seconds is not None and not error.unreachable
-        if not ours and self._out_of_patience(lease):
+        # A wait that the provider asked for while it answered is no failure, and costs nothing of the budget.
+        asked_for = error.after_seconds is not None and not error.unreachable
+        if not asked_for and self._out_of_time(lease):
             if job.step is Step.CONFIRM:
-                return self._look_failed(lease, account, calls)
-            return self._give_up(lease, str(error), calls)
-        delay = backoff.delay(job.failures + 1, self._first, self._cap, self._chance)
-        if error.after_seconds is not None:
-            delay = error.after_seconds * (1 + 0.2 * self._chance())
-        self._ledger.deferred(lease, delay, calls, failed=not ours)
-        log.info("job_deferred", job=job.id, account=job.account, reason=str(error), seconds=round(delay, 1))
-        return False
-
-    def _give_up(self, lease: Lease, why: str, calls: int) -> bool:
-        """Tried for too long; what may have been sent in one of the tries is of unknown outcome. Always True."""
-        if _may_have_arrived(lease.job):
-            self._ledger.hold_for_person(lease, _NEVER_SEEN, calls, self._sha256(lease.job))
-            log.warning("job_failed", job=lease.job.id, account=lease.job.account, code=_NEVER_SEEN.code, reason=why)
+                return self.reconciliation.after_failed_search(lease, account, calls)
+            self._failures.give_up(lease, str(error), calls)
             return True
-        hint = "Retry it when the provider is well: chartpost retry."
-        self._fail(lease, Failure(Code.GAVE_UP, f"Tried for too long: {why}", hint), calls)
-        return True
+        if error.after_seconds is None:
+            wait = self._backoff(job.failures + 1)
+        else:
+            wait = error.after_seconds * (1 + 0.2 * self._chance())  # so that not all come back at the same moment
+        self._ledger.deferred(lease, wait, calls, failed=not asked_for)
+        log.info("job_deferred", job=job.id, account=job.account, reason=str(error), seconds=round(wait, 1))
+        return False
 
     def _presign_again(self, error: PresignAgain, lease: Lease, account: Account, calls: int) -> bool:
-        if lease.job.presigns >= _PRESIGNS_AT_MOST:
-            blocked = AccountBlocked(f"{lease.job.presigns} forms in a row were of no use: {error}")
+        presigns = lease.job.presigns
+        if presigns >= _PRESIGNS_AT_MOST:
+            blocked = AccountBlocked(f"{presigns} forms in a row were of no use: {error}")
             self._tell_breaker(blocked, lease, account)
             return self._block(blocked, lease, account, calls)
-        at_once = lease.job.presigns < _PRESIGNS_AT_ONCE
-        wait = 0.0 if at_once else backoff.delay(lease.job.presigns, self._first, self._cap, self._chance)
+        wait = 0.0 if presigns < _PRESIGNS_AT_ONCE else self._backoff(presigns)
         self._ledger.presign_again(lease, wait, calls)
         log.info("job_presigned_again", job=lease.job.id, account=lease.job.account, reason=str(error))
         return False
 
     def _refuse(self, error: DocumentRefused, lease: Lease, account: Account, calls: int) -> bool:
         if lease.job.step is Step.CONFIRM:
-            return self._look_failed(lease, account, calls)
-        failure = Failure(error.code, error.message, error.hint, redacted(error.detail, lease.job))
+            return self.reconciliation.after_failed_search(lease, account, calls)
+        failure = refused(error, lease.job)
         if error.code is Code.OUTCOME_UNKNOWN:
-            return self._lease(lease, calls, failure)
-        if _may_have_arrived(lease.job) and error.code is not Code.REFUSED_BY_PROVIDER:
-            return self._give_up(lease, error.message, calls)  # the file is gone, but may have arrived
-        self._fail(lease, failure, calls)
+            self._failures.hold_for_person(lease, calls, failure)
+        elif may_have_arrived(lease.job) and error.code is not Code.REFUSED_BY_PROVIDER:
+            self._failures.give_up(lease, error.message, calls)  # the file is gone, but may have arrived
+        else:
+            self._failures.fail(lease, failure, calls)
         return True
 
     def _block(self, error: AccountBlocked, lease: Lease, account: Account, calls: int) -> bool:
-        if lease.job.blocked_since and self._is_the_documents_fault(error, lease, account):
-            if lease.job.step is Step.CONFIRM:
-                return self._look_failed(lease, account, calls)
-            if _may_have_arrived(lease.job):
-                return self._give_up(lease, str(error), calls)
-            self._fail(lease, _REFUSED_ALONE, calls)
+        job = lease.job
+        if job.blocked_since and self._only_this_document(error, lease, account):
+            if job.step is Step.CONFIRM:
+                return self.reconciliation.after_failed_search(lease, account, calls)
+            if may_have_arrived(job):
+                self._failures.give_up(lease, str(error), calls)
+            else:
+                self._failures.fail(lease, REFUSED_ALONE, calls)
             return True
         wait = 0.0
-        if lease.job.blocked_since:
+        if job.blocked_since:  # it has parked the account before: let others try first
             self._park(account, str(error), lease)
-            wait = backoff.poll_delay(lease.job.attempts, self._first, self._cap, self._chance)
+            wait = backoff.poll_delay(job.attempts, self._retry.first_seconds, self._retry.cap_seconds, self._chance)
         self._ledger.blocked(lease, wait, calls)
         return False
 
-    def _is_the_documents_fault(self, error: AccountBlocked, lease: Lease, account: Account) -> bool:
-        """Whether the account works now, and this document alone is refused: by its keys, or while others get through.
-
-        That others got through once is no proof for now: the keys may have been refused anew since.
-        """
+    def _only_this_document(self, error: AccountBlocked, lease: Lease, account: Account) -> bool:
+        """True if the account works now and refuses this document alone."""
         since = lease.job.blocked_since
-        alone = error.credentials or (since is not None and self._breaker.progress_since(account.name, since))
-        return alone and self._account_is_well(account)
-
-    def _account_is_well(self, account: Account) -> bool:
+        others_got_through = since is not None and self._breaker.progress_since(account.name, since)
+        if not (error.credentials or others_got_through):
+            return False
+        # That others got through proves nothing about now: the keys may have been refused again since.
         try:
             account.provider.probe()
         except StageError:
             return False
         return True
 
-    def _look_failed(self, lease: Lease, account: Account, calls: int) -> bool:
-        """The patient may be gone by now, but the document went before: only the look's end decides.
-
-        Nothing is sent again for want of a look. True when the job ended.
-        """
-        job, confirm = lease.job, account.settings.confirm
-        if job.stage is Stage.FAILED:
-            if self._slow_look_is_over(lease):
-                return self._looked_slowly(lease, account, calls)
-        elif job.unknown_step:
-            if self._waited(lease, job.unknown_since or lease.now) >= self._give_up_after:
-                return self._lease(lease, calls, _NOT_TO_BE_SEEN)
-        elif self._waited(lease, job.times[job.stage]) >= timedelta(seconds=confirm.give_up_after_seconds):
-            self._fail(lease, _why_not_confirmed(job), calls, keep_name=True)
-            return True
-        self._ledger.deferred(lease, self._cap, calls, failed=True)
+    def _after_unknown_outcome(self, lease: Lease, account: Account, calls: int) -> bool:
+        match account.provider.route(lease.job.document).on_unknown_outcome:
+            case OnUnknownOutcome.HOLD:
+                self._failures.hold_for_person(lease, calls)
+                return True
+            case OnUnknownOutcome.RESEND if self._out_of_time(lease):
+                self._failures.give_up(lease, "its outcome was never seen", calls)
+                return True
+            case OnUnknownOutcome.RESEND:
+                self._ledger.repeated(lease, self._backoff(lease.job.failures + 1), calls)
+            case OnUnknownOutcome.RECONCILE:
+                self._ledger.unknown(lease, account.settings.confirm.first_seconds, calls)
         return False
 
-    def _slow_look_is_over(self, lease: Lease) -> bool:
-        since = lease.job.unknown_since
-        return since is not None and lease.now - since >= self._slow_look
+    # --- time --------------------------------------------------------------------------------------------------
 
-    def _looked_slowly(self, lease: Lease, account: Account, calls: int) -> bool:
-        job = lease.job
-        if not self._slow_look_is_over(lease):
-            self._ledger.deferred(lease, _SLOW_LOOK_CAPS * account.settings.confirm.cap_seconds, calls, polled=True)
+    def _backoff(self, failures: int) -> float:
+        return backoff.delay(failures, self._retry.first_seconds, self._retry.cap_seconds, self._chance)
+
+    def _out_of_time(self, lease: Lease) -> bool:
+        since = lease.job.failing_since
+        if since is None:
             return False
-        self._ledger.reconciliation_ended(lease, _why_not_confirmed(job, final=True), calls)
-        log.info("look_ended", job=job.id, account=job.account)
-        return True
-
-    def _fail(self, lease: Lease, failure: Failure, calls: int, *, keep_name: bool = False) -> None:
-        self._ledger.failed(lease, failure, calls, keep_name=keep_name)
-        log.warning(
-            "job_failed", job=lease.job.id, account=lease.job.account, code=failure.code, reason=failure.message
-        )
-
-    # --- patience ----------------------------------------------------------------------------------------------
-
-    def _out_of_patience(self, lease: Lease) -> bool:
-        if lease.job.failing_since is None:
-            return False
-        return self._waited(lease, lease.job.failing_since) >= self._give_up_after
-
-    def _waited(self, lease: Lease, since: datetime) -> timedelta:
-        """How long a job has waited while its account was neither parked nor down."""
-        sick = self._breaker.open_seconds(lease.job.account, lease.now) - lease.job.open_seconds_before
-        return lease.now - since - timedelta(seconds=max(0.0, sick))
+        waited = self._breaker.waited(lease.job, lease.now, since)
+        return waited >= timedelta(seconds=self._retry.give_up_after_seconds)

@@ -1,26 +1,64 @@
-"""TODO"""
+"""What the steps of the pipeline share: their collaborators, and what running one leads to."""
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TypeVar
 
+from tasks.closing.results import Results
+from tasks.folders.commit_log import CommitLog
+from tasks.ledger.lease import Lease
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.renewal import Renewal
 from tasks.model.errors import AccountBlocked
+from tasks.model.job import Facts
+from tasks.pipeline.commit_point import CommitPoint
 from tasks.providers.base import Provider
+from tasks.sources.documents import Documents
 
 Able = TypeVar("Able")
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What running a step led to: may the chain go on, and whose closing is to be started at once."""
+    """`forward`: the next step of the chain may run. `finished`: ids of jobs that ended; their closing can start."""
 
     forward: bool = False
     finished: tuple[str, ...] = ()
 
 
-def _able(provider: Provider, ability: type[Able]) -> Able:
-    """The provider, if it has this kind of step: an account may have changed its provider under waiting jobs."""
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """The collaborators of every step. `stopping` is set when the process has been asked to end."""
+
+    ledger: Ledger
+    commit_log: CommitLog
+    documents: Documents
+    results: Results
+    stopping: threading.Event
+
+    def commit_point(
+        self, lease: Lease, renewal: Renewal, facts: Facts | None = None, *, creates: bool = True
+    ) -> CommitPoint:
+        """The commit point of one try. `facts` are what a search would need; they are noted at the commit."""
+        return CommitPoint(
+            self.ledger,
+            self.commit_log,
+            self.documents,
+            lease=lease,
+            renewal=renewal,
+            stopping=self.stopping,
+            facts=facts,
+            creates=creates,
+        )
+
+
+def able(provider: Provider, ability: type[Able]) -> Able:
+    """The provider as one that has this kind of step. Raises AccountBlocked if it has not.
+
+    That happens when the settings give an account another provider while its documents wait.
+    """
     if isinstance(provider, ability):
         return provider
     raise AccountBlocked(

@@ -36,8 +36,7 @@ def key_of(clinic: Clinic, account: str) -> str:
 
 
 def status_of(clinic: Clinic, account: str) -> str:
-    group = clinic.process.accounts[account].provider.limit_group
-    return clinic.process.breaker.health(account, group).status
+    return clinic.process.account_statuses.health(account).status
 
 
 def presigns(clinic: Clinic) -> int:

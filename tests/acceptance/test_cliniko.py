@@ -260,15 +260,14 @@ def test_a_revoked_key_parks_the_account_which_resumes_by_itself(at_work: Clinic
     at_work.world.world(revoke=[key])
     source = at_work.write("parked.pdf", b"parked")
     calls = [at_work.upload(source, f"p{uuid4()}", file_name=f"{number}.pdf") for number in range(10)]
-    group = at_work.process.accounts[ACCOUNT].provider.limit_group
-    wait_until(lambda: at_work.process.breaker.health(ACCOUNT, group).status == "parked", "the account is parked")
+    wait_until(lambda: at_work.process.account_statuses.health(ACCOUNT).status == "parked", "the account is parked")
     at_work.world.forget_requests()
     time.sleep(LEASE_SECONDS)
     assert sum(at_work.world.requests()["counts"].values()) <= 6, "probes, not a call for each document"
     assert not any(call.ready() for call in calls)
     at_work.world.world(restore=[key])
     assert all(call.get(timeout=60)["size_bytes"] == 6 for call in calls)
-    assert at_work.process.breaker.health(ACCOUNT, group).status == "ok"
+    assert at_work.process.account_statuses.health(ACCOUNT).status == "ok"
 
 
 def test_nothing_secret_and_no_patient_is_in_a_log_or_in_the_clear_in_redis(at_work: Clinic) -> None:

@@ -23,9 +23,9 @@ from worker.demo.workspace import KEPT_RUNS, Place, new_place
 
 NOT_AS_EXPECTED = """
 import sys
-from tasks.errors import Code
-from worker.demo.papers import Paper
-from worker.demo.play import play
+from tasks.model.errors import Code
+from worker.demo.scenario import Paper
+from worker.demo.runner import play
 sys.exit(play([Paper("demo-anna-1001", "letter.txt", b"arrives", ends=Code.REFUSED_BY_PROVIDER)]))
 """
 

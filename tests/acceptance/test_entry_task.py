@@ -13,8 +13,8 @@ from tests.worlds import ROOT
 
 _DYING = """
 import os, signal, time
-import tasks.celery_tasks
-tasks.celery_tasks.open_call = lambda *_: (time.sleep(1), os.kill(os.getpid(), signal.SIGKILL))
+from tasks.intake.admission import Admission
+Admission.open_call = lambda *_: (time.sleep(1), os.kill(os.getpid(), signal.SIGKILL))
 from worker.celery import app
 app.worker_main(["worker", "--without-mingle", "--without-gossip"])
 """

@@ -27,7 +27,7 @@ NORMAL = {"system": "urn:oid:2.16.840.1.113883.5.25", "code": "N", "display": "N
 BLOCKED = {"system": "urn:oid:2.16.578.1.12.4.1.1.9603", "code": "NORS", "display": "Sperret"}
 KILLS = (
     *(f"ledger.{move}-{side}" for move in ("committed", "delivered") for side in ("before", "after")),
-    *(f"care.note_commit-{side}" for side in ("before", "after")),
+    *(f"commit_log.note_commit-{side}" for side in ("before", "after")),
     *(f"call.nhn-{side}" for side in ("before", "after")),
     "start.register-after",
 )
@@ -56,8 +56,7 @@ def unwell(house: Clinic) -> Iterator[Clinic]:
 
 
 def status_of(hospital: Clinic) -> str:
-    group = hospital.process.accounts[ACCOUNT].provider.limit_group
-    return hospital.process.breaker.health(ACCOUNT, group).status
+    return hospital.process.account_statuses.health(ACCOUNT).status
 
 
 def charted(hospital: Clinic, patient: str) -> dict[str, list[str]]:

@@ -28,20 +28,20 @@ QUICK = "confirm.first_seconds = 0.2\nconfirm.cap_seconds = 0.4\nconfirm.give_up
 # Around the commit points of create and upload, and while the document of a lost create is being found again.
 KILLED_AT = (
     "kill-presign.ledger.committed-before",
-    "kill-presign.care.note_commit-after",
+    "kill-presign.commit_log.note_commit-after",
     "kill-presign.call.create-after",
-    "kill-presign.care.note_record-after",
+    "kill-presign.commit_log.note_record-after",
     "kill-post.ledger.committed-before",
-    "kill-post.care.note_commit-after",
+    "kill-post.commit_log.note_commit-after",
     "kill-post.call.storage-after",
-    "kill-confirm.care.note_record-after",
+    "kill-confirm.commit_log.note_record-after",
     "kill-ledger.record_found-after",
 )
 WIPED_AT = (
-    "wipe-presign.care.note_commit-after",
+    "wipe-presign.commit_log.note_commit-after",
     "wipe-ledger.presigned-after",
     "both-presign.call.create-after",
-    "both-presign.care.note_record-after",
+    "both-presign.commit_log.note_record-after",
     "both-post.call.storage-after",
 )
 FOUND_AGAIN = ("kill-confirm", "kill-ledger.record_found")
@@ -310,5 +310,4 @@ def test_refused_credentials_park_the_account_until_they_work_again_and_nothing_
 
 
 def status_of(clinic: Clinic) -> str:
-    group = clinic.process.accounts[ACCOUNT].provider.limit_group
-    return clinic.process.breaker.health(ACCOUNT, group).status
+    return clinic.process.account_statuses.health(ACCOUNT).status

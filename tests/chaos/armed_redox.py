@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tasks.http.api
-from tasks.folders.commit_log import Care
+from tasks.folders.commit_log import CommitLog
 from tasks.ledger.ledger import Ledger
 from tests.chaos.armed_worker import Armed, serve
 
@@ -21,7 +21,7 @@ BEFORE_THE_COMMIT = (
 )
 AFTER_THE_COMMIT = (
     "ledger.committed-after",
-    "care.note_commit-after",
+    "commit_log.note_commit-after",
     "call.create-after",
     "ledger.delivered-before",
 )
@@ -36,7 +36,7 @@ def arm(marks: Path) -> None:
     armed.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")  # here it learns whose document it is
     for move in MOVES:
         armed.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
-    armed.around(Care, "note_commit", lambda *_: "care.note_commit")
+    armed.around(CommitLog, "note_commit", lambda *_: "commit_log.note_commit")
     armed.around(tasks.http.api, "exchange", call)
 
 

@@ -219,7 +219,7 @@ def _shape_error() -> Exception:
             redis.ResponseError(f"unknown command 'X', with args beginning with: '{PATIENT}'\n{PATIENT}"),
             "redis.exceptions.ResponseError: unknown command 'X'",
         ),
-        (SettingsError(["secret_key is missing."]), "config.faults.SettingsError: secret_key is missing."),
+        (SettingsError(["secret_key is missing."]), "config.errors.SettingsError: secret_key is missing."),
         (_shape_error(), "pydantic_core._pydantic_core.ValidationError"),
     ],
 )

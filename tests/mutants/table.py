@@ -35,8 +35,8 @@ MUTANTS = (
     ),
     Mutant(
         "send again without a look after a kill",
-        "tasks/pipeline/runner.py",
-        "if job.committed or self._perhaps_sent_before(job):",
+        "tasks/pipeline/preflight.py",
+        "if job.committed or self._may_have_committed(job):",
         "if False:",
         (f"{KILLS}::test_a_worker_killed_after_the_commit_point_looks_before_it_sends_again",),
     ),
@@ -71,7 +71,7 @@ MUTANTS = (
     ),
     Mutant(
         "delivered on the storage's 204",
-        "tasks/pipeline/runner.py",
+        "tasks/pipeline/confirm.py",
         "if self._settled(lease, found.get(lease.job.id), account, renewal, calls_of_this):",
         "if self._settled(lease, found.get(lease.job.id) or "
         "Found(__import__('tasks.model.job', fromlist=['']).Record('204')), account, renewal, calls_of_this):",
@@ -158,8 +158,8 @@ MUTANTS = (
     ),
     Mutant(
         "a record that was made before the upload is not kept: a retry makes another",
-        "tasks/pipeline/runner.py",
-        "record = job.facts.record or self._care.record_on_disk(job)",
+        "tasks/pipeline/presign.py",
+        "record = job.facts.record or self._commit_log.record_on_disk(job)",
         "record = None",
         (OVOK, "-k", "killed or wiped"),
     ),

@@ -24,7 +24,6 @@ from kombu.utils.json import loads as loads_json
 from config.celery import ENTRY_QUEUE
 from config.redaction import crash_site
 from tasks.celery_tasks import is_uuid, upload
-from tasks.intake.admission import admit, open_admitted
 from tasks.intake.requests import read_request
 from tasks.ledger.redis import AWAY, PREFIX
 from tasks.model.document import Door
@@ -122,8 +121,8 @@ class Calls:
         if call is None:
             return False
         try:
-            document = admit(self._runtime, read_request(call.fields), Door.CELERY)
-            open_admitted(self._runtime, call.task_id, document)
+            document = self._runtime.admission.admit(read_request(call.fields), Door.CELERY)
+            self._runtime.admission.open_admitted(call.task_id, document)
         except StageError:
             return False
         except AWAY:

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from structlog.typing import EventDict, WrappedLogger
 
 from config.celery import ENTRY_QUEUE, STAGE_QUEUE
-from tasks.ledger.queries import AccountState, LedgerQueries
+from tasks.accounts.status import AccountStatus
 from tasks.ledger.redis import CLOSING, PREFIX
 from tasks.model.route import Step
 from tasks.runtime import Runtime, current
@@ -51,7 +51,7 @@ class LedgerCollector(Collector):
 
     def _of_accounts(self) -> Iterator[Metric]:
         runtime = self._runtime
-        accounts = list(LedgerQueries(runtime.ledger, runtime.breaker, runtime.accounts).accounts())
+        accounts = list(runtime.account_statuses.all())
         seconds, micros = runtime.redis.time()
         now = seconds + micros / 1_000_000
         words = "Documents of an account that are unfinished and hold no slot."
@@ -86,7 +86,7 @@ def _by_account(name: str, words: str, values: Iterable[tuple[str, float]]) -> M
     return gauge
 
 
-def _statuses(accounts: Iterable[AccountState]) -> Metric:
+def _statuses(accounts: Iterable[AccountStatus]) -> Metric:
     words = "1 for the status that an account has (ok, throttled, parked, down), 0 for the others."
     gauge = GaugeMetricFamily("chartpost_account_status", words, labels=["account", "status"])
     for account in accounts:
@@ -95,7 +95,7 @@ def _statuses(accounts: Iterable[AccountState]) -> Metric:
     return gauge
 
 
-def _age(account: AccountState, now: float) -> float:
+def _age(account: AccountStatus, now: float) -> float:
     return max(0.0, now - account.oldest_at.timestamp()) if account.oldest_at else 0.0
 
 

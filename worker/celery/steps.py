@@ -11,10 +11,8 @@ import structlog
 from celery import bootsteps, signals
 from celery.worker import state
 
-from tasks.app import send_steps
-from tasks.dispatch.feeder import Feeder
 from tasks.dispatch.workers import Workers
-from tasks.runtime import Runtime, current
+from tasks.runtime import current
 from worker.celery.watchdog import LivenessCheck, Watchdog, messages_in
 
 log = structlog.get_logger()
@@ -58,7 +56,7 @@ class FeederStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         runtime = current()
         self._workers = Workers(runtime.redis, worker_name(), parent.concurrency, _pulse.alive)
-        self._feeder = feeder_of(runtime, self._workers)
+        self._feeder = runtime.feeder(self._workers)
         self._feeder.start()
         signals.task_postrun.connect(self._poke)
         log.info("worker_started", worker=worker_name(), slots=parent.concurrency)
@@ -99,15 +97,3 @@ class WatchdogStep(bootsteps.StartStopStep):
 
 def worker_name() -> str:
     return f"{platform.node()}:{os.getpid()}"
-
-
-def feeder_of(runtime: Runtime, workers: Workers) -> Feeder:
-    return Feeder(
-        client=runtime.redis,
-        breaker=runtime.breaker,
-        accounts=runtime.accounts,
-        workers=workers,
-        lease_seconds=runtime.settings.worker.lease_seconds,
-        jobs_days=runtime.settings.retention.jobs_days,
-        send=send_steps,
-    )

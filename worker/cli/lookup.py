@@ -11,7 +11,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 import click
 
-from tasks.folders.companions import Outcomes, Place
+from tasks.folders.companions import Place
 from tasks.model.job import Job
 from tasks.model.route import Stage
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tasks.runtime import Runtime
 
 _ENTRY = re.compile(r"\d+-\d+")
-_RECEIPT_ENDING = ".receipt.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +107,9 @@ def find_departed(folders: Folders, name: str) -> Departed | None:
 
 def all_departed(folders: Folders) -> Iterator[Departed]:
     """What stands in failed/, then in delivered/; also of jobs that Redis still knows."""
-    for place, content in folders.error_files():
+    for place, content in folders.error_companions.all():
         yield Departed(content["job_id"], place, content)
-    for place, content in Outcomes(folders.delivered, _RECEIPT_ENDING).all():
+    for place, content in folders.receipt_companions.all():
         yield Departed(content["job_id"], place, content)
 
 

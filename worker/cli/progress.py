@@ -81,8 +81,7 @@ class _Wait:
         """What keeps it from going on, as far as it is not its own stage's doing; asked now and then."""
         if time.monotonic() - self._why_at > _WHY_SECONDS:
             self._why_at = time.monotonic()
-            account = self._runtime.accounts[job.account]
-            health = self._runtime.breaker.health(job.account, account.provider.limit_group)
+            health = self._runtime.account_statuses.health(job.account)
             self._why = "" if health.status == "ok" else f"the account is {health.status}. {health.reason}"
             if not Workers(self._runtime.redis).alive():
                 self._why = "no worker runs: start `chartpost run` or `chartpost worker`"

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import structlog
 
-from tasks.folders.claims import ClaimedDocument
+from tasks.folders.claims import ClaimedDocument, Claims
 from tasks.folders.disk_names import clean
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
@@ -64,13 +64,18 @@ class InboxLedger(Protocol):
         ...
 
 
-class Claims:
+class InboxClaims:
     """Takes documents into our care."""
 
     def __init__(
-        self, folders: Folders, ledger: InboxLedger, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        folders: Folders,
+        claims: Claims,
+        ledger: InboxLedger,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._folders = folders
+        self._claims = claims
         self._ledger = ledger
         self._now = now
 
@@ -84,7 +89,7 @@ class Claims:
         judged = self._judged(candidate)
         earlier = None if judged.refused else self._earlier(judged, candidate.path)
         job_id = earlier or judged.job_id
-        path = self._folders.claim(
+        path = self._claims.claim(
             candidate.path,
             job_id,
             judged,

@@ -12,7 +12,7 @@ import structlog
 from tasks.folders.retention import sweep_delivered
 from tasks.folders.staging import machine
 from tasks.runtime import Runtime
-from worker.inbox.opening import InboxDoor
+from worker.inbox.opening import InboxOpening
 from worker.inbox.watcher import Watcher
 
 log = structlog.get_logger()
@@ -25,13 +25,14 @@ class Watching:
     """Watches until SIGTERM or Ctrl-C. A process of its own: it alone closes files of documents staged to S3."""
 
     def __init__(self, runtime: Runtime) -> None:
-        runtime.at_home = True
+        runtime.owns_folders = True
         self._runtime = runtime
         self._watcher = Watcher(
             runtime.settings.inbox,
             list(runtime.settings.accounts),
             runtime.folders,
-            InboxDoor(runtime),
+            runtime.claims,
+            InboxOpening.of(runtime),
             runtime.seal.lookup,
             runtime.stopping,
         )
@@ -55,7 +56,7 @@ class Watching:
                     self._close_files()
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()
-                    sweep_delivered(self._runtime.folders, self._runtime.settings.retention.delivered_days)
+                    sweep_delivered(self._runtime.outcomes, self._runtime.settings.retention.delivered_days)
             except (redis.RedisError, OSError) as error:
                 log.warning("chores_put_off", error=type(error).__name__)
 

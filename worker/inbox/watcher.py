@@ -14,10 +14,10 @@ import structlog
 
 from config.redaction import crash_site
 from config.settings import Inbox
-from tasks.folders.claims import AlreadyInCare, ClaimedDocument, Damaged
+from tasks.folders.claims import AlreadyInCare, ClaimedDocument, Claims, Damaged
 from tasks.folders.durable import ChangedMeanwhile
 from tasks.folders.layout import Folders
-from worker.inbox.claim import Claims, InboxLedger, LedgerAway
+from worker.inbox.claim import InboxClaims, InboxLedger, LedgerAway
 from worker.inbox.events import Changes
 from worker.inbox.scan import Candidate, Ignored, Reason, in_turn, look
 from worker.inbox.settled import SettledTracker
@@ -47,6 +47,7 @@ class Watcher:
         inbox: Inbox,
         accounts: Collection[str],
         folders: Folders,
+        claims: Claims,
         ledger: InboxLedger,
         lookup: Callable[..., str],
         stop: threading.Event,
@@ -58,7 +59,8 @@ class Watcher:
         self._accounts = accounts
         self._folders = folders
         self._ledger = ledger
-        self._claims = Claims(folders, ledger)
+        self._claims = claims
+        self._inbox_claims = InboxClaims(folders, claims, ledger)
         self._stop = stop
         self._clock = clock
         self._changes = changes
@@ -75,7 +77,7 @@ class Watcher:
         polling, poll_seconds = self._settings.polling, max(_LEAST_POLL_SECONDS, self._settings.settle_seconds)
         # Watching begins before the first look, so that no file falls between the two.
         with self._changes(self._folders.inbox, self._stop, polling=polling, poll_seconds=poll_seconds) as changes:
-            self._told.about_damaged(self._folders.finish_claims())
+            self._told.about_damaged(self._claims.finish_claims())
             pause = Pause()
             while not self._stop.is_set():
                 seconds = pause.after(self._round)
@@ -87,7 +89,7 @@ class Watcher:
     def once(self) -> None:
         """Take what is there now and holds still for `settle_seconds`. Raises LedgerAway and OSError."""
         self._folders.create()
-        self._told.about_damaged(self._folders.finish_claims())
+        self._told.about_damaged(self._claims.finish_claims())
         self._recover()
         while self._orphans:
             self._recover()
@@ -123,7 +125,7 @@ class Watcher:
         if self._orphans is None:
             if self._clock() < self._sweep_at:
                 return
-            self._orphans = self._folders.orphans(self._ledger.is_known)
+            self._orphans = self._claims.orphans(self._ledger.is_known)
             self._sweep_at = self._clock() + self._settings.rescan_seconds
         try:
             if self._work_through(self._orphans):
@@ -146,7 +148,7 @@ class Watcher:
 
     def _reopen(self, held: ClaimedDocument) -> None:
         try:
-            self._claims.recover(held)
+            self._inbox_claims.recover(held)
         except (LedgerAway, OSError):
             raise
         except Exception as error:  # noqa: BLE001, a fault of ours in one document must not hold up the others
@@ -179,7 +181,7 @@ class Watcher:
     def _claim(self, candidate: Candidate) -> None:
         """Claim one document, unless it has changed; hold it back for a while if it cannot be claimed now."""
         try:
-            self._claims.claim(candidate)
+            self._inbox_claims.claim(candidate)
         except (ChangedMeanwhile, FileNotFoundError):
             return  # the next look sees what is there instead
         except LedgerAway:

@@ -20,7 +20,7 @@ import redis
 import structlog
 
 from config.redaction import crash_site
-from tasks.intake.admission import admit, open_document, open_refused, unadmitted
+from tasks.intake.admission import unadmitted
 from tasks.intake.requests import Request, read_request
 from tasks.ledger.redis import AWAY, PREFIX
 from tasks.ledger.seal import SealBroken
@@ -171,7 +171,7 @@ class Intake:
             self._meet(message, wish, request, known)
             return
         try:
-            opened = open_document(self._runtime, wish.job_id, self._admitted(request, message.entry))
+            opened = self._runtime.admission.open_document(wish.job_id, self._admitted(request, message.entry))
         except DocumentRefused as refusal:
             self._refuse(message, wish, request, refusal)
             return
@@ -183,7 +183,7 @@ class Intake:
         if self._unreachable.get(storage, 0.0) > time.monotonic():
             raise RetryLater("Its storage did not answer a moment ago.")
         try:
-            return admit(self._runtime, request, Door.STREAM, stream_id=entry)
+            return self._runtime.admission.admit(request, Door.STREAM, stream_id=entry)
         except RetryLater:
             self._unreachable[storage] = time.monotonic() + self._lease_seconds
             raise
@@ -219,7 +219,7 @@ class Intake:
         if known:
             self._runtime.redis.set(_pointer(wish.job_id), "", ex=self._kept_seconds)
             document = replace(unadmitted(request, Door.STREAM), stream_id=message.entry)
-            open_refused(self._runtime, wish.job_id, document, refusal)
+            self._runtime.admission.open_refused(wish.job_id, document, refusal)
             if wish.job_id != job_id_of(message.entry):
                 self._ledger.alias(message.entry, wish.job_id)
         self._write_rejected(message, refusal, event=not known)

@@ -13,14 +13,13 @@ from config.load import load
 from tasks.dispatch.feeder import Feeder
 from tasks.dispatch.workers import Workers
 from tasks.runtime import Runtime
-from tests.worker.stream.conftest import write_settings
-from worker.celery.steps import feeder_of
+from tests.worker.conftest import write_settings
 
 
 @pytest.fixture
 def feeder(tmp_path: Path, valkey_url: str, valkey: redis.Redis) -> Iterator[Feeder]:
     runtime = Runtime(load(write_settings(tmp_path, valkey_url), {}))
-    feeder = feeder_of(runtime, Workers(runtime.redis, "here", 4, lambda: True))
+    feeder = runtime.feeder(Workers(runtime.redis, "here", 4, lambda: True))
     feeder.start()
     yield feeder
     feeder.stop()

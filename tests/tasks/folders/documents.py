@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tasks.folders.claims import Claims
 from tasks.folders.disk_names import clean
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
@@ -41,7 +42,7 @@ def job_file(path: Path, job_id: str = JOB, **fields: Any) -> JobFile:
 
 
 def claim(folders: Folders, path: Path, job_id: str = JOB, **fields: Any) -> Path:
-    return folders.claim(path, job_id, job_file(path, job_id, **fields))
+    return Claims(folders).claim(path, job_id, job_file(path, job_id, **fields))
 
 
 def receipt(job_id: str = JOB, name: str = "referral.pdf") -> dict[str, Any]:

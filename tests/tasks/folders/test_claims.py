@@ -9,10 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.folders.claims import AlreadyInCare, ClaimedDocument, Damaged
+from tasks.folders.claims import AlreadyInCare, ClaimedDocument, Claims, Damaged
 from tasks.folders.durable import ChangedMeanwhile, FileIdentity
 from tasks.folders.job_json import JobFileDamaged
 from tasks.folders.layout import Folders
+from tasks.folders.outcomes import Outcomes
 from tasks.model.errors import Code, DocumentRefused
 from tests.tasks.folders.documents import CONTENT, JOB, claim, copies, drop, files_in, job_file
 from tests.tasks.folders.killed import hindered
@@ -49,8 +50,8 @@ def test_what_is_in_our_care_is_for_our_eyes_only(folders: Folders) -> None:
 
 def test_a_sidecar_comes_along(folders: Folders) -> None:
     path, sidecar = drop(folders), drop(folders, "referral.pdf.meta.json", b"{}")
-    folders.claim(path, JOB, job_file(path), sidecar=sidecar)
-    (orphan,) = folders.orphans(lambda _: False)
+    Claims(folders).claim(path, JOB, job_file(path), sidecar=sidecar)
+    (orphan,) = Claims(folders).orphans(lambda _: False)
     assert isinstance(orphan, ClaimedDocument)
     assert orphan.sidecar
     assert orphan.sidecar.read_bytes() == b"{}"
@@ -63,7 +64,7 @@ def test_a_file_that_was_replaced_after_it_was_judged_is_not_taken(folders: Fold
     path.unlink()
     drop(folders, content=b"another document")
     with pytest.raises(ChangedMeanwhile):
-        folders.claim(path, JOB, job_file(path), seen=seen)
+        Claims(folders).claim(path, JOB, job_file(path), seen=seen)
     assert path.read_bytes() == b"another document"
     assert list(folders.processing.iterdir()) == []
 
@@ -90,7 +91,7 @@ def test_a_file_that_has_gone_leaves_no_folder_and_its_sidecar_where_it_was(fold
     claimed = job_file(path)
     path.unlink()
     with pytest.raises(FileNotFoundError):
-        folders.claim(path, JOB, claimed, sidecar=sidecar)
+        Claims(folders).claim(path, JOB, claimed, sidecar=sidecar)
     assert list(folders.processing.iterdir()) == []
     assert sidecar.read_bytes() == b"{}"
 
@@ -127,7 +128,7 @@ def test_a_document_may_be_called_as_our_own_files_are(folders: Folders, name: s
     assert held.read_bytes() == CONTENT
     assert folders.document(JOB) == held
     folders.update_job_file(JOB, committed=True)
-    delivered = folders.deliver(JOB, "north_clinic", "4711", {"job_id": JOB, "file_name": name})
+    delivered = Outcomes(folders).deliver(JOB, "north_clinic", "4711", {"job_id": JOB, "file_name": name})
     assert delivered == folders.delivered / "north_clinic" / "4711" / name
     assert delivered.read_bytes() == CONTENT
 
@@ -136,7 +137,7 @@ def test_a_claim_works_across_file_systems(folders_on_two_disks: Folders) -> Non
     folders = folders_on_two_disks
     path, sidecar = drop(folders), drop(folders, "referral.pdf.meta.json", b"{}")
     os.utime(path, ns=(1, 1_000_000_007))
-    held = folders.claim(path, JOB, job_file(path), sidecar=sidecar)
+    held = Claims(folders).claim(path, JOB, job_file(path), sidecar=sidecar)
     assert copies(folders) == [held]
     assert held.stat().st_mtime_ns == 1_000_000_007
     assert files_in(folders.inbox.resolve()) == {}
@@ -170,11 +171,11 @@ def test_a_sent_file_is_copied_and_its_size_noted(folders: Folders, tmp_path: Pa
     source = tmp_path / "letter.pdf"
     source.write_bytes(CONTENT)
     noted = job_file(source, size_bytes=0)
-    held = folders.adopt_copy(source, JOB, noted)
+    held = Claims(folders).adopt_copy(source, JOB, noted)
     assert source.read_bytes() == held.read_bytes() == CONTENT
     assert folders.read_job_file(JOB).size_bytes == len(CONTENT)
     with source.open("rb") as stream:
-        assert folders.adopt_copy(stream, JOB, noted) == held
+        assert Claims(folders).adopt_copy(stream, JOB, noted) == held
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_what_cannot_be_sent_is_refused_and_leaves_nothing(
     make(kind, source, tmp_path)
     noted = job_file(tmp_path, disk_name="letter.pdf")
     with pytest.raises(DocumentRefused) as refusal:
-        folders.adopt_copy(source, JOB, noted)
+        Claims(folders).adopt_copy(source, JOB, noted)
     assert refusal.value.code is code
     assert list(folders.processing.iterdir()) == []
 
@@ -221,7 +222,7 @@ def test_a_damaged_job_file_is_reported_and_its_document_kept(folders: Folders, 
         folders.read_job_file(JOB)
     with pytest.raises(JobFileDamaged):
         folders.update_job_file(JOB, committed=True)
-    (found,) = folders.orphans(lambda _: False)
+    (found,) = Claims(folders).orphans(lambda _: False)
     assert isinstance(found, Damaged)
     assert found.job_id == JOB
     assert held.read_bytes() == CONTENT
@@ -230,14 +231,14 @@ def test_a_damaged_job_file_is_reported_and_its_document_kept(folders: Folders, 
 def test_a_document_whose_job_file_is_missing_is_reported_and_kept(folders: Folders) -> None:
     held = claim(folders, drop(folders))
     (held.parent / "job.json").unlink()
-    assert list(folders.orphans(lambda _: False)) == [Damaged(JOB, "job.json is missing")]
+    assert list(Claims(folders).orphans(lambda _: False)) == [Damaged(JOB, "job.json is missing")]
     assert held.read_bytes() == CONTENT
 
 
 def test_only_jobs_that_the_ledger_does_not_know_are_orphans(folders: Folders) -> None:
     claim(folders, drop(folders))
-    assert list(folders.orphans(lambda job_id: job_id == JOB)) == []
-    (orphan,) = folders.orphans(lambda _: False)
+    assert list(Claims(folders).orphans(lambda job_id: job_id == JOB)) == []
+    (orphan,) = Claims(folders).orphans(lambda _: False)
     assert isinstance(orphan, ClaimedDocument)
     assert orphan.job_file.committed is False
 
@@ -245,7 +246,7 @@ def test_only_jobs_that_the_ledger_does_not_know_are_orphans(folders: Folders) -
 def test_an_orphan_tells_what_a_look_needs(folders: Folders) -> None:
     claim(folders, drop(folders))
     folders.update_job_file(JOB, committed=True, snapshot=("1", "2"), key="k", provider_facts={"token": "t"})
-    (orphan,) = folders.orphans(lambda _: False)
+    (orphan,) = Claims(folders).orphans(lambda _: False)
     assert isinstance(orphan, ClaimedDocument)
     told = orphan.job_file
     assert (told.committed, told.snapshot, told.key, told.provider_facts) == (True, ("1", "2"), "k", {"token": "t"})
@@ -255,17 +256,17 @@ def test_a_folder_that_somebody_works_on_is_left_alone(folders: Folders) -> None
     job = folders.job_folder(JOB)
     with job.lock(make=True):
         job.write(job_file(drop(folders)))
-        assert folders.finish_claims() == []
-        assert list(folders.orphans(lambda _: False)) == []
+        assert Claims(folders).finish_claims() == []
+        assert list(Claims(folders).orphans(lambda _: False)) == []
         assert (job.path / "job.json").exists()
-    folders.finish_claims()
+    Claims(folders).finish_claims()
     assert not job.path.exists()
 
 
 def test_strangers_in_the_folder_of_jobs_are_left_alone(folders: Folders) -> None:
     (folders.processing / "notes").mkdir()
     (folders.processing / "readme.txt").write_bytes(b"hello")
-    assert folders.finish_claims() == []
-    assert list(folders.orphans(lambda _: False)) == []
+    assert Claims(folders).finish_claims() == []
+    assert list(Claims(folders).orphans(lambda _: False)) == []
     assert (folders.processing / "notes").is_dir()
     assert (folders.processing / "readme.txt").exists()

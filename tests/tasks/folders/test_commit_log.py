@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.folders.commit_log import Care
+from tasks.folders.commit_log import CommitLog
 from tasks.folders.layout import Folders
 from tasks.model.document import Door
 from tasks.model.job import Facts, Job, Record
 from tasks.model.route import Step
-from tasks.sources.files import Files
-from tasks.sources.objects import Objects
-from tasks.sources.sources import Sources
 from tests.tasks.folders.documents import JOB, claim, drop
 from tests.tasks.providers.doubles import job as made_job
 
@@ -27,8 +24,8 @@ def folders(tmp_path: Path) -> Folders:
 
 
 @pytest.fixture
-def care(folders: Folders) -> Care:
-    return Care(folders, Sources(Files([]), Objects([])), None)
+def commit_log(folders: Folders) -> CommitLog:
+    return CommitLog(folders, None)
 
 
 @pytest.fixture
@@ -38,25 +35,25 @@ def job(folders: Folders) -> Job:
     return replace(made, id=JOB, document=replace(made.document, door=Door.INBOX, source=path.as_uri()))
 
 
-def test_a_record_that_was_made_is_known_again(care: Care, job: Job) -> None:
-    care.note_commit(job, Facts())
-    assert care.committed_on_disk(job)
-    care.note_record(job, Record("7"))
-    assert (care.committed_on_disk(job), care.record_on_disk(job)) == (False, Record("7"))
-    care.note_commit(job, Facts(record=Record("7")))
-    assert (care.committed_on_disk(job), care.record_on_disk(job)) == (True, Record("7"))
+def test_a_record_that_was_made_is_known_again(commit_log: CommitLog, job: Job) -> None:
+    commit_log.note_commit(job, Facts())
+    assert commit_log.committed_on_disk(job)
+    commit_log.note_record(job, Record("7"))
+    assert (commit_log.committed_on_disk(job), commit_log.record_on_disk(job)) == (False, Record("7"))
+    commit_log.note_commit(job, Facts(record=Record("7")))
+    assert (commit_log.committed_on_disk(job), commit_log.record_on_disk(job)) == (True, Record("7"))
 
 
-def test_a_record_that_is_not_the_documents_own_is_never_gone_on_with(care: Care, job: Job) -> None:
+def test_a_record_that_is_not_the_documents_own_is_never_gone_on_with(commit_log: CommitLog, job: Job) -> None:
     shared = Record("7", shared=True)
-    care.note_record(job, shared)
-    assert care.record_on_disk(job) is None
-    care.note_commit(job, Facts(record=shared))
-    assert care.record_on_disk(job) is None
+    commit_log.note_record(job, shared)
+    assert commit_log.record_on_disk(job) is None
+    commit_log.note_commit(job, Facts(record=shared))
+    assert commit_log.record_on_disk(job) is None
 
 
-def test_a_record_that_became_another_jobs_is_to_be_looked_for_again(care: Care, job: Job) -> None:
+def test_a_record_that_became_another_jobs_is_to_be_looked_for_again(commit_log: CommitLog, job: Job) -> None:
     assert job.step is Step.PRESIGN
-    care.note_record(job, Record("7"))
-    care.note_record_lost(job)
-    assert (care.committed_on_disk(job), care.record_on_disk(job)) == (True, None)
+    commit_log.note_record(job, Record("7"))
+    commit_log.note_record_lost(job)
+    assert (commit_log.committed_on_disk(job), commit_log.record_on_disk(job)) == (True, None)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tasks.folders.disk_names import MAX_NAME_BYTES, beside, byte_length, clean, cut, tagged, tags
 from tasks.folders.layout import Folders
+from tasks.folders.outcomes import Outcomes
 from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, error, files_in, receipt, said
 
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may slow the machine
@@ -52,7 +53,7 @@ def test_no_name_overwrites_another_or_is_lost(dropped: list[tuple[str, bool]]) 
             job_id = str(UUID(int=number))  # all begin with the same eight digits
             contents[job_id] = f"document {number}".encode()
             claim(folders, drop(folders, name, contents[job_id]), job_id)
-            close = folders.deliver if delivered else folders.fail
+            close = Outcomes(folders).deliver if delivered else Outcomes(folders).fail
             written = receipt(job_id, clean(name)) if delivered else error(job_id, clean(name))
             closed = close(job_id, ACCOUNT, PATIENT, written)
             assert closed.read_bytes() == contents[job_id]
@@ -65,7 +66,7 @@ def test_no_name_overwrites_another_or_is_lost(dropped: list[tuple[str, bool]]) 
         )
         assert len(lying) == 2 * len(dropped)
         assert list(folders.processing.iterdir()) == []
-        for place, told in folders.error_files():
+        for place, told in Outcomes(folders).error_files():
             assert place.document.read_bytes() == contents[told["job_id"]]
 
 
@@ -129,7 +130,7 @@ def test_a_tag_goes_before_the_last_suffix(name: str, expected: str) -> None:
 def test_what_is_said_of_a_name_that_is_no_text_can_be_read_by_any_program(tmp_path: Path) -> None:
     folders = Folders(tmp_path)
     claim(folders, drop(folders, "M\udcfcller.pdf"), str(UUID(int=1)))
-    failed = folders.fail(str(UUID(int=1)), ACCOUNT, PATIENT, error(str(UUID(int=1)), "M_ller.pdf"))
+    failed = Outcomes(folders).fail(str(UUID(int=1)), ACCOUNT, PATIENT, error(str(UUID(int=1)), "M_ller.pdf"))
     companion = failed.with_name(failed.name + ".error.json")
     companion.read_bytes().decode()  # raises for what is not UTF-8
     assert said(companion)["job_file"]["disk_name"] == "M\udcfcller.pdf"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.folders.claims import ClaimedDocument
+from tasks.folders.claims import ClaimedDocument, Claims
 from tasks.folders.layout import Folders
+from tasks.folders.outcomes import Outcomes
 from tests.tasks.folders.documents import (
     ACCOUNT,
     CONTENT,
@@ -112,22 +113,22 @@ def claim_with_sidecar(folders: Folders, *, continues: bool = False) -> Path:
     path = folders.inbox / ACCOUNT / PATIENT / "referral.pdf"
     sidecar = path.with_name("referral.pdf.meta.json")
     noted = job_file(path, description="a letter")
-    return folders.claim(path, JOB, noted, sidecar=sidecar if sidecar.exists() else None, continues=continues)
+    return Claims(folders).claim(path, JOB, noted, sidecar=sidecar if sidecar.exists() else None, continues=continues)
 
 
 def deliver(folders: Folders) -> Path:
-    return folders.deliver(JOB, ACCOUNT, PATIENT, receipt())
+    return Outcomes(folders).deliver(JOB, ACCOUNT, PATIENT, receipt())
 
 
 def fail(folders: Folders) -> Path:
-    return folders.fail(JOB, ACCOUNT, PATIENT, error())
+    return Outcomes(folders).fail(JOB, ACCOUNT, PATIENT, error())
 
 
 def assert_claimed_or_waiting(folders: Folders) -> str:
     """After a restart the document is either ours, with all that is known of it, or in the inbox as it was."""
-    assert folders.finish_claims() == []
+    assert Claims(folders).finish_claims() == []
     inbox = files_in(folders.inbox.resolve())
-    orphans = list(folders.orphans(lambda _: False))
+    orphans = list(Claims(folders).orphans(lambda _: False))
     if orphans:
         (held,) = orphans
         assert isinstance(held, ClaimedDocument)
@@ -168,9 +169,9 @@ def test_a_killed_claim_can_be_made_again(fresh: Callable[[], Folders]) -> None:
 def test_a_copy_that_is_killed_leaves_all_or_nothing(fresh: Callable[[], Folders], tmp_path: Path) -> None:
     source = tmp_path / "referral.pdf"
     source.write_bytes(CONTENT)
-    for folders in every_kill(fresh, lambda folders: folders.adopt_copy(source, JOB, job_file(source))):
-        folders.finish_claims()
-        whole = [held for held in folders.orphans(lambda _: False) if isinstance(held, ClaimedDocument)]
+    for folders in every_kill(fresh, lambda folders: Claims(folders).adopt_copy(source, JOB, job_file(source))):
+        Claims(folders).finish_claims()
+        whole = [held for held in Claims(folders).orphans(lambda _: False) if isinstance(held, ClaimedDocument)]
         assert [held.document.read_bytes() for held in whole] in ([], [CONTENT])
         assert len(list(folders.processing.iterdir())) == len(whole)
     assert whole
@@ -231,8 +232,8 @@ def test_a_closing_that_is_killed_is_completed_even_if_the_ledger_forgot_the_job
 ) -> None:
     reopened = 0
     for folders in every_kill(with_document_claimed(fresh), act):
-        folders.finish_claims()
-        orphans = list(folders.orphans(lambda _: False))
+        Claims(folders).finish_claims()
+        orphans = list(Claims(folders).orphans(lambda _: False))
         ended = list(folders.delivered.rglob("referral*.receipt.json")) + list(folders.failed.rglob("*.error.json"))
         assert len(orphans) + len(ended) == 1, "either the job goes on or it has ended"
         assert len(copies(folders)) == 1
@@ -255,14 +256,14 @@ def test_a_reopening_that_is_killed_loses_neither_the_document_nor_what_is_known
     fresh: Callable[[], Folders],
 ) -> None:
     for folders in every_kill(
-        with_document_failed(fresh), lambda folders: folders.reopen_failed(JOB, ACCOUNT, PATIENT)
+        with_document_failed(fresh), lambda folders: Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)
     ):
-        folders.finish_claims()
-        orphans = list(folders.orphans(lambda _: False))
+        Claims(folders).finish_claims()
+        orphans = list(Claims(folders).orphans(lambda _: False))
         assert len(copies(folders)) == 1
         if not orphans:
             assert len(files_in(folders.failed)) == 3
-            orphans = [folders.reopen_failed(JOB, ACCOUNT, PATIENT)]
+            orphans = [Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)]
         (held,) = orphans
         assert isinstance(held, ClaimedDocument)
         assert held.sidecar
@@ -282,12 +283,12 @@ def test_a_return_by_the_inbox_that_is_killed_does_not_forget_that_the_document_
         return folders
 
     for folders in every_kill(begin, lambda folders: claim_with_sidecar(folders, continues=True)):
-        folders.finish_claims()
-        orphans = list(folders.orphans(lambda _: False))
+        Claims(folders).finish_claims()
+        orphans = list(Claims(folders).orphans(lambda _: False))
         if not orphans:
             assert list(folders.processing.iterdir()) == []
             claim_with_sidecar(folders, continues=True)
-            orphans = list(folders.orphans(lambda _: False))
+            orphans = list(Claims(folders).orphans(lambda _: False))
         (held,) = orphans
         assert isinstance(held, ClaimedDocument)
         assert (held.job_file.committed, held.job_file.key) == (True, "uploads/1")

@@ -9,7 +9,9 @@ from uuid import uuid4
 
 import pytest
 
+from tasks.folders.claims import Claims
 from tasks.folders.layout import Folders
+from tasks.folders.outcomes import Outcomes
 from tests.folding_fs import NoFoldingDisk, folding_disk
 from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, error, files_in, job_file, receipt, said
 
@@ -42,8 +44,8 @@ def test_delivered_documents_whose_names_differ_in_case_lie_side_by_side_each_wi
     jobs = {name: str(uuid4()) for name in ("Scan.pdf", "scan.PDF", "SCAN.pdf")}
     for name, job in jobs.items():
         claim(folding, drop(folding, name, name.encode()), job)
-        place = folding.deliver(job, ACCOUNT, PATIENT, receipt(job, name))
-        assert folding.deliver(job, ACCOUNT, PATIENT, receipt(job, name)) == place, "again changes nothing"
+        place = Outcomes(folding).deliver(job, ACCOUNT, PATIENT, receipt(job, name))
+        assert Outcomes(folding).deliver(job, ACCOUNT, PATIENT, receipt(job, name)) == place, "again changes nothing"
     assert_each_beside_its_own(folding.delivered, jobs, ".receipt.json")
 
 
@@ -51,8 +53,8 @@ def test_failed_documents_whose_names_differ_in_case_keep_their_error_files_and_
     jobs = {name: str(uuid4()) for name in ("Scan.pdf", "scan.PDF", "SCAN.pdf")}
     for name, job in jobs.items():
         path, sidecar = drop(folding, name, name.encode()), drop(folding, name + ".meta.json", job.encode())
-        folding.claim(path, job, job_file(path, job), sidecar=sidecar)
-        folding.fail(job, ACCOUNT, PATIENT, error(job, name))
+        Claims(folding).claim(path, job, job_file(path, job), sidecar=sidecar)
+        Outcomes(folding).fail(job, ACCOUNT, PATIENT, error(job, name))
     assert_each_beside_its_own(folding.failed, jobs, ".error.json")
     sidecars = [path.read_text() for path in (folding.failed / ACCOUNT / PATIENT).glob("*.meta.json")]
     assert sorted(sidecars) == sorted(jobs.values())
@@ -62,8 +64,8 @@ def test_a_failed_document_is_reopened_under_its_own_name_beside_one_that_differ
     jobs = {name: str(uuid4()) for name in ("Scan.pdf", "scan.PDF")}
     for name, job in jobs.items():
         claim(folding, drop(folding, name, name.encode()), job)
-        folding.fail(job, ACCOUNT, PATIENT, error(job, name))
-    held = folding.reopen_failed(jobs["scan.PDF"], ACCOUNT, PATIENT)
+        Outcomes(folding).fail(job, ACCOUNT, PATIENT, error(job, name))
+    held = Claims(folding).reopen_failed(jobs["scan.PDF"], ACCOUNT, PATIENT)
     assert (held.document.name, held.document.read_bytes()) == ("scan.PDF", b"scan.PDF")
     assert_each_beside_its_own(folding.failed, {"Scan.pdf": jobs["Scan.pdf"]}, ".error.json")
 
@@ -75,7 +77,7 @@ def test_a_document_that_is_called_like_our_own_file_does_not_overwrite_it(foldi
     assert held.read_bytes() == b"a document"
     assert folding.read_job_file(job).disk_name == name
     assert folding.document(job) == held
-    folding.deliver(job, ACCOUNT, PATIENT, receipt(job, name))
+    Outcomes(folding).deliver(job, ACCOUNT, PATIENT, receipt(job, name))
     assert files_in(folding.delivered / ACCOUNT / PATIENT)[name] == b"a document"
 
 

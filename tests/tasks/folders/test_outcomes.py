@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.folders.claims import Claims
 from tasks.folders.layout import Folders
+from tasks.folders.outcomes import Outcomes
 from tests.tasks.folders.documents import (
     ACCOUNT,
     CONTENT,
@@ -28,11 +30,11 @@ from tests.tasks.folders.killed import hindered, refusal
 
 
 def deliver(folders: Folders, job_id: str = JOB, patient: str | None = PATIENT, name: str = "referral.pdf") -> Path:
-    return folders.deliver(job_id, ACCOUNT, patient, receipt(job_id, name))
+    return Outcomes(folders).deliver(job_id, ACCOUNT, patient, receipt(job_id, name))
 
 
 def fail(folders: Folders, job_id: str = JOB, *, code: str = "refused_by_provider", final: bool = True) -> Path:
-    return folders.fail(job_id, ACCOUNT, PATIENT, error(job_id, code=code, final=final))
+    return Outcomes(folders).fail(job_id, ACCOUNT, PATIENT, error(job_id, code=code, final=final))
 
 
 def test_a_delivered_document_lies_beside_its_receipt(folders: Folders) -> None:
@@ -45,7 +47,7 @@ def test_a_delivered_document_lies_beside_its_receipt(folders: Folders) -> None:
 
 def test_a_failed_document_lies_beside_its_error_file_and_its_sidecar(folders: Folders) -> None:
     path, sidecar = drop(folders), drop(folders, "referral.pdf.meta.json", b"{")
-    folders.claim(path, JOB, job_file(path), sidecar=sidecar)
+    Claims(folders).claim(path, JOB, job_file(path), sidecar=sidecar)
     failed = fail(folders)
     lying = files_in(failed.parent)
     assert sorted(lying) == ["referral.pdf", "referral.pdf.error.json", "referral.pdf.meta.json"]
@@ -57,7 +59,7 @@ def test_a_failed_document_lies_beside_its_error_file_and_its_sidecar(folders: F
 
 def test_without_a_patient_the_document_lies_in_the_accounts_folder(folders: Folders) -> None:
     path = drop(folders)
-    folders.claim(path, JOB, job_file(path, patient_id=None))
+    Claims(folders).claim(path, JOB, job_file(path, patient_id=None))
     assert deliver(folders, patient=None) == folders.delivered / ACCOUNT / "referral.pdf"
 
 
@@ -154,16 +156,16 @@ def test_a_name_too_long_for_a_companion_is_cut_for_the_companion_only(folders: 
 def test_a_failed_document_with_a_cut_companion_is_found_again(folders: Folders) -> None:
     name = "n" * 255
     claim(folders, drop(folders, name))
-    failed = folders.fail(JOB, ACCOUNT, PATIENT, error(name=name))
-    place = folders.find_error_file(JOB, ACCOUNT, PATIENT)
+    failed = Outcomes(folders).fail(JOB, ACCOUNT, PATIENT, error(name=name))
+    place = Outcomes(folders).find_error_file(JOB, ACCOUNT, PATIENT)
     assert place
     assert place.document == failed
-    assert folders.reopen_failed(JOB, ACCOUNT, PATIENT).document.name == name
+    assert Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT).document.name == name
 
 
 def test_a_patients_folder_keeps_clear_of_a_document_with_its_name(folders: Folders) -> None:
     path = drop(folders, PATIENT)
-    folders.claim(path, OTHER_JOB, job_file(path, OTHER_JOB, patient_id=None))
+    Claims(folders).claim(path, OTHER_JOB, job_file(path, OTHER_JOB, patient_id=None))
     deliver(folders, OTHER_JOB, patient=None, name=PATIENT)
     claim(folders, drop(folders))
     assert deliver(folders) == folders.delivered / ACCOUNT / "4711-11111111" / "referral.pdf"
@@ -181,10 +183,10 @@ def test_a_name_that_would_lead_elsewhere_is_refused(folders: Folders, patient: 
 
 def test_a_patients_folder_whose_name_is_no_text_keeps_its_name(folders: Folders) -> None:
     path = drop(folders)
-    folders.claim(path, JOB, job_file(path, patient_id="\udcff"))
+    Claims(folders).claim(path, JOB, job_file(path, patient_id="\udcff"))
     known_to_the_job = folders.read_job_file(JOB).document(path).patient_id
     assert known_to_the_job == "\N{REPLACEMENT CHARACTER}"
-    failed = folders.fail(JOB, ACCOUNT, known_to_the_job, error())
+    failed = Outcomes(folders).fail(JOB, ACCOUNT, known_to_the_job, error())
     assert failed == folders.failed / ACCOUNT / "\udcff" / "referral.pdf"
     assert failed.read_bytes() == CONTENT
 
@@ -216,7 +218,7 @@ def test_an_error_file_that_stands_gets_the_new_words(folders: Folders) -> None:
 
 def test_a_failed_document_can_still_turn_out_delivered(folders: Folders) -> None:
     path, sidecar = drop(folders), drop(folders, "referral.pdf.meta.json", b"{}")
-    folders.claim(path, JOB, job_file(path), sidecar=sidecar)
+    Claims(folders).claim(path, JOB, job_file(path), sidecar=sidecar)
     fail(folders, code="not_confirmed", final=False)
     assert deliver(folders).read_bytes() == CONTENT
     assert files_in(folders.failed) == {}
@@ -236,23 +238,23 @@ def test_a_failed_document_that_a_human_has_moved_away_gets_its_receipt_alone(fo
 
 def test_a_reopened_document_is_in_our_care_again_with_all_that_was_known(folders: Folders) -> None:
     path, sidecar = drop(folders), drop(folders, "referral.pdf.meta.json", b"{}")
-    folders.claim(path, JOB, job_file(path, description="a letter"), sidecar=sidecar)
+    Claims(folders).claim(path, JOB, job_file(path, description="a letter"), sidecar=sidecar)
     folders.update_job_file(JOB, committed=True, snapshot=("1",))
     fail(folders, code="not_confirmed", final=False)
-    held = folders.reopen_failed(JOB, ACCOUNT, PATIENT)
+    held = Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)
     assert held.document.read_bytes() == CONTENT
     assert held.sidecar
     assert held.sidecar.read_bytes() == b"{}"
     told = held.job_file
     assert (told.description, told.committed, told.snapshot, told.round) == ("a letter", True, ("1",), 1)
     assert files_in(folders.failed) == {}
-    assert folders.reopen_failed(JOB, ACCOUNT, PATIENT) == held
+    assert Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT) == held
 
 
 def test_a_document_that_fails_again_is_found_under_its_own_name(folders: Folders) -> None:
     claim(folders, drop(folders))
     fail(folders)
-    folders.reopen_failed(JOB, ACCOUNT, PATIENT)
+    Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)
     assert fail(folders).name == "referral.pdf"
     assert sorted(files_in(folders.failed / ACCOUNT / PATIENT)) == ["referral.pdf", "referral.pdf.error.json"]
 
@@ -262,7 +264,7 @@ def test_a_document_can_be_reopened_from_an_error_file_without_its_job_file(fold
     folder.mkdir(parents=True)
     (folder / "referral.pdf").write_bytes(CONTENT)
     (folder / "referral.pdf.error.json").write_bytes(b'{"job_id": "%s", "code": "not_confirmed"}' % JOB.encode())
-    held = folders.reopen_failed(JOB, ACCOUNT, PATIENT)
+    held = Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)
     assert held.document.read_bytes() == CONTENT
     assert held.job_file.committed
 
@@ -271,16 +273,16 @@ def test_what_is_not_in_failed_any_more_cannot_be_reopened(folders: Folders) -> 
     claim(folders, drop(folders))
     fail(folders).unlink()
     with pytest.raises(FileNotFoundError):
-        folders.reopen_failed(JOB, ACCOUNT, PATIENT)
+        Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)
     assert list(folders.processing.iterdir()) == []
 
 
 def test_all_error_files_are_listed_and_no_document_that_looks_like_one(folders: Folders) -> None:
     looks_like_one = b'{"job_id": "%s"}' % JOB.encode()
     claim(folders, drop(folders, "x.pdf.error.json", looks_like_one), OTHER_JOB)
-    folders.fail(OTHER_JOB, ACCOUNT, PATIENT, error(OTHER_JOB))
-    assert [told["job_id"] for _, told in folders.error_files()] == [OTHER_JOB]
-    assert folders.find_error_file(JOB, ACCOUNT, PATIENT) is None
+    Outcomes(folders).fail(OTHER_JOB, ACCOUNT, PATIENT, error(OTHER_JOB))
+    assert [told["job_id"] for _, told in Outcomes(folders).error_files()] == [OTHER_JOB]
+    assert Outcomes(folders).find_error_file(JOB, ACCOUNT, PATIENT) is None
 
 
 def test_a_document_that_came_back_by_the_inbox_brings_what_was_known(folders: Folders) -> None:
@@ -288,7 +290,7 @@ def test_a_document_that_came_back_by_the_inbox_brings_what_was_known(folders: F
     folders.update_job_file(JOB, committed=True, key="uploads/1")
     failed = fail(folders, code="outcome_unknown", final=False)
     back = failed.rename(folders.inbox / ACCOUNT / PATIENT / failed.name)
-    held = folders.claim(back, JOB, job_file(back), continues=True)
+    held = Claims(folders).claim(back, JOB, job_file(back), continues=True)
     told = folders.read_job_file(JOB)
     assert (told.committed, told.key, told.round) == (True, "uploads/1", 1)
     assert files_in(folders.failed) == {}
@@ -299,7 +301,7 @@ def test_a_document_that_was_copied_back_to_the_inbox_does_not_stay_in_failed_to
     claim(folders, drop(folders))
     fail(folders, code="not_confirmed", final=False)
     copy = drop(folders)
-    held = folders.claim(copy, JOB, job_file(copy), continues=True)
+    held = Claims(folders).claim(copy, JOB, job_file(copy), continues=True)
     assert copies(folders) == [held]
     assert files_in(folders.failed) == {}
 
@@ -309,9 +311,9 @@ def test_a_stale_error_file_does_not_end_the_new_round(folders: Folders) -> None
     failed = fail(folders, code="not_confirmed", final=False)
     failed.write_bytes(b"changed by hand")
     back = drop(folders)
-    folders.claim(back, JOB, job_file(back), continues=True)
+    Claims(folders).claim(back, JOB, job_file(back), continues=True)
     assert failed.read_bytes() == b"changed by hand"
-    (orphan,) = folders.orphans(lambda _: False)
+    (orphan,) = Claims(folders).orphans(lambda _: False)
     assert orphan.job_id == JOB
 
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tasks.folders.layout import Folders
+from tasks.folders.outcomes import Outcomes
 from tasks.folders.retention import sweep_delivered
 from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, receipt
 
@@ -21,10 +22,10 @@ def test_documents_leave_with_their_receipts_when_those_are_old(tmp_path: Path, 
     for age_days in (1, 10):
         job_id, name = str(uuid4()), f"{age_days}.pdf"
         claim(folders, drop(folders, name), job_id)
-        document = folders.deliver(job_id, ACCOUNT, PATIENT, receipt(job_id, name))
+        document = Outcomes(folders).deliver(job_id, ACCOUNT, PATIENT, receipt(job_id, name))
         then = time.time() - age_days * 86_400
         os.utime(document.with_name(document.name + ".receipt.json"), (then, then))
-    sweep_delivered(folders, days)
+    sweep_delivered(Outcomes(folders), days)
     left = [path.name for path in folders.delivered.rglob("*") if path.is_file()]
     assert len(left) == 2 * kept
     assert {"1.pdf", "1.pdf.receipt.json"} <= set(left)

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
 from uuid import uuid4
 
 import pytest
 import redis
 
-from tasks.accounts.account import Account, Accounts
-from tasks.accounts.breaker import CircuitBreaker
-from tasks.closing.results import Results
-from tasks.folders.commit_log import Care
+from tasks.accounts.account import Account
+from tasks.accounts.rate_limit import RateLimit
+from tasks.folders.commit_log import CommitLog
 from tasks.folders.layout import Folders
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
-from tasks.ledger.renewal import LeaseRenewer
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document, Label, Relabeling
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
-from tasks.pipeline.recovery import Recovery
-from tasks.pipeline.runner import Pipeline
+from tasks.sources.documents import Documents
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
 from tests.tasks.ledger.test_ledger import held
+from tests.tasks.pipeline.runners import recovery_of, runner_of
 from tests.tasks.pipeline.test_runner import NoResults
 from tests.tasks.providers.doubles import DictMemory
 from tests.tasks.providers.odd_nhn import DOCUMENT_ID, PATCH, TOKEN, OddNhn, labelled
@@ -42,18 +38,11 @@ class Hospital:
     def __init__(self, client: redis.Redis, odd: OddNhn, data: Path) -> None:
         self.odd = odd
         self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
-        breaker = CircuitBreaker(client, probe_first_seconds=1, probe_cap_seconds=1)
-        self.account = Account("hospital", account_at(odd), breaker, DictMemory())
-        care = Care(Folders(data), Sources(Files([data]), Objects([])), None)
-        self.pipeline = Pipeline(
-            ledger=self.ledger,
-            lease_renewer=LeaseRenewer(self.ledger),
-            accounts=cast(Accounts, {"hospital": self.account}),
-            care=care,
-            results=cast(Results, NoResults()),
-            recovery=Recovery(self.ledger, breaker, care, first=1, cap=1, give_up_after=60),
-            stopping=threading.Event(),
-        )
+        self.account = Account("hospital", account_at(odd), RateLimit(client), DictMemory())
+        documents = Documents(Sources(Files([data]), Objects([])))
+        commit_log = CommitLog(Folders(data), None)
+        recovery = recovery_of(self.ledger, commit_log, documents)
+        self.runner = runner_of(self.ledger, commit_log, documents, recovery, {"hospital": self.account}, NoResults())
 
     def asked(self, *codes: str) -> str:
         job_id = str(uuid4())
@@ -90,7 +79,7 @@ def test_a_relabeling_that_is_cancelled_while_it_waits_for_a_token_changes_nothi
     job = hospital.asked("N")
     said: list[str] = []
     hospital.while_a_token_is_given(lambda: said.append(hospital.ledger.cancel(hospital.job(job))))
-    hospital.pipeline.run(Step.REGISTER, job)
+    hospital.runner.run(Step.REGISTER, job)
     assert said == ["ok"]
     assert hospital.changes() == []
 
@@ -103,7 +92,7 @@ def test_labels_of_a_worker_that_has_lost_its_lease_never_come_after_those_of_an
         held(hospital.ledger, job, Step.REGISTER)
 
     hospital.while_a_token_is_given(another_takes_it)
-    hospital.pipeline.run(Step.REGISTER, job)
+    hospital.runner.run(Step.REGISTER, job)
     assert hospital.changes() == []
     assert not hospital.job(job).committed
 
@@ -111,9 +100,9 @@ def test_labels_of_a_worker_that_has_lost_its_lease_never_come_after_those_of_an
 def test_a_relabeling_that_is_not_answered_is_simply_sent_again(hospital: Hospital) -> None:
     job = hospital.asked("N")
     hospital.odd.answers[PATCH] = Reply(503)
-    hospital.pipeline.run(Step.REGISTER, job)
+    hospital.runner.run(Step.REGISTER, job)
     waits = hospital.job(job)
     assert (waits.stage, waits.step, waits.committed, waits.failures) == (Stage.RECEIVED, Step.REGISTER, False, 1)
     hospital.odd.answers[PATCH] = Reply(body=labelled("N"))
-    hospital.pipeline.run(Step.REGISTER, job)
+    hospital.runner.run(Step.REGISTER, job)
     assert hospital.job(job).stage is Stage.DELIVERED

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import redis
 
-from tasks.folders.layout import Folders
 from tasks.ledger.consistency import Consistency
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import CLOSING, PREFIX
@@ -25,10 +23,8 @@ def ledger(valkey: redis.Redis) -> Ledger:
 
 
 @pytest.fixture
-def consistency(valkey: redis.Redis, ledger: Ledger, tmp_path: Path) -> Consistency:
-    folders = Folders(tmp_path)
-    folders.create()
-    return Consistency(valkey, ledger, folders)
+def consistency(valkey: redis.Redis, ledger: Ledger) -> Consistency:
+    return Consistency(valkey, ledger)
 
 
 def opened(ledger: Ledger, door: Door = Door.CELERY) -> str:
@@ -79,8 +75,3 @@ def test_lists_and_names_of_jobs_that_are_gone_are_removed(consistency: Consiste
     wrong = found(consistency, mend=True)
     assert {"due without job", "listed without job", "name held without job"} == {what for what, _ in wrong}
     assert found(consistency) == set()
-
-
-def test_a_job_whose_file_is_not_in_our_care_is_told(consistency: Consistency, ledger: Ledger) -> None:
-    job = opened(ledger, Door.INBOX)
-    assert ("job without file", job) in found(consistency)

@@ -9,6 +9,7 @@ import redis
 
 from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
+from tasks.accounts.rate_limit import RateLimit
 from tasks.dispatch.feeder import Feeder
 from tasks.dispatch.workers import Workers
 from tasks.ledger.cache import SealedCache
@@ -31,7 +32,7 @@ def test_finished_jobs_leave_with_their_index_entries_and_unfinished_ones_stay(v
     feeder = Feeder(
         client=valkey,
         breaker=breaker,
-        accounts=Accounts({}, breaker, SealedCache(valkey, seal)),
+        accounts=Accounts({}, RateLimit(valkey), SealedCache(valkey, seal)),
         workers=Workers(valkey),
         lease_seconds=30,
         jobs_days=DAYS,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tasks.folders.commit_log import Care
+from tasks.folders.commit_log import CommitLog
 from tasks.folders.layout import Folders
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.ledger import Ledger
@@ -23,12 +23,15 @@ from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost,
 from tasks.model.job import Facts, Job
 from tasks.model.route import Step
 from tasks.pipeline.commit_point import CommitPoint
+from tasks.sources.documents import Documents
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
 from tests.tasks.folders.documents import JOB, claim, drop
 from tests.tasks.ledger.test_ledger import document, held
 from tests.tasks.ledger.test_routes import ONE, opened
+
+NO_DOCUMENTS = Documents(Sources(Files([]), Objects([])))
 
 
 @pytest.fixture
@@ -37,15 +40,22 @@ def ledger(valkey: redis.Redis) -> Ledger:
 
 
 @pytest.fixture
-def care(tmp_path: Path) -> Care:
-    return Care(Folders(tmp_path), Sources(Files([tmp_path]), Objects([], "")), None)
+def folders(tmp_path: Path) -> Folders:
+    return Folders(tmp_path)
 
 
-def begun(ledger: Ledger, care: Care, job_id: str) -> CommitPoint:
+@pytest.fixture
+def commit_log(folders: Folders) -> CommitLog:
+    return CommitLog(folders, None)
+
+
+def begun(ledger: Ledger, commit_log: CommitLog, job_id: str) -> CommitPoint:
     started = ledger.start(job_id, Step.REGISTER)
     assert not isinstance(started, NotStarted)
     lease: Lease = started[0]
-    return CommitPoint(ledger, care, lease, Renewal([lease], 30), threading.Event())
+    return CommitPoint(
+        ledger, commit_log, NO_DOCUMENTS, lease=lease, renewal=Renewal([lease], 30), stopping=threading.Event()
+    )
 
 
 def end(commit_point: CommitPoint, error: StageError) -> None:
@@ -78,33 +88,33 @@ def now(ledger: Ledger, job_id: str) -> Job:
     ],
 )
 def test_a_commit_stands_unless_the_error_says_for_certain_that_nothing_was_created(
-    ledger: Ledger, care: Care, error: StageError, stands: bool
+    ledger: Ledger, commit_log: CommitLog, error: StageError, stands: bool
 ) -> None:
     job_id = opened(ledger, ONE)
-    end(begun(ledger, care, job_id), error)
+    end(begun(ledger, commit_log, job_id), error)
     assert now(ledger, job_id).committed is stands
 
 
 def test_what_may_have_been_created_by_an_earlier_try_is_not_taken_back_by_a_later_one(
-    ledger: Ledger, care: Care
+    ledger: Ledger, commit_log: CommitLog
 ) -> None:
     job_id = opened(ledger, ONE)
-    end(begun(ledger, care, job_id), LeaseLost("killed"))
+    end(begun(ledger, commit_log, job_id), LeaseLost("killed"))
     ledger.redis.hset(f"chartpost:job:{job_id}", "lease_until", 1)
-    end(begun(ledger, care, job_id), RetryLater("too many requests"))
+    end(begun(ledger, commit_log, job_id), RetryLater("too many requests"))
     assert now(ledger, job_id).committed
 
 
 def test_what_went_before_under_the_same_ids_is_still_noted_when_a_later_try_was_certainly_not_taken(
-    ledger: Ledger, care: Care
+    ledger: Ledger, commit_log: CommitLog, folders: Folders
 ) -> None:
-    care.folders.create()
-    job = in_our_care(ledger, care)
-    end(begun(ledger, care, job.id), OutcomeUnknown("no answer"))
+    folders.create()
+    job = in_our_care(ledger, folders)
+    end(begun(ledger, commit_log, job.id), OutcomeUnknown("no answer"))
     ledger.redis.hset(f"{PREFIX}job:{job.id}", "lease_until", 1)
     ledger.repeated(held(ledger, job.id, Step.REGISTER), 0, calls=1)
-    end(begun(ledger, care, job.id), RetryLater("too many requests"))
-    assert care.folders.read_job_file(job.id).committed, "a wiped Redis is to know of it"
+    end(begun(ledger, commit_log, job.id), RetryLater("too many requests"))
+    assert folders.read_job_file(job.id).committed, "a wiped Redis is to know of it"
 
 
 # --- a worker that was stopped for longer than its lease, and goes on ------------------------------------------------
@@ -128,37 +138,41 @@ def stopping(valkey: redis.Redis) -> Stopping:
     return Stopping(valkey, Seal("a secret"), lease_seconds=LEASE_SECONDS, jobs_days=30)
 
 
-def in_our_care(ledger: Ledger, care: Care) -> Job:
+def in_our_care(ledger: Ledger, folders: Folders) -> Job:
     """A document that lies in our care, to be registered."""
-    path = claim(care.folders, drop(care.folders))
+    path = claim(folders, drop(folders))
     asked = replace(document(), source=path.as_uri(), door=Door.INBOX)
     ledger.open(JOB, asked, "any", route=ONE)
     return now(ledger, JOB)
 
 
-def test_who_wakes_up_behind_another_does_not_change_what_that_has_noted(stopping: Stopping, care: Care) -> None:
-    care.folders.create()
-    job = in_our_care(stopping, care)
-    sleeper = begun(stopping, care, job.id)
+def test_who_wakes_up_behind_another_does_not_change_what_that_has_noted(
+    stopping: Stopping, commit_log: CommitLog, folders: Folders
+) -> None:
+    folders.create()
+    job = in_our_care(stopping, folders)
+    sleeper = begun(stopping, commit_log, job.id)
     theirs = Facts(provider={"at": "later"})
 
     def another_sends_it() -> None:
         Ledger.committed(stopping, held(stopping, job.id, Step.REGISTER), theirs)
-        care.note_commit(now(stopping, job.id), theirs)
+        commit_log.note_commit(now(stopping, job.id), theirs)
 
     stopping.meanwhile = another_sends_it
     with pytest.raises(LeaseLost), sleeper.taking_back():
         sleeper.commit()
-    noted = care.folders.read_job_file(job.id)
+    noted = folders.read_job_file(job.id)
     assert (noted.committed, noted.provider_facts) == (True, {"at": "later"})
     assert now(stopping, job.id).committed
 
 
-def test_who_wakes_up_as_the_holder_still_takes_its_commit_back_and_tries_again(stopping: Stopping, care: Care) -> None:
-    care.folders.create()
-    job = in_our_care(stopping, care)
-    sleeper = begun(stopping, care, job.id)
+def test_who_wakes_up_as_the_holder_still_takes_its_commit_back_and_tries_again(
+    stopping: Stopping, commit_log: CommitLog, folders: Folders
+) -> None:
+    folders.create()
+    job = in_our_care(stopping, folders)
+    sleeper = begun(stopping, commit_log, job.id)
     with pytest.raises(RetryLater), sleeper.taking_back():
         sleeper.commit()
-    assert not care.folders.read_job_file(job.id).committed
+    assert not folders.read_job_file(job.id).committed
     assert not now(stopping, job.id).committed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,27 +14,24 @@ import pytest
 import redis
 
 from config.accounts import OvokAccount
-from tasks.accounts.account import Account, Accounts
-from tasks.accounts.breaker import CircuitBreaker
-from tasks.closing.results import Results
-from tasks.folders.commit_log import Care
+from tasks.accounts.account import Account
+from tasks.folders.commit_log import CommitLog
 from tasks.folders.layout import Folders
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
-from tasks.ledger.renewal import LeaseRenewer
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document, Door
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
 from tasks.model.job import Facts, Form, Job, Record, still_reconciling
 from tasks.model.route import Route, Stage, Step
-from tasks.pipeline.recovery import Recovery
-from tasks.pipeline.runner import Pipeline
 from tasks.providers.base import DocumentGate, Found
+from tasks.sources.documents import Documents
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
 from tests.tasks.folders.documents import claim, drop
 from tests.tasks.ledger.test_ledger import STORED, expire_lease, held
+from tests.tasks.pipeline.runners import recovery_of, runner_of
 
 ROUTE = Route(together=False, account_wide=True)
 
@@ -106,30 +102,18 @@ class House:
         self.account = AtCreating()
         self.folders = Folders(data)
         self.folders.create()
-        self.care = Care(self.folders, Sources(Files([data]), Objects([])), None)
+        self.commit_log = CommitLog(self.folders, None)
+        self.documents = Documents(Sources(Files([data]), Objects([])))
         self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
-        self.recovery = Recovery(
-            self.ledger,
-            CircuitBreaker(client, probe_first_seconds=1, probe_cap_seconds=1),
-            self.care,
-            first=1,
-            cap=1,
-            give_up_after=60,
-        )
-        self.pipeline = Pipeline(
-            ledger=self.ledger,
-            lease_renewer=LeaseRenewer(self.ledger),
-            accounts=cast(Accounts, {"north_clinic": self.account}),  # what a pipeline asks of an account, and no more
-            care=self.care,
-            results=cast(Results, NoResults()),
-            recovery=self.recovery,
-            stopping=threading.Event(),
+        self.recovery = recovery_of(self.ledger, self.commit_log, self.documents)
+        self.runner = runner_of(
+            self.ledger, self.commit_log, self.documents, self.recovery, {"north_clinic": self.account}, NoResults()
         )
 
     def job(self, name: str) -> str:
         job_id = str(uuid4())
         path = claim(self.folders, drop(self.folders, name), job_id)
-        located = self.care.sources.locate(path.as_uri())
+        located = self.documents.sources.locate(path.as_uri())
         document = Document(
             "north_clinic", None, path.as_uri(), name, located.size_bytes, located.identity, door=Door.INBOX
         )
@@ -140,7 +124,7 @@ class House:
         """A document that was stored in the record that was made for it, and is to be looked for."""
         job_id = self.job(name)
         self.account.provider.makes = ["r-1"]
-        self.pipeline.run(Step.PRESIGN, job_id)
+        self.runner.run(Step.PRESIGN, job_id)
         lease = held(self.ledger, job_id, Step.POST)
         self.ledger.stored(lease, replace(lease.job.facts, stored=STORED), Step.CONFIRM, 0, calls=0)
         return job_id
@@ -169,10 +153,10 @@ class House:
         """Its outcome is unknown, and it was looked for long enough, in vain."""
         self.account.provider.makes = ["r-1"]
         self.account.provider.presign_raises = OutcomeUnknown("no answer")
-        self.pipeline.run(Step.PRESIGN, job_id)
+        self.runner.run(Step.PRESIGN, job_id)
         self.long_ago(job_id, "unknown_since")
         self.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
-        self.pipeline.run(Step.CONFIRM, job_id)
+        self.runner.run(Step.CONFIRM, job_id)
         assert self.seen(job_id)[:2] == (Stage.RECEIVED, Step.PRESIGN)
 
     def expire_lease(self, job_id: str) -> None:
@@ -182,7 +166,7 @@ class House:
         """Stage and step, the record as the ledger knows it, and as job.json does."""
         job = self.ledger.get(job_id)
         assert job is not None
-        return job.stage, job.step, job.facts.record, self.care.record_on_disk(job)
+        return job.stage, job.step, job.facts.record, self.commit_log.record_on_disk(job)
 
 
 class NoResults:
@@ -197,31 +181,31 @@ def house(valkey: redis.Redis, tmp_path: Path) -> House:
 def test_a_record_that_was_made_is_known_in_ledger_and_folder_before_anything_is_uploaded(house: House) -> None:
     job = house.job("a.pdf")
     house.account.provider.makes = ["r-1"]
-    assert house.pipeline.run(Step.PRESIGN, job).forward
+    assert house.runner.run(Step.PRESIGN, job).forward
     assert house.seen(job) == (Stage.PRESIGNED, Step.POST, Record("r-1"), Record("r-1"))
 
 
 def test_a_record_that_another_job_has_taken_meanwhile_is_forgotten_and_its_own_is_looked_for(house: House) -> None:
     taker, job = house.job("a.pdf"), house.job("b.pdf")
     house.account.provider.makes = ["r-1", "r-1"]
-    house.pipeline.run(Step.PRESIGN, taker)
-    house.pipeline.run(Step.PRESIGN, job)
+    house.runner.run(Step.PRESIGN, taker)
+    house.runner.run(Step.PRESIGN, job)
     assert house.seen(job) == (Stage.RECEIVED, Step.CONFIRM, None, None)
     house.account.provider.finds = ["r-2"]
-    house.pipeline.run(Step.CONFIRM, job)
+    house.runner.run(Step.CONFIRM, job)
     assert house.seen(job) == (Stage.RECEIVED, Step.PRESIGN, Record("r-2"), Record("r-2"))
-    assert house.pipeline.run(Step.PRESIGN, job).forward, "into the one that was found, and none is made"
+    assert house.runner.run(Step.PRESIGN, job).forward, "into the one that was found, and none is made"
 
 
 def test_a_place_that_another_job_has_taken_meanwhile_is_not_gone_on_with(house: House) -> None:
     taker, job = house.job("a.pdf"), house.job("b.pdf")
     house.account.provider.makes = ["r-1", "r-1"]
-    house.pipeline.run(Step.PRESIGN, taker)
-    house.pipeline.run(Step.PRESIGN, job)
+    house.runner.run(Step.PRESIGN, taker)
+    house.runner.run(Step.PRESIGN, job)
     house.account.provider.finds = ["r-1"]
-    house.pipeline.run(Step.CONFIRM, job)
+    house.runner.run(Step.CONFIRM, job)
     assert house.seen(job) == (Stage.RECEIVED, Step.CONFIRM, None, None)
-    assert house.care.committed_on_disk(replace(house.now(job), step=Step.PRESIGN))
+    assert house.commit_log.committed_on_disk(replace(house.now(job), step=Step.PRESIGN))
 
 
 # --- looks that fail -------------------------------------------------------------------------------------------------
@@ -236,7 +220,7 @@ def look_twice(house: House, job: str, error: StageError) -> None:
     house.account.provider.look_raises = error
     for _ in range(2):
         house.expire_lease(job)
-        house.pipeline.run(Step.CONFIRM, job)
+        house.runner.run(Step.CONFIRM, job)
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
@@ -260,7 +244,7 @@ def test_looks_that_fail_end_with_the_patience_for_a_record(house: House, error:
 def test_a_slow_look_that_fails_ends_after_its_day(house: House, error: StageError) -> None:
     job = house.stored("a.pdf")
     house.long_ago(job, "at_stored")
-    house.pipeline.run(Step.CONFIRM, job)
+    house.runner.run(Step.CONFIRM, job)
     house.closed(job)
     house.long_ago(job, "unknown_since", "failing_since")
     look_twice(house, job, error)
@@ -275,7 +259,7 @@ def test_what_may_have_been_sent_and_cannot_be_looked_for_is_never_sent_again_bu
     job = house.job("a.pdf")
     house.account.provider.makes = ["r-1"]
     house.account.provider.presign_raises = OutcomeUnknown("no answer")
-    house.pipeline.run(Step.PRESIGN, job)
+    house.runner.run(Step.PRESIGN, job)
     assert house.now(job).step is Step.CONFIRM
     look_twice(house, job, error)
     assert house.now(job).step is Step.CONFIRM
@@ -289,7 +273,7 @@ def test_what_went_before_and_is_refused_alone_now_is_held_since_it_may_have_arr
     job = house.job("a.pdf")
     house.ledger.repeated(held(house.ledger, job, Step.PRESIGN), 0, calls=0)
     for _ in range(2):
-        house.recovery.of(REFUSED, [held(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
+        house.recovery.after(REFUSED, [held(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
     after = house.now(job)
     assert (after.stage, after.code, after.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
 
@@ -302,8 +286,8 @@ def test_a_second_sending_that_redis_has_lost_is_looked_for_as_the_first_was(hou
     house.sent_again(job)
     house.account.provider.makes = ["r-2", "r-3"]
     with house.lost_by_redis(job):
-        house.pipeline.run(Step.PRESIGN, job)
-    house.pipeline.run(Step.PRESIGN, job)
+        house.runner.run(Step.PRESIGN, job)
+    house.runner.run(Step.PRESIGN, job)
     assert house.account.provider.makes == ["r-3"], "only what was sent before Redis lost it"
     assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM)
 
@@ -312,13 +296,13 @@ def test_a_look_whose_end_redis_has_lost_begins_anew_after_the_second_sending(ho
     job = house.job("a.pdf")
     house.account.provider.makes = ["r-1", "r-2", "r-3"]
     house.account.provider.presign_raises = OutcomeUnknown("no answer")
-    house.pipeline.run(Step.PRESIGN, job)
+    house.runner.run(Step.PRESIGN, job)
     house.long_ago(job, "unknown_since")
     house.folders.update_job_file(job, unknown_since=datetime.fromtimestamp(1, UTC))
     with house.lost_by_redis(job):
-        house.pipeline.run(Step.CONFIRM, job)
-        house.pipeline.run(Step.PRESIGN, job)
-    house.pipeline.run(Step.CONFIRM, job)
+        house.runner.run(Step.CONFIRM, job)
+        house.runner.run(Step.PRESIGN, job)
+    house.runner.run(Step.CONFIRM, job)
     assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM)
 
 
@@ -327,4 +311,4 @@ def test_what_was_looked_for_long_enough_is_sent_again_and_not_looked_for_anew(h
     house.sent_again(job)
     house.account.provider.presign_raises = None
     house.account.provider.makes = ["r-2"]
-    assert house.pipeline.run(Step.PRESIGN, job).forward
+    assert house.runner.run(Step.PRESIGN, job).forward

@@ -742,7 +742,7 @@ def test_a_throttle_waits_as_long_as_the_reset_says(at: AtOdd) -> None:
 
 
 @pytest.mark.parametrize("reply", [Reply(409), Reply(400), Reply(413), outcome("error", "duplicate")])
-@pytest.mark.parametrize("before", [{"sent_before": True}, {"committed": True}])
+@pytest.mark.parametrize("before", [{"earlier_sending_unknown": True}, {"committed": True}])
 def test_the_refusal_of_a_repetition_leaves_the_first_sending_to_a_human(
     at: AtOdd, reply: Reply, before: dict[str, bool]
 ) -> None:

@@ -54,15 +54,15 @@ class Sender:
 
 
 @pytest.fixture
-def sender(process: Runtime, stream: Stream) -> Iterator[Sender]:
-    sender = Sender(process.redis_url, stream)
+def sender(runtime: Runtime, stream: Stream) -> Iterator[Sender]:
+    sender = Sender(runtime.redis_url, stream)
     yield sender
     sender.redis.close()
 
 
 @pytest.fixture
-def calls(process: Runtime) -> Calls:
-    return Calls(process)
+def calls(runtime: Runtime) -> Calls:
+    return Calls(runtime)
 
 
 def test_where_many_calls_wait_the_oldest_are_opened_and_leave_the_queue(calls: Calls, sender: Sender) -> None:
@@ -117,7 +117,7 @@ def test_a_message_of_whatever_bytes_stays_and_holds_up_nobody(calls: Calls, sen
     assert sender.redis.llen(QUEUE) == 2
 
 
-def test_a_fault_of_ours_in_one_call_holds_up_no_other(calls: Calls, sender: Sender, process: Runtime) -> None:
+def test_a_fault_of_ours_in_one_call_holds_up_no_other(calls: Calls, sender: Sender, runtime: Runtime) -> None:
     sent = sender.calls(MANY)
     broken = sent[5]
     sender.redis.set(f"chartpost:alias:{broken}", "x")
@@ -136,8 +136,8 @@ def test_a_call_that_a_worker_opens_at_the_same_time_is_one_job(calls: Calls, se
 _DYING = """
 import os, signal, sys
 from pathlib import Path
-from config.settings import load
-from tasks.process import Process, use
+from config.load import load
+from tasks.runtime import Runtime, use
 import worker.celery.backlog
 method, after = sys.argv[2], int(sys.argv[3])
 inner, count = getattr(worker.celery.backlog.Calls, method), 0
@@ -148,9 +148,9 @@ def dying(self, *args):
         os.kill(os.getpid(), signal.SIGKILL)
     return inner(self, *args)
 setattr(worker.celery.backlog.Calls, method, dying)
-process = Process(load(Path(sys.argv[1]), {}))
-use(process)
-worker.celery.backlog.Calls(process).open_some()
+runtime = Runtime(load(Path(sys.argv[1]), {}))
+use(runtime)
+worker.celery.backlog.Calls(runtime).open_some()
 """
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from uuid import uuid4
 
+from tasks.closing.files import DocumentFiles
 from tasks.closing.receipts import written
 from tasks.folders.job_json import JobFile
 from tasks.ledger.lease import Lease, NotStarted
@@ -43,7 +44,7 @@ class Jobs:
         path.write_bytes(CONTENT)
         job_id = str(uuid4())
         job_file = JobFile(job_id, account, "4711", name, name, 6, datetime.now(UTC), door=Door.SEND)
-        held = self.runtime.folders.adopt_copy(path, job_id, job_file)
+        held = self.runtime.claims.adopt_copy(path, job_id, job_file)
         path.unlink()
         located = self.runtime.sources.locate(held.as_uri())
         self.ledger.open(job_id, replace(job_file.document(held), identity=located.identity), "pracsuite")
@@ -59,7 +60,7 @@ class Jobs:
         lease = self.lease(job, Step.POST)
         self.ledger.committed(lease)
         now = self.get(job.id)
-        self.runtime.care.note_commit(now, now.facts)
+        self.runtime.commit_log.note_commit(now, now.facts)
         self.ledger.stored(lease, replace(FORM, form=None, stored=STORED), Step.CONFIRM, 2.0, calls=1)
         return self.get(job.id)
 
@@ -98,7 +99,7 @@ class Jobs:
 
     def _closed(self, job: Job) -> Job:
         lease = self.lease(job, Step.NOTIFY)
-        self.runtime.care.close(lease.job, written(lease.job))
+        DocumentFiles(self.runtime.outcomes, self.runtime.staging).close(lease.job, written(lease.job))
         self.ledger.closed(lease, {"files"})
         self.ledger.finished(lease)
         return self.get(job.id)

@@ -67,7 +67,7 @@ def test_help_and_health_import_neither_celery_nor_boto3(tmp_path: Path, valkey_
     config = tmp_path / "chartpost.toml"
     config.write_text(f'data_dir = "{tmp_path}"\nsecret_key = "a secret"\n[redis]\nurl = "{valkey_url}"\n')
     program = (
-        "import sys; from worker.cli import cli; from click.testing import CliRunner\n"
+        "import sys; from worker.cli.main import cli; from click.testing import CliRunner\n"
         "print(CliRunner().invoke(cli, sys.argv[1:]).output)\n"
         "assert not {'celery', 'boto3', 'httpx', 'rich'} & sys.modules.keys()"
     )

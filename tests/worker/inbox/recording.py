@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from config.settings import Inbox
+from tasks.folders.claims import Claims
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
+from tasks.folders.outcomes import Outcomes
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused
 from worker.inbox.claim import LedgerAway
@@ -64,7 +66,7 @@ class RecordingLedger:
         self._answer()
         self.refused[job_id] = job_file
         error = {"job_id": job_id, "file_name": job_file.file_name, "code": refusal.code, "message": refusal.message}
-        self.folders.fail(job_id, job_file.account, job_file.patient_id, error)
+        Outcomes(self.folders).fail(job_id, job_file.account, job_file.patient_id, error)
 
     def recover(self, job_id: str, job_file: JobFile, path: Path) -> None:
         self._answer()
@@ -93,20 +95,26 @@ def watcher(
     settings: Inbox,
     stop: threading.Event | None = None,
     changes: type[Changes] = Changes,
+    claims: Claims | None = None,
 ) -> Watcher:
-    return Watcher(settings, ACCOUNTS, folders, ledger, lookup, stop or threading.Event(), changes=changes)
+    claims = claims or Claims(folders)
+    return Watcher(settings, ACCOUNTS, folders, claims, ledger, lookup, stop or threading.Event(), changes=changes)
 
 
 @contextmanager
 def watching(
-    folders: Folders, ledger: RecordingLedger, settings: Inbox, changes: type[Changes] = Changes
+    folders: Folders,
+    ledger: RecordingLedger,
+    settings: Inbox,
+    changes: type[Changes] = Changes,
+    claims: Claims | None = None,
 ) -> Iterator[None]:
     """A watcher at work in a thread; whatever it dies of is raised at the end."""
     stop, died = threading.Event(), list[BaseException]()
 
     def run() -> None:
         try:
-            watcher(folders, ledger, settings, stop, changes).run()
+            watcher(folders, ledger, settings, stop, changes, claims).run()
         except BaseException as error:  # noqa: BLE001, raised again below
             died.append(error)
 

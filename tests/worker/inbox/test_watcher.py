@@ -19,9 +19,10 @@ import pytest
 from structlog.testing import capture_logs
 from watchfiles._rust_notify import RustNotify
 
-from tasks.folders.claims import ClaimedDocument
+from tasks.folders.claims import ClaimedDocument, Claims
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
+from tasks.folders.outcomes import Outcomes
 from tests.worker.inbox.recording import MAX_BYTES, RecordingLedger, inbox, wait_until, watcher, watching
 from worker.inbox.claim import LedgerAway
 from worker.inbox.events import Changes
@@ -171,7 +172,7 @@ def refused_for_its_sidecar(folders: Folders, ledger: RecordingLedger) -> Claime
     put(folders, "north_clinic/4711/a.pdf.meta.json", b'{"description": "ha')
     put(folders, "north_clinic/4711/a.pdf")
     watcher(folders, ledger, inbox()).once()
-    return folders.reopen_failed(next(iter(ledger.refused)), "north_clinic", "4711")
+    return Claims(folders).reopen_failed(next(iter(ledger.refused)), "north_clinic", "4711")
 
 
 def test_a_reopened_document_is_not_sent_without_what_its_faulty_sidecar_asked_for(
@@ -227,7 +228,7 @@ def test_a_document_that_continues_an_earlier_job_gets_its_id(folders: Folders, 
     watcher(folders, ledger, inbox()).once()
     ((job_id, _),) = ledger.opened.items()
     folders.update_job_file(job_id, committed=True, key="uploads/1")
-    failed_at = folders.fail(job_id, "north_clinic", "4711", {"job_id": job_id, "file_name": "a.pdf"})
+    failed_at = Outcomes(folders).fail(job_id, "north_clinic", "4711", {"job_id": job_id, "file_name": "a.pdf"})
     ledger.opened.clear()
     ledger.continued["a.pdf"] = job_id
     failed_at.rename(folders.inbox / "north_clinic" / "4711" / "a.pdf")
@@ -360,7 +361,7 @@ def test_a_sidecar_that_a_killed_claim_took_away_is_back_before_its_document_is_
     path = put(folders, "north_clinic/4711/a.pdf")
     sidecar = put(folders, "north_clinic/4711/a.pdf.meta.json", b'{"description": "a letter"}')
     job_file = JobFile(JOB, "north_clinic", "4711", "a.pdf", "a.pdf", 1, received_at=datetime.now(UTC))
-    folders.claim(path, JOB, job_file, sidecar=sidecar).rename(path)  # as if it had not come so far
+    Claims(folders).claim(path, JOB, job_file, sidecar=sidecar).rename(path)  # as if it had not come so far
     ledger.opened[JOB] = job_file
     with watching(folders, ledger, inbox()):
         wait_until(lambda: len(ledger.opened) == 2)
@@ -380,11 +381,11 @@ def test_documents_that_the_ledger_has_forgotten_are_opened_again(folders: Folde
     assert ledger.recovered[job_id].snapshot == ("1",)
 
 
-class Refusing(Folders):
-    """Folders that refuse to claim files of some names."""
+class Refusing(Claims):
+    """Claims that fail for files of some names."""
 
-    def __init__(self, data_dir: Path, refused: dict[str, int]) -> None:
-        super().__init__(data_dir)
+    def __init__(self, folders: Folders, refused: dict[str, int]) -> None:
+        super().__init__(folders)
         self.refused = refused
 
     def claim(self, path: Path, job_id: str, job_file: JobFile, **more: Any) -> Path:
@@ -394,11 +395,10 @@ class Refusing(Folders):
         return super().claim(path, job_id, job_file, **more)
 
 
-def test_a_document_that_cannot_be_claimed_holds_up_no_other(tmp_path: Path) -> None:
-    folders = Refusing(tmp_path / "data", {"locked.pdf": errno.EACCES})
-    ledger = RecordingLedger(folders)
+def test_a_document_that_cannot_be_claimed_holds_up_no_other(folders: Folders, ledger: RecordingLedger) -> None:
+    claims = Refusing(folders, {"locked.pdf": errno.EACCES})
     put(folders, "north_clinic/4711/locked.pdf")
-    with capture_logs() as logs, watching(folders, ledger, inbox()):
+    with capture_logs() as logs, watching(folders, ledger, inbox(), claims=claims):
         put(folders, "north_clinic/4711/a.pdf")
         wait_until(lambda: names(ledger.opened) == ["a.pdf"])
         put(folders, "north_clinic/4711/b.pdf")
@@ -424,13 +424,12 @@ def test_a_document_that_trips_us_up_holds_up_no_other_and_is_tried_again(
     assert "Muster" not in repr(logs)
 
 
-def test_a_full_disk_pauses_everything_and_is_said_once(tmp_path: Path) -> None:
-    folders = Refusing(tmp_path / "data", {"a.pdf": errno.ENOSPC})
-    ledger = RecordingLedger(folders)
+def test_a_full_disk_pauses_everything_and_is_said_once(folders: Folders, ledger: RecordingLedger) -> None:
+    claims = Refusing(folders, {"a.pdf": errno.ENOSPC})
     put(folders, "north_clinic/4711/a.pdf")
-    with capture_logs() as logs, watching(folders, ledger, inbox()):
+    with capture_logs() as logs, watching(folders, ledger, inbox(), claims=claims):
         time.sleep(0.5)
-        folders.refused.clear()
+        claims.refused.clear()
         wait_until(lambda: ledger.opened)
     paused = [line for line in logs if line["event"] == "inbox_paused"]
     assert [line["reason"] for line in paused] == ["ENOSPC"]
@@ -473,7 +472,7 @@ def begins_to_watch(folder: Path, limit: int) -> bool:
 
     It runs in a user namespace of its own, where the limit can be set without harm to others.
     """
-    begin = "import sys; from pathlib import Path; from worker.changes import notify; notify(Path(sys.argv[1]))"
+    begin = "import sys; from pathlib import Path; from worker.inbox.events import notify; notify(Path(sys.argv[1]))"
     limited = 'echo "$0" > /proc/sys/user/max_inotify_watches && exec "$@"'
     command = ["unshare", "-Ur", "sh", "-c", limited, str(limit), sys.executable, "-c", begin, str(folder)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -21,7 +21,7 @@ from tasks.runtime import Runtime
 from tasks.sources.base import Located
 from tasks.sources.sources import Sources
 from tests.clinics import wait_until
-from tests.worker.stream.conftest import LEASE_SECONDS, write_settings
+from tests.worker.conftest import LEASE_SECONDS, write_settings
 from tests.worker.stream.stream import Stream
 from tests.worker.stream.test_messages import add_bad, run
 from tests.worlds import ROOT
@@ -75,7 +75,7 @@ def test_a_reader_killed_before_it_rejects_leaves_one_rejection(config: Path, st
     assert (stream.left(), len(stream.jobs())) == ([], 1)
 
 
-def test_sigterm_stops_a_reader_at_once_and_strikes_it_off(config: Path, stream: Stream, process: Runtime) -> None:
+def test_sigterm_stops_a_reader_at_once_and_strikes_it_off(config: Path, stream: Stream, runtime: Runtime) -> None:
     entry = stream.add(stream.wish())
     with reading(config) as child:
         wait_until(lambda: stream.job(entry) and not stream.left(), "the message is read")
@@ -87,18 +87,18 @@ def test_sigterm_stops_a_reader_at_once_and_strikes_it_off(config: Path, stream:
 
 
 def test_a_reader_that_is_gone_stays_listed_while_it_holds_a_message(
-    stream: Stream, intake: Intake, process: Runtime
+    stream: Stream, intake: Intake, runtime: Runtime
 ) -> None:
-    process.__dict__["sources"] = Sources(process.sources.files, Unreachable())  # type: ignore[arg-type]
+    runtime.__dict__["sources"] = Sources(runtime.sources.files, Unreachable())  # type: ignore[arg-type]
     stream.add(stream.wish(source="s3://scans/scan.pdf"))
     run(intake)
     intake._leave()
     assert len(stream.readers()) == 1
 
 
-def test_many_readers_open_each_job_once(stream: Stream, process: Runtime) -> None:
+def test_many_readers_open_each_job_once(stream: Stream, runtime: Runtime) -> None:
     entries = [stream.add(stream.wish(stream.write(f"{number}.pdf", b"x"))) for number in range(150)]
-    readers = [threading.Thread(target=run, args=(Intake(process, block_ms=10),)) for _ in range(3)]
+    readers = [threading.Thread(target=run, args=(Intake(runtime, block_ms=10),)) for _ in range(3)]
     for reader in readers:
         reader.start()
     for reader in readers:
@@ -123,9 +123,9 @@ class Unreachable:
 
 
 @pytest.fixture
-def storage(process: Runtime) -> Unreachable:
+def storage(runtime: Runtime) -> Unreachable:
     found = Unreachable()
-    process.__dict__["sources"] = Sources(process.sources.files, found)  # type: ignore[arg-type]
+    runtime.__dict__["sources"] = Sources(runtime.sources.files, found)  # type: ignore[arg-type]
     return found
 
 

@@ -18,11 +18,8 @@ def accounts(context: Context, ctx: click.Context, as_json: bool) -> None:
     """List the accounts: ok, throttled, parked or down, why, and what waits."""
     if ctx.invoked_subcommand:
         return
-    from tasks.ledger.queries import LedgerQueries
-
     runtime = context.runtime
-    queries = LedgerQueries(runtime.ledger, runtime.breaker, runtime.accounts)
-    print_rows(_COLUMNS, (account.fields() for account in queries.accounts()), as_json=as_json)
+    print_rows(_COLUMNS, (account.fields() for account in runtime.account_statuses.all()), as_json=as_json)
 
 
 @accounts.command

@@ -9,7 +9,7 @@ import click
 
 from tasks.model.errors import Code
 from tasks.model.job import Job
-from tasks.model.route import Stage, Step
+from tasks.model.route import Stage
 from worker.cli.context import Context, pass_context
 from worker.cli.output import note
 
@@ -60,4 +60,4 @@ def _close(runtime: Runtime, job: Job) -> None:
     from tasks.ledger.redis import AWAY
 
     with suppress(*AWAY):
-        runtime.send_step(job.id, Step.NOTIFY)
+        runtime.send_closing(job.id)

@@ -29,11 +29,10 @@ COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "created
 def jobs(context: Context, state: str | None, account: str | None, code: str | None, as_json: bool) -> None:
     """List the jobs that Redis knows, in the order in which they came in."""
     from tasks.closing.receipts import fields_of
-    from tasks.ledger.queries import LedgerQueries, Wanted
+    from tasks.ledger.queries import Wanted
 
     runtime = context.runtime
-    queries = LedgerQueries(runtime.ledger, runtime.breaker, runtime.accounts)
-    found = (fields_of(job) for job in queries.jobs(Wanted(state, account, code)))
+    found = (fields_of(job) for job in runtime.queries.jobs(Wanted(state, account, code)))
     print_rows(COLUMNS, found, as_json=as_json)
 
 
@@ -105,7 +104,7 @@ def _next(runtime: Runtime, job: Job) -> str:
     account = runtime.accounts.get(job.account)
     if account is None:
         return "The settings do not name its account any more: add it again, or cancel the job."
-    health = runtime.breaker.health(job.account, account.provider.limit_group)
+    health = runtime.account_statuses.health(job.account)
     if health.status != "ok":
         return _next_of_the_unwell(job, health.status, health.reason)
     if job.unknown_since:

@@ -65,14 +65,14 @@ def relabel(
 
 def _open(runtime: Runtime, fields: dict[str, Any]) -> str:
     """Open the job; returns its id. What could never be set is a wrong use of the command: nothing is opened."""
-    from tasks.intake.relabeling import admit_relabeling, open_relabeling, relabeling_of
+    from tasks.intake.relabeling import relabeling_of
     from tasks.intake.requests import read_relabel_request
     from tasks.model.document import Door
     from tasks.model.errors import DocumentRefused
 
     try:
         request = read_relabel_request(fields)
-        admit_relabeling(runtime, request, relabeling_of(request, Door.COMMAND))
+        runtime.relabel_admission.admit(request, relabeling_of(request, Door.COMMAND))
     except DocumentRefused as refusal:
         raise click.UsageError(f"{refusal.message} {refusal.hint}".rstrip()) from None
-    return open_relabeling(runtime, str(uuid4()), fields, Door.COMMAND).job_id
+    return runtime.relabel_admission.open_call(str(uuid4()), fields, Door.COMMAND).job_id

@@ -136,16 +136,16 @@ class Again:
 
     def _reopen(self, target: Target, *, looks: bool) -> None:
         """Bring the document back from failed/, then its job."""
-        from worker.inbox.claim import Claims
-        from worker.inbox.opening import InboxDoor
+        from worker.inbox.claim import InboxClaims
+        from worker.inbox.opening import InboxOpening
 
-        door = InboxDoor(self._runtime)
+        door = InboxOpening.of(self._runtime)
         held = self._held(target)
         if target.job is None:
-            Claims(self._runtime.folders, door).recover(held)
+            InboxClaims(self._runtime.folders, self._runtime.claims, door).recover(held)
             return
         with _reasons():
-            held = Claims(self._runtime.folders, door).reread(held)
+            held = InboxClaims(self._runtime.folders, self._runtime.claims, door).reread(held)
             _, document = door.placed(held.job_file, held.document)
         self._move(target.job, document, looks=looks)
 
@@ -158,7 +158,7 @@ class Again:
             patient_id = target.departed.content.get("patient_id") if target.departed else None
         self._check_sidecar(target, patient_id)
         try:
-            held = folders.reopen_failed(target.job_id, target.account or "", patient_id)
+            held = self._runtime.claims.reopen_failed(target.job_id, target.account or "", patient_id)
         except FileNotFoundError:
             raise NotRetried("its file is not in failed/ here; put it into the inbox instead.") from None
         if not self._send_again:
@@ -171,7 +171,7 @@ class Again:
         """A sidecar that is still faulty leaves its document where it is: it would go out without what it asks for."""
         from worker.inbox.sidecar import Sidecar
 
-        place = self._runtime.folders.find_error_file(target.job_id, target.account or "", patient_id)
+        place = self._runtime.outcomes.find_error_file(target.job_id, target.account or "", patient_id)
         if place and place.sidecar.exists():
             with _reasons():
                 Sidecar.read(place.sidecar)
@@ -245,19 +245,18 @@ def _named(runtime: Runtime, name: str) -> Target:
 
 def _all(runtime: Runtime, account: str | None, code: str | None) -> Iterator[Target]:
     """All that have failed: as a list first, since what is sent again is on its way at once."""
-    from tasks.ledger.queries import LedgerQueries, Wanted
+    from tasks.ledger.queries import Wanted
 
     state = "cancelled" if code == Code.CANCELLED else "failed"
     wanted = Wanted(state, account, code)
-    queries = LedgerQueries(runtime.ledger, runtime.breaker, runtime.accounts)
-    targets = [Target(job.id, job) for job in queries.jobs(wanted)]
+    targets = [Target(job.id, job) for job in runtime.queries.jobs(wanted)]
     return iter([*targets, *_all_departed(runtime, wanted)])
 
 
 def _all_departed(runtime: Runtime, wanted: Any) -> Iterator[Target]:
     from worker.cli.lookup import Departed
 
-    for place, said in runtime.folders.error_files():
+    for place, said in runtime.outcomes.error_files():
         if wanted.fits(said.get("state"), said.get("account"), said.get("code")):
             job_id = said["job_id"]
             if not runtime.ledger.known(job_id):

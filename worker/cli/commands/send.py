@@ -96,19 +96,19 @@ def take(runtime: Runtime, parcel: Parcel) -> str:
     The same document as one whose outcome is still open continues that one's job.
     """
     from tasks.folders.claims import ClaimedDocument
-    from worker.inbox.claim import Claims
-    from worker.inbox.opening import InboxDoor
+    from worker.inbox.claim import InboxClaims
+    from worker.inbox.opening import InboxOpening
 
     job_file = parcel.job_file(str(uuid4()))
     _check(runtime, parcel.file, job_file)
     runtime.redis.ping()  # rather than find out when the copy is made
-    path = runtime.folders.adopt_copy(parcel.file, job_file.job_id, job_file)
-    door = InboxDoor(runtime)
+    path = runtime.claims.adopt_copy(parcel.file, job_file.job_id, job_file)
+    door = InboxOpening.of(runtime)
     earlier = door.earlier(job_file, path)
     held = _joined(runtime, job_file, path, earlier) if earlier else None
     if held is None:
         held = ClaimedDocument(job_file.job_id, runtime.folders.read_job_file(job_file.job_id), path, None)
-    Claims(runtime.folders, door).recover(held)
+    InboxClaims(runtime.folders, runtime.claims, door).recover(held)
     return held.job_id
 
 
@@ -118,7 +118,7 @@ def _joined(runtime: Runtime, job_file: JobFile, path: Path, earlier: str) -> Cl
 
     folders = runtime.folders
     try:
-        path = folders.claim(path, earlier, job_file, continues=True)
+        path = runtime.claims.claim(path, earlier, job_file, continues=True)
     except AlreadyInCare:
         return None
     own = folders.job_folder(job_file.job_id)

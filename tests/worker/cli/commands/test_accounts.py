@@ -47,7 +47,7 @@ def test_a_parked_account_says_why_and_until_when(chartpost: CommandLine, jobs: 
 
 
 def test_accounts_that_share_a_limit_are_throttled_together(chartpost: CommandLine, jobs: Jobs) -> None:
-    jobs.runtime.breaker.throttle(jobs.runtime.accounts["north_clinic"].provider.limit_group, 30)
+    jobs.runtime.rate_limit.throttle(jobs.runtime.accounts["north_clinic"].provider.limit_group, 30)
     rows = chartpost.rows("accounts")
     assert [row["status"] for row in rows] == ["throttled", "throttled"]
     assert all(row["resumes_at"] for row in rows)

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.model.errors import Code
 from tasks.model.route import Step
-from tasks.pipeline.failures import _HELD
+from tasks.pipeline.failures import CANNOT_SEARCH
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import STORED, Jobs
 from worker.stream.reader import Intake
@@ -122,7 +122,7 @@ def test_show_says_for_how_long_an_answer_that_was_lost_is_looked_for(chartpost:
 
 def test_show_says_once_what_to_do_where_nothing_can_be_looked_up(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.received()
-    jobs.ledger.failed(jobs.lease(job, Step.PRESIGN), _HELD, calls=1)
+    jobs.ledger.failed(jobs.lease(job, Step.PRESIGN), CANNOT_SEARCH, calls=1)
     (shown,) = chartpost.rows("show", job.id)
     assert shown["next"].count(f"chartpost resolve {job.id} --delivered") == 1
     assert shown["next"].count(f"chartpost retry {job.id} --send-again") == 1

@@ -78,7 +78,7 @@ def test_it_is_sent_at_once_when_told_so(chartpost: CommandLine, jobs: Jobs, in_
     chartpost.rows("retry", job.id, "--send-again")
     again = jobs.get(job.id)
     assert (again.stage, again.step, again.committed) == (Stage.RECEIVED, Step.PRESIGN, False)
-    assert not jobs.runtime.care.committed_on_disk(again)
+    assert not jobs.runtime.commit_log.committed_on_disk(again)
 
 
 def test_a_job_that_has_left_redis_begins_again_from_its_error_file(chartpost: CommandLine, jobs: Jobs) -> None:
@@ -144,7 +144,7 @@ def failed_ones(jobs: Jobs) -> dict[str, str]:
 
 
 def only_error_file(jobs: Jobs) -> str:
-    ((_, content),) = jobs.runtime.folders.error_files()
+    ((_, content),) = jobs.runtime.outcomes.error_files()
     return str(content["job_id"])
 
 

@@ -97,7 +97,7 @@ def _of_account(runtime: Runtime, name: str) -> Finding:
     account = runtime.accounts[name]
     try:
         account.provider.probe()
-        health = runtime.breaker.health(name, account.provider.limit_group)
+        health = runtime.account_statuses.health(name)
     except (StageError, redis.RedisError) as error:
         return Finding("account", ok=False, account=name, message=str(error))
     message = "The provider answers and accepts the credentials."

@@ -41,10 +41,9 @@ def config(tmp_path: Path, valkey_url: str) -> Path:
 
 @pytest.fixture
 def runtime(config: Path, valkey: redis.Redis) -> Runtime:
-    runtime = Runtime(load(config, {}))
+    settings = load(config, {})
     # An application of its own: ours is one for the whole test run, and stays with the server that it saw first.
-    runtime.__dict__["celery"] = Celery(broker=runtime.redis_url, set_as_current=False)
-    return runtime
+    return Runtime(settings, celery=Celery(broker=settings.redis.url, set_as_current=False))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
--- An account is unwell. ARGV: prefix, account, state (parked or down), reason, job, first ms, threshold.
--- 'down' only from the threshold-th failure in a row on, or from the first while the account is on trial after it was
--- unwell: then it is probed no sooner than it was at last. Returns the account's state.
+-- Open the circuit of an account. ARGV: prefix, account, state (parked or down), reason, job, first ms, threshold.
+-- 'down' only from the threshold-th failure in a row on, or from the first while the account is half-open after it was
+-- open: then it is probed no sooner than it was at last. Returns the account's state.
 local prefix, account, state, reason, job = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -1,0 +1,50 @@
+"""The rate limit of a limit group: accounts that share a provider's limit share one, over all workers."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+import redis
+from limits import RateLimitItemPerMinute
+from limits.storage import RedisStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from tasks.ledger.redis import PREFIX
+from tasks.model.errors import RetryLater
+from tasks.model.times import from_ms
+
+_LONGEST_PAUSE_SECONDS = 10.0
+
+
+class RateLimit:
+    """Asked by every call to a provider, and by the feeder before a job is sent."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._window = MovingWindowRateLimiter(
+            RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix=PREFIX + "rate")
+        )
+
+    def take_call(self, group: str, per_minute: int) -> None:
+        """Count one request of this limit group. Raises RetryLater while there is none left."""
+        item = RateLimitItemPerMinute(per_minute)
+        if self._window.hit(item, group):
+            return
+        free_at = float(self._window.get_window_stats(item, group).reset_time)
+        # Wait until some calls are free: else jobs are sent one by one against a limit that lets one call through.
+        pause = max(free_at - time.time(), min(_LONGEST_PAUSE_SECONDS, 10 * 60 / per_minute), 0.1)
+        self.throttle(group, pause)
+        raise RetryLater("The account's own limit of requests per minute is used up.", after_seconds=pause)
+
+    def throttle(self, group: str, seconds: float) -> None:
+        """Send nothing more for this limit group until `seconds` have passed."""
+        self._redis.set(PREFIX + "limit:" + group, "1", px=max(1, int(seconds * 1000)))
+
+    def throttled_until(self, group: str) -> datetime | None:
+        """When the limit group may go on; None if it may now."""
+        pause_ms = int(self._redis.pttl(PREFIX + "limit:" + group))
+        if pause_ms <= 0:
+            return None
+        seconds, micros = self._redis.time()
+        return from_ms(seconds * 1000 + micros / 1000 + pause_ms)

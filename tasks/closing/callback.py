@@ -1,0 +1,52 @@
+"""The callback: a signed POST of the receipt or error file to the address that the caller named."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Collection
+from datetime import timedelta
+
+import httpx
+import structlog
+
+from tasks.closing.receipts import written
+from tasks.http.clients import Clients
+from tasks.ledger.lease import Lease
+from tasks.model.errors import RetryLater
+
+log = structlog.get_logger()
+
+_PATIENCE = timedelta(days=1)
+
+
+class Callback:
+    """`hosts` are the host names to which the settings let callbacks go; `secret` signs them."""
+
+    def __init__(self, hosts: Collection[str], secret: str) -> None:
+        self._hosts = hosts
+        self._secret = secret.encode()
+        self._clients = Clients()
+
+    def post(self, lease: Lease) -> None:
+        """Call back, if the job has an address. Raises RetryLater until a day has passed, then gives up."""
+        job, url = lease.job, lease.job.document.callback_url
+        if url is None or httpx.URL(url).host not in self._hosts:  # the settings may have changed since it was accepted
+            return
+        try:
+            self._post(url, json.dumps(written(job)).encode())
+        except RetryLater as error:
+            if lease.now - job.times[job.stage] < _PATIENCE:
+                raise
+            log.error("callback_given_up", job=job.id, account=job.account, reason=str(error))
+
+    def _post(self, url: str, body: bytes) -> None:
+        signature = hmac.new(self._secret, body, hashlib.sha256).hexdigest()
+        headers = {"Content-Type": "application/json", "X-Chartpost-Signature": f"sha256={signature}"}
+        try:
+            answer = self._clients.api().post(url, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise RetryLater(f"The callback was not answered ({type(error).__name__}).") from error
+        if not answer.is_success:
+            raise RetryLater(f"The callback was answered with HTTP {answer.status_code}.")

@@ -1,0 +1,126 @@
+"""What follows when a search at the provider shows no record, shows a faulty one, or fails.
+
+Searches end by time alone. The patient may have been deleted since the upload, so a failed search proves nothing:
+keep searching until the deadline, and never resend because a search failed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from config.settings import Retry
+from tasks.accounts.account import Account
+from tasks.accounts.breaker import CircuitBreaker
+from tasks.folders.commit_log import CommitLog
+from tasks.ledger.lease import Lease
+from tasks.ledger.ledger import Ledger
+from tasks.model import backoff
+from tasks.model.errors import DocumentRefused, StageError
+from tasks.model.job import Job
+from tasks.model.route import OnUnknownOutcome, Stage
+from tasks.pipeline.failures import SEARCHES_FAILED, Failures, not_confirmed, refused
+
+log = structlog.get_logger()
+
+SLOW_SEARCH = timedelta(days=1)
+"""How long a document that was not confirmed in time is still searched for."""
+
+_SLOW_SEARCH_CAPS = 10  # times confirm.cap_seconds between two slow searches
+
+
+class Reconciliation:
+    def __init__(
+        self,
+        ledger: Ledger,
+        breaker: CircuitBreaker,
+        commit_log: CommitLog,
+        failures: Failures,
+        retry: Retry,
+        *,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._ledger = ledger
+        self._breaker = breaker
+        self._commit_log = commit_log
+        self._failures = failures
+        self._retry = retry
+        self._chance = chance
+
+    def after_empty_search(self, lease: Lease, account: Account, calls: int) -> bool:
+        """The provider has no record yet: wait, send again, or give up. True when the job has ended."""
+        job, confirm = lease.job, account.settings.confirm
+        if job.stage is Stage.FAILED:
+            return self._after_slow_search(lease, account, calls)
+        if job.unknown_step:
+            route = account.provider.route(job.document)
+            if route.on_unknown_outcome is OnUnknownOutcome.HOLD:
+                self._failures.hold_for_person(lease, calls)
+                return True
+            patience = SLOW_SEARCH if job.long_reconciliation else timedelta(seconds=confirm.look_seconds)
+            committed_at = self._committed_at(job)
+            # The later of the two: Redis may have lost that a search had ended, and what was sent after it.
+            since = max(filter(None, (committed_at, job.unknown_since)), default=lease.now)
+            resend = route.on_unknown_outcome is OnUnknownOutcome.RESEND
+            if resend or self._breaker.waited(job, lease.now, since) >= patience:
+                self._ledger.send_again(lease, calls, route, reconciled_commit_at=committed_at)
+                log.info("job_sent_again", job=job.id, account=job.account)
+                return False
+        elif self._confirmation_is_overdue(lease, account):
+            self._failures.fail_unconfirmed(lease, calls)
+            return True
+        wait = backoff.poll_delay(job.polls, confirm.first_seconds, confirm.cap_seconds, self._chance)
+        self._ledger.deferred(lease, wait, calls, polled=True)
+        return False
+
+    def after_faulty_record(self, fault: DocumentRefused, lease: Lease, calls: int) -> None:
+        """The provider has made something of the document that is not our document: the job has failed."""
+        failure = refused(fault, lease.job)
+        if lease.job.stage is Stage.FAILED:
+            self._ledger.reconciliation_ended(lease, failure, calls)
+        else:
+            self._failures.fail(lease, failure, calls)
+
+    def after_failed_search(self, lease: Lease, account: Account, calls: int) -> bool:
+        """The provider could not be searched: only the search's end decides. True when the job has ended."""
+        job = lease.job
+        if job.stage is Stage.FAILED:
+            if self._slow_search_is_over(lease):
+                return self._after_slow_search(lease, account, calls)
+        elif job.unknown_step:
+            since = job.unknown_since or lease.now
+            if self._breaker.waited(job, lease.now, since) >= timedelta(seconds=self._retry.give_up_after_seconds):
+                self._failures.hold_for_person(lease, calls, SEARCHES_FAILED)
+                return True
+        elif self._confirmation_is_overdue(lease, account):
+            self._failures.fail_unconfirmed(lease, calls)
+            return True
+        self._ledger.deferred(lease, self._retry.cap_seconds, calls, failed=True)
+        return False
+
+    def _after_slow_search(self, lease: Lease, account: Account, calls: int) -> bool:
+        if not self._slow_search_is_over(lease):
+            wait = _SLOW_SEARCH_CAPS * account.settings.confirm.cap_seconds
+            self._ledger.deferred(lease, wait, calls, polled=True)
+            return False
+        self._ledger.reconciliation_ended(lease, not_confirmed(lease.job, final=True), calls)
+        log.info("look_ended", job=lease.job.id, account=lease.job.account)
+        return True
+
+    def _slow_search_is_over(self, lease: Lease) -> bool:
+        since = lease.job.unknown_since
+        return since is not None and lease.now - since >= SLOW_SEARCH
+
+    def _confirmation_is_overdue(self, lease: Lease, account: Account) -> bool:
+        waited = self._breaker.waited(lease.job, lease.now, lease.job.times[lease.job.stage])
+        return waited >= timedelta(seconds=account.settings.confirm.give_up_after_seconds)
+
+    def _committed_at(self, job: Job) -> datetime | None:
+        """When job.json was told of the commit. None if it cannot be read: the next sending then finds it."""
+        try:
+            return self._commit_log.committed_at(job)
+        except (StageError, OSError):
+            return None

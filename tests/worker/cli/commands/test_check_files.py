@@ -1,0 +1,38 @@
+"""Documents and jobs that do not belong to each other are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+import redis
+
+from tasks.folders.claims import Claims
+from tasks.folders.layout import Folders
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.seal import Seal
+from tasks.model.document import Door
+from tests.tasks.folders.documents import claim, drop
+from tests.tasks.ledger.test_consistency import opened
+from worker.cli.commands.check.files import documents_without_jobs, jobs_without_documents
+
+
+def test_a_job_whose_file_is_not_in_our_care_is_told(valkey: redis.Redis, tmp_path: Path) -> None:
+    ledger = Ledger(valkey, Seal("a secret"), lease_seconds=30, jobs_days=30)
+    job = opened(ledger, Door.INBOX)
+    assert [(orphan.what, orphan.id) for orphan in jobs_without_documents(ledger, Folders(tmp_path))] == [
+        ("job without file", job)
+    ]
+
+
+def test_a_document_whose_job_is_gone_is_told_also_when_its_job_json_is_damaged(
+    valkey: redis.Redis, tmp_path: Path
+) -> None:
+    ledger, folders = Ledger(valkey, Seal("a secret"), lease_seconds=30, jobs_days=30), Folders(tmp_path)
+    folders.create()
+    lost, damaged = str(uuid4()), str(uuid4())
+    claim(folders, drop(folders, "lost.pdf"), lost)
+    claim(folders, drop(folders, "damaged.pdf"), damaged)
+    (folders.processing / damaged / "job.json").write_text("{")
+    told = {(orphan.what, orphan.id) for orphan in documents_without_jobs(ledger, Claims(folders))}
+    assert told == {("document without job", lost), ("document with a damaged job.json", damaged)}
