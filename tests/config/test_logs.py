@@ -26,8 +26,8 @@ from celery.worker.consumer.consumer import Consumer
 from kombu.asynchronous.hub import Hub
 
 from config.errors import SettingsError
-from config.logs import QUIET_LEVELS, OurHandler, configure_logs
-from config.redaction import OURS, REWRITES, QuietMessages, told, traceback_of
+from config.logs import QUIET_LEVELS, StderrHandler, configure_logs
+from config.redaction import OUR_PACKAGES, REWRITES, RedactMessages, describe, format_traceback
 
 PATIENT = "PATIENT-4711"
 
@@ -48,20 +48,20 @@ def set_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[SetUp]:
 
     def configured(form: str, level: str) -> io.StringIO:
         configure_logs(form, level)
-        (handler,) = (other for other in logging.getLogger().handlers if isinstance(other, OurHandler))
+        (handler,) = (other for other in logging.getLogger().handlers if isinstance(other, StderrHandler))
         assert handler.stream is sys.stderr
         handler.setStream(written)  # pytest gives every phase of a test another standard error
         return written
 
-    levels = {name: logging.getLogger(name).level for name in [None, *QUIET_LEVELS, *OURS]}
+    levels = {name: logging.getLogger(name).level for name in [None, *QUIET_LEVELS, *OUR_PACKAGES]}
     yield configured
     root = logging.getLogger()
-    root.handlers = [handler for handler in root.handlers if not isinstance(handler, OurHandler)]
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, StderrHandler)]
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     for name in REWRITES:
         logger = logging.getLogger(name)
-        logger.filters = [other for other in logger.filters if not isinstance(other, QuietMessages)]
+        logger.filters = [other for other in logger.filters if not isinstance(other, RedactMessages)]
     logging.captureWarnings(False)
     structlog.reset_defaults()
 
@@ -121,7 +121,7 @@ def test_setting_up_twice_logs_once(set_up: SetUp, lines: Lines) -> None:
     set_up("json", "info")
     logging.getLogger("x").warning("once")
     assert len(lines()) == 1
-    assert sum(isinstance(handler, OurHandler) for handler in logging.getLogger().handlers) == 1
+    assert sum(isinstance(handler, StderrHandler) for handler in logging.getLogger().handlers) == 1
 
 
 def test_the_console_form_is_for_people(set_up: SetUp) -> None:
@@ -219,19 +219,19 @@ def _shape_error() -> Exception:
             redis.ResponseError(f"unknown command 'X', with args beginning with: '{PATIENT}'\n{PATIENT}"),
             "redis.exceptions.ResponseError: unknown command 'X'",
         ),
-        (SettingsError(["secret_key is missing."]), "config.faults.SettingsError: secret_key is missing."),
+        (SettingsError(["secret_key is missing."]), "config.errors.SettingsError: secret_key is missing."),
         (_shape_error(), "pydantic_core._pydantic_core.ValidationError"),
     ],
 )
 def test_only_errors_whose_words_are_known_to_be_harmless_keep_them(error: Exception, words: str) -> None:
-    assert told(error) == words
+    assert describe(error) == words
 
 
 def test_errors_that_cause_each_other_are_told_once() -> None:
     first, second = ValueError("a"), TypeError("b")
     first.__cause__, second.__cause__ = second, first
-    assert traceback_of((ValueError, first, None)).count("Traceback") == 2
-    assert traceback_of((None, None, None)) == ""
+    assert format_traceback((ValueError, first, None)).count("Traceback") == 2
+    assert format_traceback((None, None, None)) == ""
 
 
 @pytest.mark.usefixtures("private")
@@ -263,7 +263,7 @@ def test_an_interrupt_is_no_crash(lines: Lines, capsys: pytest.CaptureFixture[st
 def test_a_line_that_cannot_be_written_is_reported_without_its_contents(
     lines: Lines, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (handler,) = (other for other in logging.getLogger().handlers if isinstance(other, OurHandler))
+    (handler,) = (other for other in logging.getLogger().handlers if isinstance(other, StderrHandler))
     # Not through the logger: pytest's own handler makes an exception of it.
     handler.handle(logging.LogRecord("some.library", logging.ERROR, __file__, 7, "%d files", (PATIENT,), None))
     (line,) = lines()
@@ -338,7 +338,7 @@ def test_an_unregistered_task_is_named_and_its_body_withheld(lines: Lines) -> No
 def test_a_name_that_is_no_name_is_withheld_too(lines: Lines) -> None:
     error = KeyError(f"{PATIENT} Doe")
     in_an_except_block(error, lambda: consumer().on_unknown_task(None, message(task="x"), error))
-    assert lines()[0]["event"].endswith("a name that is none")
+    assert lines()[0]["event"].endswith("a name that is not one")
 
 
 @pytest.mark.usefixtures("private")
@@ -359,7 +359,7 @@ def test_an_unreadable_message_is_withheld(lines: Lines) -> None:
 @pytest.mark.usefixtures("private")
 def test_a_message_that_is_no_task_is_withheld(lines: Lines) -> None:
     consumer().on_unknown_message({"patient": PATIENT}, message())
-    assert lines()[0]["event"] == "Received a message that is no task and discarded it"
+    assert lines()[0]["event"] == "Received a message that is not a task and discarded it"
 
 
 def test_no_other_template_of_the_consumer_prints_a_body() -> None:
