@@ -33,7 +33,7 @@ class Gathered:
 
 @dataclass(frozen=True)
 class SecretFile:
-    """Stands in the place of a value until the file that holds it is read. `path` may be anything but a path."""
+    """Stands for a value until the file that holds it is read. `path` is as it was given, so it may be of any type."""
 
     path: object
 
