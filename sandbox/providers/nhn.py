@@ -66,7 +66,7 @@ TROUBLED = ("429", "500", "503")
 
 
 @dataclass
-class Stored:
+class RegisteredDocument:
     """A document in the registry, as a DocumentReference, and how often its labels were set."""
 
     resource: dict[str, Any]
@@ -90,7 +90,7 @@ class Nhn:
         self._gate = Gate(NAME, context.state, context.turns)
         self._helseid = HelseId(context, NAME)
         self._proofs = Proofs(context.state)
-        self._stored: dict[str, Stored] = {}
+        self._documents: dict[str, RegisteredDocument] = {}
         self._unique_ids: set[str] = set()
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
@@ -173,8 +173,8 @@ class Nhn:
         if not FHIR_ID.fullmatch(document_id):
             raise Refused(400, error("value", "the id in the address is not one of FHIR's"))
         content_type_is(request, JSON, JSON_PATCH)
-        labels_in = labels_in_patch if request.content_type == JSON_PATCH else labels_in_resource
-        labels = labels_in(await read_json(request, MAX_PATCH_BYTES), document_id)
+        read_labels = labels_in_patch if request.content_type == JSON_PATCH else labels_in_resource
+        labels = read_labels(await read_json(request, MAX_PATCH_BYTES), document_id)
         if not is_label_list(labels):
             raise Refused(400, error("required", "securityLabel is not a list of labels with codes"))
         return self._set_labels(document_id, labels)
@@ -189,11 +189,11 @@ class Nhn:
             return fhir_answer(outcome(Issue("information", "informational", "the document has been updated")))
         return fhir_answer(document.resource)
 
-    def _find(self, document_id: str) -> Stored:
+    def _find(self, document_id: str) -> RegisteredDocument:
         """A document exists for every id, unless the id's first three letters ask for something else."""
-        if document_id not in self._stored:
+        if document_id not in self._documents:
             self._refuse_document(document_id)
-            self._stored[document_id] = Stored(
+            self._documents[document_id] = RegisteredDocument(
                 {
                     "resourceType": "DocumentReference",
                     "id": document_id,
@@ -203,7 +203,7 @@ class Nhn:
                     "content": [{"attachment": {"contentType": "application/pdf"}}],
                 }
             )
-        return self._stored[document_id]
+        return self._documents[document_id]
 
     def _refuse_document(self, document_id: str) -> None:
         prefix = document_id[:3]
@@ -254,7 +254,9 @@ class Nhn:
         key = f"documents/{uuid.uuid4()}"
         await self._context.objects.put(BUCKET, key, document.content)
         witness = await self._context.objects.witness(BUCKET, key)
-        self._stored[document_id] = Stored({**document.resource, "id": document_id, "meta": {"versionId": "1"}})
+        self._documents[document_id] = RegisteredDocument(
+            {**document.resource, "id": document_id, "meta": {"versionId": "1"}}
+        )
         self._context.charts.add(
             Record(NAME, ACCOUNT, patient_id, document.title, witness.size_bytes, witness.sha256, document_id)
         )
@@ -268,10 +270,30 @@ class Nhn:
                         "labels": [coding for label in stored.resource["securityLabel"] for coding in codings(label)],
                         "times_set": stored.times_set,
                     }
-                    for document_id, stored in self._stored.items()
+                    for document_id, stored in self._documents.items()
                 }
             }
         )
+
+
+def unauthorized(code: str, description: str, nonce: str | None = None) -> Refused:
+    algorithms = " ".join(PROOF_ALGORITHMS)
+    challenge = f'DPoP error="{code}", error_description="{description}", algs="{algorithms}"'
+    headers = {"WWW-Authenticate": challenge} | ({} if nonce is None else {"DPoP-Nonce": nonce})
+    return Refused(401, error("login", description), headers=headers)
+
+
+def refuse(refusal: Refusal | None) -> None:
+    if refusal is None:
+        return
+    seconds = refusal.retry_after_seconds
+    headers = {} if seconds is None else {"Retry-After": str(seconds)}
+    code = "throttled" if refusal.status == 429 else "exception"
+    raise Refused(refusal.status, error(code, "not now"), headers=headers)
+
+
+async def no_such_endpoint(request: web.Request) -> web.Response:
+    raise Refused(404, error("not-supported", "there is no such endpoint"))
 
 
 def check_headers(request: web.Request) -> None:
@@ -324,23 +346,3 @@ def transaction_response(document_ids: list[str], remarks: list[Issue]) -> dict[
     if remarks:
         entries.append({"resource": outcome(*remarks)})
     return {"resourceType": "Bundle", "type": "transaction-response", "entry": entries}
-
-
-def unauthorized(code: str, description: str, nonce: str | None = None) -> Refused:
-    algorithms = " ".join(PROOF_ALGORITHMS)
-    challenge = f'DPoP error="{code}", error_description="{description}", algs="{algorithms}"'
-    headers = {"WWW-Authenticate": challenge} | ({} if nonce is None else {"DPoP-Nonce": nonce})
-    return Refused(401, error("login", description), headers=headers)
-
-
-def refuse(refusal: Refusal | None) -> None:
-    if refusal is None:
-        return
-    seconds = refusal.retry_after_seconds
-    headers = {} if seconds is None else {"Retry-After": str(seconds)}
-    code = "throttled" if refusal.status == 429 else "exception"
-    raise Refused(refusal.status, error(code, "not now"), headers=headers)
-
-
-async def no_such_endpoint(request: web.Request) -> web.Response:
-    raise Refused(404, error("not-supported", "there is no such endpoint"))

@@ -1,4 +1,4 @@
-"""Settings read from text, as a process would read them from a file."""
+"""Fixtures that read settings from text, as a process reads them from its file."""
 
 from collections.abc import Mapping
 from pathlib import Path

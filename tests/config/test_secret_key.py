@@ -1,4 +1,4 @@
-"""The key that a machine makes for itself."""
+"""The secret key that is made on a machine whose settings name none."""
 
 import multiprocessing
 import multiprocessing.synchronize

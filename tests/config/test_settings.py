@@ -1,4 +1,4 @@
-"""What the settings file may say, and what is answered when it says something else."""
+"""What the settings file may hold, and the sentences about everything else."""
 
 from pathlib import Path
 
@@ -201,12 +201,12 @@ def test_a_file_that_is_not_utf8_is_a_problem(problems: Problems) -> None:
     assert "chartpost.toml is not UTF-8 (byte 12)" in problem
 
 
-def test_a_byte_order_mark_is_no_problem(read: Read) -> None:
+def test_a_byte_order_mark_is_not_a_problem(read: Read) -> None:
     assert read(b"\xef\xbb\xbfmetrics.port = 9").metrics.port == 9
 
 
 @pytest.mark.parametrize("toml", ["a = " + "[" * 5000, "a = " + "9" * 5000, ".".join(["a"] * 5000) + " = 1"])
-def test_a_monstrous_file_is_a_problem_and_no_crash(problems: Problems, toml: str) -> None:
+def test_a_monstrous_file_is_a_problem_and_not_a_crash(problems: Problems, toml: str) -> None:
     assert len(problems(toml)) == 1
 
 
@@ -254,7 +254,7 @@ def test_an_unknown_provider_names_the_known_ones(problems: Problems, provider: 
     )
 
 
-def test_a_missing_provider_is_said(problems: Problems) -> None:
+def test_a_missing_provider_is_a_problem(problems: Problems) -> None:
     (problem,) = problems("[accounts.a]\n")
     assert problem == "accounts.a.provider is missing: set it, or CHARTPOST_ACCOUNTS__A__PROVIDER."
 
@@ -434,7 +434,7 @@ def test_upload_hosts_are_host_names_with_a_wildcard_in_front_at_most(problems: 
         "redis://[::1]:6379/0",
     ],
 )
-def test_redis_addresses_are_taken_as_they_are(read: Read, url: str) -> None:
+def test_redis_addresses_are_accepted_unchanged(read: Read, url: str) -> None:
     assert read(f'secret_key = "0123456789abcdef"\nredis.url = "{url}"').redis.url == url
 
 

@@ -1,4 +1,4 @@
-"""Whatever a settings file holds, the answer is settings or sentences, and no sentence holds a secret."""
+"""Any settings file is either accepted or refused with sentences, and no sentence contains a secret."""
 
 import contextlib
 import json
