@@ -39,5 +39,5 @@ class PrivateArgsAMQP(AMQP):
 class PrivateArgsTask(Task[Any, Any]):
     """A task whose messages' arguments are shown nowhere, not even those of foreign callers."""
 
-    Request = "tasks.private_args:QuietRequest"
+    Request = "tasks.private_args:PrivateArgsRequest"
     abstract = True
