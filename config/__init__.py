@@ -1,1 +1,1 @@
-"""What the processes are told: settings, Celery's settings, logging. Imports nothing of ours."""
+"""What the processes are told: settings, Celery's settings, logging. Imports no other package of the project."""

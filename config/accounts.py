@@ -31,9 +31,11 @@ AMAZON = ("*.amazonaws.com",)
 class Confirm(Section):
     """When to ask whether a document has arrived, and for how long."""
 
+    # The pause between two questions doubles from the first to the cap.
     first_seconds: Seconds = 2.0
     cap_seconds: Seconds = 60.0
     give_up_after_seconds: Seconds = 1800.0
+    # After an outcome that chartpost could not see: search this long for the document before sending it again.
     look_seconds: Seconds = Field(default_factory=lambda validated: validated["give_up_after_seconds"])
 
 
@@ -50,7 +52,7 @@ def _readable_file(value: Path | None) -> Path | None:
     try:
         path = value.absolute()
         with path.open("rb") as file:
-            file.read(1)
+            file.read(1)  # a folder can be opened, but not read
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
         raise ValueError(f"names a file that cannot be read ({reason}): name a PEM file, or remove it") from None
@@ -69,18 +71,18 @@ class Account(Section):
 
     provider: Annotated[str, AfterValidator(_known_provider)]
     base_url: WebAddress
-    upload_hosts: tuple[HostPattern, ...] = ()
-    insecure: bool = False
-    ca_bundle: OptionalFile = None
-    requests_per_minute: Count
-    max_bytes: Count
+    upload_hosts: tuple[HostPattern, ...] = ()  # to which forms may send documents
+    insecure: bool = False  # true, for sandboxes: http:// and loopback are allowed
+    ca_bundle: OptionalFile = None  # certificate authorities to trust in addition to the system's
+    requests_per_minute: Count  # over all workers, and over all accounts that share the vendor's limit
+    max_bytes: Count  # larger documents are refused before any call
     duplicates: Literal["skip", "send"] = "skip"
     confirm: Confirm = Confirm()
-    max_in_flight: Count | None = None  # None: the process that hands out slots decides
+    max_in_flight: Count | None = None  # steps that may run at once over all workers; None: half of all slots
 
 
 class Author(Section):
-    """Who a document is by, where its provider wants to know."""
+    """The author of an account's documents, for providers that ask for one."""
 
     name: str = ""
     identifier: Identifier = ""
@@ -99,10 +101,10 @@ class Metadata(Section):
 
 
 class Organization(Section):
-    """Organization numbers: the unit's own, and that of the legal body that it belongs to."""
+    """Organization numbers."""
 
-    child: Text
-    parent: str = ""
+    child: Text  # the unit that sends
+    parent: str = ""  # the legal body that it belongs to; empty: the child stands alone
 
 
 Algorithm = Literal["", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
@@ -126,7 +128,7 @@ class ClinikoAccount(Account):
     provider: Literal["cliniko"]
     base_url: OptionalWebAddress = ""  # empty: the address of the key's shard
     upload_hosts: tuple[HostPattern, ...] = AMAZON
-    requests_per_minute: Count = 180  # of 200 that Cliniko allows a user
+    requests_per_minute: Count = 180  # Cliniko allows a user 200
     max_bytes: Count = 100_000_000
     api_key: ApiKey
     contact: Contact
@@ -135,15 +137,14 @@ class ClinikoAccount(Account):
     def _address_of_the_shard(self) -> Self:
         shard = shard_of(self.api_key.get_secret_value())
         if not self.base_url and shard:
+            # The model is frozen, and pydantic's constructor ignores a copy that a validator returns.
             object.__setattr__(self, "base_url", f"https://api.{shard}.cliniko.com/v1")
         return self
 
 
 def shard_of(api_key: str) -> str | None:
-    """The shard in a Cliniko key: what follows its last hyphen, au1 without one; None if it cannot be a shard.
-
-    It becomes part of a host name, so that a malformed key must not choose who gets it.
-    """
+    """The shard in a Cliniko key: what follows its last hyphen, au1 without one; None if it cannot be a shard."""
+    # The shard becomes part of the host name that the key is sent to. A malformed key must not choose that host.
     shard = api_key.rpartition("-")[2] if "-" in api_key else "au1"
     return shard if re.fullmatch(r"[a-z]{2}[0-9]{1,2}", shard) else None
 
@@ -166,17 +167,19 @@ class RedoxAccount(Account):
 
     provider: Literal["redox"]
     base_url: WebAddress = "https://api.redoxengine.com/fhir/R4"
-    upload_hosts: tuple[HostPattern, ...] = ("redoxengine.com", "*.redoxengine.com")  # of the files that it keeps
-    requests_per_minute: Count = 1500  # 7,500 in five minutes, for each address that calls
+    # Where Redox may say that an uploaded file is.
+    upload_hosts: tuple[HostPattern, ...] = ("redoxengine.com", "*.redoxengine.com")
+    requests_per_minute: Count = 1500  # Redox allows each calling address 7,500 in five minutes
     max_bytes: Count = 30_000_000
     client_id: Text
     key_id: Text
     private_key: PrivateKey
-    algorithm: Algorithm = ""
+    algorithm: Algorithm = ""  # empty: follows from the key
     token_url: WebAddress = "https://api.redoxengine.com/v2/auth/token"  # noqa: S105 (an address)
     destination: PathSegment
     environment: Literal["Development", "Staging", "Production"]
-    embed_below_bytes: Annotated[int, Field(ge=0, le=7_499_998)] = 200_000  # base64 stays below 10,000,000
+    # Larger documents are uploaded first. At most 7,499,998: their base64 stays below Redox's limit of 10,000,000.
+    embed_below_bytes: Annotated[int, Field(ge=0, le=7_499_998)] = 200_000
     on_unknown_outcome: Literal["hold", "resend"] = "hold"
     patient_system: Text
     metadata: Metadata = Metadata()
@@ -192,7 +195,7 @@ class NhnAccount(Account):
     client_id: Text
     key_id: Text
     private_key: PrivateKey
-    algorithm: Algorithm = ""
+    algorithm: Algorithm = ""  # empty: follows from the key
     issuer: WebAddress = "https://helseid-sts.test.nhn.no"
     scope: Text = "nhn:phr/mhd/create-documents-with-reference"
     source_system: HeaderText
@@ -212,7 +215,7 @@ ACCOUNT_KINDS: dict[str, type[Account]] = {
 
 
 class AccountOfUnknownKind(Account, extra="ignore"):
-    """Never valid: it finds the faults among the common keys of an account whose provider is not known."""
+    """For an account whose provider is not known: never valid, but it finds what is wrong with the common keys."""
 
     base_url: WebAddress = "https://unknown.invalid"
     requests_per_minute: Count = 1
@@ -225,9 +228,7 @@ def kind_of(provider: object) -> type[Account]:
 
 
 def _of_its_kind(value: object) -> object:
-    if not isinstance(value, Mapping):
-        return value
-    return kind_of(value.get("provider")).model_validate(value)
+    return kind_of(value.get("provider")).model_validate(value) if isinstance(value, Mapping) else value
 
 
 AccountName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]

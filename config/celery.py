@@ -1,4 +1,4 @@
-"""Celery's settings. They follow from one decision: messages are wake-ups, and the ledger is the truth."""
+"""Celery's settings. They follow from one decision: a message only wakes a worker up; the truth is in the ledger."""
 
 import ssl
 from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
@@ -7,22 +7,22 @@ from kombu import Exchange, Queue
 
 from config.settings import Settings
 
-ENTRY_QUEUE = "chartpost"  # calls from outside
-STAGE_QUEUE = "chartpost.stages"  # ours
+ENTRY_QUEUE = "chartpost"  # calls from other services
+STAGE_QUEUE = "chartpost.stages"  # our own
 ENTRY_TASKS = ("chartpost.upload", "chartpost.relabel")
 
-# Longer than an entry task takes, and than a stage usually waits in a worker's memory behind a long upload. After it a
-# message is delivered again, which the ledger makes harmless.
+# After this a message that was not acknowledged is delivered again, which the ledger makes harmless. It is longer than
+# an entry task takes, and longer than a stage usually waits in a worker's memory behind a long upload.
 VISIBILITY_TIMEOUT_SECONDS = 300
 CONNECT_TIMEOUT_SECONDS = 5
-SOCKET_TIMEOUT_SECONDS = 10  # above the second that the broker connection blocks for, below anyone's patience
-# Few tries, since each may last as long as the socket's timeout: a frozen Redis holds a caller for about 40 seconds.
+SOCKET_TIMEOUT_SECONDS = 10  # must be more than the one second for which the broker connection blocks
+# Few tries, since each may take as long as the socket's timeout: a frozen Redis blocks a caller for about 40 seconds.
 RETRY_POLICY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.4, "interval_max": 1.0}
 SECONDS_PER_DAY = 86_400
 
 
 def celery_settings(redis_url: str, settings: Settings) -> dict[str, object]:
-    """What `app.conf.update` takes.
+    """The settings for `app.conf.update`.
 
     `redis_url` is the server in use, `settings.redis.url` or the embedded one's: redis://, rediss:// or unix://, as
     the settings check it. Raises ValueError for anything else.
@@ -38,12 +38,12 @@ def celery_settings(redis_url: str, settings: Settings) -> dict[str, object]:
         "task_store_errors_even_if_ignored": False,
         "task_track_started": False,
         "result_expires": settings.retention.jobs_days * SECONDS_PER_DAY,
-        "result_extended": False,  # would store arguments, which hold patient data when others call us
+        "result_extended": False,  # true would store the arguments, which hold patient data
     }
 
 
 def _address(parts: SplitResult) -> str:
-    """The address as Celery and kombu write it; sockets are `redis+socket://`, and TLS options stand elsewhere."""
+    """The address as Celery and kombu write it: sockets are `redis+socket://`, TLS options are separate settings."""
     if parts.scheme == "unix":
         database = parse_qs(parts.query).get("db", ["0"])[0]
         return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
@@ -70,7 +70,7 @@ def _connections(address: str, certificates: dict[str, object] | None, *, is_soc
         "broker_transport_options": {
             "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
             "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,  # the default looks at every tenth interval only
+            "unacked_restore_throttle": 1,  # the default acts only in every tenth interval
             "socket_timeout": SOCKET_TIMEOUT_SECONDS,
             "socket_connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "socket_keepalive": True,
@@ -103,8 +103,9 @@ def _messages() -> dict[str, object]:
         "timezone": "UTC",
         "task_default_queue": ENTRY_QUEUE,
         "task_queues": [_queue(ENTRY_QUEUE), _queue(STAGE_QUEUE)],
-        "task_create_missing_queues": False,  # a mistyped queue is an error, not a place where messages wait for ever
-        # Exact names win over patterns, in whichever order they stand.
+        # A mistyped queue must be an error: in a new queue, messages would wait for ever.
+        "task_create_missing_queues": False,
+        # Exact names win over patterns, whatever their order.
         "task_routes": {
             **{name: {"queue": ENTRY_QUEUE} for name in ENTRY_TASKS},
             "chartpost.*": {"queue": STAGE_QUEUE},
@@ -121,18 +122,18 @@ def _worker(settings: Settings) -> dict[str, object]:
         "worker_pool": "threads",
         "worker_concurrency": settings.worker.concurrency,
         "worker_prefetch_multiplier": 1,
-        # With early acknowledgement nothing wakes the worker's loop when a task ends: without prefetching, the next
-        # message waits for the loop's own tick. Measured with Celery 5.7.0, four threads, tasks of 0.1 s, events off:
-        # 4 tasks a second instead of 39.
+        # With early acknowledgement, nothing wakes the worker's loop when a task ends. Without prefetching, the next
+        # message would wait for the loop's own tick. Measured with Celery 5.7.0, four threads, tasks of 0.1 s and
+        # events off: 4 tasks a second instead of 39.
         "worker_disable_prefetch": False,
-        "task_acks_late": False,  # nothing rests on a stage's message; the entry tasks ask for late acknowledgement
+        "task_acks_late": False,  # no job depends on a stage's message; the entry tasks set True
         "task_acks_on_failure": True,
         "task_acks_on_timeout": True,
         "task_reject_on_worker_lost": False,
         "task_retry_on_worker_lost": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # threads cannot be stopped from outside
         "worker_soft_shutdown_timeout": 0.0,  # with threads it never ends
-        "task_time_limit": None,  # threads ignore both; deadlines are checked where bytes move
+        "task_time_limit": None,  # threads ignore both limits; deadlines are checked wherever bytes are moved
         "task_soft_time_limit": None,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

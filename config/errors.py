@@ -1,4 +1,4 @@
-"""What is wrong with the settings, said in sentences that name the key and never a value."""
+"""What is wrong with the settings, in sentences that name the key and never its value, which may be secret."""
 
 import difflib
 import json
@@ -14,22 +14,43 @@ KeyPath = tuple[str | int, ...]
 
 
 class SettingsError(Exception):
-    """The settings cannot be used. `faults` holds one sentence for each thing that is wrong."""
+    """The settings cannot be used. `problems` has one sentence for each thing that is wrong."""
 
-    def __init__(self, faults: Iterable[str]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("\n".join(self.faults))
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong: the keys that it rests on, of which the first leads the sentence, and what to say."""
+class Problem:
+    """One thing that is wrong.
+
+    `keys` are all keys that it depends on. The first one begins the sentence, and `message` follows it without a full
+    stop: "must be a number".
+    """
 
     keys: tuple[KeyPath, ...]
-    words: str
+    message: str
 
     def __str__(self) -> str:
-        return f"{dotted(self.keys[0])} {self.words}" + ("" if self.words.endswith("?") else ".")
+        return f"{dotted(self.keys[0])} {self.message}" + ("" if self.message.endswith("?") else ".")
+
+
+def missing(path: KeyPath, *, may_be_in_file: bool, reason: str = "") -> Problem:
+    """The problem of a key that is required and not given; the sentence lists the ways to give it."""
+    ways = ["set it"]
+    if may_be_in_file:
+        ways.append(f"{path[-1]}_file")
+    # An account name with a space or a hyphen in it cannot be part of a variable's name.
+    if all(re.fullmatch(r"[A-Za-z0-9_]+", str(part)) for part in path):
+        ways.append(environment_name(path))
+    return Problem((path,), f"is missing{f' ({reason})' if reason else ''}: {', or '.join(ways)}")
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """A suggestion of the nearest known word; `otherwise` if none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def dotted(path: KeyPath) -> str:
@@ -49,24 +70,14 @@ def environment_name(path: KeyPath) -> str:
     return ENVIRONMENT_PREFIX + "__".join(str(part).upper() for part in path)
 
 
-def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
-    """A suggestion of the nearest known word, else what to do when none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else otherwise
+def message_for(error: ErrorDetails) -> str:
+    """What is wrong with a value of the wrong type or out of range. Pydantic's own text would quote the value."""
+    message = MESSAGES.get(error["type"])
+    return message(error.get("ctx", {})) if message else "has a value that cannot be used"
 
 
-def missing(path: KeyPath, *, may_be_in_file: bool, because: str = "") -> Fault:
-    """The fault of a key that is needed and not given."""
-    ways = ["set it"]
-    if may_be_in_file:
-        ways.append(f"{path[-1]}_file")
-    if all(re.fullmatch(r"[A-Za-z0-9_]+", str(part)) for part in path):  # else no variable can name it
-        ways.append(environment_name(path))
-    reason = f" ({because})" if because else ""
-    return Fault((path,), f"is missing{reason}: {', or '.join(ways)}")
-
-
-WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
+# By pydantic's error type (https://docs.pydantic.dev/latest/errors/validation_errors/); each gets the error's context.
+MESSAGES: dict[str, Callable[[dict[str, Any]], str]] = {
     "bool_parsing": lambda _: "must be true or false",
     "bool_type": lambda _: "must be true or false",
     "float_parsing": lambda _: "must be a number",
@@ -90,11 +101,5 @@ WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "string_pattern_mismatch": lambda _: "must begin with a letter or digit and hold only letters, digits and . _ -",
     "value_error": lambda context: str(context["error"]),
 }
-# Follows from another fault, which is reported itself.
+# Pydantic reports these only because another key is wrong, which it reports as well.
 CONSEQUENCES = {"default_factory_not_called"}
-
-
-def words_for(error: ErrorDetails) -> str:
-    """What to say of a key whose value has the wrong type or range."""
-    words = WORDS.get(error["type"])
-    return words(error.get("ctx", {})) if words else "has a value that cannot be used"

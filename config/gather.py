@@ -3,18 +3,19 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from config.errors import ENVIRONMENT_PREFIX, Fault, KeyPath, SettingsError, did_you_mean, environment_name
-from config.schema import ACCOUNTS, Keys, is_list, may_be_in_file
+from config.errors import ENVIRONMENT_PREFIX, KeyPath, Problem, SettingsError, did_you_mean, environment_name
+from config.schema import ACCOUNTS, Schema, is_list, may_be_in_file
 from config.types import Section
 
 CONFIG_VARIABLE = "CHARTPOST_CONFIG"
 DEFAULT_FILE = Path("chartpost.toml")
-# accounts.<name>.confirm is the deepest; dotted keys can nest by the thousand, which must not end in a RecursionError.
+# The deepest table is accounts.<name>.confirm. Dotted keys can nest by the thousand: without a limit they would end in
+# a RecursionError.
 DEEPEST_TABLE = 4
 
 Tree = dict[str, Any]  # Any: what stands in a TOML file is unknown until the models have checked it
@@ -22,39 +23,44 @@ Tree = dict[str, Any]  # Any: what stands in a TOML file is unknown until the mo
 
 @dataclass(frozen=True)
 class Gathered:
-    """All values found, not yet checked, and what was wrong on the way."""
+    """All values that were given, not yet checked, and what was wrong with giving them."""
 
-    tree: Tree
-    keys: Keys
-    faults: list[Fault] = field(default_factory=list)
+    values: Tree
+    schema: Schema
+    problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class InFile:
-    """Stands for a value until the file that holds it is read."""
+class SecretFile:
+    """Stands for a value until the file that holds it is read. `path` is as it was given, so it may be of any type."""
 
     path: object
 
 
 def gather(root: type[Section], path: Path | None, environ: Mapping[str, str]) -> Gathered:
-    """Collect the values of one process's settings, environment over file.
+    """Collect the values of one process's settings; the environment overrides the file.
 
-    Raises SettingsError if the file cannot be read or is not TOML, since nothing further can then be said.
+    Raises SettingsError if the file cannot be read or is not TOML: nothing else can be checked then.
     """
-    from_file = read_toml(settings_file(path, environ))
-    names = _account_names(from_file, environ)
-    gathered = Gathered(from_file, Keys(root, _providers(from_file, names, environ)))
-    from_environment = _read_environment(gathered, names, environ)
-    _mark_secret_files(gathered, gathered.tree, ())
-    _mark_secret_files(gathered, from_environment, ())
-    _lay_over(gathered.tree, from_environment)
-    _read_secret_files(gathered, gathered.tree, ())
+    values = read_toml(settings_file(path, environ))
+    provider_of = _providers(values, environ)
+    gathered = Gathered(values, Schema(root, provider_of))
+    from_environment = _read_environment(gathered, provider_of, environ)
+    # Each source is marked before the two are merged: `x` in the environment must override `x_file` in the file, but
+    # both in one source are a mistake. Files are read last, since one that is overridden need not exist.
+    _mark_secret_files(gathered, values)
+    _mark_secret_files(gathered, from_environment)
+    _override(values, from_environment)
+    for table, at in _tables(values):
+        for name, value in table.items():
+            if isinstance(value, SecretFile):
+                table[name] = _read_secret(gathered, value, (*at, name))
     return gathered
 
 
 def settings_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The file to read: the one asked for, else `$CHARTPOST_CONFIG`, else `./chartpost.toml` if it exists."""
+    """The file to read: `path`, else `$CHARTPOST_CONFIG`, else `./chartpost.toml` if it exists."""
     if path is not None:
         return path
     if named := environ.get(CONFIG_VARIABLE):
@@ -63,7 +69,7 @@ def settings_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def read_toml(path: Path | None) -> Tree:
-    """The tables of a TOML file; nothing if there is no file."""
+    """The tables of a TOML file; an empty dict if there is no file."""
     if path is None:
         return {}
     try:
@@ -76,55 +82,50 @@ def read_toml(path: Path | None) -> Tree:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError([f"{path}: {_syntax_words(error)}."]) from None
+        # The parser's message is safe to repeat: it quotes single characters and keys, never values.
+        reason, _, position = str(error).removesuffix(")").rpartition(" (at ")
+        message = f"{position}: not TOML: {reason}" if reason else f"not TOML: {error}"
+        raise SettingsError([f"{path}: {message}."]) from None
     except (ValueError, RecursionError):  # a number of thousands of digits, brackets nested by the thousand
         raise SettingsError([f"{path} holds a value that is too large or too deeply nested."]) from None
 
 
-def _syntax_words(error: tomllib.TOMLDecodeError) -> str:
-    """The parser's own words with the line first. They quote single characters and keys, no values."""
-    reason, _, place = str(error).removesuffix(")").rpartition(" (at ")
-    return f"{place}: not TOML: {reason}" if reason else f"not TOML: {error}"
-
-
-def _account_names(from_file: Tree, environ: Mapping[str, str]) -> list[str]:
-    """The accounts that the file has or that the environment gives a provider, longest name first."""
+def _providers(from_file: Tree, environ: Mapping[str, str]) -> dict[str, object]:
+    """What is given as each account's provider. The longest account names come first, as `_path_of` needs them."""
     tables = from_file.get(ACCOUNTS)
-    names = set(tables) if isinstance(tables, dict) else set()
+    tables = tables if isinstance(tables, dict) else {}
+    names = set(tables)
     for variable in environ:
         if match := re.fullmatch(r"CHARTPOST_ACCOUNTS__([A-Z][A-Z0-9_]*)__PROVIDER", variable):
             names.add(match[1].lower())
-    return sorted(names, key=len, reverse=True)
-
-
-def _providers(from_file: Tree, names: list[str], environ: Mapping[str, str]) -> dict[str, object]:
-    tables = from_file.get(ACCOUNTS)
-    accounts = tables if isinstance(tables, dict) else {}
     providers: dict[str, object] = {}
-    for name in names:
-        table = accounts.get(name)
+    for name in sorted(names, key=len, reverse=True):
+        table = tables.get(name)
         in_file = table.get("provider") if isinstance(table, dict) else None
         providers[name] = environ.get(environment_name((ACCOUNTS, name, "provider")), in_file)
     return providers
 
 
-def _read_environment(gathered: Gathered, names: list[str], environ: Mapping[str, str]) -> Tree:
-    tree: Tree = {}
+def _read_environment(gathered: Gathered, account_names: Iterable[str], environ: Mapping[str, str]) -> Tree:
+    values: Tree = {}
     for variable, text in sorted(environ.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable == CONFIG_VARIABLE:
             continue
-        path = _path_of(variable, names)
+        path = _path_of(variable, account_names)
         try:
-            _plant(tree, path, _parsed(gathered.keys, variable, path, text))
+            _insert(values, path, _parse(gathered.schema, variable, path, text))
         except KeyError:
-            gathered.warnings.append(_unknown_variable(gathered.keys, variable))
+            known = [environment_name(leaf) for leaf in gathered.schema.leaves()]
+            shown = variable.encode("utf-8", "backslashreplace").decode()  # names need not be UTF-8 on Unix
+            hint = did_you_mean(variable, known, "remove it")
+            gathered.warnings.append(f"{shown} was ignored, it is not a setting: {hint}")
         except ValueError as error:
-            gathered.faults.append(Fault((path,), str(error)))
-    return tree
+            gathered.problems.append(Problem((path,), str(error)))
+    return values
 
 
-def _path_of(variable: str, account_names: list[str]) -> KeyPath:
-    """Where a variable's value belongs. Account names may themselves hold `__`, so they are looked for first."""
+def _path_of(variable: str, account_names: Iterable[str]) -> KeyPath:
+    """The key that a variable sets. Account names may contain `__` too, so the known ones are tried first."""
     rest = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
     for name in account_names:
         account = f"{ACCOUNTS}__{name}__"
@@ -133,107 +134,92 @@ def _path_of(variable: str, account_names: list[str]) -> KeyPath:
     return tuple(rest.split("__"))
 
 
-def _parsed(keys: Keys, variable: str, path: KeyPath, text: str) -> object:
-    """The value of a variable. Raises KeyError if there is no such key, ValueError if it is no list but should be."""
+def _parse(schema: Schema, variable: str, path: KeyPath, text: str) -> object:
+    """The value of a variable. Raises KeyError if there is no such key, ValueError if a list cannot be read."""
     if variable != variable.upper():
         raise KeyError(variable)
-    if keys.is_open(path) and len(path) <= DEEPEST_TABLE:
+    if schema.is_open(path) and len(path) <= DEEPEST_TABLE:
         return text
-    key = keys.field(path)
-    if key is not None:
-        return _list_in(text) if is_list(key) else text
-    if may_be_in_file(keys.field(_without_file(path))):
+    key = schema.field(path)
+    if key is None:
+        if may_be_in_file(schema.field(_without_file(path))):
+            return text
+        raise KeyError(variable)
+    if not is_list(key):
         return text
-    raise KeyError(variable)
+    if not text.lstrip().startswith("["):
+        return [item.strip() for item in text.split(",") if item.strip()]
+    try:
+        return list(json.loads(text))
+    except (ValueError, RecursionError):
+        raise ValueError("must be a JSON array, or values separated by commas") from None
 
 
 def _without_file(path: KeyPath) -> KeyPath:
+    """The path of `x` for that of `x_file`; empty for any other key."""
     last = str(path[-1])
     return (*path[:-1], last.removesuffix("_file")) if last.endswith("_file") else ()
 
 
-def _list_in(text: str) -> list[object]:
-    if not text.lstrip().startswith("["):
-        return [item.strip() for item in text.split(",") if item.strip()]
-    try:
-        items = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError("must be a JSON array, or values separated by commas") from None
-    return list(items)
-
-
-def _unknown_variable(keys: Keys, variable: str) -> str:
-    known = [environment_name(path) for path in keys.leaves()]
-    shown = variable.encode("utf-8", "backslashreplace").decode()
-    return f"{shown} was ignored, it is no setting: {did_you_mean(variable, known, 'remove it')}"
-
-
-def _plant(tree: Tree, path: KeyPath, value: object) -> None:
+def _insert(values: Tree, path: KeyPath, value: object) -> None:
+    # Only an account of unknown kind can have both CHARTPOST_..._X and CHARTPOST_..._X__Y: X is a value then, or a
+    # table, and the second of the two is ignored.
     for part in path[:-1]:
-        branch = tree.setdefault(str(part), {})
-        if not isinstance(branch, dict):
-            raise KeyError(path)  # of an account of unknown kind: CHARTPOST_..._X and CHARTPOST_..._X__Y
-        tree = branch
-    if isinstance(tree.get(str(path[-1])), dict):
+        table = values.setdefault(str(part), {})
+        if not isinstance(table, dict):
+            raise KeyError(path)
+        values = table
+    if isinstance(values.get(str(path[-1])), dict):
         raise KeyError(path)
-    tree[str(path[-1])] = value
+    values[str(path[-1])] = value
 
 
-def _mark_secret_files(gathered: Gathered, tree: Tree, path: KeyPath) -> None:
-    """Turn every `x_file` of one source into a mark at `x`, so that the other source may still override it."""
-    for table, at in _tables(tree, path):
-        for name in [name for name in table if may_be_in_file(gathered.keys.field(_without_file((*at, name))))]:
-            file = table.pop(name)
+def _mark_secret_files(gathered: Gathered, values: Tree) -> None:
+    """Replace every `x_file` of one source by a SecretFile at `x`, so that the other source can override it."""
+    for table, at in _tables(values):
+        for name in [name for name in table if may_be_in_file(gathered.schema.field(_without_file((*at, name))))]:
+            path = table.pop(name)
             plain = name.removesuffix("_file")
-            if file == "":
+            if path == "":
                 continue
             if table.get(plain, "") != "":
-                words = f"is given, and so is {plain}: keep one of them"
-                gathered.faults.append(Fault(((*at, name), (*at, plain)), words))
-            table[plain] = InFile(file)
+                message = f"is given, and so is {plain}: keep one of them"
+                gathered.problems.append(Problem(((*at, name), (*at, plain)), message))
+            table[plain] = SecretFile(path)
 
 
-def _tables(tree: Tree, path: KeyPath) -> Iterator[tuple[Tree, KeyPath]]:
-    yield tree, path
-    for name, value in tree.items():
+def _tables(values: Tree, path: KeyPath = ()) -> Iterator[tuple[Tree, KeyPath]]:
+    """Every table with its path, the outer ones first. A table's keys may be changed while it is at hand."""
+    yield values, path
+    for name, value in values.items():
         if isinstance(value, dict) and len(path) < DEEPEST_TABLE:
             yield from _tables(value, (*path, name))
 
 
-def _lay_over(tree: Tree, upper: Tree) -> None:
-    for name, value in upper.items():
-        lower = tree.setdefault(name, {}) if isinstance(value, dict) else None
-        if isinstance(value, dict) and isinstance(lower, dict):
-            _lay_over(lower, value)
+def _override(values: Tree, stronger: Tree) -> None:
+    for name, value in stronger.items():
+        weaker = values.setdefault(name, {}) if isinstance(value, dict) else None
+        if isinstance(value, dict) and isinstance(weaker, dict):
+            _override(weaker, value)
         elif not isinstance(value, dict):
-            tree[name] = value
+            values[name] = value
 
 
-def _read_secret_files(gathered: Gathered, tree: Tree, path: KeyPath) -> None:
-    for table, at in _tables(tree, path):
-        for name, value in table.items():
-            if isinstance(value, InFile):
-                table[name] = _secret_in(gathered, value, (*at, name))
-
-
-def _secret_in(gathered: Gathered, mark: InFile, key: KeyPath) -> str:
-    """The content of a secret file without its last line break; "" after noting a fault.
-
-    The fault does not repeat the path: people put the secret itself there by mistake.
-    """
-    file_key = (*key[:-1], f"{key[-1]}_file")
+def _read_secret(gathered: Gathered, file: SecretFile, key: KeyPath) -> str:
+    """The content of a secret's file without its last line break; an empty text after noting a problem."""
+    # The message does not repeat the path: people put the secret itself there by mistake.
     try:
-        if not isinstance(mark.path, str):
+        if not isinstance(file.path, str):
             raise ValueError("not a path")
-        text = Path(mark.path).read_bytes().decode()
+        text = Path(file.path).read_bytes().decode()
     except UnicodeDecodeError:
-        words = "names a file that is not UTF-8 text: put nothing but the secret into it"
+        message = "names a file that is not UTF-8 text: put nothing but the secret into it"
     except (OSError, ValueError) as error:
-        words = f"names a file that cannot be read ({getattr(error, 'strerror', None) or 'not a path'})"
+        message = f"names a file that cannot be read ({getattr(error, 'strerror', None) or 'not a path'})"
     else:
         text = text.removesuffix("\n").removesuffix("\r")
         if text:
             return text
-        words = "names a file that is empty: put the secret into it"
-    gathered.faults.append(Fault((file_key, key), words))
+        message = "names a file that is empty: put the secret into it"
+    gathered.problems.append(Problem(((*key[:-1], f"{key[-1]}_file"), key), message))
     return ""

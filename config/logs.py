@@ -1,4 +1,4 @@
-"""Logging, set up once per process: structlog's events and everybody else's records leave through one handler."""
+"""Logging, set up once per process: structlog's events and the records of libraries leave through one handler."""
 
 import contextlib
 import json
@@ -11,9 +11,9 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from config.redaction import OURS, REWRITES, QuietErrors, QuietMessages, traceback_of
+from config.redaction import OUR_PACKAGES, REWRITES, RedactErrors, RedactMessages, format_traceback
 
-# At INFO these name every address (httpx: patients and signatures) or every task's arguments; urllib3's warnings hold
+# At INFO these log every address (httpx: patients and signatures) or every task's arguments. urllib3's warnings hold
 # addresses as well.
 QUIET_LEVELS = {
     "httpx": logging.WARNING,
@@ -25,11 +25,11 @@ QUIET_LEVELS = {
 PAYLOAD_KEYS = ("data", "args", "kwargs", "return_value")
 
 
-class OurHandler(logging.StreamHandler[Any]):  # Any: sys.stderr may be replaced by anything that writes text
-    """The handler that `configure_logs` installs, recognisable when it is called again."""
+class StderrHandler(logging.StreamHandler[Any]):  # Any: sys.stderr may be replaced by anything that writes text
+    """The handler that `configure_logs` installs. Its class tells it apart from other handlers in a second call."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  the standard library's name
-        """Say that a line was lost and where; the standard library would print its arguments."""
+        """Log that a line was lost, and where. The standard library would print the line's arguments."""
         lost = {"event": "log_line_lost", "logger": record.name, "place": f"{record.filename}:{record.lineno}"}
         with contextlib.suppress(OSError, ValueError):  # the stream itself is gone
             self.stream.write(json.dumps(lost) + self.terminator)
@@ -42,37 +42,38 @@ def configure_logs(format: str, level: str) -> None:  # noqa: A002  the settings
     `level` (debug, info, warning, error) is that of our own loggers. Those of libraries never go below INFO, since
     their debugging output holds keys and message bodies. Uncaught errors and warnings are logged as well.
     """
-    handler = OurHandler(sys.stderr)
+    handler = StderrHandler(sys.stderr)
     handler.setFormatter(_formatter(format))
-    handler.addFilter(QuietErrors())
+    handler.addFilter(RedactErrors())
     root = logging.getLogger()
-    root.handlers = [other for other in root.handlers if not isinstance(other, OurHandler)] + [handler]
+    root.handlers = [other for other in root.handlers if not isinstance(other, StderrHandler)] + [handler]
     _set_levels(logging.getLevelNamesMapping()[level.upper()])
-    _quieten()
+    for name, rewrite in REWRITES.items():
+        logger = logging.getLogger(name)
+        logger.filters = [other for other in logger.filters if not isinstance(other, RedactMessages)]
+        logger.addFilter(RedactMessages(rewrite))
     logging.captureWarnings(True)
-    _catch_uncaught()
+    _log_uncaught_errors()
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *_shared(),
+            *_common_processors(),
             structlog.stdlib.PositionalArgumentsFormatter(),
             structlog.processors.StackInfoRenderer(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=False,  # a logger used before this call must follow it too
     )
 
 
-def _shared() -> list[Processor]:
-    return [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        drop_payloads,
-    ]
+def _set_levels(level: int) -> None:
+    logging.getLogger().setLevel(max(level, logging.INFO))
+    for name in OUR_PACKAGES:
+        logging.getLogger(name).setLevel(level)
+    for name, quiet in QUIET_LEVELS.items():
+        logging.getLogger(name).setLevel(max(level, quiet))
 
 
 def _formatter(format: str) -> logging.Formatter:  # noqa: A002
@@ -82,13 +83,24 @@ def _formatter(format: str) -> logging.Formatter:  # noqa: A002
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*_shared(), name_task],
+        foreign_pre_chain=[*_common_processors(), name_task],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.ExceptionRenderer(traceback_of),
+            structlog.processors.ExceptionRenderer(format_traceback),
             renderer,
         ],
     )
+
+
+def _common_processors() -> list[Processor]:
+    """For our events and for the records of libraries."""
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        drop_payloads,
+    ]
 
 
 def drop_payloads(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -107,23 +119,8 @@ def name_task(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _set_levels(level: int) -> None:
-    logging.getLogger().setLevel(max(level, logging.INFO))
-    for name in OURS:
-        logging.getLogger(name).setLevel(level)
-    for name, quiet in QUIET_LEVELS.items():
-        logging.getLogger(name).setLevel(max(level, quiet))
-
-
-def _quieten() -> None:
-    for name, rewrite in REWRITES.items():
-        logger = logging.getLogger(name)
-        logger.filters = [other for other in logger.filters if not isinstance(other, QuietMessages)]
-        logger.addFilter(QuietMessages(rewrite))
-
-
-def _catch_uncaught() -> None:
-    """Log what would else be printed by the interpreter, words and all."""
+def _log_uncaught_errors() -> None:
+    """Log what the interpreter would otherwise print, with the error's text."""
     log = structlog.get_logger("config.logs")
 
     def in_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -1,4 +1,4 @@
-"""Which keys the settings may hold: walks the models, so that no key is written down twice."""
+"""Which keys the settings may hold. The models are searched for them, so that no key is written down twice."""
 
 from collections.abc import Iterator, Mapping
 from typing import get_origin
@@ -12,8 +12,8 @@ from config.types import MayBeInFile, Section
 ACCOUNTS = "accounts"
 
 
-class Keys:
-    """The keys below `root`, where each account's keys are those of its provider's kind."""
+class Schema:
+    """The keys below the model `root`. `provider_of` gives each account's provider, on which its keys depend."""
 
     def __init__(self, root: type[Section], provider_of: Mapping[str, object]) -> None:
         self._root = root
@@ -27,13 +27,13 @@ class Keys:
             table = kind_of(self._provider_of[name]) if name in self._provider_of else None
             path = path[2:]
         for part in path:
-            table = _table_behind(table, part) if table else None
+            table = _subtable(table, part) if table else None
         return table
 
     def field(self, path: KeyPath) -> FieldInfo | None:
         """The key at `path`; None if there is no such key, or it is a table."""
         table = self.table(path[:-1])
-        if table is None or path in ((ACCOUNTS,), ()) or _table_behind(table, path[-1]):
+        if table is None or path in ((ACCOUNTS,), ()) or _subtable(table, path[-1]):
             return None
         return table.model_fields.get(str(path[-1]))
 
@@ -44,13 +44,15 @@ class Keys:
     def names(self, path: KeyPath) -> list[str]:
         """The keys that the table at `path` may hold, those that name files included."""
         table = self.table(path)
-        return list(_names(table)) if table else []
+        names: list[str] = []
+        for name, field in table.model_fields.items() if table else ():
+            names += [name, f"{name}_file"] if may_be_in_file(field) else [name]
+        return names
 
     def leaves(self, path: KeyPath = ()) -> Iterator[KeyPath]:
         """Every key below `path` that holds a value."""
         for name in self.names(path):
-            table = self.table((*path, name))
-            if table:
+            if self.table((*path, name)):
                 yield from self.leaves((*path, name))
             elif (*path, name) != (ACCOUNTS,):
                 yield (*path, name)
@@ -59,17 +61,10 @@ class Keys:
                 yield from self.leaves((ACCOUNTS, account))
 
 
-def _table_behind(table: type[Section], part: str | int) -> type[Section] | None:
+def _subtable(table: type[Section], part: str | int) -> type[Section] | None:
     field = table.model_fields.get(str(part))
     annotation = field.annotation if field else None
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
-
-
-def _names(table: type[Section]) -> Iterator[str]:
-    for name, field in table.model_fields.items():
-        yield name
-        if may_be_in_file(field):
-            yield f"{name}_file"
 
 
 def may_be_in_file(field: FieldInfo | None) -> bool:

@@ -1,4 +1,4 @@
-"""The secret key of a machine that was given none: made once, kept in `data_dir/secret_key`."""
+"""The secret key for a machine whose settings name none: made once, kept in `data_dir/secret_key`."""
 
 import os
 import secrets
@@ -10,7 +10,7 @@ KEY_BYTES = 32
 
 
 def read_or_make_key(data_dir: Path) -> str:
-    """The key kept in `data_dir` (which is made if need be). All processes that call this at once get the same one.
+    """The key kept in `data_dir`, which is made if missing. Processes that call this at once all get the same key.
 
     Raises SettingsError if the file cannot be made or read, or holds nothing.
     """
@@ -31,10 +31,7 @@ def read_or_make_key(data_dir: Path) -> str:
 
 
 def _make(path: Path) -> None:
-    """Put a new key at `path` unless another process was faster.
-
-    The link is what makes it whole or absent: it never replaces a file, and what it shows has been synced.
-    """
+    """Put a new key at `path`, unless another process was faster."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -43,17 +40,16 @@ def _make(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         try:
+            # Unlike a rename, a link never replaces the key that another process has just put there. The content is
+            # on disk already, so a crash leaves the whole key or none.
             path.hardlink_to(draft)
         except FileExistsError:
             return
     finally:
         draft.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+    # The new name itself is on disk only after its folder was synced.
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        os.fsync(folder)
     finally:
-        os.close(descriptor)
+        os.close(folder)

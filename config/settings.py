@@ -1,14 +1,12 @@
-"""What the processes are told: one frozen `Settings`, read from a TOML file and the environment, checked as a whole."""
+"""All that a process is told: one frozen `Settings`, key for key as the settings file writes it."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
-from config.accounts import (
-    AccountName,
-    AnyAccount,
-)
+from config.accounts import AccountName, AnyAccount
 from config.types import (
     AbsolutePath,
     Bucket,
@@ -37,31 +35,34 @@ class S3(Section):
     """Where s3:// sources are read. Credentials come from boto3's usual chain."""
 
     endpoint_url: OptionalWebAddress = ""  # empty: AWS
-    stage_inbox: S3Prefix = ""  # s3://bucket/prefix; empty: files stay on this machine
+    # s3://bucket/prefix under which the watcher puts inbox files for workers on other machines; empty: they stay here.
+    stage_inbox: S3Prefix = ""
 
 
 class Inbox(Section):
     """How the watched folder is read."""
 
-    enabled: bool = True
-    settle_seconds: Seconds = 2.0
-    rescan_seconds: Seconds = 60.0
-    polling: bool = False
+    enabled: bool = True  # whether `chartpost run` starts a watcher
+    settle_seconds: Seconds = 2.0  # a file is complete when its size and time have not changed for this long
+    rescan_seconds: Seconds = 60.0  # change events can be lost, so the whole inbox is also scanned this often
+    polling: bool = False  # SMB and NFS send no change events for what other machines write
 
 
 class Worker(Section):
     """One worker process."""
 
-    concurrency: Count = 16
-    lease_seconds: LeaseSeconds = 30.0
+    concurrency: Count = 16  # steps that run at once
+    lease_seconds: LeaseSeconds = 30.0  # a dead worker's jobs are free for other workers after this
 
 
 class Retry(Section):
-    """When a failed stage is tried again."""
+    """When a failed step is tried again."""
 
+    # The pause after a failure doubles from the first to the cap.
     first_seconds: Seconds = 2.0
     cap_seconds: Seconds = 300.0
     give_up_after_seconds: Seconds = 86_400.0
+    # The same for an account that is parked or down: the pause before it is probed again.
     probe_first_seconds: Seconds = 15.0
     probe_cap_seconds: Seconds = 300.0
 
@@ -90,14 +91,14 @@ class Metrics(Section):
 
 
 class Settings(Section):
-    """Everything that a process is told. Key for key as the settings file writes it."""
+    """The settings of one process. `config.load` reads them and checks them against each other."""
 
     data_dir: AbsolutePath = Path("data")
-    secret_key: OptionalSecret = SecretStr("")
-    file_roots: tuple[AbsolutePath, ...] = ()
-    s3_buckets: tuple[Bucket, ...] = ()
+    secret_key: OptionalSecret = SecretStr("")  # seals patient data in Redis
+    file_roots: tuple[AbsolutePath, ...] = ()  # folders from which file:// sources are accepted
+    s3_buckets: tuple[Bucket, ...] = ()  # buckets from which s3:// sources are accepted
     callback_hosts: tuple[HostName, ...] = ()
-    callback_secret: OptionalSecret = SecretStr("")
+    callback_secret: OptionalSecret = SecretStr("")  # signs callbacks
     redis: Redis = Redis()
     s3: S3 = S3()
     inbox: Inbox = Inbox()
@@ -108,9 +109,16 @@ class Settings(Section):
     metrics: Metrics = Metrics()
     accounts: dict[AccountName, AnyAccount] = Field(default_factory=dict)
 
+    # Private to pydantic, so that no settings file can set it.
     _warnings: tuple[str, ...] = PrivateAttr(())
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about what was ignored or is unwise; to be logged once at start."""
+        """Sentences about what was ignored or is unwise; each process logs them once when it starts."""
         return self._warnings
+
+    def with_warnings(self, warnings: Iterable[str]) -> Self:
+        """The same settings with these warnings."""
+        copy = self.model_copy()
+        copy._warnings = tuple(warnings)
+        return copy

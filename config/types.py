@@ -1,13 +1,11 @@
-"""The kinds of value that settings hold: what each accepts, and the words that say so.
+"""The kinds of value that settings hold: what each accepts, and the message for what it does not accept.
 
-A refusal is worded to follow the key's name ("redis.url must be ..."). It never repeats the value, which may be secret.
+A message is worded to follow the key's name ("redis.url must be ..."). It never repeats the value, which may be secret.
 """
 
 import contextlib
-import ipaddress
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +13,18 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
-HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\Z")
-# What redis-py and kombu both understand; anything else reaches one of them as an unknown argument, late.
-REDIS_QUERY = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"}
+from config.hosts import HOST_NAME, is_address
+
 TEN_YEARS_IN_SECONDS = 315_360_000.0
+# What both redis-py and kombu understand. One of them would fail on any other option, and only when it connects.
+REDIS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"}
+# What each kind of key may sign with (RFC 7518 section 3.1), the usual algorithm first.
+ALGORITHMS_OF_KEYS = {
+    "RSA": ("PS256", "PS384", "PS512", "RS256", "RS384", "RS512"),
+    "P-256": ("ES256",),
+    "P-384": ("ES384",),
+    "P-521": ("ES512",),
+}
 
 
 class Section(BaseModel):
@@ -32,16 +38,32 @@ class MayBeInFile:
     """Marks a key `x` whose value may instead be the content of the file that `x_file` names."""
 
 
+# Numbers
+
+
 def _not_a_truth_value(value: object) -> object:
+    # Pydantic would read true as 1. It turns a ValueError into a validation error, but lets a TypeError through.
     if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")  # pydantic lets a TypeError through
+        raise ValueError("must be a number, not true or false")
     return value
+
+
+Number = BeforeValidator(_not_a_truth_value)
+Seconds = Annotated[float, Field(gt=0, le=TEN_YEARS_IN_SECONDS, allow_inf_nan=False), Number]
+LeaseSeconds = Annotated[float, Field(ge=1, le=3600, allow_inf_nan=False), Number]
+Count = Annotated[int, Field(ge=1), Number]
+Days = Annotated[int, Field(ge=1, le=3650), Number]
+DaysOrForEver = Annotated[int, Field(ge=0, le=3650), Number]
+Port = Annotated[int, Field(ge=0, le=65_535), Number]
+
+
+# Paths, hosts and addresses
 
 
 def _absolute(value: Path) -> Path:
     if "\0" in str(value):
         raise ValueError("must be a path without zero characters")
-    with contextlib.suppress(RuntimeError):  # no home folder known: the path stands as written
+    with contextlib.suppress(RuntimeError):  # raised for ~ where no home folder is known; the path stays as written
         value = value.expanduser()
     return value.absolute()
 
@@ -64,12 +86,13 @@ def _host_pattern(value: str) -> str:
 
 
 def _split(value: str) -> SplitResult | None:
-    """The parts of an address; None if it cannot be read as one."""
+    """The parts of an address; None if it is malformed."""
     try:
         parts = urlsplit(value)
-        _ = parts.port  # reading it is what checks it
+        _ = parts.port  # urlsplit does not check the port until it is read
     except ValueError:
         return None
+    # urlsplit drops tabs and line breaks silently, so the written address must be searched for them.
     return None if re.search(r"[\x00-\x20\x7f]", value) else parts
 
 
@@ -88,49 +111,68 @@ def _s3_prefix(value: str) -> str:
     return value.rstrip("/")
 
 
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+HostName = Annotated[str, AfterValidator(_host_name)]
+HostPattern = Annotated[str, AfterValidator(_host_pattern)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+OptionalWebAddress = Annotated[str, AfterValidator(lambda value: value and _web_address(value))]
+Bucket = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$")]
+S3Prefix = Annotated[str, AfterValidator(_s3_prefix)]
+
+
+# Redis
+
+
 def _redis_url(value: str) -> str:
     if not value:
         return value
     parts = _split(value)
     if parts is None or parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError("must begin with redis://, rediss:// or unix://, or be empty for the embedded server")
-    if ";" in value:  # kombu reads it as a list of servers
+    if ";" in value:  # kombu would read it as a list of servers
         raise ValueError("must name one server; within a password, write ; as %3B")
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.scheme == "unix":
-        _check_socket(parts, query)
+        _check_socket(parts, options)
     else:
-        _check_server(parts, query)
+        _check_server(parts, options)
     return value
 
 
-def _check_socket(parts: SplitResult, query: dict[str, str]) -> None:
+def _check_socket(parts: SplitResult, options: dict[str, str]) -> None:
     if parts.hostname or len(parts.path) < 2 or parts.fragment:
         raise ValueError("must name the socket's absolute path, as in unix:///run/redis.sock")
-    if query.keys() - {"db"} or not query.get("db", "0").isdecimal():
+    if options.keys() - {"db"} or not options.get("db", "0").isdecimal():
         raise ValueError("may carry nothing after the socket's path but ?db=<number>")
 
 
-def _check_server(parts: SplitResult, query: dict[str, str]) -> None:
+def _check_server(parts: SplitResult, options: dict[str, str]) -> None:
     if not parts.hostname or parts.fragment:
         raise ValueError("must name a host, as in redis://redis.example.org:6379/0")
     if not re.fullmatch(r"/?|/[0-9]+", parts.path):
         raise ValueError("must end in the number of a database, as in redis://redis.example.org:6379/0")
-    if query.keys() - (REDIS_QUERY if parts.scheme == "rediss" else set()):
-        known = ", ".join(sorted(REDIS_QUERY))
+    if options.keys() - (REDIS_OPTIONS if parts.scheme == "rediss" else set()):
+        known = ", ".join(sorted(REDIS_OPTIONS))
         raise ValueError(f"carries an option that is not known: rediss:// takes {known}, redis:// takes none")
-    if query.get("ssl_cert_reqs", "required").lower() not in ("required", "cert_required"):
+    if options.get("ssl_cert_reqs", "required").lower() not in ("required", "cert_required"):
         raise ValueError("turns certificate checking off: remove ssl_cert_reqs, and name your CA in ssl_ca_certs")
 
 
-def _header_value(value: SecretStr) -> SecretStr:
-    _header_text(value.get_secret_value())
-    return value
+# The address may hold a password: it is not shown, and may be given as a file.
+RedisUrl = Annotated[str, MayBeInFile(), AfterValidator(_redis_url), Field(repr=False)]
+
+
+# Texts that become part of a request
 
 
 def _header_text(value: str) -> str:
     if not (value.isascii() and value.isprintable() and value == value.strip()):
         raise ValueError("must be plain ASCII characters on one line, without spaces around them")
+    return value
+
+
+def _header_secret(value: SecretStr) -> SecretStr:
+    _header_text(value.get_secret_value())
     return value
 
 
@@ -163,14 +205,20 @@ def _identifier(value: str) -> str:
     return value
 
 
-def _private_key(value: SecretStr) -> SecretStr:
-    if key_kind(value.get_secret_value()) is None:
-        raise ValueError("must be a private RSA or EC key: PKCS#8 in PEM, or a JWK as JSON")
-    return value
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+HeaderText = Annotated[str, Field(min_length=1), AfterValidator(_header_text)]
+PathSegment = Annotated[str, AfterValidator(_path_segment)]
+Contact = Annotated[str, AfterValidator(_contact)]
+Coding = Annotated[str, AfterValidator(_coding)]
+Identifier = Annotated[str, AfterValidator(_identifier)]
+
+
+# Secrets and keys
 
 
 def key_kind(text: str) -> str | None:
     """`RSA`, or the curve of an EC key as JWK names it (`P-256`, `P-384`, `P-521`); None for anything else."""
+    # Loads cryptography, about 40 ms, for which no command should wait whose accounts have no private key.
     from joserfc.errors import JoseError
     from joserfc.jwk import ECKey, RSAKey
 
@@ -184,65 +232,13 @@ def key_kind(text: str) -> str | None:
     return None
 
 
-ALGORITHMS_OF_KEYS = {
-    "RSA": ("PS256", "PS384", "PS512", "RS256", "RS384", "RS512"),
-    "P-256": ("ES256",),
-    "P-384": ("ES384",),
-    "P-521": ("ES512",),
-}
-"""What each kind of key may sign with (RFC 7518, 3.1), the usual one first."""
+def _private_key(value: SecretStr) -> SecretStr:
+    if key_kind(value.get_secret_value()) is None:
+        raise ValueError("must be a private RSA or EC key: PKCS#8 in PEM, or a JWK as JSON")
+    return value
 
 
-def is_address(host: str) -> bool:
-    """Whether a host is an IP address instead of a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host (name, pattern or IP address, without brackets) means this machine."""
-    name = host.lower().rstrip(".").removeprefix("*.")
-    if not is_address(name):
-        return name == "localhost" or name.endswith(".localhost")
-    address = ipaddress.ip_address(name)
-    address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_loopback or address.is_unspecified
-
-
-def host_allowed(host: str, patterns: Sequence[str]) -> bool:
-    """Whether a host is named, or lies at any depth below `*.suffix`. Never the bare suffix itself."""
-    name = host.lower().rstrip(".")
-    return any(
-        name.endswith(pattern[1:]) if pattern.startswith("*.") else name == pattern
-        for pattern in (pattern.lower().rstrip(".") for pattern in patterns)
-    )
-
-
-Number = BeforeValidator(_not_a_truth_value)
-Seconds = Annotated[float, Field(gt=0, le=TEN_YEARS_IN_SECONDS, allow_inf_nan=False), Number]
-LeaseSeconds = Annotated[float, Field(ge=1, le=3600, allow_inf_nan=False), Number]
-Count = Annotated[int, Field(ge=1), Number]
-Days = Annotated[int, Field(ge=1, le=3650), Number]
-DaysOrForEver = Annotated[int, Field(ge=0, le=3650), Number]
-Port = Annotated[int, Field(ge=0, le=65_535), Number]
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-HostName = Annotated[str, AfterValidator(_host_name)]
-HostPattern = Annotated[str, AfterValidator(_host_pattern)]
-WebAddress = Annotated[str, AfterValidator(_web_address)]
-OptionalWebAddress = Annotated[str, AfterValidator(lambda value: value and _web_address(value))]
-Bucket = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$")]
-S3Prefix = Annotated[str, AfterValidator(_s3_prefix)]
-RedisUrl = Annotated[str, MayBeInFile(), AfterValidator(_redis_url), Field(repr=False)]
 OptionalSecret = Annotated[SecretStr, MayBeInFile()]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
-PathSegment = Annotated[str, AfterValidator(_path_segment)]
-HeaderText = Annotated[str, Field(min_length=1), AfterValidator(_header_text)]
-Contact = Annotated[str, AfterValidator(_contact)]
-Coding = Annotated[str, AfterValidator(_coding)]
-Identifier = Annotated[str, AfterValidator(_identifier)]
 Secret = Annotated[SecretStr, MayBeInFile(), Field(min_length=1)]
+ApiKey = Annotated[SecretStr, MayBeInFile(), Field(min_length=1), AfterValidator(_header_secret)]
 PrivateKey = Annotated[SecretStr, MayBeInFile(), Field(min_length=1), AfterValidator(_private_key)]
-ApiKey = Annotated[SecretStr, MayBeInFile(), Field(min_length=1), AfterValidator(_header_value)]

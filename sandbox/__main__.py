@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sandbox.faults.state import World
+from sandbox.faults.state import State
 from sandbox.providers.table import DEFAULT_PROVIDERS, PROVIDERS
 from sandbox.s3.engine import LOOPBACK, Engine, EngineFailed, EngineMissing
 from sandbox.server import running
@@ -45,11 +45,11 @@ def parse_arguments() -> argparse.Namespace:
         type=provider_names,
         default=",".join(DEFAULT_PROVIDERS),
         metavar="NAMES",
-        help="whose accounts to print, parted by commas; all are served in any case",
+        help="whose accounts to print, separated by commas; all are served in any case",
     )
     parser.add_argument("--state", type=Path, metavar="DIR", help="keep the engine's files here, and leave them")
     parser.add_argument(
-        "--stop-at-eof", action="store_true", help="stop when standard input ends, so as not to outlive a starter"
+        "--stop-at-eof", action="store_true", help="stop when standard input ends: when the starting process does"
     )
     return parser.parse_args()
 
@@ -66,21 +66,23 @@ async def serve(engine: Engine, options: argparse.Namespace) -> int:
     stop_on_signals(asked_to_stop)
     if options.stop_at_eof:
         stop_at_eof(asked_to_stop)
-    world, seen_at = World(options.validation_seconds), {"host": options.host, "public_url": options.public_url}
-    async with running(engine, options.port, world, options.seed, **seen_at) as sandbox:
+    state = State(options.validation_seconds)
+    async with running(
+        engine, options.port, state, options.seed, host=options.host, public_url=options.public_url
+    ) as sandbox:
         print(settings_file(sandbox, options.providers) + "# ready", flush=True)
-        return await until_end(engine, asked_to_stop)
+        return await wait_for_end(engine, asked_to_stop)
 
 
-async def until_end(engine: Engine, asked_to_stop: asyncio.Event) -> int:
-    """0 if we were asked to stop, 1 if the engine ended without being asked."""
+async def wait_for_end(engine: Engine, asked_to_stop: asyncio.Event) -> int:
+    """The exit code: 0 if the sandbox was asked to stop, 1 if the engine ended before that."""
     asked, ended = asyncio.create_task(asked_to_stop.wait()), asyncio.create_task(engine.ended())
     await asyncio.wait({asked, ended}, return_when=asyncio.FIRST_COMPLETED)
     ended.cancel()
     if asked.done():
         return 0
     asked.cancel()
-    log.error("the S3 engine ended by itself")
+    log.error("the S3 engine ended unexpectedly")
     return 1
 
 
@@ -103,17 +105,17 @@ def stop_at_eof(asked_to_stop: asyncio.Event) -> None:
 
 
 @contextmanager
-def engine_folder(state: Path | None) -> Iterator[Path]:
-    if state is None:
+def engine_folder(kept_at: Path | None) -> Iterator[Path]:
+    if kept_at is None:
         with tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     else:
-        state.mkdir(parents=True, exist_ok=True)
-        yield state.resolve()
+        kept_at.mkdir(parents=True, exist_ok=True)
+        yield kept_at.resolve()
 
 
 def forget_aws_settings() -> None:
-    """What the caller's environment and files say of AWS is about the real one."""
+    """Make boto3 ignore the caller's environment and files: they are about the real AWS."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull

@@ -1,23 +1,21 @@
-"""What tests and curious people may ask of the sandbox itself, under `/_sandbox`."""
+"""The sandbox's own pages, under `/_sandbox`: for tests, and for people who want to see what arrived."""
 
 from collections.abc import Sequence
 
 from aiohttp import web
 
 from sandbox.charts import Charts
-from sandbox.faults.state import UnknownChange, World
-from sandbox.request_log import Journal
+from sandbox.faults.state import State, UnknownChange
+from sandbox.request_log import RequestLog
 
 PREFIX = "/_sandbox"
 
 
 class Admin:
-    """The sandbox's own answers."""
-
-    def __init__(self, world: World, charts: Charts, journal: Journal) -> None:
-        self._world = world
+    def __init__(self, state: State, charts: Charts, request_log: RequestLog) -> None:
+        self._state = state
         self._charts = charts
-        self._journal = journal
+        self._request_log = request_log
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         return [
@@ -26,33 +24,33 @@ class Admin:
             web.delete(PREFIX + "/requests", self._forget_requests),
             web.get(PREFIX + "/leaks", self._show_leaks),
             web.delete(PREFIX + "/leaks", self._forget_leaks),
-            web.get(PREFIX + "/world", self._show_world),
-            web.post(PREFIX + "/world", self._change_world),
+            web.get(PREFIX + "/world", self._show_state),
+            web.post(PREFIX + "/world", self._change_state),
         ]
 
     async def _show_charts(self, request: web.Request) -> web.Response:
         return web.json_response(self._charts.as_json())
 
     async def _show_requests(self, request: web.Request) -> web.Response:
-        return web.json_response(self._journal.requests_as_json())
+        return web.json_response(self._request_log.requests_as_json())
 
     async def _forget_requests(self, request: web.Request) -> web.Response:
-        self._journal.forget_requests()
+        self._request_log.forget_requests()
         return web.Response(status=204)
 
     async def _show_leaks(self, request: web.Request) -> web.Response:
-        return web.json_response(self._journal.leaks_as_json())
+        return web.json_response(self._request_log.leaks_as_json())
 
     async def _forget_leaks(self, request: web.Request) -> web.Response:
-        self._journal.leaks.clear()
+        self._request_log.leaks.clear()
         return web.Response(status=204)
 
-    async def _show_world(self, request: web.Request) -> web.Response:
-        return web.json_response(self._world.as_json())
+    async def _show_state(self, request: web.Request) -> web.Response:
+        return web.json_response(self._state.as_json())
 
-    async def _change_world(self, request: web.Request) -> web.Response:
+    async def _change_state(self, request: web.Request) -> web.Response:
         try:
-            self._world.change(await request.json())
+            self._state.change(await request.json())
         except (UnknownChange, ValueError, LookupError, TypeError, AttributeError) as wrong:
             return web.json_response({"error": str(wrong)}, status=400)
-        return web.json_response(self._world.as_json())
+        return web.json_response(self._state.as_json())

@@ -5,16 +5,13 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Record:
-    """One document in one chart. Size and digest are of the bytes as the S3 engine gave them back.
-
-    `patient_id` is None where the vendor's API knows no patients.
-    """
+    """One document in one chart."""
 
     provider: str
-    tenant: str
-    patient_id: str | None
+    tenant: str  # the name of the account
+    patient_id: str | None  # None: the vendor's API knows no patients
     file_name: str
-    size_bytes: int
+    size_bytes: int  # size and digest are of the bytes as the S3 engine gave them back
     sha256: str
     record_id: str
 

@@ -1,32 +1,34 @@
-"""What every provider's stand-in is built on, and what the sandbox expects of each."""
+"""What every provider's stand-in is built from, and what the sandbox expects of each."""
 
 import random
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from aiohttp import web
 
 from sandbox.charts import Charts
-from sandbox.faults.state import World
+from sandbox.faults.state import State
 from sandbox.faults.words import Faults, Turns
 from sandbox.s3.objects import Objects
-from sandbox.s3.uploads import Front, Ticket
+from sandbox.s3.storage import IssuedForm, Storage
 
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.Response]]
 Setting: TypeAlias = "str | int | bool | list[str] | Mapping[str, Setting]"
 
 EXPIRED_SECONDS = -60
+LINK_SECONDS = 300  # how long addresses to stored documents are good
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """One set for the whole sandbox. `base_url` has no slash at its end."""
+class Context:
+    """What all providers share. `base_url` is the sandbox's own address, without a slash at its end."""
 
     base_url: str
-    world: World
+    state: State
     objects: Objects
-    front: Front
+    storage: Storage
     charts: Charts
     turns: Turns
     random: random.Random
@@ -35,10 +37,18 @@ class Surroundings:
         """A new one, which follows the seed."""
         return uuid.UUID(int=self.random.getrandbits(128), version=4)
 
-    def form_seconds(self, ticket: Ticket) -> int:
-        """How long this form is good; the first one for an EXPIRED document has expired already."""
-        expired = Faults.read(ticket.file_name).expired and self.turns.take(ticket.document, "EXPIRED")
-        return EXPIRED_SECONDS if expired else self.world.form_seconds
+    def form_seconds(self, form: IssuedForm) -> int:
+        """How long this form is good. The first one for an EXPIRED document has expired already."""
+        expired = Faults.read(form.file_name).expired and self.turns.take(form.document, "EXPIRED")
+        return EXPIRED_SECONDS if expired else self.state.form_seconds
+
+    def download_address(self, bucket: str, key: str) -> str:
+        """A presigned address of a stored document, at the sandbox's own host."""
+        return self.storage.download_address(self.objects.address(bucket, key, lifetime_seconds=LINK_SECONDS))
+
+    def validation_seconds(self, faults: Faults) -> float:
+        """How long a provider takes between a stored upload and its record."""
+        return self.state.validation_seconds if faults.slow_seconds is None else faults.slow_seconds
 
 
 class Provider(Protocol):
@@ -51,7 +61,7 @@ class Provider(Protocol):
     def routes(self) -> Sequence[web.AbstractRouteDef]: ...
 
     def accounts(self) -> dict[str, dict[str, Setting]]:
-        """Account name → what a settings file says of it."""
+        """Account name → its keys in a settings file."""
 
     async def stop(self) -> None:
         """End what runs in the background."""

@@ -1,15 +1,15 @@
-"""What was asked of the sandbox: counts, the order of the last requests, and keys sent where they do not belong."""
+"""The requests that came to the sandbox: counts, the last ones in order, and keys sent where they do not belong."""
 
 import time
 from collections import Counter, deque
 from dataclasses import asdict, dataclass
 
-REMEMBERED = 2000
+KEPT_REQUESTS = 2000
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One request. `status` is a number, `reset` (we cut the connection) or `gone` (the client did)."""
+class LoggedRequest:
+    """One request. `status` is a number, `reset` (the sandbox cut the connection) or `gone` (the client did)."""
 
     at: float
     method: str
@@ -20,26 +20,26 @@ class Seen:
 
 @dataclass(frozen=True)
 class Leak:
-    """A header that must never come this way; its value is not kept."""
+    """A header that must never be sent to storage. Its value is not kept."""
 
     at: float
     path: str
     header: str
 
 
-class Journal:
+class RequestLog:
     """Kept in memory, without bodies."""
 
     def __init__(self) -> None:
         self.leaks: list[Leak] = []
         self._counts: Counter[str] = Counter()
-        self._last: deque[Seen] = deque(maxlen=REMEMBERED)
+        self._last: deque[LoggedRequest] = deque(maxlen=KEPT_REQUESTS)
 
-    def note(self, method: str, route: str, path: str, status: str) -> None:
+    def add(self, method: str, route: str, path: str, status: str) -> None:
         self._counts[f"{method} {route} {status}"] += 1
-        self._last.append(Seen(time.time(), method, route, path, status))
+        self._last.append(LoggedRequest(time.time(), method, route, path, status))
 
-    def note_leak(self, path: str, header: str) -> None:
+    def add_leak(self, path: str, header: str) -> None:
         self.leaks.append(Leak(time.time(), path, header))
 
     def forget_requests(self) -> None:
@@ -47,7 +47,7 @@ class Journal:
         self._last.clear()
 
     def requests_as_json(self) -> dict[str, object]:
-        return {"counts": dict(self._counts), "last": [asdict(seen) for seen in self._last]}
+        return {"counts": dict(self._counts), "last": [asdict(request) for request in self._last]}
 
     def leaks_as_json(self) -> dict[str, object]:
         return {"leaks": [asdict(leak) for leak in self.leaks]}

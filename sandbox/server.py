@@ -1,4 +1,4 @@
-"""Puts the sandbox together: the engine, the storage front, the providers and the admin pages on one port."""
+"""Puts the sandbox together: the engine behind it; storage, providers and admin pages on one port."""
 
 import asyncio
 import logging
@@ -16,24 +16,24 @@ from aiohttp.typedefs import Handler, Middleware
 from sandbox.admin import PREFIX as ADMIN_PREFIX
 from sandbox.admin import Admin
 from sandbox.charts import Charts
-from sandbox.context import Provider, Surroundings
+from sandbox.context import Context, Provider
 from sandbox.faults.connection import ConnectionCut, reset
-from sandbox.faults.state import World
+from sandbox.faults.state import State
 from sandbox.faults.words import Turns
 from sandbox.providers.table import PROVIDERS
-from sandbox.request_log import Journal
+from sandbox.request_log import RequestLog
 from sandbox.s3.engine import LOOPBACK, Engine
 from sandbox.s3.objects import Objects
-from sandbox.s3.uploads import Front
+from sandbox.s3.storage import Storage
 
 SOURCES_BUCKET = "sources"
-SHUTDOWN_SECONDS = 0.5  # hanging answers do not hold up the end
+SHUTDOWN_SECONDS = 0.5  # answers that hang must not delay the end
 
 log = logging.getLogger(__name__)
 
 
-class Serves(Protocol):
-    """Whatever has addresses of its own."""
+class HasRoutes(Protocol):
+    """A part of the sandbox with addresses of its own."""
 
     def routes(self) -> Sequence[web.AbstractRouteDef]: ...
 
@@ -49,7 +49,7 @@ class Sandbox:
 
 @asynccontextmanager
 async def running(
-    engine: Engine, port: int, world: World, seed: int | None, *, host: str = LOOPBACK, public_url: str = ""
+    engine: Engine, port: int, state: State, seed: int | None, *, host: str = LOOPBACK, public_url: str = ""
 ) -> AsyncIterator[Sandbox]:
     """A sandbox that serves until the block ends; port 0 picks a free one.
 
@@ -58,18 +58,20 @@ async def running(
     listener = listen(host, port)
     base_url = public_url.rstrip("/") or f"http://{host}:{listener.getsockname()[1]}"
     async with engine_running(engine), engine_client() as http:
-        journal, charts, turns, objects = Journal(), Charts(), Turns(), Objects(engine, http)
-        front = Front(base_url, engine, http, world, turns, journal)
-        around = Surroundings(base_url, world, objects, front, charts, turns, random.Random(seed))
-        providers = {name: make(around) for name, make in PROVIDERS.items()}
-        await asyncio.to_thread(objects.prepare, [SOURCES_BUCKET, *(each.bucket for each in providers.values())])
-        app = web.Application(middlewares=[keeping(journal)])
-        served: list[Serves] = [Admin(world, charts, journal), front, *providers.values()]
-        for each in served:
-            app.add_routes(each.routes())
+        request_log, charts, turns, objects = RequestLog(), Charts(), Turns(), Objects(engine, http)
+        storage = Storage(base_url, engine, http, state, turns, request_log)
+        context = Context(base_url, state, objects, storage, charts, turns, random.Random(seed))
+        providers = {name: make(context) for name, make in PROVIDERS.items()}
+        await asyncio.to_thread(
+            objects.prepare, [SOURCES_BUCKET, *(provider.bucket for provider in providers.values())]
+        )
+        app = web.Application(middlewares=[logging_requests(request_log)])
+        parts: list[HasRoutes] = [Admin(state, charts, request_log), storage, *providers.values()]
+        for part in parts:
+            app.add_routes(part.routes())
         async with serving(app, listener):
             yield Sandbox(base_url, engine, providers)
-        await asyncio.gather(*(each.stop() for each in providers.values()))
+        await asyncio.gather(*(provider.stop() for provider in providers.values()))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -89,7 +91,7 @@ async def engine_running(engine: Engine) -> AsyncIterator[None]:
 
 
 def engine_client() -> aiohttp.ClientSession:
-    """For our own calls to the engine: as many at once as there are documents, each as long as it takes."""
+    """For the sandbox's own calls to the engine: as many at once as there are documents, without a timeout."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False
     )
@@ -106,34 +108,30 @@ async def serving(app: web.Application, listener: socket.socket) -> AsyncIterato
         await runner.cleanup()
 
 
-def keeping(journal: Journal) -> Middleware:
-    """Notes every request, and turns what ends without an answer into that."""
+def logging_requests(request_log: RequestLog) -> Middleware:
+    """Logs every request but those to the admin pages, and resets the connections of those that must get no answer."""
 
     @web.middleware
-    async def noted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def logged(request: web.Request, handler: Handler) -> web.StreamResponse:
         status = "500"
         try:
             response = await handler(request)
             status = str(response.status)
-        except web.HTTPException as answer:
+        except web.HTTPException as answer:  # aiohttp's own refusals, such as 404
             status = str(answer.status)
             raise
         except ConnectionCut:
             status = "reset"
             reset(request)
-            return web.Response()  # to a connection that is no more
+            return web.Response()  # aiohttp wants one; the connection is closed
         except (ConnectionError, aiohttp.ClientPayloadError):
             status = "gone"
             return web.Response()
         finally:
-            note(journal, request, status)
+            resource = request.match_info.route.resource
+            route = resource.canonical if resource else "unknown"
+            if not route.startswith(ADMIN_PREFIX):
+                request_log.add(request.method, route, request.path, status)
         return response
 
-    return noted
-
-
-def note(journal: Journal, request: web.Request, status: str) -> None:
-    resource = request.match_info.route.resource
-    route = resource.canonical if resource else "unknown"
-    if not route.startswith(ADMIN_PREFIX):
-        journal.note(request.method, route, request.path, status)
+    return logged

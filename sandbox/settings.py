@@ -1,4 +1,4 @@
-"""The settings file that points at this sandbox, as it is printed on standard output."""
+"""The settings file that points at this sandbox, as the sandbox prints it on standard output."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,14 +9,13 @@ from sandbox.server import SOURCES_BUCKET, Sandbox
 
 
 def settings_file(sandbox: Sandbox, providers: Iterable[str]) -> str:
-    """TOML with the accounts of these providers; the keys for s3:// sources are comments, since they belong into the
-    environment.
-    """
+    """TOML with the accounts of these providers."""
     lines = [
         f"s3_buckets = {literal([SOURCES_BUCKET])}",
         "",
         "[s3]",
         f"endpoint_url = {literal(sandbox.engine.url)}",
+        # Comments, since the keys for s3:// sources belong into the environment.
         f"# AWS_ACCESS_KEY_ID={USER.id}",
         f"# AWS_SECRET_ACCESS_KEY={USER.secret}",
     ]
@@ -32,9 +31,10 @@ def setting(key: str, value: Setting) -> list[str]:
 
 
 def literal(value: Setting) -> str:
-    """JSON's plain strings, numbers, booleans and lists are TOML's too; keys in PEM keep their lines."""
+    """The value as TOML writes it."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {literal(each)}" for key, each in value.items()) + " }"
     if isinstance(value, str) and "\n" in value:
-        return f"'''\n{value}'''"
+        return f"'''\n{value}'''"  # a key in PEM keeps its lines
+    # JSON's strings, numbers, booleans and lists are TOML's too.
     return json.dumps(value)

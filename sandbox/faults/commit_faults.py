@@ -1,6 +1,6 @@
-"""What a call that creates a document may suffer by the words in the document's name, before and after it took effect.
+"""Faults of a call that creates a document, before and after it took effect, by the words in the document's name.
 
-For providers that take the bytes themselves; where forms lead to storage, the storage front does this.
+For providers that accept the bytes themselves. Where forms lead to storage, `sandbox.s3.storage` brings the faults.
 """
 
 import asyncio
@@ -9,11 +9,11 @@ from sandbox.faults.connection import ConnectionCut
 from sandbox.faults.gate import Refusal
 from sandbox.faults.words import Faults, Turns
 
-Document = tuple[str, str, str, str]  # provider, tenant, patient id, file name: what the words are counted by
+Document = tuple[str, str, str, str]  # provider, tenant, patient id, file name: each word is counted for these
 
 
-def before_creating(document: Document, faults: Faults, turns: Turns) -> Refusal | None:
-    """Nothing has been stored: a server that is busy, or (ConnectionCut) a connection that is reset."""
+def before_commit(document: Document, faults: Faults, turns: Turns) -> Refusal | None:
+    """Nothing has been stored: the server is busy, or the connection is reset (ConnectionCut)."""
     if turns.take(document, "BUSY", faults.busy_times):
         return Refusal(503)
     if faults.cut and turns.take(document, "CUT"):
@@ -21,8 +21,8 @@ def before_creating(document: Document, faults: Faults, turns: Turns) -> Refusal
     return None
 
 
-async def after_creating(document: Document, faults: Faults, turns: Turns) -> Refusal | None:
-    """The document has been stored: a late answer, a gateway's 504 instead of it, or (ConnectionCut) none at all."""
+async def after_commit(document: Document, faults: Faults, turns: Turns) -> Refusal | None:
+    """The document has been stored: the answer is late, or a gateway's 504, or never comes (ConnectionCut)."""
     await asyncio.sleep(faults.stall_seconds)
     if faults.timeout_504 and turns.take(document, "TIMEOUT504"):
         return Refusal(504)

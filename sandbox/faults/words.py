@@ -1,7 +1,7 @@
-"""The fault words: what goes wrong with a document is chosen by its file name, or by its patient's id.
+"""The fault words: the name of a file chooses what goes wrong with that document.
 
-Words combine, and each acts by its own count: `BUSY-2 LOST` is busy twice, then stores the document and loses the
-answer, then behaves.
+Words combine, and each has a count of its own: `BUSY-2 LOST` is busy twice, then stores the document and loses the
+answer, then behaves. README.md has the meaning of each word.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-_SECONDS = r"(\d+(?:\.\d+)?)"
+SECONDS = r"(\d+(?:\.\d+)?)"
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,14 @@ class Faults:
 
     @classmethod
     def read(cls, file_name: str) -> "Faults":
-        slow, stall = _after("SLOW-" + _SECONDS, file_name), _after("STALL-" + _SECONDS, file_name)
+        slow, stall = _match("SLOW-" + SECONDS, file_name), _match("STALL-" + SECONDS, file_name)
         return cls(
             invalid="INVALID" in file_name,
             slow_seconds=None if slow is None else float(slow),
-            busy_times=int(_after(r"BUSY-(\d+)", file_name) or 0),
+            busy_times=int(_match(r"BUSY-(\d+)", file_name) or 0),
             cut="CUT" in file_name,
-            lost=_after(r"(LOST)(?!CREATE|COMMIT)", file_name) is not None,
+            # LOSTCREATE and LOSTCOMMIT are words of their own.
+            lost=re.search(r"LOST(?!CREATE|COMMIT)", file_name) is not None,
             lost_create="LOSTCREATE" in file_name,
             lost_commit="LOSTCOMMIT" in file_name,
             down_commit="DOWNCOMMIT" in file_name,
@@ -49,25 +50,26 @@ class Faults:
             error_200="ERR200" in file_name,
             virus="VIRUS" in file_name,
             expired="EXPIRED" in file_name,
-            storage_code=_after(r"S3-([A-Za-z]+)", file_name),
+            storage_code=_match(r"S3-([A-Za-z]+)", file_name),
             stall_seconds=float(stall or 0),
         )
 
 
 class Turns:
-    """Counts what has happened already, so that a fault acts the first few times only."""
+    """Counts how often each fault has acted, so that it acts only the first few times."""
 
     def __init__(self) -> None:
         self._taken: Counter[Hashable] = Counter()
 
-    def take(self, whose: Hashable, word: str, times: int = 1) -> bool:
-        """Whether `word` still acts on `whose`, of whom it takes one of `times` turns if it does."""
-        if self._taken[whose, word] >= times:
+    def take(self, target: Hashable, word: str, times: int = 1) -> bool:
+        """Whether `word` acts on `target` now. If it does, one of its `times` turns is used up."""
+        if self._taken[target, word] >= times:
             return False
-        self._taken[whose, word] += 1
+        self._taken[target, word] += 1
         return True
 
 
-def _after(pattern: str, file_name: str) -> str | None:
+def _match(pattern: str, file_name: str) -> str | None:
+    """What the pattern's first group matches."""
     found = re.search(pattern, file_name)
     return found and found[1]

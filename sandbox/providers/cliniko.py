@@ -2,7 +2,7 @@
 introduction before it and https://docs.api.cliniko.com/developer-portal/guides/uploading_patient_attachments.
 
 A document is uploaded to a temporary place, then registered, then processed; only processing makes it a file in the
-chart. What becomes of an upload is decided by the name that its file part bears.
+chart. The file part's name decides what goes wrong with an upload.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import mimetypes
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,15 +22,16 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from sandbox.bodies import json_object
+from sandbox.api_error import ApiError, refuse
 from sandbox.charts import Record
-from sandbox.context import Setting, Surroundings
-from sandbox.faults.background import Chores
+from sandbox.context import Context, Handler, Setting
+from sandbox.faults.background import BackgroundTasks
 from sandbox.faults.connection import ConnectionCut
-from sandbox.faults.gate import Gate, Refusal
+from sandbox.faults.gate import Gate
 from sandbox.faults.words import Faults
-from sandbox.providers.cliniko_lists import BadQuery, Kind, Query, Value, matching, read_filters
-from sandbox.s3.uploads import OPEN_NAME, Ticket
+from sandbox.inputs import json_object
+from sandbox.providers.cliniko_lists import Kind, Query, Value, matching, read_filters
+from sandbox.s3.storage import OPEN_NAME, IssuedForm
 
 NAME = "cliniko"
 PREFIX = "/cliniko/v1"
@@ -40,10 +41,10 @@ API_KEY, SHARD = "sandboxClinikoClinic", "-au1"
 TENANT_NUMBER = 123
 REQUESTS_PER_MINUTE = 200
 MAX_DESCRIPTION_CHARACTERS = 255
-LINK_SECONDS = 300
 UNKNOWN_TYPE = "invalid/invalid"
 FIXED_FIELDS = {"success_action_status": "201", "acl": "private"}
-FIELDS_IN_ORDER = (
+# The form's fields in the order of the vendor's page.
+FORM_FIELDS = (
     "key",
     "policy",
     "x-amz-credential",
@@ -69,8 +70,8 @@ FILTERS_FOR_PATIENT = {
 FILTERS = FILTERS_FOR_PATIENT | {"patient_id": Kind.NUMBER}
 FILTERS_FOR_ONE = {"archived_at": Kind.TIME}
 
-# The vendor gives words for 422 only.
-WORDS = {
+# By status. Only the text of 422 is the vendor's: it documents no other.
+MESSAGES = {
     400: "Bad Request",
     401: "Unauthorized",
     403: "Forbidden. Requests need a User-Agent with a name and a valid contact email.",
@@ -83,19 +84,9 @@ WORDS = {
 log = logging.getLogger(__name__)
 
 
-class ApiError(Exception):
-    """A refusal in Cliniko's form; `errors` says by field what is wrong with a body."""
-
-    def __init__(self, refusal: Refusal, message: str | None = None, errors: Mapping[str, str] | None = None) -> None:
-        self.refusal = refusal
-        self.message = message or WORDS.get(refusal.status, "Service Unavailable")
-        self.errors = errors
-        super().__init__(refusal.status)
-
-
 @dataclass
 class Attachment:
-    """One record. Until it is processed, all that is known of its file is where it was uploaded to."""
+    """One record. Until it is processed, only the place that its file was uploaded to is known of the file."""
 
     id: int
     patient_id: str
@@ -116,23 +107,20 @@ class Attachment:
         return self.temp_key.rpartition("/")[2]
 
 
-Handler = Callable[[web.Request], Awaitable[web.Response]]
-
-
 class Cliniko:
-    """The API of one clinic. What happens between register and record is in `Processing`."""
+    """The API of one clinic. `Processing` is what happens between registering and the complete record."""
 
     bucket = BUCKET
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._gate = Gate(NAME, around.world, around.turns)
-        self._processing = Processing(around)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._gate = Gate(NAME, context.state, context.turns)
+        self._processing = Processing(context)
         self._attachments: dict[str, Attachment] = {}
         self._temp_folders: set[str] = set()
-        self._storage_url = around.front.upload_address(BUCKET) + "/"
-        # int64, and more than a float can hold
-        self._last_id = around.random.randrange(2**60, 2**61)
+        self._storage_url = context.storage.upload_address(BUCKET) + "/"
+        # Cliniko's ids are int64. These are more than a float can hold, so that a client which reads them as one fails.
+        self._last_id = context.random.randrange(2**60, 2**61)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         records, one = PREFIX + "/patient_attachments", PREFIX + "/patient_attachments/{record}"
@@ -153,7 +141,7 @@ class Cliniko:
         return {
             ACCOUNT: {
                 "provider": NAME,
-                "base_url": self._around.base_url + PREFIX,
+                "base_url": self._context.base_url + PREFIX,
                 "api_key": API_KEY + SHARD,
                 "contact": "Sandbox Clinic (it@clinic.example)",
                 "upload_hosts": ["127.0.0.1"],
@@ -172,60 +160,56 @@ class Cliniko:
                 return await handler(request)
             except ApiError as error:
                 return error_answer(error)
-            except BadQuery as wrong:
-                return error_answer(ApiError(Refusal(400), str(wrong)))
 
         return answer
 
     async def _admit(self, request: web.Request) -> None:
+        """Raises ApiError if an outage, the caller's identity, the throttle or the patient's id stands in the way."""
         refuse(await self._gate.outage(request))
         if not USER_AGENT.search(request.headers.get("User-Agent", "")):
-            raise ApiError(Refusal(403))
-        if not self._is_ours(sent_key(request)):
-            raise ApiError(Refusal(401))
+            raise ApiError(403)
+        # A key is good with its shard and without, and so revoked in either form.
+        keys = {API_KEY, API_KEY + SHARD}
+        if sent_key(request) not in keys or keys & self._context.state.revoked:
+            raise ApiError(401)
         refuse(self._gate.throttle(API_KEY, REQUESTS_PER_MINUTE))
         patient_id = request.match_info.get("patient")
         if patient_id is not None:
-            refuse(Refusal(401) if patient_id.startswith("401") else self._gate.patient(ACCOUNT, patient_id))
-
-    def _is_ours(self, key: str | None) -> bool:
-        """A key is good with its shard and without."""
-        both = {API_KEY, API_KEY + SHARD}
-        return key in both and not both & self._around.world.revoked
+            if patient_id.startswith("401"):
+                raise ApiError(401)
+            refuse(self._gate.patient(ACCOUNT, patient_id))
 
     async def _presign(self, request: web.Request) -> web.Response:
         patient_id = request.match_info["patient"]
-        folder = f"{TENANT_NUMBER}/patients/{patient_id}/attachments/temp/{self._around.uuid()}"
-        ticket = Ticket(NAME, ACCOUNT, patient_id, OPEN_NAME, BUCKET, f"{folder}/{OPEN_NAME}", nothing_yet)
-        fields = self._around.objects.form(
+        folder = f"{TENANT_NUMBER}/patients/{patient_id}/attachments/temp/{self._context.uuid()}"
+        form = IssuedForm(NAME, ACCOUNT, patient_id, OPEN_NAME, BUCKET, f"{folder}/{OPEN_NAME}", nothing_yet)
+        fields = self._context.objects.sign_form(
             BUCKET,
-            ticket.key,
-            lifetime_seconds=self._around.form_seconds(ticket),
+            form.key,
+            lifetime_seconds=self._context.form_seconds(form),
             more=FIXED_FIELDS,
             with_token=False,
         )
         self._temp_folders.add(folder)
-        self._around.front.expect(ticket)
-        return web.json_response({"url": self._storage_url, "fields": {name: fields[name] for name in FIELDS_IN_ORDER}})
+        self._context.storage.expect(form)
+        return web.json_response({"url": self._storage_url, "fields": {name: fields[name] for name in FORM_FIELDS}})
 
     async def _register(self, request: web.Request) -> web.Response:
-        attachment = await self._wanted(request)
+        attachment = await self._read_attachment(request)
         faults = Faults.read(attachment.uploaded_name)
         document = (NAME, ACCOUNT, attachment.patient_id, attachment.uploaded_name)
-        if faults.down_commit and self._around.turns.take(document, "DOWNCOMMIT"):
-            raise ApiError(Refusal(502))
+        if faults.down_commit and self._context.turns.take(document, "DOWNCOMMIT"):
+            raise ApiError(502)
         self._attachments[str(attachment.id)] = attachment
-        self._processing.begin(attachment)
-        if faults.lost_commit and self._around.turns.take(document, "LOSTCOMMIT"):
+        self._processing.start(attachment)
+        if faults.lost_commit and self._context.turns.take(document, "LOSTCOMMIT"):
             raise ConnectionCut
-        shape = self._shape(attachment)
-        return web.json_response(shape, status=201, headers={"Location": shape["links"]["self"]})
+        body = self._as_json(attachment)
+        return web.json_response(body, status=201, headers={"Location": body["links"]["self"]})
 
-    async def _wanted(self, request: web.Request) -> Attachment:
-        """The record that a body asks for."""
+    async def _read_attachment(self, request: web.Request) -> Attachment:
+        """The record that a body describes. Raises ApiError."""
         body = await json_object(request)
-        if body is None:
-            raise ApiError(Refusal(400))
         patient_id, description = known_patient(body), body.get("description")
         key = await self._stored_key(body.get("upload_url"))
         errors = {}
@@ -236,125 +220,117 @@ class Cliniko:
         if key is None:
             errors["temp_attachment_url"] = "is invalid"
         if patient_id is None or key is None or errors:
-            raise ApiError(Refusal(422), errors=errors)
-        self._last_id += self._around.random.randint(1, 9)
+            raise ApiError(422, errors=errors)
+        self._last_id += self._context.random.randint(1, 9)
         now = datetime.now(UTC)
         return Attachment(self._last_id, patient_id, description, key, created_at=now, updated_at=now)
 
     async def _stored_key(self, upload_url: object) -> str | None:
-        """The key in a storage address followed by a raw key, if it is one of ours and something is stored there.
-
-        The vendor's guide registers an upload for one patient with another, so that is not looked at.
-        """
+        """The raw key after the storage's address, if a form was issued for it and something is stored there."""
         if not isinstance(upload_url, str) or not upload_url.startswith(self._storage_url):
             return None
         key = upload_url.removeprefix(self._storage_url)
-        given_out = key.rpartition("/")[0] in self._temp_folders
-        return key if given_out and await self._around.objects.exists(BUCKET, key) else None
+        # Not whether the form was for the same patient: the vendor's guide itself registers an upload for another one.
+        issued = key.rpartition("/")[0] in self._temp_folders
+        return key if issued and await self._context.objects.exists(BUCKET, key) else None
 
     async def _list(self, request: web.Request) -> web.Response:
-        return self._listed(request, [*self._attachments.values()], FILTERS)
+        return self._page(request, [*self._attachments.values()], FILTERS)
 
     async def _list_for_patient(self, request: web.Request) -> web.Response:
         patient_id = request.match_info["patient"]
         of_patient = [each for each in self._attachments.values() if each.patient_id == patient_id]
-        return self._listed(request, of_patient, FILTERS_FOR_PATIENT)
+        return self._page(request, of_patient, FILTERS_FOR_PATIENT)
 
     async def _list_for_case(self, request: web.Request) -> web.Response:
-        """Always empty: no call of the vendor's page puts an attachment into a case."""
-        return self._listed(request, [], FILTERS)
+        """Always empty: no call on the vendor's page puts an attachment into a case."""
+        return self._page(request, [], FILTERS)
 
-    def _listed(
+    def _page(
         self, request: web.Request, attachments: Sequence[Attachment], filters: Mapping[str, Kind]
     ) -> web.Response:
-        query = Query.read(request.query, filters)
-        found = query.found(attachments, field_of)
+        query = Query.read(request, filters)
+        matches = query.select(attachments, field_of)
+        links = {"self": query.page}  # page numbers; links to pages that do not exist are left out
+        if query.page < query.pages(matches):
+            links["next"] = query.page + 1
+        if query.page > 1:
+            links["previous"] = query.page - 1
+        base = self._context.base_url
         return web.json_response(
             {
-                "patient_attachments": [self._shape(each) for each in query.on_page(found)],
-                "total_entries": len(found),
-                "links": self._page_links(request, query.page, query.pages(found)),
+                "patient_attachments": [self._as_json(each) for each in query.on_page(matches)],
+                "total_entries": len(matches),
+                "links": {name: f"{base}{request.rel_url.update_query(page=page)}" for name, page in links.items()},
             }
         )
 
-    def _page_links(self, request: web.Request, page: int, pages: int) -> dict[str, str]:
-        """Links that make no sense are left out."""
-        numbers = {"self": page}
-        if page < pages:
-            numbers["next"] = page + 1
-        if page > 1:
-            numbers["previous"] = page - 1
-        base = self._around.base_url
-        return {name: f"{base}{request.rel_url.update_query(page=number)}" for name, number in numbers.items()}
-
     async def _show(self, request: web.Request) -> web.Response:
-        return web.json_response(self._shape(self._found(request)))
+        return web.json_response(self._as_json(self._find(request)))
 
     async def _content(self, request: web.Request) -> web.Response:
-        """The way to the file itself, which wants no key of ours."""
-        key = self._found(request).key
+        """Redirects to storage, where no key may be sent."""
+        key = self._find(request).key
         if key is None:
-            raise ApiError(Refusal(404))
-        address = self._around.objects.address(BUCKET, key, lifetime_seconds=LINK_SECONDS)
-        return web.Response(status=302, headers={"Location": self._around.front.address(address)})
+            raise ApiError(404)
+        return web.Response(status=302, headers={"Location": self._context.download_address(BUCKET, key)})
 
     async def _archive(self, request: web.Request) -> web.Response:
-        attachment = self._found(request)
+        attachment = self._find(request)
         attachment.archived_at = attachment.updated_at = datetime.now(UTC)
         return web.Response(status=204)
 
-    def _found(self, request: web.Request) -> Attachment:
-        """The record in the address; an archived one only if asked for with `q[]=archived_at:*`."""
+    def _find(self, request: web.Request) -> Attachment:
+        """The record in the address; an archived one only if the query asks for it with `q[]=archived_at:*`."""
         attachment = self._attachments.get(request.match_info["record"])
         filters = read_filters(request.query, FILTERS_FOR_ONE)
         if attachment is None or not matching([attachment], filters, field_of):
-            raise ApiError(Refusal(404))
+            raise ApiError(404)
         return attachment
 
-    def _shape(self, attachment: Attachment) -> dict[str, Any]:
-        base = self._around.base_url + PREFIX
+    def _as_json(self, attachment: Attachment) -> dict[str, Any]:
+        base = self._context.base_url + PREFIX
         itself = f"{base}/patient_attachments/{attachment.id}"
-        as_number = self._around.world.cliniko_ids_as_numbers
+        as_number = self._context.state.cliniko_ids_as_numbers
         return {
             "content": {"links": {"self": f"{itself}/content"}},
             "content_type": attachment.content_type,
-            "created_at": as_cliniko(attachment.created_at),
+            "created_at": as_cliniko_time(attachment.created_at),
             "description": attachment.description,
             "filename": attachment.filename,
             "id": attachment.id if as_number else str(attachment.id),
             "links": {"self": itself},
             "patient": {"links": {"self": f"{base}/patients/{attachment.patient_id}"}},
             "pinned_at": None,
-            "processed_at": as_cliniko(attachment.processed_at),
+            "processed_at": as_cliniko_time(attachment.processed_at),
             "processing_completed": attachment.processed_at is not None,
             "size": attachment.size,
-            "updated_at": as_cliniko(attachment.updated_at),
+            "updated_at": as_cliniko_time(attachment.updated_at),
             "user": {"links": {"self": f"{base}/users/{attachment.user_id}"}},
         }
 
 
 class Processing:
-    """What Cliniko does on its own after a register: take the upload from its temporary place into the chart.
+    """What Cliniko does after a document was registered: it moves the upload from its temporary place into the chart.
 
-    Two registers of one upload are two records, if the second comes before the upload was taken.
+    Registering one upload twice makes two records, if the second call comes before the upload was moved.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._waiting: Counter[str] = Counter()
-        self._chores = Chores()
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._waiting: Counter[str] = Counter()  # temporary key → records that still need the upload
+        self._background = BackgroundTasks()
 
-    def begin(self, attachment: Attachment) -> None:
+    def start(self, attachment: Attachment) -> None:
         self._waiting[attachment.temp_key] += 1
-        self._chores.begin(self._process(attachment))
+        self._background.start(self._process(attachment))
 
     async def stop(self) -> None:
-        await self._chores.stop()
+        await self._background.stop()
 
     async def _process(self, attachment: Attachment) -> None:
         faults = Faults.read(attachment.uploaded_name)
-        usual = self._around.world.validation_seconds
-        await asyncio.sleep(usual if faults.slow_seconds is None else faults.slow_seconds)
+        await asyncio.sleep(self._context.validation_seconds(faults))
         if faults.invalid:
             return
         try:
@@ -363,51 +339,40 @@ class Processing:
             log.exception("a document could not be read back from the engine")
 
     async def _complete(self, attachment: Attachment, faults: Faults) -> None:
-        """Take the upload and complete the record, with what the engine says it holds."""
-        objects, name = self._around.objects, attachment.uploaded_name
+        """Take the upload, and complete the record with what the engine says it holds."""
+        objects, name = self._context.objects, attachment.uploaded_name
         key = f"{TENANT_NUMBER}/attachments/{attachment.id}/{name}"
         if not await objects.copy(BUCKET, attachment.temp_key, key):
-            return  # taken by another register's processing just after this register looked
+            return  # this register saw the upload just before another one's processing took it
         witness = await objects.witness(BUCKET, key)
         self._waiting[attachment.temp_key] -= 1
         if not self._waiting[attachment.temp_key]:
             await objects.delete(BUCKET, attachment.temp_key)
         attachment.key, attachment.filename, attachment.size = key, name, witness.size_bytes
-        attachment.content_type = UNKNOWN_TYPE if faults.bad_type else usual_type(name)
+        guessed_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        attachment.content_type = UNKNOWN_TYPE if faults.bad_type else guessed_type
         attachment.processed_at = attachment.updated_at = datetime.now(UTC)
-        self._around.charts.add(
+        self._context.charts.add(
             Record(NAME, ACCOUNT, attachment.patient_id, name, witness.size_bytes, witness.sha256, str(attachment.id))
         )
 
 
-def refuse(refusal: Refusal | None) -> None:
-    if refusal is not None:
-        raise ApiError(refusal)
-
-
-def error_answer(error: ApiError) -> web.Response:
-    body: dict[str, Any] = {"message": error.message}
-    if error.errors:
-        body["errors"] = dict(error.errors)
-    seconds = error.refusal.retry_after_seconds
-    headers = {} if seconds is None else {"X-RateLimit-Reset": str(math.ceil(time.time()) + seconds)}
-    return web.json_response(body, status=error.refusal.status, headers=headers)
-
-
-async def no_such_endpoint(_: web.Request) -> web.Response:
-    raise ApiError(Refusal(404))
-
-
-async def nothing_yet(_: Ticket, __: str) -> None:
+async def nothing_yet(_: IssuedForm, __: str) -> None:
     """An upload means nothing to Cliniko until it is registered."""
 
 
-def known_patient(body: Mapping[str, Any]) -> str | None:
-    """The patient in a body, as text or number; 404… is unknown here too."""
-    given = body.get("patient_id")
-    if isinstance(given, bool) or not isinstance(given, int | str) or str(given).startswith("404"):
-        return None
-    return str(given) or None
+def error_answer(error: ApiError) -> web.Response:
+    """The vendor's error body. A 429 names the time to come back in X-RateLimit-Reset, not in Retry-After."""
+    body: dict[str, Any] = {"message": error.message or MESSAGES.get(error.status, "Service Unavailable")}
+    if error.errors:
+        body["errors"] = dict(error.errors)
+    seconds = error.retry_after_seconds
+    headers = {} if seconds is None else {"X-RateLimit-Reset": str(math.ceil(time.time()) + seconds)}
+    return web.json_response(body, status=error.status, headers=headers)
+
+
+async def no_such_endpoint(_: web.Request) -> web.Response:
+    raise ApiError(404)
 
 
 def sent_key(request: web.Request) -> str | None:
@@ -420,15 +385,19 @@ def sent_key(request: web.Request) -> str | None:
     return key if scheme.lower() == "basic" and not password else None
 
 
+def known_patient(body: Mapping[str, Any]) -> str | None:
+    """The patient in a body, as text or number. As in addresses, 404… is unknown."""
+    given = body.get("patient_id")
+    if isinstance(given, bool) or not isinstance(given, int | str) or str(given).startswith("404"):
+        return None
+    return str(given) or None
+
+
 def field_of(attachment: Attachment, field: str) -> Value:
     value: Value = getattr(attachment, field)
     return value
 
 
-def as_cliniko(when: datetime | None) -> str | None:
-    """2017-12-31T15:32:58Z; what is kept is finer."""
+def as_cliniko_time(when: datetime | None) -> str | None:
+    """2017-12-31T15:32:58Z; the fraction is kept for filters, but not shown."""
     return None if when is None else when.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def usual_type(name: str) -> str:
-    return mimetypes.guess_type(name)[0] or "application/octet-stream"

@@ -1,7 +1,7 @@
 """Which records a Cliniko list shows, in which order, on which page.
 
-https://docs.api.cliniko.com: Filtering Results, Ordering, Pagination. The vendor does not say what becomes of a query
-that makes no sense; here it is refused, so that a test sees it.
+https://docs.api.cliniko.com: Filtering Results, Ordering, Pagination. The vendor does not say how a query that makes no
+sense is answered. Here it is refused (ApiError 400), so that a test notices it.
 """
 
 import operator
@@ -12,7 +12,11 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
 
+from aiohttp import web
 from multidict import MultiMapping
+
+from sandbox.api_error import ApiError
+from sandbox.inputs import query_number
 
 DEFAULT_PER_PAGE, MAX_PER_PAGE = 50, 100
 DEFAULT_SORT = "created_at"
@@ -23,10 +27,6 @@ Filter = tuple[str, Condition]
 Row = TypeVar("Row")
 
 
-class BadQuery(Exception):
-    """A query that the vendor's pages do not have."""
-
-
 class Kind(Enum):
     """What a field holds; each kind has the operators of its table in the vendor's page."""
 
@@ -35,7 +35,7 @@ class Kind(Enum):
     TEXT = ("=", "!=", "~", "~~", "?", "!?")
 
 
-Comparison = Callable[[Any, Any], bool]  # Any: only values of one type come together, see `compared`
+Comparison = Callable[[Any, Any], bool]  # Any: `read_condition` compares only values of one type
 
 COMPARISONS: dict[str, Comparison] = {
     ">=": operator.ge,
@@ -47,70 +47,73 @@ COMPARISONS: dict[str, Comparison] = {
 
 @dataclass(frozen=True)
 class Query:
-    """A list's query: `filters` as (field, condition), `order` as (field, whether descending)."""
+    """A list's query."""
 
     filters: Sequence[Filter]
-    order: Sequence[tuple[str, bool]]
+    order: Sequence[tuple[str, bool]]  # field, whether descending; the first counts most
     page: int
     per_page: int
 
     @classmethod
-    def read(cls, asked: MultiMapping[str], fields: Mapping[str, Kind]) -> "Query":
-        """Raises BadQuery; `fields` are those by which this list can be filtered."""
+    def read(cls, request: web.Request, fields: Mapping[str, Kind]) -> "Query":
+        """`fields` are those by which this list can be filtered. Raises ApiError."""
+        query = request.query
         return cls(
-            read_filters(asked, fields),
-            read_order(",".join(asked.getall("sort", [DEFAULT_SORT])), asked.get("order", "asc"), fields),
-            read_number(asked, "page", 1),
-            read_number(asked, "per_page", DEFAULT_PER_PAGE, MAX_PER_PAGE),
+            read_filters(query, fields),
+            read_order(",".join(query.getall("sort", [DEFAULT_SORT])), query.get("order", "asc"), fields),
+            query_number(request, "page", 1),
+            query_number(request, "per_page", DEFAULT_PER_PAGE, most=MAX_PER_PAGE),
         )
 
-    def found(self, rows: Iterable[Row], value: Callable[[Row, str], Value]) -> list[Row]:
-        """All that are asked for, in order, over all pages."""
-        found = matching(rows, self.filters, value)
-        for field, descending in reversed(self.order):
-            found.sort(key=key_of(field, value), reverse=descending)
-        return found
+    def select(self, rows: Iterable[Row], value: Callable[[Row, str], Value]) -> list[Row]:
+        """The rows that match, in order, over all pages. `value` gives a row's value of a field."""
+        matches = matching(rows, self.filters, value)
+        for field, descending in reversed(self.order):  # sorting is stable, so the last sort counts most
+            matches.sort(key=sort_key(field, value), reverse=descending)
+        return matches
 
-    def on_page(self, found: Sequence[Row]) -> Sequence[Row]:
-        return found[(self.page - 1) * self.per_page : self.page * self.per_page]
+    def on_page(self, matches: Sequence[Row]) -> Sequence[Row]:
+        return matches[(self.page - 1) * self.per_page : self.page * self.per_page]
 
-    def pages(self, found: Sequence[Row]) -> int:
-        return -(-len(found) // self.per_page)
+    def pages(self, matches: Sequence[Row]) -> int:
+        return -(-len(matches) // self.per_page)
 
 
 def matching(rows: Iterable[Row], filters: Sequence[Filter], value: Callable[[Row, str], Value]) -> list[Row]:
-    """Archived rows are left out unless a filter speaks of archiving."""
+    """Archived rows are left out, unless one of the filters is about archiving."""
     if not any(field == "archived_at" for field, _ in filters):
         filters = [*filters, ("archived_at", lambda archived_at: archived_at is None)]
     return [row for row in rows if all(holds(value(row, field)) for field, holds in filters)]
 
 
-def key_of(field: str, value: Callable[[Row, str], Value]) -> "Callable[[Row], tuple[bool, bool, Any]]":
-    """Sorts missing values as if they were the greatest; patients' ids may be no numbers here."""
+def sort_key(field: str, value: Callable[[Row, str], Value]) -> "Callable[[Row], tuple[bool, bool, Any]]":
+    """Sorts missing values last, and texts after numbers: in the sandbox a patient's id may be either."""
 
     def key(row: Row) -> tuple[bool, bool, Any]:  # Any: values of one kind can be compared with each other
-        its_value = value(row, field)
-        return (its_value is None, isinstance(its_value, str), its_value)
+        row_value = value(row, field)
+        return (row_value is None, isinstance(row_value, str), row_value)
 
     return key
 
 
-def read_filters(asked: MultiMapping[str], fields: Mapping[str, Kind]) -> list[Filter]:
-    """From `q[]=field:<operator><value>`, any number of them."""
+def read_filters(query: MultiMapping[str], fields: Mapping[str, Kind]) -> list[Filter]:
+    """From `q[]=field:<operator><value>`, any number of them. Raises ApiError."""
     filters: list[Filter] = []
-    for each in asked.getall("q[]", []):
+    for each in query.getall("q[]", []):
         field, _, test = each.partition(":")
         if field not in fields:
-            raise BadQuery(f"no filter {field!r} here; there are {', '.join(fields)}")
+            raise ApiError(400, f"no filter {field!r} here; there are {', '.join(fields)}")
         filters.append((field, read_condition(fields[field], test)))
     return filters
 
 
 def read_condition(kind: Kind, test: str) -> Condition:
+    # The longest operator first: ">=" begins with ">".
     sign = next((sign for sign in sorted(kind.value, key=len, reverse=True) if test.startswith(sign)), None)
     if sign is None:
-        raise BadQuery(f"no operator in {test!r}; there are {' '.join(kind.value)}")
+        raise ApiError(400, f"no operator in {test!r}; there are {' '.join(kind.value)}")
     wanted = test.removeprefix(sign)
+    choices = wanted.split(",") if kind is Kind.NUMBER else [wanted]
     match sign:
         case "*":
             return lambda _: True
@@ -119,36 +122,29 @@ def read_condition(kind: Kind, test: str) -> Condition:
         case "!?":
             return lambda value: value is None
         case "=":
-            return lambda value: value is not None and str(value) in choices(kind, wanted)
+            return lambda value: value is not None and str(value) in choices
         case "!=":
-            return lambda value: value is not None and str(value) not in choices(kind, wanted)
+            return lambda value: value is not None and str(value) not in choices
         case "~":
             return like(f"%{wanted}%")
         case "~~":
             return like(wanted)
         case _:
-            return compared(COMPARISONS[sign], bound(kind, wanted))
-
-
-def choices(kind: Kind, wanted: str) -> list[str]:
-    return wanted.split(",") if kind is Kind.NUMBER else [wanted]
+            comparison, bound = COMPARISONS[sign], read_bound(kind, wanted)
+            return lambda value: isinstance(value, type(bound)) and comparison(value, bound)
 
 
 def like(pattern: str) -> Condition:
-    """`%` stands for anything; case does not matter (the vendor does not say)."""
+    """`%` stands for any text. Case is ignored; the vendor does not say."""
     expression = re.compile(".*".join(map(re.escape, pattern.split("%"))), re.IGNORECASE | re.DOTALL)
     return lambda value: value is not None and expression.fullmatch(str(value)) is not None
 
 
-def compared(comparison: Comparison, with_: datetime | int) -> Condition:
-    return lambda value: isinstance(value, type(with_)) and comparison(value, with_)
-
-
-def bound(kind: Kind, wanted: str) -> datetime | int:
+def read_bound(kind: Kind, wanted: str) -> datetime | int:
     try:
         return int(wanted) if kind is Kind.NUMBER else read_time(wanted)
     except ValueError as wrong:
-        raise BadQuery(f"{wanted!r} is no {kind.name.lower()}") from wrong
+        raise ApiError(400, f"{wanted!r} is not a {kind.name.lower()}") from wrong
 
 
 def read_time(text: str) -> datetime:
@@ -160,18 +156,11 @@ def read_time(text: str) -> datetime:
 
 
 def read_order(columns: str, usual: str, fields: Mapping[str, Kind]) -> list[tuple[str, bool]]:
-    """From `column[:asc|:desc],…`; `usual` is the deprecated `order`, for columns without a direction."""
+    """From `column[:asc|:desc],…`. `usual` is the deprecated `order`, for columns without a direction."""
     order = []
     for each in columns.split(","):
         field, _, direction = each.partition(":")
         if field not in fields or (direction or usual) not in {"asc", "desc"}:
-            raise BadQuery(f"cannot sort by {each!r}, {usual!r}")
+            raise ApiError(400, f"cannot sort by {each!r}, {usual!r}")
         order.append((field, (direction or usual) == "desc"))
     return order
-
-
-def read_number(asked: MultiMapping[str], name: str, default: int, most: int | None = None) -> int:
-    text = asked.get(name, str(default))
-    if not text.isdecimal() or int(text) < 1 or (most is not None and int(text) > most):
-        raise BadQuery(f"{name} is {text!r}")
-    return int(text)

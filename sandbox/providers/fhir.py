@@ -1,4 +1,4 @@
-"""The little of FHIR R4 that two providers share: bodies, bundles, references, and refusals as OperationOutcome
+"""What Redox and NHN share of FHIR R4: bodies, bundles, references, and refusals as OperationOutcome
 (https://hl7.org/fhir/R4/operationoutcome.html).
 """
 
@@ -21,10 +21,10 @@ Resource = Mapping[str, Json]
 
 @dataclass(frozen=True)
 class Issue:
-    """`severity` is fatal, error, warning or information; `code` is of http://hl7.org/fhir/issue-type."""
+    """One issue of an OperationOutcome."""
 
-    severity: str
-    code: str
+    severity: str  # fatal, error, warning or information
+    code: str  # of http://hl7.org/fhir/issue-type
     text: str
 
     @property
@@ -44,7 +44,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle of which each entry holds an object as its resource."""
+    """A Bundle in which each entry has an object as its resource."""
 
     itself: Resource
     entries: list[Resource] = field(default_factory=list)
@@ -75,29 +75,29 @@ def outcome(*issues: Issue) -> dict[str, Json]:
     }
 
 
-def answer(body: Resource, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def fhir_answer(body: Resource, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(status=status, text=json.dumps(body), content_type=JSON, headers=headers)
 
 
 def refusal_answer(refused: Refused) -> web.Response:
-    return answer(outcome(*refused.issues), refused.status, refused.headers)
+    return fhir_answer(outcome(*refused.issues), refused.status, refused.headers)
 
 
-async def read_body(request: web.Request, most_bytes: int) -> bytes:
-    """The whole body; 413 as soon as it is known to be too long."""
-    too_long = Refused(413, error("too-long", f"the body has more than {most_bytes} bytes"))
-    if (request.content_length or 0) > most_bytes:
+async def read_body(request: web.Request, max_bytes: int) -> bytes:
+    """The whole body. Raises Refused with 413 as soon as it is known to be too long."""
+    too_long = Refused(413, error("too-long", f"the body has more than {max_bytes} bytes"))
+    if (request.content_length or 0) > max_bytes:
         raise too_long
     body = bytearray()
     async for block in request.content.iter_any():
         body += block
-        if len(body) > most_bytes:
+        if len(body) > max_bytes:
             raise too_long
     return bytes(body)
 
 
-async def read_json(request: web.Request, most_bytes: int) -> Json:
-    body = await read_body(request, most_bytes)
+async def read_json(request: web.Request, max_bytes: int) -> Json:
+    body = await read_body(request, max_bytes)
     try:
         return json.loads(body)
     except ValueError:
@@ -121,7 +121,7 @@ def content_type_is(request: web.Request, *allowed: str) -> None:
 
 
 def dig(value: Json, *path: str | int) -> Json:
-    """What lies at this path of names and indexes, or None."""
+    """The value at this path of names and indexes, or None."""
     for step in path:
         if isinstance(step, int):
             value = value[step] if isinstance(value, list) and len(value) > step else None
@@ -131,14 +131,14 @@ def dig(value: Json, *path: str | int) -> Json:
 
 
 def objects(value: Json) -> list[Resource]:
-    """The objects in a list; none, if it is no list."""
+    """The objects in a list; empty if the value is not a list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def text(value: Json, *path: str | int) -> str:
     """The string at this path, or an empty one."""
-    found = dig(value, *path)
-    return found if isinstance(found, str) else ""
+    string = dig(value, *path)
+    return string if isinstance(string, str) else ""
 
 
 def codings(concept: Json) -> list[Resource]:
@@ -153,8 +153,8 @@ def refers_to(reference: Json, entry: Resource) -> bool:
     return text(reference, "reference") in {text(entry, "fullUrl") or None, local if text(resource, "id") else None}
 
 
-def unpacked(data: str) -> bytes:
-    """base64 as FHIR has it. Raises ValueError."""
+def decode_base64(data: str) -> bytes:
+    """The bytes of a base64Binary. Raises ValueError."""
     try:
         return base64.b64decode(data.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError):

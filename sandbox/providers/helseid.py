@@ -7,7 +7,7 @@ Clients prove who they are with a signed assertion whose audience is the issuer,
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from sandbox.context import Setting, Surroundings
+from sandbox.context import Context, Handler, Setting
 from sandbox.faults.gate import Gate
 from sandbox.providers.fhir import dig
 from sandbox.providers.jose import (
@@ -29,7 +29,7 @@ from sandbox.providers.jose import (
     Proofs,
     as_pem,
     new_key,
-    opened,
+    verify,
 )
 from sandbox.providers.token_server import TokenRefused, token_answer, token_request
 
@@ -45,13 +45,11 @@ ASSERTION_ALGORITHMS = ("PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 ASSERTION_SECONDS = 60
 SCOPES = ("nhn:phr/mhd/create-documents-with-reference", "nhn:phr-repo/mhd/create")
 AUDIENCE = "nhn:phr"
-CHILD, PARENT = "200000002", "100000001"  # organization numbers that nobody has
+CHILD, PARENT = "200000002", "100000001"  # no organization has these numbers
 ORGANIZATIONS = (
     {"system": "urn:oid:2.16.578.1.12.4.1.4.101", "type": "ENH", "value": CHILD},
     {"system": "urn:oid:1.0.6523", "type": "ENH", "value": f"NO:ORGNR:{PARENT}:{CHILD}"},
 )
-
-Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,14 @@ class Grant:
 
 
 class HelseId:
-    """The token server. `resource` is the provider whose tokens are forgotten when the world says so."""
+    """The token server. `resource` is the provider that its tokens are for, by whose name they can be killed."""
 
-    def __init__(self, around: Surroundings, resource: str) -> None:
-        self._around = around
+    def __init__(self, context: Context, resource: str) -> None:
+        self._context = context
         self._resource = resource
-        self._gate = Gate(NAME, around.world, around.turns)
-        self._proofs = Proofs(around.world)
-        self.issuer = around.base_url + PREFIX
+        self._gate = Gate(NAME, context.state, context.turns)
+        self._proofs = Proofs(context.state)
+        self.issuer = context.base_url + PREFIX
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         return [
@@ -81,7 +79,7 @@ class HelseId:
         ]
 
     def settings(self) -> dict[str, Setting]:
-        """What a settings file says of the one client."""
+        """The keys of a settings file for the one client."""
         return {
             "client_id": CLIENT_ID,
             "key_id": KEY_ID,
@@ -92,13 +90,13 @@ class HelseId:
         }
 
     def grant(self, access_token: str) -> Grant | None:
-        """What this token allows now, as a resource server reads it."""
+        """What this token allows now; None if it is not good."""
         try:
-            claims = opened(access_token, self._signing_key, ("ES256",)).claims
+            claims = verify(access_token, self._signing_key, ("ES256",)).claims
         except NotProven:
             return None
-        forgotten_until = self._around.world.tokens_dead_before.get(self._resource, 0)
-        if claims["client_id"] in self._around.world.revoked or claims["iat"] <= forgotten_until:
+        state = self._context.state
+        if claims["client_id"] in state.revoked or state.token_is_dead(self._resource, claims["iat"]):
             return None
         if claims["exp"] <= time.time():
             return None
@@ -119,7 +117,7 @@ class HelseId:
         return Assertions(Client(CLIENT_ID, KEY_ID, self._client_key), rules)
 
     def _guarded(self, handler: Handler) -> Handler:
-        async def answered(request: web.Request) -> web.Response:
+        async def answer(request: web.Request) -> web.Response:
             try:
                 if refusal := await self._gate.outage(request) or self._gate.throttle():
                     raise TokenRefused(refusal.status, "temporarily_unavailable", "not now")
@@ -127,14 +125,14 @@ class HelseId:
             except TokenRefused as refused:
                 return refused.answer()
 
-        return answered
+        return answer
 
     async def _describe(self, request: web.Request) -> web.Response:
         return web.json_response(
             {
                 "issuer": self.issuer,
-                "token_endpoint": self._around.base_url + TOKEN_PATH,
-                "jwks_uri": self._around.base_url + KEYS_PATH,
+                "token_endpoint": self._context.base_url + TOKEN_PATH,
+                "jwks_uri": self._context.base_url + KEYS_PATH,
                 "grant_types_supported": ["client_credentials"],
                 "scopes_supported": list(SCOPES),
                 "token_endpoint_auth_methods_supported": ["private_key_jwt"],
@@ -149,12 +147,12 @@ class HelseId:
     async def _give_token(self, request: web.Request) -> web.Response:
         form = await token_request(request)
         self._authenticate(form)
-        granted, rejected = self._divide(form.get("scope") or " ".join(SCOPES))
-        thumbprint = self._bound_to(request)
-        seconds = self._around.world.helseid_token_seconds
+        granted, rejected = self._split_scopes(form.get("scope") or " ".join(SCOPES))
+        thumbprint = self._proof_thumbprint(request)
+        seconds = self._context.state.helseid_token_seconds
         return token_answer(
             {
-                "access_token": self._signed(granted, thumbprint, seconds),
+                "access_token": self._sign_token(granted, thumbprint, seconds),
                 "token_type": "DPoP",
                 "expires_in": seconds,
                 "scope": " ".join(granted),
@@ -167,33 +165,33 @@ class HelseId:
             claims = self._assertions.check(form["client_assertion"])
         except NotProven as wrong:
             raise TokenRefused(400, "invalid_client", str(wrong)) from None
-        if form.get("client_id") != CLIENT_ID or CLIENT_ID in self._around.world.revoked:
+        if form.get("client_id") != CLIENT_ID or CLIENT_ID in self._context.state.revoked:
             raise TokenRefused(400, "invalid_client", "there is no such client, or its access has been revoked")
         if organization_in(claims) not in ORGANIZATIONS:
             raise TokenRefused(400, "invalid_request", "assertion_details name no organization of this client")
 
-    def _divide(self, asked: str) -> tuple[list[str], list[str]]:
+    def _split_scopes(self, requested: str) -> tuple[list[str], list[str]]:
         """The scopes that the token gets, and those that are rejected."""
-        scopes = asked.split()
+        scopes = requested.split()
         if not set(scopes) <= set(SCOPES):
             raise TokenRefused(400, "invalid_scope", "the client may not ask for one of these scopes")
-        rejected = self._around.world.helseid_rejected_scopes
+        rejected = self._context.state.helseid_rejected_scopes
         return [each for each in scopes if each not in rejected], [each for each in scopes if each in rejected]
 
-    def _bound_to(self, request: web.Request) -> str:
-        """The thumbprint of the key for which the request has a proof."""
-        sent, address = request.headers.getall("DPoP", []), self._around.base_url + TOKEN_PATH
+    def _proof_thumbprint(self, request: web.Request) -> str:
+        """The thumbprint of the key that the token will be bound to."""
+        proofs, address = request.headers.getall("DPoP", []), self._context.base_url + TOKEN_PATH
         try:
-            return self._proofs.check(sent, "POST", address).thumbprint
+            return self._proofs.check(proofs, "POST", address).thumbprint
         except NotProven as wrong:
             raise TokenRefused(400, "invalid_dpop_proof", str(wrong)) from None
         except NonceWanted as wanted:
             raise TokenRefused(400, "use_dpop_nonce", str(wanted), {"DPoP-Nonce": wanted.nonce}) from None
 
-    def _signed(self, scopes: list[str], thumbprint: str, seconds: int) -> str:
-        """An access token as RFC 9068 has it."""
+    def _sign_token(self, scopes: list[str], thumbprint: str, seconds: int) -> str:
+        """An access token in the form of RFC 9068."""
         now = time.time()
-        claims: dict[str, Any] = {  # Any, as joserfc has it
+        claims: dict[str, Any] = {  # Any, as joserfc types it
             "iss": self.issuer,
             "aud": AUDIENCE,
             "client_id": CLIENT_ID,

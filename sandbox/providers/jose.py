@@ -1,7 +1,7 @@
 """What callers prove with signed JWTs: who they are (RFC 7521, RFC 7523) and that a key is theirs (DPoP, RFC 9449).
 
-The signatures are checked by joserfc; what the claims must say is checked here, as strictly as the strictest server
-that the vendors' pages describe. No reason given here holds a token or a key.
+joserfc checks the signatures. The claims are checked here, as strictly as the strictest server that the vendors' pages
+describe. No message contains a token or a key.
 """
 
 import base64
@@ -17,7 +17,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, GuestProtocol, KeyFlexible, RSAKey
 from joserfc.jws import JWSRegistry
 
-from sandbox.faults.state import World
+from sandbox.faults.state import State
 
 PROOF_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 PROOF_SECONDS = 6
@@ -28,7 +28,7 @@ KEY_BITS = 2048
 
 
 class NotProven(Exception):
-    """Says which rule was broken."""
+    """The message says which rule was broken."""
 
 
 class NonceWanted(Exception):
@@ -50,35 +50,35 @@ class Client:
 
 @dataclass(frozen=True)
 class AssertionRules:
-    """What a token server demands of a client assertion; `typ` is the header's, None where any JWT will do."""
+    """What a token server requires of a client assertion."""
 
     audience: str
     algorithms: tuple[str, ...]
-    lifetime_seconds: int
-    typ: str | None = None
+    lifetime_seconds: int  # between iat and exp, at most
+    typ: str | None = None  # of the header; None: any
 
 
 @dataclass(frozen=True)
 class Proof:
-    """A proof that holds; `thumbprint` is that of its key (RFC 7638)."""
+    """A proof that was accepted."""
 
-    thumbprint: str
+    thumbprint: str  # of its key (RFC 7638)
     nonce: str | None
 
 
 class Once:
-    """Every `jti` is good for one time."""
+    """Remembers every `jti`, each of which may be used once."""
 
     def __init__(self) -> None:
         self._used: set[Hashable] = set()
 
-    def take(self, claims: Mapping[str, Any], whose: str) -> None:
+    def use(self, claims: Mapping[str, Any], owner: str) -> None:
         jti = claims.get("jti")
         if not isinstance(jti, str) or not jti:
             raise NotProven("jti is missing")
-        if (whose, jti) in self._used:
+        if (owner, jti) in self._used:
             raise NotProven("jti has been used before")
-        self._used.add((whose, jti))
+        self._used.add((owner, jti))
 
 
 class Assertions:
@@ -91,7 +91,7 @@ class Assertions:
 
     def check(self, assertion: str) -> dict[str, Any]:
         """The claims. Raises NotProven."""
-        token = opened(assertion, self._key_for, self._rules.algorithms)
+        token = verify(assertion, self._key_for, self._rules.algorithms)
         if self._rules.typ is not None and token.header.get("typ") != self._rules.typ:
             raise NotProven(f"typ is not {self._rules.typ}")
         claims = token.claims
@@ -101,7 +101,7 @@ class Assertions:
         if claims.get("aud") not in (self._rules.audience, [self._rules.audience]):
             raise NotProven(f"aud is not {self._rules.audience}")
         self._check_times(claims)
-        self._once.take(claims, self._client.client_id)
+        self._once.use(claims, self._client.client_id)
         return claims
 
     def _key_for(self, signed: GuestProtocol) -> RSAKey:
@@ -111,8 +111,8 @@ class Assertions:
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:
         now = time.time()
-        issued, expires = at(claims, "iat"), at(claims, "exp")
-        not_before = at(claims, "nbf", issued)
+        issued, expires = time_in(claims, "iat"), time_in(claims, "exp")
+        not_before = time_in(claims, "nbf", issued)
         if expires <= now:
             raise NotProven("exp has passed")
         if max(issued, not_before) > now + CLOCK_SKEW_SECONDS:
@@ -124,19 +124,19 @@ class Assertions:
 class Proofs:
     """One server's check of DPoP proofs (RFC 9449 section 4.3), and its nonces."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: State) -> None:
+        self._state = state
         self._once = Once()
         self._secret = secrets.token_urlsafe(12)
 
-    def check(self, sent: list[str], method: str, url: str, access_token: str | None = None) -> Proof:
-        """The proof among the values of the request's DPoP headers. `url` has neither query nor fragment.
+    def check(self, proofs: list[str], method: str, url: str, access_token: str | None = None) -> Proof:
+        """Check the values of the request's DPoP headers. `url` has neither query nor fragment.
 
-        With an access token the proof must hold its hash, without one it must not. Raises NotProven or NonceWanted.
+        With an access token the proof must contain its hash; without one it must not. Raises NotProven or NonceWanted.
         """
-        if len(sent) != 1:
+        if len(proofs) != 1:
             raise NotProven("there is not exactly one DPoP header")
-        token = opened(sent[0], key_in_header, PROOF_ALGORITHMS)
+        token = verify(proofs[0], key_in_header, PROOF_ALGORITHMS)
         if token.header.get("typ") != "dpop+jwt":
             raise NotProven("typ is not dpop+jwt")
         claims = token.claims
@@ -146,18 +146,18 @@ class Proofs:
             raise NotProven("htu is not the request's address without query and fragment")
         if claims.get("ath") != (None if access_token is None else access_token_hash(access_token)):
             raise NotProven("ath does not fit the access token")
-        if abs(time.time() - at(claims, "iat")) > PROOF_SECONDS:
+        if abs(time.time() - time_in(claims, "iat")) > PROOF_SECONDS:
             raise NotProven(f"iat is not within {PROOF_SECONDS} seconds of the server's time")
         thumbprint = public_key(token.header["jwk"]).thumbprint()
-        self._once.take(claims, thumbprint)
-        if self._world.dpop_nonce and claims.get("nonce") != self._nonce:
+        self._once.use(claims, thumbprint)
+        if self._state.dpop_nonce and claims.get("nonce") != self._nonce:
             raise NonceWanted(self._nonce)
         return Proof(thumbprint, claims.get("nonce"))
 
     @property
     def _nonce(self) -> str:
-        """Another one each time that the world is told to want one."""
-        return f"{self._secret}.{self._world.dpop_nonce}"
+        """Another one each time that a test asks for nonces."""
+        return f"{self._secret}.{self._state.dpop_nonce}"
 
 
 class LongHeaders(JWSRegistry):
@@ -166,8 +166,8 @@ class LongHeaders(JWSRegistry):
     max_header_length = 4096
 
 
-def opened(compact: str, key: KeyFlexible, algorithms: tuple[str, ...]) -> jwt.Token:
-    """A token whose signature has been verified. Raises NotProven."""
+def verify(compact: str, key: KeyFlexible, algorithms: tuple[str, ...]) -> jwt.Token:
+    """The token, once its signature has been verified. Raises NotProven."""
     registry = LongHeaders(algorithms=algorithms, strict_check_header=False)
     try:
         return jwt.decode(compact, key, registry=registry)
@@ -187,7 +187,7 @@ def public_key(jwk: object) -> RSAKey | ECKey:
         raise NotProven("jwk is not an RSA or EC key")
     if PRIVATE_PARTS & jwk.keys():
         raise NotProven("jwk holds a private key")
-    # Any, since joserfc is the one to say whether these make a key
+    # Any: joserfc checks whether these values make a key.
     parts: Any = {name: jwk.get(name) for name in ("kty", *PUBLIC_PARTS[jwk["kty"]])}
     try:
         return RSAKey.import_key(parts) if jwk["kty"] == "RSA" else ECKey.import_key(parts)
@@ -195,8 +195,8 @@ def public_key(jwk: object) -> RSAKey | ECKey:
         raise NotProven("jwk is not an RSA or EC key") from None
 
 
-def at(claims: Mapping[str, Any], name: str, default: float | None = None) -> float:
-    """A NumericDate (RFC 7519 section 2)."""
+def time_in(claims: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    """The claim's NumericDate (RFC 7519 section 2). Raises NotProven."""
     value = claims.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise NotProven(f"{name} is not a time")
@@ -209,7 +209,7 @@ def access_token_hash(access_token: str) -> str:
 
 
 def new_key() -> RSAKey:
-    """Another one in every run: OpenSSL's key generator takes no seed."""
+    """A new one in every run, whatever the sandbox's seed: OpenSSL's key generator takes none."""
     return RSAKey.generate_key(KEY_BITS)
 
 

@@ -1,13 +1,13 @@
 """NHN's document sharing: changing a document's security labels, and providing documents (ITI-65).
 
 After "Patch Document Reference" and "Provide Document Bundle" at https://utviklerportal.nhn.no and, where the pages are
-silent, the reference implementation (https://github.com/timmo-nhn/XcaDocumentSource). Calls are made with tokens of
-HelseID that are bound to a key (RFC 9449 section 7).
+silent, the reference implementation (https://github.com/timmo-nhn/XcaDocumentSource). Callers have HelseID's tokens,
+which are bound to a key (RFC 9449 section 7).
 """
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
@@ -16,10 +16,10 @@ from aiohttp import web
 
 from sandbox.admin import PREFIX as ADMIN_PREFIX
 from sandbox.charts import Record
-from sandbox.context import Setting, Surroundings
-from sandbox.faults.commit_faults import Document, after_creating, before_creating
+from sandbox.context import Context, Handler, Setting
+from sandbox.faults.commit_faults import Document, after_commit, before_commit
 from sandbox.faults.connection import ConnectionCut
-from sandbox.faults.gate import FIRST_CALLS, Gate, Refusal
+from sandbox.faults.gate import TROUBLED_CALLS, Gate, Refusal
 from sandbox.faults.words import Faults
 from sandbox.providers.fhir import (
     JSON,
@@ -27,11 +27,11 @@ from sandbox.providers.fhir import (
     Json,
     Refused,
     Resource,
-    answer,
     bundle_in,
     codings,
     content_type_is,
     error,
+    fhir_answer,
     outcome,
     read_json,
     refusal_answer,
@@ -55,19 +55,18 @@ API = "/nhn/R4/fhir"
 BUCKET = "nhn-dokumentlager"
 COMMUNITY = "2.16.578.1.12.4.5.100.3.15"
 JSON_PATCH = "application/json-patch+json"
-MOST_BYTES = 100_000_000
-MOST_PATCH_BYTES = 1_000_000
+MAX_BYTES = 100_000_000
+MAX_PATCH_BYTES = 1_000_000
 FHIR_ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
 NORMAL = {"system": "urn:oid:2.16.840.1.113883.5.25", "code": "N", "display": "Normal"}
 FORMAT = "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode|urn:ihe:iti:xds:2017:mimeTypeSufficient"
+# Ids of documents that begin so are answered with that status; README.md has the whole table.
 NOT_FOUND = ("402", "404", "400")
 TROUBLED = ("429", "500", "503")
 
-Handler = Callable[[web.Request], Awaitable[web.Response]]
-
 
 @dataclass
-class Stored:
+class RegisteredDocument:
     """A document in the registry, as a DocumentReference, and how often its labels were set."""
 
     resource: dict[str, Any]
@@ -86,18 +85,18 @@ class Nhn:
 
     bucket = BUCKET
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._gate = Gate(NAME, around.world, around.turns)
-        self._helseid = HelseId(around, NAME)
-        self._proofs = Proofs(around.world)
-        self._stored: dict[str, Stored] = {}
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._gate = Gate(NAME, context.state, context.turns)
+        self._helseid = HelseId(context, NAME)
+        self._proofs = Proofs(context.state)
+        self._documents: dict[str, RegisteredDocument] = {}
         self._unique_ids: set[str] = set()
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         return [
             *self._helseid.routes(),
-            web.patch(API + "/DocumentReference/{id}", self._guarded(self._patch)),
+            web.patch(API + "/DocumentReference/{id}", self._guarded(self._relabel)),
             web.post(API + "/Bundle", self._guarded(self._provide)),
             web.route("*", API + "/{anything:.*}", self._guarded(no_such_endpoint)),
             web.get(ADMIN_PREFIX + "/labels", self._show_labels),
@@ -107,7 +106,7 @@ class Nhn:
         return {
             ACCOUNT: {
                 "provider": NAME,
-                "base_url": self._around.base_url + API,
+                "base_url": self._context.base_url + API,
                 **self._helseid.settings(),
                 "source_system": "Sandbox EPJ 1.0",
                 "home_community_id": COMMUNITY,
@@ -130,20 +129,24 @@ class Nhn:
         """Nothing runs in the background."""
 
     def _guarded(self, handler: Handler) -> Handler:
-        async def answered(request: web.Request) -> web.Response:
+        async def answer(request: web.Request) -> web.Response:
             try:
-                refuse(await self._gate.outage(request))
-                self._authorize(request)
-                refuse(self._gate.throttle())
-                check_headers(request)
+                await self._admit(request)
                 return await handler(request)
             except Refused as refused:
                 return refusal_answer(refused)
 
-        return answered
+        return answer
+
+    async def _admit(self, request: web.Request) -> None:
+        """Raises Refused if an outage, the caller's token or proof, the throttle or a header stands in the way."""
+        refuse(await self._gate.outage(request))
+        self._authorize(request)  # before the body has come: `iat` in the proof must be recent
+        refuse(self._gate.throttle())
+        check_headers(request)
 
     def _authorize(self, request: web.Request) -> None:
-        """RFC 9449 sections 7 and 9. The proof is judged as soon as the headers are here, before the body is."""
+        """RFC 9449 sections 7 and 9."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         grant = self._helseid.grant(token) if scheme == "DPoP" else None
         if grant is None:
@@ -153,7 +156,7 @@ class Nhn:
             raise Refused(403, error("forbidden", f"the token has none of the scopes {', '.join(SCOPES)}"))
 
     def _check_proof(self, request: web.Request, token: str, grant: Grant) -> None:
-        address = self._around.base_url + request.rel_url.raw_path
+        address = self._context.base_url + request.rel_url.raw_path
         try:
             proof = self._proofs.check(request.headers.getall("DPoP", []), request.method, address, token)
         except NotProven as wrong:
@@ -163,15 +166,15 @@ class Nhn:
         if proof.thumbprint != grant.thumbprint:
             raise unauthorized("invalid_token", "the token is bound to another key")
 
-    async def _patch(self, request: web.Request) -> web.Response:
+    async def _relabel(self, request: web.Request) -> web.Response:
         if request.query.getall("homeCommunityId", []) != [COMMUNITY]:
             raise Refused(400, error("value", "homeCommunityId is missing, or names no dokumentlager"))
         document_id = request.match_info["id"]
         if not FHIR_ID.fullmatch(document_id):
             raise Refused(400, error("value", "the id in the address is not one of FHIR's"))
         content_type_is(request, JSON, JSON_PATCH)
-        read = labels_in_patch if request.content_type == JSON_PATCH else labels_in_resource
-        labels = read(await read_json(request, MOST_PATCH_BYTES), document_id)
+        read_labels = labels_in_patch if request.content_type == JSON_PATCH else labels_in_resource
+        labels = read_labels(await read_json(request, MAX_PATCH_BYTES), document_id)
         if not is_label_list(labels):
             raise Refused(400, error("required", "securityLabel is not a list of labels with codes"))
         return self._set_labels(document_id, labels)
@@ -180,17 +183,17 @@ class Nhn:
         document = self._find(document_id)
         if "UNCHANGED" not in document_id:
             document.set_labels(labels)
-        if "LOST" in document_id and self._around.turns.take((NAME, document_id), "LOST"):
+        if "LOST" in document_id and self._context.turns.take((NAME, document_id), "LOST"):
             raise ConnectionCut
         if "OUTCOME" in document_id:
-            return answer(outcome(Issue("information", "informational", "the document has been updated")))
-        return answer(document.resource)
+            return fhir_answer(outcome(Issue("information", "informational", "the document has been updated")))
+        return fhir_answer(document.resource)
 
-    def _find(self, document_id: str) -> Stored:
-        """Documents exist for all ids, save those whose first three letters say otherwise."""
-        if document_id not in self._stored:
+    def _find(self, document_id: str) -> RegisteredDocument:
+        """A document exists for every id, unless the id's first three letters ask for something else."""
+        if document_id not in self._documents:
             self._refuse_document(document_id)
-            self._stored[document_id] = Stored(
+            self._documents[document_id] = RegisteredDocument(
                 {
                     "resourceType": "DocumentReference",
                     "id": document_id,
@@ -200,7 +203,7 @@ class Nhn:
                     "content": [{"attachment": {"contentType": "application/pdf"}}],
                 }
             )
-        return self._stored[document_id]
+        return self._documents[document_id]
 
     def _refuse_document(self, document_id: str) -> None:
         prefix = document_id[:3]
@@ -210,23 +213,23 @@ class Nhn:
             raise unauthorized("invalid_token", "there is no valid token")
         if prefix == "403":
             raise Refused(403, error("forbidden", "denied by policy"))
-        if prefix in TROUBLED and self._around.turns.take((NAME, document_id), prefix, FIRST_CALLS):
+        if prefix in TROUBLED and self._context.turns.take((NAME, document_id), prefix, TROUBLED_CALLS):
             refuse(Refusal(int(prefix), 1 if prefix == "429" else None))
 
     async def _provide(self, request: web.Request) -> web.Response:
         content_type_is(request, JSON)
-        submission = submission_in(bundle_in(await read_json(request, MOST_BYTES)), COMMUNITY)
+        submission = submission_in(bundle_in(await read_json(request, MAX_BYTES)), COMMUNITY)
         titles = " ".join(each.title for each in submission.documents)
         document: Document = (NAME, ACCOUNT, submission.patient_id, titles)
         faults = Faults.read(titles)
         self._refuse_patient(submission.patient_id)
-        refuse(before_creating(document, faults, self._around.turns))
+        refuse(before_commit(document, faults, self._context.turns))
         refuse_content(faults)
-        self._register(submission)
+        self._reserve_ids(submission)
         locations = [await self._accept(submission.patient_id, each) for each in submission.documents]
-        if await after_creating(document, faults, self._around.turns):
+        if await after_commit(document, faults, self._context.turns):
             return web.Response(status=504, text="Gateway Timeout")
-        return answer(transaction_response(locations, submission.remarks))
+        return fhir_answer(transaction_response(locations, submission.remarks))
 
     def _refuse_patient(self, patient_id: str) -> None:
         if patient_id.startswith("401"):
@@ -236,23 +239,25 @@ class Nhn:
             raise Refused(400, error("not-found", "XDSUnknownPatientId: the patient is not known"))
         refuse(refusal)
 
-    def _register(self, submission: Submission) -> None:
-        """Every id once: the submission set's and the documents'."""
+    def _reserve_ids(self, submission: Submission) -> None:
+        """Every id may be used once: the submission set's and the documents'. Raises Refused."""
         ids = [submission.unique_id, *(each.unique_id for each in submission.documents)]
         known = sorted(self._unique_ids & set(ids))
         if known or len(set(ids[1:])) < len(ids[1:]):
-            said = f"XDSDuplicateUniqueIdInRegistry: Duplicate UUIDs in request and registry {', '.join(known)}"
-            raise Refused(400, error("duplicate", said))
+            message = f"XDSDuplicateUniqueIdInRegistry: Duplicate UUIDs in request and registry {', '.join(known)}"
+            raise Refused(400, error("duplicate", message))
         self._unique_ids.update(ids)
 
     async def _accept(self, patient_id: str, document: Provided) -> str:
-        """File one document; its id."""
+        """File one document. Returns its id."""
         document_id = document.unique_id.removeprefix("urn:uuid:")
         key = f"documents/{uuid.uuid4()}"
-        await self._around.objects.put(BUCKET, key, document.content)
-        witness = await self._around.objects.witness(BUCKET, key)
-        self._stored[document_id] = Stored({**document.resource, "id": document_id, "meta": {"versionId": "1"}})
-        self._around.charts.add(
+        await self._context.objects.put(BUCKET, key, document.content)
+        witness = await self._context.objects.witness(BUCKET, key)
+        self._documents[document_id] = RegisteredDocument(
+            {**document.resource, "id": document_id, "meta": {"versionId": "1"}}
+        )
+        self._context.charts.add(
             Record(NAME, ACCOUNT, patient_id, document.title, witness.size_bytes, witness.sha256, document_id)
         )
         return document_id
@@ -265,62 +270,10 @@ class Nhn:
                         "labels": [coding for label in stored.resource["securityLabel"] for coding in codings(label)],
                         "times_set": stored.times_set,
                     }
-                    for document_id, stored in self._stored.items()
+                    for document_id, stored in self._documents.items()
                 }
             }
         )
-
-
-def check_headers(request: web.Request) -> None:
-    """The two headers that the vendor's pages require."""
-    if not any(is_fhir_4(each) for each in request.headers.get("Accept", "").split(",")):
-        raise Refused(400, error("invalid", "Accept is not application/fhir+json; fhirVersion=4.0"))
-    if not request.headers.get("nhn-source-system", "").strip():
-        raise Refused(400, error("required", "the header nhn-source-system is missing"))
-
-
-def is_fhir_4(media_range: str) -> bool:
-    parsed = Message()
-    parsed["Content-Type"] = media_range.strip()
-    return parsed.get_content_type() == JSON and parsed.get_param("fhirVersion") == "4.0"
-
-
-def labels_in_resource(body: Json, document_id: str) -> Json:
-    """A DocumentReference that holds nothing but its id and the whole new list."""
-    if not isinstance(body, dict) or body.get("resourceType") != "DocumentReference":
-        raise Refused(400, error("structure", "the body is not a DocumentReference"))
-    if body.keys() != {"resourceType", "id", "securityLabel"}:
-        raise Refused(400, error("not-supported", "only securityLabel can be updated"))
-    if body["id"] != document_id:
-        raise Refused(400, error("value", "id is not the one in the address"))
-    return body["securityLabel"]
-
-
-def labels_in_patch(body: Json, document_id: str) -> Json:
-    """A JSON Patch (RFC 6902) of one operation, which replaces the whole list."""
-    if not isinstance(body, list) or len(body) != 1 or not isinstance(body[0], dict):
-        raise Refused(400, error("structure", "the body is not a JSON Patch of one operation"))
-    (operation,) = body
-    if (operation.get("op"), operation.get("path")) != ("replace", "/securityLabel"):
-        raise Refused(400, error("not-supported", "only a replace of /securityLabel is supported"))
-    return operation.get("value")
-
-
-def refuse_content(faults: Faults) -> None:
-    if faults.virus:
-        raise Refused(400, error("invalid", "a document did not pass the virus scan"))
-    if faults.invalid:
-        raise Refused(400, error("invalid", "XDSRepositoryError: a document could not be stored"))
-
-
-def transaction_response(document_ids: list[str], remarks: list[Issue]) -> dict[str, Json]:
-    """Entries for the DocumentReferences only, and a last one that holds what else is to be said, without response."""
-    entries: list[Json] = [
-        {"response": {"status": "201 Created", "location": f"DocumentReference/{each}"}} for each in document_ids
-    ]
-    if remarks:
-        entries.append({"resource": outcome(*remarks)})
-    return {"resourceType": "Bundle", "type": "transaction-response", "entry": entries}
 
 
 def unauthorized(code: str, description: str, nonce: str | None = None) -> Refused:
@@ -341,3 +294,55 @@ def refuse(refusal: Refusal | None) -> None:
 
 async def no_such_endpoint(request: web.Request) -> web.Response:
     raise Refused(404, error("not-supported", "there is no such endpoint"))
+
+
+def check_headers(request: web.Request) -> None:
+    """The two headers that the vendor's pages require."""
+    if not any(is_fhir_4(each) for each in request.headers.get("Accept", "").split(",")):
+        raise Refused(400, error("invalid", "Accept is not application/fhir+json; fhirVersion=4.0"))
+    if not request.headers.get("nhn-source-system", "").strip():
+        raise Refused(400, error("required", "the header nhn-source-system is missing"))
+
+
+def is_fhir_4(media_range: str) -> bool:
+    parsed = Message()
+    parsed["Content-Type"] = media_range.strip()
+    return parsed.get_content_type() == JSON and parsed.get_param("fhirVersion") == "4.0"
+
+
+def labels_in_resource(body: Json, document_id: str) -> Json:
+    """From a DocumentReference that has only its id and the whole new list. Raises Refused."""
+    if not isinstance(body, dict) or body.get("resourceType") != "DocumentReference":
+        raise Refused(400, error("structure", "the body is not a DocumentReference"))
+    if body.keys() != {"resourceType", "id", "securityLabel"}:
+        raise Refused(400, error("not-supported", "only securityLabel can be updated"))
+    if body["id"] != document_id:
+        raise Refused(400, error("value", "id is not the one in the address"))
+    return body["securityLabel"]
+
+
+def labels_in_patch(body: Json, document_id: str) -> Json:
+    """From a JSON Patch (RFC 6902) of one operation, which replaces the whole list. Raises Refused."""
+    if not isinstance(body, list) or len(body) != 1 or not isinstance(body[0], dict):
+        raise Refused(400, error("structure", "the body is not a JSON Patch of one operation"))
+    (operation,) = body
+    if (operation.get("op"), operation.get("path")) != ("replace", "/securityLabel"):
+        raise Refused(400, error("not-supported", "only a replace of /securityLabel is supported"))
+    return operation.get("value")
+
+
+def refuse_content(faults: Faults) -> None:
+    if faults.virus:
+        raise Refused(400, error("invalid", "a document did not pass the virus scan"))
+    if faults.invalid:
+        raise Refused(400, error("invalid", "XDSRepositoryError: a document could not be stored"))
+
+
+def transaction_response(document_ids: list[str], remarks: list[Issue]) -> dict[str, Json]:
+    """Has entries for the DocumentReferences only; remarks are in a last entry, which has no response."""
+    entries: list[Json] = [
+        {"response": {"status": "201 Created", "location": f"DocumentReference/{each}"}} for each in document_ids
+    ]
+    if remarks:
+        entries.append({"resource": outcome(*remarks)})
+    return {"resourceType": "Bundle", "type": "transaction-response", "entry": entries}

@@ -1,8 +1,8 @@
 """The transaction Bundle of ITI-65, Provide Document Bundle, as NHN takes it.
 
 After https://profiles.ihe.net/ITI/MHD/ITI-65.html, NHN's page about the endpoint and the reference implementation
-(https://github.com/timmo-nhn/XcaDocumentSource): what is missing is fatal, an error, a warning or mere information, and
-any of the first two refuses the whole.
+(https://github.com/timmo-nhn/XcaDocumentSource). What is missing is fatal, an error, a warning or information; the
+first two refuse the whole Bundle.
 """
 
 import base64
@@ -18,12 +18,12 @@ from sandbox.providers.fhir import (
     Refused,
     Resource,
     codings,
+    decode_base64,
     dig,
     error,
     objects,
     refers_to,
     text,
-    unpacked,
 )
 
 MHD = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/"
@@ -34,7 +34,7 @@ ORGANIZATION_ID = "urn:oid:2.16.578.1.12.4.1.4.101"
 DOCUMENT_TYPE = "urn:oid:2.16.578.1.12.4.1.1.9602"
 FACILITY_TYPE = "urn:oid:2.16.578.1.12.4.1.1.1303"
 PRACTICE_SETTING = "urn:oid:2.16.578.1.12.4.1.1.8651"
-MOST_DOCUMENT_BYTES = 60_000_000
+MAX_DOCUMENT_BYTES = 60_000_000
 
 
 @dataclass(frozen=True)
@@ -49,27 +49,28 @@ class Provided:
 
 @dataclass(frozen=True)
 class Submission:
-    """What a good Bundle provides, and what is to be said about it all the same."""
+    """What an accepted Bundle provides."""
 
     patient_id: str
     unique_id: str
     documents: list[Provided]
-    remarks: list[Issue]
+    remarks: list[Issue]  # warnings and information
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The entries of a Bundle that has all of them; `contents` are the documents' bytes by the Binary's fullUrl."""
+    """The entries of a Bundle that has all of them."""
 
     submission_set: Resource
     patient: Resource
     documents: list[Resource]
-    contents: dict[str, bytes]
-    content_types: dict[str, str]
+    contents: dict[str, bytes]  # a Binary's fullUrl → its bytes
+    content_types: dict[str, str]  # a Binary's fullUrl → its MIME type
 
 
 def submission_in(bundle: Bundle, community: str) -> Submission:
-    """Raises Refused with everything that is to be said, whatever its severity."""
+    """Raises Refused with all issues, whatever their severity."""
+    # In three steps, since later checks need what the earlier ones have found.
     issues = [*transaction_issues(bundle), *missing_parts(bundle)]
     refuse_if_grave(issues)
     issues += binary_issues(bundle)
@@ -98,7 +99,7 @@ def parts_of(bundle: Bundle) -> Parts:
         submission_sets(bundle)[0],
         bundle.entries_of("Patient")[0],
         bundle.entries_of("DocumentReference"),
-        {text(each, "fullUrl"): unpacked(text(each, "resource", "data")) for each in binaries},
+        {text(each, "fullUrl"): decode_base64(text(each, "resource", "data")) for each in binaries},
         {text(each, "fullUrl"): text(each, "resource", "contentType") for each in binaries},
     )
 
@@ -137,14 +138,14 @@ def missing_parts(bundle: Bundle) -> Iterator[Issue]:
 def binary_issues(bundle: Bundle) -> Iterator[Issue]:
     for binary in bundle.resources("Binary"):
         try:
-            content = unpacked(text(binary, "data"))
+            content = decode_base64(text(binary, "data"))
         except ValueError:
             yield error("value", "Binary.data is not base64")
         else:
             if not content:
                 yield error("required", "Binary.data is empty")
-            if len(content) > MOST_DOCUMENT_BYTES:
-                yield error("too-long", f"a document has more than {MOST_DOCUMENT_BYTES} bytes")
+            if len(content) > MAX_DOCUMENT_BYTES:
+                yield error("too-long", f"a document has more than {MAX_DOCUMENT_BYTES} bytes")
 
 
 def unused_binaries(parts: Parts) -> Iterator[Issue]:
@@ -264,11 +265,11 @@ def context_issues(context: Json, parts: Parts) -> Iterator[Issue]:
 
 
 def coding_issues(name: str, concept: Json, system: str) -> Iterator[Issue]:
-    """A missing code is an error; a code of a system that the national list does not name is worth a warning."""
-    found = codings(concept)
-    if not found:
+    """A missing code is an error. A code that is not of the national code system is a warning."""
+    given = codings(concept)
+    if not given:
         yield error("required", f"DocumentReference.{name} is missing")
-    elif system not in {text(each, "system") for each in found}:
+    elif system not in {text(each, "system") for each in given}:
         yield warning(f"DocumentReference.{name} is not of {system}")
 
 
@@ -285,13 +286,13 @@ def submission_sets(bundle: Bundle) -> list[Resource]:
 
 
 def national_id(patient: Resource) -> str:
-    found = [each for each in objects(patient.get("identifier")) if each.get("system") == NATIONAL_ID]
-    return text(found, 0, "value")
+    matches = [each for each in objects(patient.get("identifier")) if each.get("system") == NATIONAL_ID]
+    return text(matches, 0, "value")
 
 
 def identifier(resource: Resource, use: str) -> str:
-    found = [each for each in objects(resource.get("identifier")) if each.get("use") == use]
-    return text(found, 0, "value")
+    matches = [each for each in objects(resource.get("identifier")) if each.get("use") == use]
+    return text(matches, 0, "value")
 
 
 def systems(identifiers: Json) -> set[str]:
@@ -299,20 +300,19 @@ def systems(identifiers: Json) -> set[str]:
 
 
 def extension(element: Json, name: str) -> Json:
-    """The extension of IHE's with this name, or None."""
+    """IHE's extension with this name, or None."""
     return next((each for each in objects(dig(element, "extension")) if each.get("url") == MHD + name), None)
 
 
 def contained(resource: Resource, reference: Json) -> Resource:
     """The contained resource that a `#…` reference means, or an empty one."""
-    wanted = text(reference, "reference")
-    found = (each for each in objects(resource.get("contained")) if wanted == f"#{text(each, 'id')}")
-    return next(found, {})
+    local_id = text(reference, "reference")
+    return next((each for each in objects(resource.get("contained")) if local_id == f"#{text(each, 'id')}"), {})
 
 
-def fatal(what: str) -> Issue:
-    return Issue("fatal", "required", what)
+def fatal(text: str) -> Issue:
+    return Issue("fatal", "required", text)
 
 
-def warning(what: str) -> Issue:
-    return Issue("warning", "business-rule", what)
+def warning(text: str) -> Issue:
+    return Issue("warning", "business-rule", text)

@@ -1,14 +1,14 @@
 """Ovok's documents, after https://docs.ovok.com/dev/api/high-level/document.
 
-A call makes a document and gives out a form; when the form's upload has been stored, the document has its file, and
-nothing more happens. Ovok's documents belong to no patient here.
+A call creates a document and issues a form. When the form's upload has been stored, the document has its file, and
+nothing more happens. Here, Ovok's documents belong to no patient.
 """
 
 import asyncio
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,14 +17,15 @@ import aiohttp
 from aiohttp import web
 
 from sandbox.admin import PREFIX as ADMIN_PREFIX
-from sandbox.bodies import json_object
+from sandbox.api_error import ApiError, refuse
 from sandbox.charts import Record
-from sandbox.context import Setting, Surroundings
+from sandbox.context import Context, Handler, Setting
 from sandbox.faults.connection import ConnectionCut
-from sandbox.faults.gate import Gate, Refusal
+from sandbox.faults.gate import Gate
 from sandbox.faults.words import Faults
-from sandbox.providers.ovok_sessions import NAME, Login, Sessions, Tokens
-from sandbox.s3.uploads import Ticket
+from sandbox.inputs import json_object, query_number
+from sandbox.providers.ovok_sessions import NAME, Login, Sessions
+from sandbox.s3.storage import IssuedForm
 
 PREFIX = "/ovok"
 BUCKET = "ovok-files-region1"
@@ -32,10 +33,10 @@ ACCOUNT = "ovok_clinic"
 LOGIN = Login("worker@ovok-clinic.example", "sandbox-ovok-password", "5e505642-9024-474d-9434-e5a44f505cc5")
 AUTHOR = {"reference": "Practitioner/de5c57ff-7257-57b0-13ab-aab6f5f91498", "display": "Max Mustermann"}
 PROJECT = {"reference": "Project/f6f4da8d-93e8-8a08-220e-03b7810451d3", "display": "Sandbox Clinic"}
-LINK_SECONDS = 300
 DEFAULT_COUNT, MAX_COUNT = 100, 1000
 MIME_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;.*)?")
-FIELDS_IN_ORDER = {
+# The form's fields in the order of the vendor's page, and boto3's names for them.
+FORM_FIELDS = {
     "bucket": "bucket",
     "X-Amz-Algorithm": "x-amz-algorithm",
     "X-Amz-Credential": "x-amz-credential",
@@ -45,8 +46,8 @@ FIELDS_IN_ORDER = {
     "X-Amz-Signature": "x-amz-signature",
 }
 
-# The vendor's words where it has any; the shape of its errors is not documented, nor is a 429.
-WORDS = {
+# By status, the vendor's where it has any. It documents neither the form of its errors nor a 429.
+MESSAGES = {
     400: "The request could not be operated by the server.",
     401: "The resource owner or authorization server denied the request.",
     404: "The requested resource could not be found.",
@@ -57,18 +58,18 @@ WORDS = {
 log = logging.getLogger(__name__)
 
 
-class ApiError(Exception):
-    """A refusal in the form that is chosen here for Ovok's."""
+@dataclass(frozen=True)
+class Description:
+    """What a body says about a document."""
 
-    def __init__(self, refusal: Refusal, message: str | None = None) -> None:
-        self.refusal = refusal
-        self.message = message or WORDS.get(refusal.status, "Please try again later.")
-        super().__init__(refusal.status)
+    file_name: str
+    content_type: str
+    is_public: bool
 
 
 @dataclass
 class Document:
-    """One DocumentReference. `record` is what the chart has of it; `uploads` counts what was stored for it."""
+    """One DocumentReference."""
 
     id: str
     file_name: str
@@ -76,32 +77,21 @@ class Document:
     is_public: bool
     updated_at: datetime
     public_token: str = field(default_factory=lambda: f"public.{secrets.token_urlsafe(32)}")
-    record: Record | None = None
+    record: Record | None = None  # in the chart
     etag: str | None = None
-    uploads: int = 0
+    uploads: int = 0  # how often something was stored for it
     deleted: bool = False
-    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Held while the file is read back or removed: two uploads may end at once, or an upload and a DELETE.
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def key(self) -> str:
-        """A replacement goes to the same place."""
+        """A replacement is stored under the same key."""
         return f"binary/{self.id}"
 
-    def describe(self, wanted: "Description") -> None:
-        self.file_name, self.content_type, self.is_public = wanted.file_name, wanted.content_type, wanted.is_public
+    def describe(self, new: Description) -> None:
+        self.file_name, self.content_type, self.is_public = new.file_name, new.content_type, new.is_public
         self.updated_at = datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a body says of a document."""
-
-    file_name: str
-    content_type: str
-    is_public: bool
-
-
-Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class Ovok:
@@ -109,18 +99,18 @@ class Ovok:
 
     bucket = BUCKET
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._gate = Gate(NAME, around.world, around.turns)
-        self._sessions = Sessions(LOGIN, around.world)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._gate = Gate(NAME, context.state, context.turns)
+        self._sessions = Sessions(LOGIN, context.state)
         self._documents: dict[str, Document] = {}
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         documents, one = PREFIX + "/document", PREFIX + "/document/{document}"
         return [
-            web.post(PREFIX + "/v2/auth/login", self._answering(self._log_in)),
-            web.post(PREFIX + "/auth/refresh-token", self._answering(self._refresh)),
-            web.get(documents + "/public/{token}", self._answering(self._download_public)),
+            web.post(PREFIX + "/v2/auth/login", self._public(self._log_in)),
+            web.post(PREFIX + "/auth/refresh-token", self._public(self._refresh)),
+            web.get(documents + "/public/{token}", self._public(self._download_public)),
             web.post(documents, self._guarded(self._create)),
             web.get(documents, self._guarded(self._list)),
             web.post(one, self._guarded(self._replace)),
@@ -135,7 +125,7 @@ class Ovok:
         return {
             ACCOUNT: {
                 "provider": NAME,
-                "base_url": self._around.base_url + PREFIX,
+                "base_url": self._context.base_url + PREFIX,
                 "email": LOGIN.email,
                 "password": LOGIN.password,
                 "client_id": LOGIN.client_id,
@@ -148,8 +138,8 @@ class Ovok:
     async def stop(self) -> None:
         """Nothing runs in the background."""
 
-    def _answering(self, handler: Handler) -> Handler:
-        """For anybody."""
+    def _public(self, handler: Handler) -> Handler:
+        """For calls that need no login."""
 
         async def answer(request: web.Request) -> web.Response:
             try:
@@ -161,21 +151,21 @@ class Ovok:
         return answer
 
     def _guarded(self, handler: Handler) -> Handler:
-        """For who is logged in."""
+        """For calls that need a login."""
 
         async def admit(request: web.Request) -> web.Response:
             if not self._sessions.admits(request.headers.get("Authorization", "")):
-                raise ApiError(Refusal(401))
+                raise ApiError(401)
             refuse(self._gate.throttle(ACCOUNT))
             return await handler(request)
 
-        return self._answering(admit)
+        return self._public(admit)
 
     async def _log_in(self, request: web.Request) -> web.Response:
-        body = await sent(request)
+        body = await json_object(request)
         tokens = self._sessions.log_in(Login(text(body, "email"), text(body, "password"), text(body, "clientId")))
         if tokens is None:
-            raise ApiError(Refusal(401))
+            raise ApiError(401)
         return web.json_response(
             {
                 "accessToken": tokens.access,
@@ -187,117 +177,119 @@ class Ovok:
         )
 
     async def _refresh(self, request: web.Request) -> web.Response:
-        """Under other names than the login's."""
-        tokens: Tokens | None = self._sessions.refresh(text(await sent(request), "refresh_token"))
+        """The answer has other names than a login's."""
+        tokens = self._sessions.refresh(text(await json_object(request), "refresh_token"))
         if tokens is None:
-            raise ApiError(Refusal(401))
+            raise ApiError(401)
         return web.json_response(
             {"access_token": tokens.access, "refresh_token": tokens.refresh, "expires_in": tokens.seconds}
         )
 
     async def _create(self, request: web.Request) -> web.Response:
-        """Each call makes a document of its own."""
-        wanted = description(await sent(request))
+        """Each call creates another document."""
+        new = description(await json_object(request))
         document = Document(
-            str(self._around.uuid()), wanted.file_name, wanted.content_type, wanted.is_public, datetime.now(UTC)
+            str(self._context.uuid()), new.file_name, new.content_type, new.is_public, datetime.now(UTC)
         )
         self._documents[document.id] = document
-        named = (NAME, ACCOUNT, "", wanted.file_name)
-        if Faults.read(wanted.file_name).lost_create and self._around.turns.take(named, "LOSTCREATE"):
+        faults, turns = Faults.read(new.file_name), self._context.turns
+        if faults.lost_create and turns.take((NAME, ACCOUNT, "", new.file_name), "LOSTCREATE"):
             raise ConnectionCut
-        return web.json_response(self._entry(document) | {"uploadOptions": self._upload_options(document)})
+        return web.json_response(self._as_json(document) | {"uploadOptions": self._upload_options(document)})
 
     async def _replace(self, request: web.Request) -> web.Response:
-        """The document's name and type change at once, its bytes with the upload. (The vendor does not say when.)"""
-        document = self._found(request)
-        document.describe(description(await sent(request)))
-        return web.json_response(self._entry(document) | {"uploadOptions": self._upload_options(document)})
+        """The document's name and type change at once, its bytes with the upload; the vendor does not say when."""
+        document = self._find(request)
+        document.describe(description(await json_object(request)))
+        return web.json_response(self._as_json(document) | {"uploadOptions": self._upload_options(document)})
 
     def _upload_options(self, document: Document) -> dict[str, Any]:
-        async def stored(ticket: Ticket, _: str) -> None:
-            await self._take(document, ticket)
+        async def stored(form: IssuedForm, _: str) -> None:
+            await self._accept(document, form)
 
-        ticket = Ticket(NAME, ACCOUNT, "", document.file_name, BUCKET, document.key, stored)
-        fields = self._around.objects.form(
+        form = IssuedForm(NAME, ACCOUNT, "", document.file_name, BUCKET, document.key, stored)
+        fields = self._context.objects.sign_form(
             BUCKET,
             document.key,
-            lifetime_seconds=self._around.form_seconds(ticket),
+            lifetime_seconds=self._context.form_seconds(form),
             more={"bucket": BUCKET},
             with_token=False,
         )
-        fields_in_order = {name: fields[as_signed] for name, as_signed in FIELDS_IN_ORDER.items()}
-        return {"url": self._around.front.expect(ticket), "fields": fields_in_order}
+        return {
+            "url": self._context.storage.expect(form),
+            "fields": {name: fields[as_signed] for name, as_signed in FORM_FIELDS.items()},
+        }
 
-    async def _take(self, document: Document, ticket: Ticket) -> None:
-        """What is stored is the document's file, with what the engine says that it holds."""
-        async with document.reading:
+    async def _accept(self, document: Document, form: IssuedForm) -> None:
+        """What was stored becomes the document's file."""
+        async with document.lock:
             try:
-                if document.deleted or Faults.read(ticket.file_name).invalid:
-                    await self._around.objects.delete(BUCKET, document.key)
+                if document.deleted or Faults.read(form.file_name).invalid:
+                    await self._context.objects.delete(BUCKET, document.key)
                     self._forget_file(document)
                 else:
-                    await self._read_back(document, ticket)
+                    await self._read_back(document, form)
             except aiohttp.ClientError:
                 log.exception("a document could not be read back from the engine")
 
-    async def _read_back(self, document: Document, ticket: Ticket) -> None:
-        witness = await self._around.objects.witness(BUCKET, document.key)
-        record = Record(NAME, ACCOUNT, None, ticket.file_name, witness.size_bytes, witness.sha256, document.id)
+    async def _read_back(self, document: Document, form: IssuedForm) -> None:
+        """Complete the document and its record with what the engine says it holds."""
+        witness = await self._context.objects.witness(BUCKET, document.key)
+        record = Record(NAME, ACCOUNT, None, form.file_name, witness.size_bytes, witness.sha256, document.id)
         if document.record is None:
-            self._around.charts.add(record)
+            self._context.charts.add(record)
         else:
-            self._around.charts.replace(document.record, record)
+            self._context.charts.replace(document.record, record)
         document.record, document.etag = record, witness.etag
         document.uploads += 1
 
     def _forget_file(self, document: Document) -> None:
         if document.record is not None:
-            self._around.charts.remove(document.record)
+            self._context.charts.remove(document.record)
         document.record = document.etag = None
 
     async def _list(self, request: web.Request) -> web.Response:
-        count = number(request, "_count", DEFAULT_COUNT, most=MAX_COUNT)
-        offset = number(request, "_offset", 0)
+        count = query_number(request, "_count", DEFAULT_COUNT, least=0, most=MAX_COUNT)
+        offset = query_number(request, "_offset", 0, least=0)
         sort = request.query.get("_sort", "-_lastUpdated")
         if sort not in {"-_lastUpdated", "_lastUpdated"}:
-            raise ApiError(Refusal(400))
-        found = sorted(self._present, key=lambda each: each.updated_at, reverse=sort.startswith("-"))
-        shown = [self._entry(each) for each in found[offset : offset + count]]
-        return web.json_response({"total": len(found), "resources": shown})
+            raise ApiError(400)
+        documents = sorted(self._present, key=lambda each: each.updated_at, reverse=sort.startswith("-"))
+        shown = [self._as_json(each) for each in documents[offset : offset + count]]
+        return web.json_response({"total": len(documents), "resources": shown})
 
     async def _download(self, request: web.Request) -> web.Response:
-        document = self._found(request)
+        document = self._find(request)
         if document.etag is not None and request.headers.get("ETag", "").strip('"') == document.etag.strip('"'):
             return web.Response(status=304)
-        return self._to_file(document)
+        return self._redirect(document)
 
     async def _download_public(self, request: web.Request) -> web.Response:
         token = request.match_info["token"]
         for document in self._present:
             if document.is_public and document.public_token == token:
-                return self._to_file(document)
-        raise ApiError(Refusal(404))
+                return self._redirect(document)
+        raise ApiError(404)
 
-    def _to_file(self, document: Document) -> web.Response:
-        """The way to storage, which wants no token; whether there is anything yet is for storage to say."""
-        address = self._around.objects.address(BUCKET, document.key, lifetime_seconds=LINK_SECONDS)
-        return web.Response(status=307, headers={"Location": self._around.front.address(address)})
+    def _redirect(self, document: Document) -> web.Response:
+        """To storage, where no token may be sent. Storage answers 404 if nothing is stored yet."""
+        return web.Response(status=307, headers={"Location": self._context.download_address(BUCKET, document.key)})
 
     async def _update(self, request: web.Request) -> web.Response:
-        document = self._found(request)
+        document = self._find(request)
         now = {"fileName": document.file_name, "contentType": document.content_type, "isPublic": document.is_public}
-        document.describe(description(now | await sent(request)))
+        document.describe(description(now | await json_object(request)))
         if document.record is not None:
             renamed = replace(document.record, file_name=document.file_name)
-            self._around.charts.replace(document.record, renamed)
+            self._context.charts.replace(document.record, renamed)
             document.record = renamed
-        return web.json_response(self._entry(document))
+        return web.json_response(self._as_json(document))
 
     async def _delete(self, request: web.Request) -> web.Response:
-        document = self._found(request)
+        document = self._find(request)
         document.deleted = True
-        async with document.reading:
-            await self._around.objects.delete(BUCKET, document.key)
+        async with document.lock:
+            await self._context.objects.delete(BUCKET, document.key)
             self._forget_file(document)
         return web.json_response({"message": "Document deleted successfully"})
 
@@ -305,18 +297,18 @@ class Ovok:
     def _present(self) -> list[Document]:
         return [document for document in self._documents.values() if not document.deleted]
 
-    def _found(self, request: web.Request) -> Document:
+    def _find(self, request: web.Request) -> Document:
         document = self._documents.get(request.match_info["document"])
         if document is None or document.deleted:
-            raise ApiError(Refusal(404))
+            raise ApiError(404)
         return document
 
-    def _entry(self, document: Document) -> dict[str, Any]:
+    def _as_json(self, document: Document) -> dict[str, Any]:
         """A FileEntryDto without its uploadOptions."""
-        shows_token = document.is_public or self._around.world.ovok_public_tokens
+        shows_token = document.is_public or self._context.state.ovok_public_tokens
         return {
             "id": document.id,
-            "meta": {"lastUpdated": as_ovok(document.updated_at)},
+            "meta": {"lastUpdated": as_ovok_time(document.updated_at)},
             "author": AUTHOR,
             "fileName": document.file_name,
             "contentType": document.content_type,
@@ -324,7 +316,7 @@ class Ovok:
         }
 
     async def _show_documents(self, request: web.Request) -> web.Response:
-        """For tests: every document that was ever made, oldest first."""
+        """For tests: every document that was ever created, oldest first."""
         shown = [
             {
                 "id": each.id,
@@ -340,35 +332,25 @@ class Ovok:
         return web.json_response({"documents": shown})
 
 
-def refuse(refusal: Refusal | None) -> None:
-    if refusal is not None:
-        raise ApiError(refusal)
-
-
 def error_answer(error: ApiError) -> web.Response:
-    seconds = error.refusal.retry_after_seconds
-    return web.json_response(
-        {"statusCode": error.refusal.status, "message": error.message},
-        status=error.refusal.status,
-        headers={} if seconds is None else {"Retry-After": str(seconds)},
-    )
+    """In a form that is chosen here, since the vendor documents none."""
+    body = {
+        "statusCode": error.status,
+        "message": error.message or MESSAGES.get(error.status, "Please try again later."),
+    }
+    seconds = error.retry_after_seconds
+    headers = {} if seconds is None else {"Retry-After": str(seconds)}
+    return web.json_response(body, status=error.status, headers=headers)
 
 
 async def no_such_endpoint(_: web.Request) -> web.Response:
-    raise ApiError(Refusal(404))
-
-
-async def sent(request: web.Request) -> dict[str, Any]:
-    body = await json_object(request)
-    if body is None:
-        raise ApiError(Refusal(400))
-    return body
+    raise ApiError(404)
 
 
 def text(body: Mapping[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value:
-        raise ApiError(Refusal(422), f"{name} must be a text")
+        raise ApiError(422, f"{name} must be a text")
     return value
 
 
@@ -377,19 +359,12 @@ def description(body: Mapping[str, Any]) -> Description:
     file_name, content_type = text(body, "fileName"), text(body, "contentType")
     is_public = body.get("isPublic", False)
     if not MIME_TYPE.fullmatch(content_type):
-        raise ApiError(Refusal(422), "contentType must be a MIME type")
+        raise ApiError(422, "contentType must be a MIME type")
     if str(is_public).lower() not in {"true", "false"}:
-        raise ApiError(Refusal(422), "isPublic must be true or false")
+        raise ApiError(422, "isPublic must be true or false")
     return Description(file_name, content_type, str(is_public).lower() == "true")
 
 
-def number(request: web.Request, name: str, default: int, most: int | None = None) -> int:
-    asked = request.query.get(name, str(default))
-    if not asked.isdecimal() or (most is not None and int(asked) > most):
-        raise ApiError(Refusal(400))
-    return int(asked)
-
-
-def as_ovok(when: datetime) -> str:
+def as_ovok_time(when: datetime) -> str:
     """2000-01-01T00:00:00.000Z"""
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""Who may call Ovok: logins, bearer tokens that run out, refresh tokens that are good once.
+"""Logins at Ovok: bearer tokens that expire, refresh tokens that are good once.
 
 https://docs.ovok.com/dev/api/high-level/authentication: auth-login-controller-login-v-2, auth-controller-refresh-token
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
-from sandbox.faults.state import World
+from sandbox.faults.state import State
 
 NAME = "ovok"
 
@@ -30,7 +30,7 @@ class Login:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a login or a refresh gives out; the access token is a JWT and good for `seconds`."""
+    """The answer to a login or a refresh. The access token is a JWT and good for `seconds`."""
 
     access: str
     refresh: str
@@ -38,20 +38,20 @@ class Tokens:
 
 
 class Sessions:
-    """One user's sessions. A token is good because it was given out, not for what stands in it."""
+    """One user's sessions. A token is good because it was issued here; its claims are not read."""
 
-    def __init__(self, login: Login, world: World) -> None:
+    def __init__(self, login: Login, state: State) -> None:
         self._login = login
-        self._world = world
+        self._state = state
         self._key = OctKey.generate_key(256)
-        self._given_out: dict[str, tuple[float, float]] = {}
+        self._issued: dict[str, tuple[float, float]] = {}  # access token → issued and expires, by time.time()
         self._refresh_tokens: set[str] = set()
 
     def log_in(self, login: Login) -> Tokens | None:
         return self._new_tokens() if login == self._login and not self._revoked else None
 
     def refresh(self, refresh_token: str) -> Tokens | None:
-        """The refresh token is used up; what was bought with it earlier goes on to its end."""
+        """The refresh token is used up. Access tokens that were issued earlier stay good until they expire."""
         if self._revoked or refresh_token not in self._refresh_tokens:
             return None
         self._refresh_tokens.remove(refresh_token)
@@ -59,20 +59,20 @@ class Sessions:
 
     def admits(self, authorization: str) -> bool:
         scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or self._revoked or token not in self._given_out:
+        if scheme.lower() != "bearer" or self._revoked or token not in self._issued:
             return False
-        since, until = self._given_out[token]
-        return self._world.tokens_dead_before.get(NAME, 0) < since and time.time() < until
+        issued_at, expires_at = self._issued[token]
+        return not self._state.token_is_dead(NAME, issued_at) and time.time() < expires_at
 
     @property
     def _revoked(self) -> bool:
-        return bool(self._login.all & self._world.revoked)
+        return bool(self._login.all & self._state.revoked)
 
     def _new_tokens(self) -> Tokens:
-        now, seconds = time.time(), self._world.ovok_token_seconds
+        now, seconds = time.time(), self._state.ovok_token_seconds
         claims = {"sub": self._login.email, "iat": int(now), "exp": int(now) + seconds, "jti": secrets.token_hex(8)}
         access = jwt.encode({"alg": "HS256", "typ": "JWT"}, claims, self._key)
         tokens = Tokens(access, secrets.token_urlsafe(32), seconds)
-        self._given_out[access] = (now, now + seconds)
+        self._issued[access] = (now, now + seconds)
         self._refresh_tokens.add(tokens.refresh)
         return tokens

@@ -1,7 +1,7 @@
-"""Redox's FHIR API as far as a file is sent through it, and its token server, after the vendor's pages
-"Send a file via the Redox FHIR API", "Authenticate an OAuth API key", "Quotas and constraints" and "Error handling".
+"""The part of Redox's FHIR API that sends files, and its token server, after https://docs.redoxengine.com: "Send a file
+via the Redox FHIR API", "Authenticate an OAuth API key", "Quotas and constraints" and "Error handling".
 
-One hospital is connected. A 200 says that a message has been queued; here it is in the chart at once.
+One hospital is connected. Redox's 200 means that a message has been queued; here the document is in the chart at once.
 """
 
 import math
@@ -10,7 +10,7 @@ import secrets
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,19 +18,19 @@ from aiohttp import web
 from joserfc.jwk import RSAKey
 
 from sandbox.charts import Record
-from sandbox.context import Setting, Surroundings
-from sandbox.faults.commit_faults import Document, after_creating, before_creating
+from sandbox.context import Context, Handler, Setting
+from sandbox.faults.commit_faults import Document, after_commit, before_commit
 from sandbox.faults.gate import Gate, Refusal
-from sandbox.faults.state import World
+from sandbox.faults.state import State
 from sandbox.faults.words import Faults
 from sandbox.providers.fhir import (
     JSON,
     Issue,
     Refused,
-    answer,
     bundle_in,
     content_type_is,
     error,
+    fhir_answer,
     outcome,
     read_body,
     read_json,
@@ -53,19 +53,17 @@ DESTINATION = "sandbox-hospital"
 ENVIRONMENTS = ("Development", "Staging", "Production")
 ENVIRONMENT = "Development"
 PATIENT_SYSTEM = "urn:oid:2.999.1.4711"
-MOST_BYTES = 40_000_000
-MOST_UPLOADED_BYTES = 30_000_000
+MAX_BYTES = 40_000_000
+MAX_UPLOADED_BYTES = 30_000_000
 ASSERTION_SECONDS = 300
 CALLS, CALLS_WITHIN_SECONDS = 10_000, 300.0
-# What curl sends for --data-binary 'file.pdf', without the @
+# The body that curl sends for --data-binary 'file.pdf', where the @ before the name was forgotten.
 ONLY_A_NAME = re.compile(rb"[\w.-]{1,100}\.(pdf|png|jpe?g|gif|tiff?|txt|docx?|rtf|xml|html?|zip|dcm)")
-
-Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What a token stands for; times are those of time.time()."""
+    """What a token stands for; times are time.time()'s."""
 
     client_id: str
     issued_at: float
@@ -77,13 +75,13 @@ class Redox:
 
     bucket = BUCKET
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._gate = Gate(NAME, around.world, around.turns)
-        self._tokens = Tokens(around.world)
-        self._window = Window(around.world)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._gate = Gate(NAME, context.state, context.turns)
+        self._tokens = Tokens(context.state)
+        self._window = Window(context.state)
         self._blobs: dict[str, str] = {}  # address → key of an uploaded file that no document has used yet
-        self._record_ids: dict[str, str] = {}  # by destination and identifier of the DocumentReference
+        self._record_ids: dict[str, str] = {}  # identifier of a DocumentReference → id of its record
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         create = API + "/{destination}/{environment}/DocumentReference/$documentreference-create"
@@ -98,11 +96,11 @@ class Redox:
         return {
             ACCOUNT: {
                 "provider": NAME,
-                "base_url": self._around.base_url + API,
+                "base_url": self._context.base_url + API,
                 "client_id": CLIENT_ID,
                 "key_id": KEY_ID,
                 "private_key": as_pem(self._key),
-                "token_url": self._around.base_url + TOKEN_PATH,
+                "token_url": self._context.base_url + TOKEN_PATH,
                 "destination": DESTINATION,
                 "environment": ENVIRONMENT,
                 "patient_system": PATIENT_SYSTEM,
@@ -126,16 +124,16 @@ class Redox:
 
     @cached_property
     def _assertions(self) -> Assertions:
-        rules = AssertionRules(self._around.base_url + TOKEN_PATH, ("RS384",), ASSERTION_SECONDS)
+        rules = AssertionRules(self._context.base_url + TOKEN_PATH, ("RS384",), ASSERTION_SECONDS)
         return Assertions(Client(CLIENT_ID, KEY_ID, self._key), rules)
 
     async def _give_token(self, request: web.Request) -> web.Response:
         try:
-            return await self._token(request)
+            return await self._issue_token(request)
         except TokenRefused as refused:
             return refused.answer()
 
-    async def _token(self, request: web.Request) -> web.Response:
+    async def _issue_token(self, request: web.Request) -> web.Response:
         if refusal := await self._gate.outage(request) or self._gate.throttle():
             raise TokenRefused(refusal.status, "temporarily_unavailable", "not now", reset_header(refusal))
         form = await token_request(request)
@@ -143,9 +141,9 @@ class Redox:
             self._assertions.check(form["client_assertion"])
         except NotProven as wrong:
             raise TokenRefused(401, "invalid_client", str(wrong)) from None
-        if CLIENT_ID in self._around.world.revoked:
+        if CLIENT_ID in self._context.state.revoked:
             raise TokenRefused(401, "invalid_client", "the key has been revoked")
-        seconds = self._around.world.redox_token_seconds
+        seconds = self._context.state.redox_token_seconds
         return token_answer(
             {
                 "access_token": self._tokens.issue(CLIENT_ID, seconds),
@@ -156,7 +154,7 @@ class Redox:
         )
 
     def _guarded(self, handler: Handler) -> Handler:
-        async def answered(request: web.Request) -> web.Response:
+        async def answer(request: web.Request) -> web.Response:
             try:
                 await self._admit(request)
                 response = await handler(request)
@@ -166,12 +164,13 @@ class Redox:
                 response.headers.setdefault(name, value)
             return response
 
-        return answered
+        return answer
 
     async def _admit(self, request: web.Request) -> None:
+        """Raises Refused if an outage, the caller's token, the throttle or the environment stands in the way."""
         refuse(await self._gate.outage(request))
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme != "Bearer" or not self._tokens.hold(token):
+        if scheme != "Bearer" or not self._tokens.is_good(token):
             raise unauthorized()
         refuse(self._gate.throttle())
         environment = request.match_info.get("environment", ENVIRONMENT)
@@ -181,16 +180,16 @@ class Redox:
             raise Refused(403, error("forbidden", "the key is for another environment"))
 
     async def _upload(self, request: web.Request) -> web.Response:
-        if self._around.world.redox_binary_forbidden:
+        if self._context.state.redox_binary_forbidden:
             raise Refused(403, error("forbidden", "this organization may not upload files"))
-        content = await read_body(request, MOST_UPLOADED_BYTES)
+        content = await read_body(request, MAX_UPLOADED_BYTES)
         if not content:
             raise Refused(400, error("required", "the body is empty"))
         if ONLY_A_NAME.fullmatch(content):
             raise Refused(400, error("invalid", "the body is a file's name instead of its content"))
         key = f"uploaded/{uuid.uuid4()}"
-        await self._around.objects.put(BUCKET, key, content)
-        address = self._around.base_url + BLOB_PATH + str(uuid.uuid4())
+        await self._context.objects.put(BUCKET, key, content)
+        address = self._context.base_url + BLOB_PATH + str(uuid.uuid4())
         self._blobs[address] = key
         return web.Response(status=201, headers={"Location": address})
 
@@ -198,17 +197,17 @@ class Redox:
         if request.match_info["destination"] != DESTINATION:
             raise Refused(404, error("not-found", "there is no such destination"))
         content_type_is(request, JSON)
-        message = message_in(bundle_in(await read_json(request, MOST_BYTES)))
+        message = message_in(bundle_in(await read_json(request, MAX_BYTES)))
         document: Document = (NAME, ACCOUNT, message.patient_id, message.title)
         faults = Faults.read(message.title)
         self._refuse_patient(message.patient_id)
-        refuse(before_creating(document, faults, self._around.turns))
+        refuse(before_commit(document, faults, self._context.turns))
         if faults.invalid:
             raise Refused(400, error("invalid", "the destination does not take such documents"))
         if faults.error_200:
             return self._error_in_200(message.title)
         record_id = await self._accept(message)
-        if await after_creating(document, faults, self._around.turns):
+        if await after_commit(document, faults, self._context.turns):
             return web.Response(status=504, text="Gateway Timeout")
         return self._success(record_id)
 
@@ -221,48 +220,49 @@ class Redox:
         refuse(refusal)
 
     async def _accept(self, message: Message) -> str:
-        """File the document; its id. The same identifier again is the same document, where the world wants that."""
+        """File the document. Returns its record's id, an earlier one if `redox_dedupe` is set and it came before."""
         known = [self._record_ids[each] for each in sorted(message.identifiers) if each in self._record_ids]
-        if known and self._around.world.redox_dedupe:
+        if known and self._context.state.redox_dedupe:
             return known[0]
-        key = await self._stored(message)
-        witness = await self._around.objects.witness(BUCKET, key)
-        record_id = str(uuid.UUID(int=self._around.random.getrandbits(128), version=4))
+        key = await self._store(message)
+        witness = await self._context.objects.witness(BUCKET, key)
+        record_id = str(self._context.uuid())
         self._record_ids.update(dict.fromkeys(message.identifiers, record_id))
-        self._around.charts.add(
+        self._context.charts.add(
             Record(NAME, ACCOUNT, message.patient_id, message.title, witness.size_bytes, witness.sha256, record_id)
         )
         return record_id
 
-    async def _stored(self, message: Message) -> str:
-        """Where the engine holds the document's bytes. An uploaded file serves one document only."""
+    async def _store(self, message: Message) -> str:
+        """The key of the document's bytes in the engine. Raises Refused."""
         if message.content is None:
+            # An uploaded file is good for one document only, hence `pop`.
             key = self._blobs.pop(message.url or "", None)
             if key is None:
                 raise Refused(400, error("value", "attachment.url is not an uploaded file, or has been used before"))
             return key
         key = f"embedded/{uuid.uuid4()}"
-        await self._around.objects.put(BUCKET, key, message.content)
+        await self._context.objects.put(BUCKET, key, message.content)
         return key
 
     def _success(self, record_id: str) -> web.Response:
-        """Callers have seen either of two forms."""
-        if self._around.world.redox_outcomes:
-            return answer(outcome(Issue("information", "informational", "the message has been queued")))
-        return answer(response_bundle({"status": "201 Created", "location": f"DocumentReference/{record_id}"}))
+        """Redox answers in either of two forms."""
+        if self._context.state.redox_outcomes:
+            return fhir_answer(outcome(Issue("information", "informational", "the message has been queued")))
+        return fhir_answer(response_bundle({"status": "201 Created", "location": f"DocumentReference/{record_id}"}))
 
     def _error_in_200(self, title: str) -> web.Response:
-        said = outcome(error("processing", "the destination answered with an error"))
+        failure = outcome(error("processing", "the destination answered with an error"))
         if "ERR200-ENTRY" in title:
-            return answer(response_bundle({"status": "422 Unprocessable Entity", "outcome": said}))
-        return answer(said)
+            return fhir_answer(response_bundle({"status": "422 Unprocessable Entity", "outcome": failure}))
+        return fhir_answer(failure)
 
 
 class Tokens:
     """Opaque bearer tokens."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: State) -> None:
+        self._state = state
         self._grants: dict[str, Grant] = {}
 
     def issue(self, client_id: str, seconds: int) -> str:
@@ -270,24 +270,24 @@ class Tokens:
         self._grants[token] = Grant(client_id, now, now + seconds)
         return token
 
-    def hold(self, token: str) -> bool:
+    def is_good(self, token: str) -> bool:
         """Whether this token is good now."""
         grant = self._grants.get(token)
-        if grant is None or grant.client_id in self._world.revoked:
+        if grant is None or grant.client_id in self._state.revoked:
             return False
-        return grant.expires_at > time.time() and grant.issued_at > self._world.tokens_dead_before.get(NAME, 0)
+        return grant.expires_at > time.time() and not self._state.token_is_dead(NAME, grant.issued_at)
 
 
 class Window:
-    """The X-RateLimit headers: 10,000 calls in five minutes, or what the world's throttle says for a minute."""
+    """The X-RateLimit headers: 10,000 calls in five minutes, or what a test's throttle allows in one minute."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: State) -> None:
+        self._state = state
         self._answered_at: deque[float] = deque(maxlen=CALLS)
 
     def headers(self, status: int) -> dict[str, str]:
-        """For the answer that is being given. Reset is in seconds since 1970."""
-        throttled = self._world.throttle.get(NAME)
+        """For an answer with this status. Reset is in seconds since 1970."""
+        throttled = self._state.throttle.get(NAME)
         limit, seconds = (CALLS, CALLS_WITHIN_SECONDS) if throttled is None else (throttled, 60.0)
         now = time.time()
         if status != 429:
@@ -313,7 +313,7 @@ def refuse(refusal: Refusal | None) -> None:
 
 
 def reset_header(refusal: Refusal) -> dict[str, str]:
-    """The vendor documents no Retry-After."""
+    """Stands for Retry-After, which the vendor does not document."""
     seconds = refusal.retry_after_seconds
     return {} if seconds is None else {"X-RateLimit-Reset": str(math.ceil(time.time() + seconds))}
 

@@ -14,12 +14,12 @@ from sandbox.providers.fhir import (
     Json,
     Refused,
     Resource,
+    decode_base64,
     dig,
     error,
     objects,
     refers_to,
     text,
-    unpacked,
 )
 
 EVENT = "https://fhir.redoxengine.com/EventDefinition/DocumentReferenceCreate"
@@ -28,16 +28,13 @@ TOO_LONG_EMBEDDED = 10_000_000  # of base64
 
 @dataclass(frozen=True)
 class Message:
-    """One document as it was sent: its bytes are in `content`, or where `url` says.
+    """One document as it was sent."""
 
-    `identifiers` are `system|value` of the DocumentReference, as `patient_id` is the value of the Patient's first.
-    """
-
-    patient_id: str
+    patient_id: str  # the value of the Patient's first identifier
     title: str
-    content: bytes | None
+    content: bytes | None  # None: the bytes are at `url`
     url: str | None
-    identifiers: frozenset[str]
+    identifiers: frozenset[str]  # of the DocumentReference, each `system|value`
 
 
 def message_in(bundle: Bundle) -> Message:
@@ -51,7 +48,7 @@ def message_in(bundle: Bundle) -> Message:
     return Message(
         text(patient, "identifier", 0, "value"),
         text(attachment, "title"),
-        None if data is None else unpacked(data),
+        None if data is None else decode_base64(data),
         url,
         frozenset(f"{text(each, 'system')}|{text(each, 'value')}" for each in objects(document.get("identifier"))),
     )
@@ -112,11 +109,11 @@ def data_issues(data: Json) -> Iterator[Issue]:
         yield error("too-long", "a file of 10 MB or more must be uploaded as a Binary")
     else:
         try:
-            unpacked(data)
+            decode_base64(data)
         except ValueError:
             yield error("value", "attachment.data is not base64")
 
 
 def the_attachment(document: Resource) -> Resource:
-    found = dig(document, "content", 0, "attachment")
-    return found if isinstance(found, dict) else {}
+    attachment = dig(document, "content", 0, "attachment")
+    return attachment if isinstance(attachment, dict) else {}

@@ -1,4 +1,4 @@
-"""What the token endpoints share: a form that asks for client credentials with a signed assertion, and refusals.
+"""What the token endpoints share: the request for client credentials with a signed assertion, and refusals.
 
 RFC 6749 sections 4.4 and 5.2, RFC 7523 section 2.2.
 """
@@ -28,12 +28,12 @@ class TokenRefused(Exception):
 
 
 async def token_request(request: web.Request) -> dict[str, str]:
-    """The form's fields, once it is one for client credentials. Raises TokenRefused."""
+    """The fields of a form that asks for client credentials. Raises TokenRefused."""
     if request.content_type != FORM:
         raise TokenRefused(400, "invalid_request", f"Content-Type is not {FORM}")
-    sent = await request.post()
-    form = {name: value for name, value in sent.items() if isinstance(value, str)}
-    if len(form) != len(sent):
+    fields = await request.post()
+    form = {name: value for name, value in fields.items() if isinstance(value, str)}
+    if len(form) != len(fields):
         raise TokenRefused(400, "invalid_request", "a parameter is repeated")
     if form.get("grant_type") != "client_credentials":
         raise TokenRefused(400, "unsupported_grant_type", "grant_type is not client_credentials")

@@ -1,4 +1,4 @@
-"""The S3 engine: a JuiceFS gateway of our own, started on loopback and stopped with us.
+"""The S3 engine: a JuiceFS gateway on loopback that the sandbox starts and stops.
 
 The gateway contains MinIO's S3 front end, which really checks policies, signatures and session tokens.
 """
@@ -36,7 +36,7 @@ class EngineFailed(Exception):
 
 @dataclass(frozen=True)
 class AccessKey:
-    """An access key and its secret, as boto3 wants them."""
+    """An access key and its secret, as boto3 takes them."""
 
     id: str
     secret: str
@@ -71,21 +71,19 @@ class Engine:
         return f"http://{LOOPBACK}:{self.port}"
 
     async def start(self) -> None:
-        """Format the volume if it is new, start the gateway, return when it answers.
-
-        A free port may be taken by another process between our finding it and the gateway's binding it, so a
-        gateway that ends at once is started again on other ports.
-        """
+        """Format the volume if it is new, start the gateway, and return when it answers. Raises EngineFailed."""
         if not self._meta_file.exists():
             await self._format()
+        # Another process can take a free port before the gateway binds it. The gateway ends at once then, and is
+        # started again on other ports.
         for _ in range(STARTS):
             await self._launch()
             if await self._answers():
                 return
-        raise EngineFailed(f"the S3 engine did not start; its own words are in {self._own_words}")
+        raise EngineFailed(f"the S3 engine did not start; its output is in {self._output}")
 
     async def ended(self) -> int:
-        """Wait for the gateway's end, which nobody expects while the sandbox runs; its exit code."""
+        """Wait until the gateway ends, which it should not do while the sandbox runs. Returns its exit code."""
         return await self._gateway.wait()
 
     async def stop(self) -> None:
@@ -113,7 +111,7 @@ class Engine:
         return f"sqlite3://{self._meta_file}"
 
     @property
-    def _own_words(self) -> Path:
+    def _output(self) -> Path:
         return self._folder / "gateway.err"
 
     async def _format(self) -> None:
@@ -121,12 +119,12 @@ class Engine:
         options = ["--no-agent", "--quiet", "--no-color", "--storage", "file", "--bucket", bucket, "--trash-days", "0"]
         process = await self._run("format", *options, self._meta_url, "sandbox")
         if await process.wait() != 0:
-            raise EngineFailed(f"juicefs format failed; its own words are in {self._own_words}")
+            raise EngineFailed(f"juicefs format failed; its output is in {self._output}")
 
     async def _launch(self) -> None:
         self.port, metrics_port = free_ports(2)
-        # Without --keep-etag and --object-meta it forgets ETag and Content-Type; without --no-usage-report it looks
-        # up a host when it starts.
+        # Without --keep-etag and --object-meta it forgets ETag and Content-Type. Without --no-usage-report it
+        # looks up a host on the internet when it starts.
         options = ["--no-agent", "--no-usage-report", "--no-banner", "--multi-buckets", "--keep-etag", "--object-meta"]
         options += ["--backup-meta", "0", "--metrics", f"{LOOPBACK}:{metrics_port}"]
         options += ["--cache-dir", str(self._folder / "cache"), "--cache-size", "0"]
@@ -135,13 +133,13 @@ class Engine:
 
     async def _run(self, *arguments: str) -> asyncio.subprocess.Process:
         environment = os.environ | {"MINIO_ROOT_USER": ROOT.id, "MINIO_ROOT_PASSWORD": ROOT.secret}
-        with self._own_words.open("ab") as words:
+        with self._output.open("ab") as output:
             return await asyncio.create_subprocess_exec(
                 self._binary,
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=words,
-                stderr=words,
+                stdout=output,
+                stderr=output,
                 env=environment,
                 start_new_session=True,  # Ctrl-C is for the sandbox, which then stops the gateway in order
                 preexec_fn=die_with_parent(),
@@ -161,19 +159,20 @@ class Engine:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that were free just now, all different."""
+    """Ports of loopback that are free at this moment, all different."""
+    # All are bound before any is closed: else the system could give the same port twice.
     sockets = [socket.socket() for _ in range(count)]
     try:
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
+        for listener in sockets:
+            listener.bind((LOOPBACK, 0))
+        return [listener.getsockname()[1] for listener in sockets]
     finally:
-        for each in sockets:
-            each.close()
+        for listener in sockets:
+            listener.close()
 
 
 async def answers_http(port: int) -> bool:
-    """Whether something on this port answers `GET /` with an HTTP status (the gateway says 403)."""
+    """Whether the gateway answers on this port: `GET /` without a signature is a 403."""
     try:
         reader, writer = await asyncio.open_connection(LOOPBACK, port)
     except OSError:
@@ -188,7 +187,7 @@ async def answers_http(port: int) -> bool:
 
 
 def die_with_parent() -> Callable[[], None] | None:
-    """What a child runs first so that it cannot outlive a killed sandbox; only Linux offers that."""
+    """What a child runs first so that it cannot outlive a killed sandbox. Only Linux offers this (prctl(2))."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)
@@ -196,7 +195,7 @@ def die_with_parent() -> Callable[[], None] | None:
 
     def ask_the_kernel() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
+        if os.getppid() != parent:  # the parent died before the call above
             os._exit(1)
 
     return ask_the_kernel

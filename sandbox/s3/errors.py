@@ -1,4 +1,4 @@
-"""S3's error answers: codes with AWS's statuses and words.
+"""S3's error answers: codes with AWS's statuses and messages.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 """
@@ -61,7 +61,7 @@ ERRORS: dict[str, tuple[int, str]] = {
 
 
 class S3Error(Exception):
-    """A refusal in S3's own form. A code that we do not know is a 400."""
+    """A refusal in S3's own form. A code that is not in ERRORS is a 400."""
 
     def __init__(self, code: str, message: str | None = None) -> None:
         self.code = code
@@ -84,15 +84,13 @@ class S3Error(Exception):
         )
 
 
-def as_aws_says_it(status: int, body: bytes) -> tuple[int, bytes]:
-    """The gateway's refusal with AWS's status and words where they differ.
-
-    It says `Access Denied. (Invalid according to Policy: …)` where AWS says `Invalid according to Policy: …`, and 403
-    InvalidTokenId where AWS says 400 InvalidToken.
-    """
+def as_aws_words_it(status: int, body: bytes) -> tuple[int, bytes]:
+    """The gateway's refusal with AWS's status and message where these differ."""
+    # The gateway: 403 InvalidTokenId. AWS: 400 InvalidToken.
     if b"<Code>InvalidTokenId</Code>" in body:
-        proper = S3Error("InvalidToken")
+        awss = S3Error("InvalidToken")
         body = body.replace(b"InvalidTokenId", b"InvalidToken")
-        body = re.sub(rb"<Message>.*?</Message>", f"<Message>{proper.message}</Message>".encode(), body)
-        return proper.status, body
+        body = re.sub(rb"<Message>.*?</Message>", f"<Message>{awss.message}</Message>".encode(), body)
+        return awss.status, body
+    # The gateway: "Access Denied. (Invalid according to Policy: …)". AWS: "Invalid according to Policy: …".
     return status, re.sub(rb"Access Denied\. \((Invalid according to Policy: [^<]*?)\.?\)<", rb"\1.<", body)

@@ -1,7 +1,7 @@
 """A form upload as it arrives: its fields first, then the file, block by block.
 
 S3 reads a form strictly in order (https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html), so the bytes
-are looked at as they came, never re-assembled.
+are checked in the order in which they arrive and passed on unchanged.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from sandbox.s3.errors import S3Error
 
 MAX_BYTES_BEFORE_FILE = 20 * 1024
 MAX_END_BYTES = 4096
-_QUOTED = r'{}="((?:\\"|[^"])*)"'
+QUOTED = r'{}="((?:\\"|[^"])*)"'
 
 
 @dataclass(frozen=True)
 class FormHead:
-    """All that stands before the file's first byte. Field names are as sent; `file_name` is as sent too."""
+    """All that precedes the file's first byte. Names are as they were sent; `length` is in bytes."""
 
     fields: Mapping[str, str]
     file_name: str
@@ -34,11 +34,11 @@ class Content(Protocol):
     """A request's body, as aiohttp gives it."""
 
     async def readany(self) -> bytes:
-        """What has arrived by now, at least one byte; nothing at the end."""
+        """What has arrived by now, at least one byte; empty at the end."""
 
 
 class IncomingForm:
-    """Reads one request's body. `read_head` first, then `blocks`, which gives the whole body on, unchanged."""
+    """Reads one request's body. Call `read_head` first, then `blocks`."""
 
     def __init__(self, content: Content, boundary: str, idle_seconds: float) -> None:
         self._content = content
@@ -56,7 +56,7 @@ class IncomingForm:
         return head
 
     async def blocks(self) -> AsyncIterator[bytes]:
-        """Blocks of the body from its start. The form's end is held back until it is known to be a proper end."""
+        """The whole body from its start, unchanged. The form's end comes only when it is known to be a proper end."""
         end = FormEnd(self._delimiter)
         yield self._buffer[: self._head.length]
         block = self._buffer[self._head.length :] or await self._next_block()
@@ -75,7 +75,10 @@ class IncomingForm:
 
 
 class FormEnd:
-    """Lets a file's bytes pass and holds back what may be the form's end, or what wrongly follows the file."""
+    """Lets a file's bytes pass, and holds back what may be the form's end or what wrongly follows the file.
+
+    A form that is cut must store nothing, so the engine must not see an end that the client has not sent.
+    """
 
     def __init__(self, delimiter: bytes) -> None:
         self._delimiter = delimiter
@@ -85,10 +88,13 @@ class FormEnd:
     def feed(self, block: bytes) -> bytes:
         self._held += block
         if self._found:
-            return self._refuse_early()
+            # What follows the file is refused in `finish`, but a second file must not be collected in memory first.
+            if len(self._held) > MAX_END_BYTES:
+                raise what_follows(self._rest)
+            return b""
         at = self._held.find(self._delimiter)
         self._found = at >= 0
-        if not self._found:
+        if not self._found:  # the last bytes may be the delimiter's beginning
             at = max(0, len(self._held) - len(self._delimiter) + 1)
         passed, self._held = self._held[:at], self._held[at:]
         return passed
@@ -105,15 +111,9 @@ class FormEnd:
     def _rest(self) -> bytes:
         return self._held[len(self._delimiter) :]
 
-    def _refuse_early(self) -> bytes:
-        """Do not collect a second file in memory before refusing it."""
-        if len(self._held) > MAX_END_BYTES:
-            raise what_follows(self._rest)
-        return b""
-
 
 def what_follows(part: bytes) -> S3Error:
-    """S3 ignores what follows the file; here it is refused, since only a broken client sends anything there."""
+    """The refusal of a part that follows the file. S3 ignores such parts, but only a broken client sends them."""
     name, file_name = names_in(part)
     if name == "file" or file_name is not None:
         return S3Error("IncorrectNumberOfFilesInPostRequest")
@@ -146,8 +146,8 @@ def parse_head(buffer: bytes, delimiter: bytes) -> FormHead | None:
 def names_in(part_head: bytes) -> tuple[str, str | None]:
     """A part's name and its file name if it has one, as written: raw UTF-8, quotes as the client escaped them."""
     text = part_head.decode("utf-8", "replace")
-    name = re.search(r"\b" + _QUOTED.format("name"), text)
-    file_name = re.search(r"\b" + _QUOTED.format("filename"), text)
+    name = re.search(r"\b" + QUOTED.format("name"), text)
+    file_name = re.search(r"\b" + QUOTED.format("filename"), text)
     return (name[1] if name else ""), (file_name[1] if file_name else None)
 
 

@@ -1,4 +1,4 @@
-"""What the sandbox itself does in the engine: sign forms and addresses, read objects back, move and delete them."""
+"""The engine's objects as the providers use them: they sign forms and addresses, read back, move and delete."""
 
 import hashlib
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Witness:
 
 
 class Objects:
-    """The engine's objects, as its provider-side owner sees them."""
+    """Call `prepare` before anything else: it makes the engine's user, whose credentials sign everything."""
 
     def __init__(self, engine: Engine, http: aiohttp.ClientSession) -> None:
         self._engine = engine
@@ -48,7 +48,8 @@ class Objects:
         self._lasting_signer: S3Client
 
     def prepare(self, buckets: list[str]) -> None:
-        """Make the engine's user and the buckets. The root user may not ask for session tokens, so one is made."""
+        """Make the engine's user and the buckets."""
+        # The engine gives session tokens to a user, but not to root.
         admin = MinioAdmin(
             endpoint=f"{LOOPBACK}:{self._engine.port}", credentials=StaticProvider(ROOT.id, ROOT.secret), secure=False
         )
@@ -61,7 +62,7 @@ class Objects:
                 self._lasting_signer.create_bucket(Bucket=bucket)
         self._renew_token()
 
-    def form(
+    def sign_form(
         self,
         bucket: str,
         key: str,
@@ -71,10 +72,10 @@ class Objects:
         more: Mapping[str, str] | None = None,
         with_token: bool = True,
     ) -> dict[str, str]:
-        """The fields of a form for this key, under boto3's names; a negative lifetime has passed already.
+        """The fields of a form for this key, under boto3's names. A negative lifetime has passed already.
 
-        A key that ends in `${filename}` leaves its end to the file part. Without `max_bytes` the policy says nothing
-        of size. `more` are further fields, each with a condition of its own.
+        A key that ends in `${filename}` leaves its end to the file part. Without `max_bytes` the policy does not limit
+        the size. `more` are further fields, each with a condition of its own.
         """
         conditions: list[object] = [{name: value} for name, value in (more or {}).items()]
         if max_bytes is not None:
@@ -87,7 +88,7 @@ class Objects:
         return fields
 
     def address(self, bucket: str, key: str, *, lifetime_seconds: int = 300) -> URL:
-        """A presigned address on the engine, from which the object can be read."""
+        """A presigned address on the engine for reading the object."""
         return self._signed("get_object", bucket, key, lifetime_seconds)
 
     async def witness(self, bucket: str, key: str) -> Witness:
@@ -113,16 +114,16 @@ class Objects:
         await self._do("DELETE", self._signed("delete_object", bucket, key))
 
     async def move(self, bucket: str, key: str, to_key: str) -> bool:
-        """Copy, then delete; whether there was anything to move."""
+        """Copy, then delete. Returns False if there was nothing to move."""
         copied = await self.copy(bucket, key, to_key)
         if copied:
             await self.delete(bucket, key)
         return copied
 
     async def copy(self, bucket: str, key: str, to_key: str) -> bool:
-        """Whether there was anything to copy."""
+        """Returns False if there was nothing to copy."""
         address = self._signed("copy_object", bucket, to_key, CopySource={"Bucket": bucket, "Key": key})
-        headers = {"x-amz-copy-source": quote(f"{bucket}/{key}", safe="/~")}  # as botocore signed it
+        headers = {"x-amz-copy-source": quote(f"{bucket}/{key}", safe="/~")}  # exactly as botocore has signed it
         async with self._http.put(address, headers=headers) as answer:
             await answer.read()
             if answer.status == 404:
@@ -142,7 +143,7 @@ class Objects:
         return URL(address, encoded=True)
 
     def _with_token(self) -> "S3Client":
-        """A client with a session token that is good for another day at least, so that any run may last."""
+        """A client whose session token is good for at least another day. It is renewed, so a run may last for weeks."""
         if datetime.now(UTC) > self._renew_after:
             self._renew_token()
         return self._signer

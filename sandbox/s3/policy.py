@@ -1,4 +1,4 @@
-"""What AWS checks of a form's fields against its policy and the engine does not.
+"""The checks of a form's fields against its policy that AWS makes and the engine does not.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html
 """
@@ -15,9 +15,9 @@ NEEDS_NO_CONDITION = frozenset({"x-amz-signature", "file", "policy"})
 
 
 def check_fields(head: FormHead, bucket: str) -> None:
-    """Every field must be in one of the policy's conditions, save for a few and those named `x-ignore-…`.
+    """Every field must be in one of the policy's conditions, except for a few and those named `x-ignore-…`.
 
-    A field `bucket` must name the bucket that the form is sent to, whose own name the engine takes instead.
+    Raises S3Error.
     """
     if head.field("key") is None:
         raise S3Error("UserKeyMustBeSpecified")
@@ -29,6 +29,7 @@ def check_fields(head: FormHead, bucket: str) -> None:
     extra = [name for name in extra if not name.startswith("x-ignore-")]
     if extra:
         raise S3Error("AccessDenied", f"Invalid according to Policy: Extra input fields: {', '.join(extra)}")
+    # The engine ignores this field and takes the bucket of the address.
     if head.field("bucket") not in {None, bucket}:
         failed = json.dumps(["eq", "$bucket", bucket])
         raise S3Error("AccessDenied", f"Invalid according to Policy: Policy Condition failed: {failed}")

@@ -1,4 +1,4 @@
-"""Passes one form on to the engine over a connection of its own, which is cut if the client's is."""
+"""Passes one form on to the engine, over a connection of its own that is cut when the client's is."""
 
 import asyncio
 import io
@@ -26,13 +26,14 @@ class EngineAnswer:
 
 
 async def pass_on(port: int, head: bytes, blocks: AsyncIterator[bytes]) -> EngineAnswer:
-    """Send a request whose body is `blocks`. If `blocks` raises, the engine sees a cut and stores nothing."""
+    """Send a request whose body is `blocks`. If they raise, the connection is cut, and the engine stores nothing."""
     try:
         reader, writer = await asyncio.open_connection(LOOPBACK, port)
     except OSError as gone:
         raise S3Error("ServiceUnavailable") from gone
     answer = asyncio.ensure_future(_read_answer(reader))
-    answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # blocks' own error comes first
+    # If `blocks` raises, the answer is never awaited; asyncio would log its exception unless that is retrieved here.
+    answer.add_done_callback(lambda done: done.cancelled() or done.exception())
     try:
         writer.write(head)
         await _write_until_answered(writer, blocks, answer)
@@ -47,7 +48,7 @@ async def pass_on(port: int, head: bytes, blocks: AsyncIterator[bytes]) -> Engin
 async def _write_until_answered(
     writer: asyncio.StreamWriter, blocks: AsyncIterator[bytes], answer: "asyncio.Future[EngineAnswer]"
 ) -> None:
-    """The engine may refuse before it has read everything; then the rest is not sent."""
+    """Stops early if the engine refuses before it has read everything."""
     async for block in blocks:
         if answer.done():
             return

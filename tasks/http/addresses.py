@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx
 
-from config.types import HOST_NAME, host_allowed, is_address, is_loopback
+from config.hosts import HOST_NAME, host_allowed, is_address, is_loopback
 from tasks.model.errors import AccountBlocked
 
 

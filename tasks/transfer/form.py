@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from config.types import host_allowed, is_loopback
+from config.hosts import host_allowed, is_loopback
 from tasks.http.addresses import address
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, PresignAgain
 from tasks.model.job import Form

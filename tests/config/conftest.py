@@ -1,4 +1,4 @@
-"""Settings read from text, as a process would read them from a file."""
+"""Fixtures that read settings from text, as a process reads them from its file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ class Read(Protocol):
     def __call__(self, toml: str | bytes = "", environ: Mapping[str, str] | None = None) -> Settings: ...
 
 
-class Faults(Protocol):
+class Problems(Protocol):
     """What is wrong with settings that must not be accepted."""
 
     def __call__(self, toml: str | bytes, environ: Mapping[str, str] | None = None) -> tuple[str, ...]: ...
@@ -41,10 +41,10 @@ def read(tmp_path: Path) -> Read:
 
 
 @pytest.fixture
-def faults(read: Read) -> Faults:
-    def faults_of(toml: str | bytes, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+def problems(read: Read) -> Problems:
+    def problems_of(toml: str | bytes, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
         with pytest.raises(SettingsError) as caught:
             read(toml, environ)
-        return caught.value.faults
+        return caught.value.problems
 
-    return faults_of
+    return problems_of

@@ -1,4 +1,4 @@
-"""What Celery is told, and that the installed Celery takes it as meant."""
+"""Celery's settings, and that the installed Celery understands them as they are meant."""
 
 import ssl
 import tempfile
@@ -107,7 +107,7 @@ def test_a_real_server_behind_a_socket_gets_messages_and_results_in_the_database
         socket = Path(folder) / "valkey.sock"
         with ValkeyServer(unix_socket_path=socket):
             client = redis.Redis(unix_socket_path=str(socket), db=2)
-            client.config_set("requirepass", "p@s;s")  # this connection stays let in
+            client.config_set("requirepass", "p@s;s")  # this connection stays authenticated
             app = app_for(f"unix://:p%40s%3Bs@{socket}?db=2")
             app.send_task("chartpost.confirm", task_id="t1")
             redis_backend(app).store_result("t1", {"job": "j1"}, "SUCCESS")

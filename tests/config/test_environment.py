@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.conftest import ACCOUNT, Faults, Read
+from tests.config.conftest import ACCOUNT, Problems, Read
 
 
 def test_the_environment_overrides_the_file(read: Read) -> None:
@@ -39,14 +39,14 @@ def test_an_empty_variable_empties_a_list_and_a_text(read: Read) -> None:
 
 
 @pytest.mark.parametrize("text", ["[", "[1,", '["a"] x', "[" * 9999])
-def test_a_list_that_cannot_be_read_is_a_fault(faults: Faults, text: str) -> None:
-    assert faults("", {"CHARTPOST_FILE_ROOTS": text}) == (
+def test_a_list_that_cannot_be_read_is_a_problem(problems: Problems, text: str) -> None:
+    assert problems("", {"CHARTPOST_FILE_ROOTS": text}) == (
         "file_roots must be a JSON array, or values separated by commas.",
     )
 
 
-def test_a_value_from_the_environment_is_checked_like_one_from_the_file(faults: Faults) -> None:
-    assert faults("", {"CHARTPOST_WORKER__CONCURRENCY": ""}) == ("worker.concurrency must be a whole number.",)
+def test_a_value_from_the_environment_is_checked_like_one_from_the_file(problems: Problems) -> None:
+    assert problems("", {"CHARTPOST_WORKER__CONCURRENCY": ""}) == ("worker.concurrency must be a whole number.",)
 
 
 def test_unknown_variables_are_warned_about_and_never_an_error(read: Read) -> None:
@@ -101,7 +101,7 @@ def test_account_names_that_begin_alike_are_told_apart(read: Read) -> None:
     assert [account.max_bytes for account in settings.accounts.values()] == [100_000_000, 5, 100_000_000]
 
 
-def test_variables_of_an_account_with_an_unknown_provider_leave_one_fault(faults: Faults) -> None:
+def test_variables_of_an_account_with_an_unknown_provider_leave_one_problem(problems: Problems) -> None:
     prefix = "CHARTPOST_ACCOUNTS__A__"
     environ = {
         f"{prefix}PROVIDER": "nobody",
@@ -109,8 +109,8 @@ def test_variables_of_an_account_with_an_unknown_provider_leave_one_fault(faults
         f"{prefix}X__Y": "1",
         prefix + "__".join("B" * 3000): "",
     }
-    (fault,) = faults("", environ)
-    assert fault.startswith("accounts.a.provider is not a provider")
+    (problem,) = problems("", environ)
+    assert problem.startswith("accounts.a.provider is not a provider")
 
 
 # Secrets in files
@@ -150,12 +150,12 @@ def test_every_secret_can_come_from_a_file_named_in_the_environment(read: Read, 
 
 
 @pytest.mark.parametrize("given", ["file", "environment"])
-def test_a_secret_given_twice_in_one_place_is_a_fault(faults: Faults, tmp_path: Path, given: str) -> None:
+def test_a_secret_given_twice_in_one_place_is_a_problem(problems: Problems, tmp_path: Path, given: str) -> None:
     (tmp_path / "key").write_text("hunter2")
     if given == "file":
-        found = faults(f'secret_key = "hunter3"\nsecret_key_file = "{tmp_path}/key"')
+        found = problems(f'secret_key = "hunter3"\nsecret_key_file = "{tmp_path}/key"')
     else:
-        found = faults("", {"CHARTPOST_SECRET_KEY": "hunter3", "CHARTPOST_SECRET_KEY_FILE": f"{tmp_path}/key"})
+        found = problems("", {"CHARTPOST_SECRET_KEY": "hunter3", "CHARTPOST_SECRET_KEY_FILE": f"{tmp_path}/key"})
     assert found == ("secret_key_file is given, and so is secret_key: keep one of them.",)
 
 
@@ -184,20 +184,20 @@ def test_an_empty_form_of_a_secret_counts_as_not_given(read: Read, tmp_path: Pat
         ("zero\\u0000", "names a file that cannot be read (not a path)"),
     ],
 )
-def test_a_secret_file_that_holds_none_is_one_fault_that_hides_its_name(
-    faults: Faults, tmp_path: Path, name: str, words: str
+def test_a_secret_file_that_holds_none_is_one_problem_that_hides_its_name(
+    problems: Problems, tmp_path: Path, name: str, words: str
 ) -> None:
     (tmp_path / "latin1").write_bytes(b"\xe4")
     (tmp_path / "empty").write_bytes(b"\n")
     toml = ACCOUNT.replace('api_key = "clinic-key"', f'api_key_file = "{tmp_path}/{name}"')
-    assert faults(toml) == (f"accounts.north_clinic.api_key_file {words}.",)
+    assert problems(toml) == (f"accounts.north_clinic.api_key_file {words}.",)
 
 
-def test_a_secret_file_must_be_named_by_a_text(faults: Faults) -> None:
-    assert faults("secret_key_file = 7") == ("secret_key_file names a file that cannot be read (not a path).",)
+def test_a_secret_file_must_be_named_by_a_text(problems: Problems) -> None:
+    assert problems("secret_key_file = 7") == ("secret_key_file names a file that cannot be read (not a path).",)
 
 
-def test_only_secrets_may_stand_in_files(faults: Faults) -> None:
-    assert faults("worker.concurrency_file = 3") == (
+def test_only_secrets_may_stand_in_files(problems: Problems) -> None:
+    assert problems("worker.concurrency_file = 3") == (
         "worker.concurrency_file is not a setting: did you mean concurrency?",
     )

@@ -26,8 +26,8 @@ from celery.worker.consumer.consumer import Consumer
 from kombu.asynchronous.hub import Hub
 
 from config.errors import SettingsError
-from config.logs import QUIET_LEVELS, OurHandler, configure_logs
-from config.redaction import OURS, REWRITES, QuietMessages, told, traceback_of
+from config.logs import QUIET_LEVELS, StderrHandler, configure_logs
+from config.redaction import OUR_PACKAGES, REWRITES, RedactMessages, describe, format_traceback
 
 PATIENT = "PATIENT-4711"
 
@@ -35,7 +35,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 
 class SetUp(Protocol):
-    """Sets up this process's logging, and gives what is written from then on."""
+    """Sets up this process's logging. Returns what is written from then on."""
 
     def __call__(self, form: str, level: str) -> io.StringIO: ...
 
@@ -48,27 +48,27 @@ def set_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[SetUp]:
 
     def configured(form: str, level: str) -> io.StringIO:
         configure_logs(form, level)
-        (handler,) = (other for other in logging.getLogger().handlers if isinstance(other, OurHandler))
+        (handler,) = (other for other in logging.getLogger().handlers if isinstance(other, StderrHandler))
         assert handler.stream is sys.stderr
         handler.setStream(written)  # pytest gives every phase of a test another standard error
         return written
 
-    levels = {name: logging.getLogger(name).level for name in [None, *QUIET_LEVELS, *OURS]}
+    levels = {name: logging.getLogger(name).level for name in [None, *QUIET_LEVELS, *OUR_PACKAGES]}
     yield configured
     root = logging.getLogger()
-    root.handlers = [handler for handler in root.handlers if not isinstance(handler, OurHandler)]
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, StderrHandler)]
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     for name in REWRITES:
         logger = logging.getLogger(name)
-        logger.filters = [other for other in logger.filters if not isinstance(other, QuietMessages)]
+        logger.filters = [other for other in logger.filters if not isinstance(other, RedactMessages)]
     logging.captureWarnings(False)
     structlog.reset_defaults()
 
 
 @pytest.fixture
 def written(set_up: SetUp) -> io.StringIO:
-    """What is written in the form for machines, at the usual level."""
+    """What is written as JSON, at the usual level."""
     return set_up("json", "info")
 
 
@@ -121,7 +121,7 @@ def test_setting_up_twice_logs_once(set_up: SetUp, lines: Lines) -> None:
     set_up("json", "info")
     logging.getLogger("x").warning("once")
     assert len(lines()) == 1
-    assert sum(isinstance(handler, OurHandler) for handler in logging.getLogger().handlers) == 1
+    assert sum(isinstance(handler, StderrHandler) for handler in logging.getLogger().handlers) == 1
 
 
 def test_the_console_form_is_for_people(set_up: SetUp) -> None:
@@ -173,7 +173,7 @@ def test_values_that_json_lacks_do_not_break_a_line(lines: Lines) -> None:
 
 
 @pytest.mark.usefixtures("private")
-def test_an_error_keeps_its_place_and_its_causes_and_loses_its_words(lines: Lines) -> None:
+def test_an_error_is_logged_with_its_place_and_causes_and_without_its_text(lines: Lines) -> None:
     try:
         try:
             raise KeyError(PATIENT)
@@ -201,7 +201,7 @@ def _shape_error() -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "text"),
     [
         (ValueError(PATIENT), "ValueError"),
         (FileNotFoundError(2, "No such file or directory", PATIENT), "FileNotFoundError: No such file or directory"),
@@ -223,19 +223,19 @@ def _shape_error() -> Exception:
         (_shape_error(), "pydantic_core._pydantic_core.ValidationError"),
     ],
 )
-def test_only_errors_whose_words_are_known_to_be_harmless_keep_them(error: Exception, words: str) -> None:
-    assert told(error) == words
+def test_only_errors_whose_text_is_known_to_be_harmless_keep_it(error: Exception, text: str) -> None:
+    assert describe(error) == text
 
 
-def test_errors_that_cause_each_other_are_told_once() -> None:
+def test_errors_that_cause_each_other_are_logged_once() -> None:
     first, second = ValueError("a"), TypeError("b")
     first.__cause__, second.__cause__ = second, first
-    assert traceback_of((ValueError, first, None)).count("Traceback") == 2
-    assert traceback_of((None, None, None)) == ""
+    assert format_traceback((ValueError, first, None)).count("Traceback") == 2
+    assert format_traceback((None, None, None)) == ""
 
 
 @pytest.mark.usefixtures("private")
-def test_an_uncaught_error_is_logged_without_its_words(lines: Lines) -> None:
+def test_an_uncaught_error_is_logged_without_its_text(lines: Lines) -> None:
     def fail() -> None:
         raise ValueError(PATIENT)
 
@@ -252,7 +252,7 @@ def test_an_uncaught_error_is_logged_without_its_words(lines: Lines) -> None:
     assert in_process["exception"].endswith("ValueError")
 
 
-def test_an_interrupt_is_no_crash(lines: Lines, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_is_not_a_crash(lines: Lines, capsys: pytest.CaptureFixture[str]) -> None:
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     threading.excepthook(threading.ExceptHookArgs((SystemExit, SystemExit(), None, None)))
     assert lines() == []
@@ -263,7 +263,7 @@ def test_an_interrupt_is_no_crash(lines: Lines, capsys: pytest.CaptureFixture[st
 def test_a_line_that_cannot_be_written_is_reported_without_its_contents(
     lines: Lines, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (handler,) = (other for other in logging.getLogger().handlers if isinstance(other, OurHandler))
+    (handler,) = (other for other in logging.getLogger().handlers if isinstance(other, StderrHandler))
     # Not through the logger: pytest's own handler makes an exception of it.
     handler.handle(logging.LogRecord("some.library", logging.ERROR, __file__, 7, "%d files", (PATIENT,), None))
     (line,) = lines()
@@ -285,7 +285,7 @@ thread.join()
 """
 
 
-def test_a_process_writes_nothing_but_lines_of_ours_whatever_happens_to_it() -> None:
+def test_a_process_writes_nothing_but_log_lines_whatever_happens_to_it() -> None:
     ended = subprocess.run([sys.executable, "-c", CRASHING], capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 1
     events = [json.loads(line)["event"].partition("\n")[0] for line in ended.stderr.splitlines()]
@@ -335,10 +335,10 @@ def test_an_unregistered_task_is_named_and_its_body_withheld(lines: Lines) -> No
 
 
 @pytest.mark.usefixtures("private")
-def test_a_name_that_is_no_name_is_withheld_too(lines: Lines) -> None:
+def test_a_name_that_cannot_be_a_tasks_is_withheld_too(lines: Lines) -> None:
     error = KeyError(f"{PATIENT} Doe")
     in_an_except_block(error, lambda: consumer().on_unknown_task(None, message(task="x"), error))
-    assert lines()[0]["event"].endswith("a name that is none")
+    assert lines()[0]["event"].endswith("a name that is not one")
 
 
 @pytest.mark.usefixtures("private")
@@ -357,9 +357,9 @@ def test_an_unreadable_message_is_withheld(lines: Lines) -> None:
 
 
 @pytest.mark.usefixtures("private")
-def test_a_message_that_is_no_task_is_withheld(lines: Lines) -> None:
+def test_a_message_that_is_not_a_task_is_withheld(lines: Lines) -> None:
     consumer().on_unknown_message({"patient": PATIENT}, message())
-    assert lines()[0]["event"] == "Received a message that is no task and discarded it"
+    assert lines()[0]["event"] == "Received a message that is not a task and discarded it"
 
 
 def test_no_other_template_of_the_consumer_prints_a_body() -> None:
@@ -378,7 +378,7 @@ def test_no_other_template_of_the_consumer_prints_a_body() -> None:
 
 
 @pytest.mark.usefixtures("private")
-def test_a_body_in_words_of_a_later_version_is_withheld() -> None:
+def test_a_body_in_a_template_of_a_later_version_is_withheld() -> None:
     logging.getLogger("celery.worker.consumer.consumer").error("Odd message body: %s", PATIENT)
 
 
@@ -416,7 +416,7 @@ def test_a_callback_that_fails_is_not_shown_with_its_arguments(lines: Lines) -> 
 
 
 @pytest.mark.usefixtures("private")
-def test_an_error_outside_a_task_is_warned_about_without_its_words(lines: Lines) -> None:
+def test_an_error_outside_a_task_is_warned_about_without_its_text(lines: Lines) -> None:
     task: Any = SimpleNamespace(backend=SimpleNamespace(prepare_exception=lambda error, _: error))
     error = ValueError(PATIENT)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The key that a machine makes for itself."""
+"""The secret key that is made on a machine whose settings name none."""
 
 import multiprocessing
 import multiprocessing.synchronize
@@ -38,8 +38,7 @@ def test_a_given_key_is_kept_and_no_file_is_made(tmp_path: Path) -> None:
 
 
 def test_warnings_survive(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path)
-    settings._warnings = ("careful",)
+    settings = Settings(data_dir=tmp_path).with_warnings(["careful"])
     assert ensure_secret_key(settings).warnings == ("careful",)
 
 
@@ -58,7 +57,7 @@ def test_a_damaged_key_file_is_never_replaced(tmp_path: Path, content: bytes) ->
     assert (tmp_path / "secret_key").read_bytes() == content
 
 
-def test_a_folder_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="cannot be made or read"):
         ensure_secret_key(Settings(data_dir=tmp_path / "file" / "data"))

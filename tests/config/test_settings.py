@@ -1,4 +1,4 @@
-"""What the settings file may say, and what is answered when it says something else."""
+"""What the settings file may hold, and the sentences about everything else."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from config.accounts import ACCOUNT_KINDS, PracsuiteAccount
 from config.errors import SettingsError
 from config.load import load
 from config.settings import Settings
-from tests.config.conftest import ACCOUNT, Faults, Read
+from tests.config.conftest import ACCOUNT, Problems, Read
 
 EVERY_KEY = """
 data_dir = "/srv/chartpost"
@@ -190,77 +190,77 @@ def test_a_file_that_was_named_must_exist(tmp_path: Path, environ: dict[str, str
         load(None if environ else tmp_path / "missing.toml", environ)
 
 
-def test_a_syntax_error_names_file_and_line(faults: Faults) -> None:
-    (fault,) = faults('data_dir = "x"\nsecret_key = hunter2\n')
-    assert "chartpost.toml: line 2, column" in fault
-    assert "hunter2" not in fault
+def test_a_syntax_error_names_file_and_line(problems: Problems) -> None:
+    (problem,) = problems('data_dir = "x"\nsecret_key = hunter2\n')
+    assert "chartpost.toml: line 2, column" in problem
+    assert "hunter2" not in problem
 
 
-def test_a_file_that_is_not_utf8_is_a_fault(faults: Faults) -> None:
-    (fault,) = faults(b'data_dir = "\xff"')
-    assert "chartpost.toml is not UTF-8 (byte 12)" in fault
+def test_a_file_that_is_not_utf8_is_a_problem(problems: Problems) -> None:
+    (problem,) = problems(b'data_dir = "\xff"')
+    assert "chartpost.toml is not UTF-8 (byte 12)" in problem
 
 
-def test_a_byte_order_mark_is_no_fault(read: Read) -> None:
+def test_a_byte_order_mark_is_not_a_problem(read: Read) -> None:
     assert read(b"\xef\xbb\xbfmetrics.port = 9").metrics.port == 9
 
 
 @pytest.mark.parametrize("toml", ["a = " + "[" * 5000, "a = " + "9" * 5000, ".".join(["a"] * 5000) + " = 1"])
-def test_a_monstrous_file_is_a_fault_and_no_crash(faults: Faults, toml: str) -> None:
-    assert len(faults(toml)) == 1
+def test_a_monstrous_file_is_a_problem_and_not_a_crash(problems: Problems, toml: str) -> None:
+    assert len(problems(toml)) == 1
 
 
 # What is wrong, in sentences
 
 
-def test_an_unknown_key_is_an_error_with_the_nearest_known_one(faults: Faults) -> None:
-    assert faults("[worker]\nconcurency = 4") == ("worker.concurency is not a setting: did you mean concurrency?",)
-    assert faults("zzz = 4") == ("zzz is not a setting: remove it.",)
-    assert faults("warnings = []") == ("warnings is not a setting: remove it.",)
-    assert faults(ACCOUNT + "confirm.look_secs = 4") == (
+def test_an_unknown_key_is_an_error_with_the_nearest_known_one(problems: Problems) -> None:
+    assert problems("[worker]\nconcurency = 4") == ("worker.concurency is not a setting: did you mean concurrency?",)
+    assert problems("zzz = 4") == ("zzz is not a setting: remove it.",)
+    assert problems("warnings = []") == ("warnings is not a setting: remove it.",)
+    assert problems(ACCOUNT + "confirm.look_secs = 4") == (
         "accounts.north_clinic.confirm.look_secs is not a setting: did you mean look_seconds?",
     )
 
 
-def test_a_missing_secret_names_every_way_to_give_it(faults: Faults) -> None:
-    assert faults(ACCOUNT.replace('api_key = "clinic-key"', "")) == (
+def test_a_missing_secret_names_every_way_to_give_it(problems: Problems) -> None:
+    assert problems(ACCOUNT.replace('api_key = "clinic-key"', "")) == (
         "accounts.north_clinic.api_key is missing: "
         "set it, or api_key_file, or CHARTPOST_ACCOUNTS__NORTH_CLINIC__API_KEY.",
     )
 
 
-def test_an_empty_secret_is_a_missing_one(faults: Faults) -> None:
-    (fault,) = faults(ACCOUNT.replace("clinic-key", ""))
-    assert fault.startswith("accounts.north_clinic.api_key is missing")
+def test_an_empty_secret_is_a_missing_one(problems: Problems) -> None:
+    (problem,) = problems(ACCOUNT.replace("clinic-key", ""))
+    assert problem.startswith("accounts.north_clinic.api_key is missing")
 
 
-def test_redis_elsewhere_needs_a_secret_key_from_outside(faults: Faults, read: Read) -> None:
-    (fault,) = faults('redis.url = "redis://h"')
-    assert fault.startswith("secret_key is missing (redis.url is set,")
-    assert fault.endswith("set it, or secret_key_file, or CHARTPOST_SECRET_KEY.")
+def test_redis_elsewhere_needs_a_secret_key_from_outside(problems: Problems, read: Read) -> None:
+    (problem,) = problems('redis.url = "redis://h"')
+    assert problem.startswith("secret_key is missing (redis.url is set,")
+    assert problem.endswith("set it, or secret_key_file, or CHARTPOST_SECRET_KEY.")
     assert read('redis.url = "redis://h"\nsecret_key = "0123456789abcdef"').redis.url == "redis://h"
 
 
-def test_callbacks_need_a_secret(faults: Faults) -> None:
-    (fault,) = faults('callback_hosts = ["h.example.org"]')
-    assert fault.startswith("callback_secret is missing (callback_hosts is set,")
+def test_callbacks_need_a_secret(problems: Problems) -> None:
+    (problem,) = problems('callback_hosts = ["h.example.org"]')
+    assert problem.startswith("callback_secret is missing (callback_hosts is set,")
 
 
 @pytest.mark.parametrize("provider", ['"nobody"', '""', '"PracSuite"'])
-def test_an_unknown_provider_names_the_known_ones(faults: Faults, provider: str) -> None:
-    assert faults(f"[accounts.a]\nprovider = {provider}") == (
+def test_an_unknown_provider_names_the_known_ones(problems: Problems, provider: str) -> None:
+    assert problems(f"[accounts.a]\nprovider = {provider}") == (
         "accounts.a.provider is not a provider that this version speaks: "
         "it speaks pracsuite, cliniko, ovok, redox, nhn.",
     )
 
 
-def test_a_missing_provider_is_said(faults: Faults) -> None:
-    (fault,) = faults("[accounts.a]\n")
-    assert fault == "accounts.a.provider is missing: set it, or CHARTPOST_ACCOUNTS__A__PROVIDER."
+def test_a_missing_provider_is_a_problem(problems: Problems) -> None:
+    (problem,) = problems("[accounts.a]\n")
+    assert problem == "accounts.a.provider is missing: set it, or CHARTPOST_ACCOUNTS__A__PROVIDER."
 
 
-def test_no_variable_is_offered_where_none_can_be_written(faults: Faults) -> None:
-    assert 'accounts."a\\n".provider is missing: set it.' in faults('[accounts."a\\n"]')
+def test_no_variable_is_offered_where_none_can_be_written(problems: Problems) -> None:
+    assert 'accounts."a\\n".provider is missing: set it.' in problems('[accounts."a\\n"]')
 
 
 def test_every_kind_of_account_has_its_row() -> None:
@@ -271,14 +271,14 @@ def test_every_kind_of_account_has_its_row() -> None:
 
 
 @pytest.mark.parametrize("name", ["North", "1st", '"a b"', '"a\\n"', '""', "a-b", "_a", '"ä"'])
-def test_account_names_are_lower_case_words(faults: Faults, name: str) -> None:
-    (fault,) = faults(ACCOUNT.replace("north_clinic", name))
-    assert "is not a name for an account: begin with a letter, and use only a-z, 0-9 and _." in fault
-    assert "\n" not in fault
+def test_account_names_are_lower_case_words(problems: Problems, name: str) -> None:
+    (problem,) = problems(ACCOUNT.replace("north_clinic", name))
+    assert "is not a name for an account: begin with a letter, and use only a-z, 0-9 and _." in problem
+    assert "\n" not in problem
 
 
 @pytest.mark.parametrize(
-    ("toml", "fault"),
+    ("toml", "problem"),
     [
         ("data_dir = 3", "data_dir must be a path."),
         ('data_dir = "a\\u0000b"', "data_dir must be a path without zero characters."),
@@ -324,12 +324,12 @@ def test_account_names_are_lower_case_words(faults: Faults, name: str) -> None:
         ),
     ],
 )
-def test_a_value_that_cannot_be_used_is_named_with_what_it_must_be(faults: Faults, toml: str, fault: str) -> None:
-    assert faults(toml) == (fault,)
+def test_a_value_that_cannot_be_used_is_named_with_what_it_must_be(problems: Problems, toml: str, problem: str) -> None:
+    assert problems(toml) == (problem,)
 
 
 @pytest.mark.parametrize(
-    ("line", "fault"),
+    ("line", "problem"),
     [
         ('duplicates = "maybe"', "duplicates must be one of 'skip' or 'send'."),
         ("max_in_flight = 0", "max_in_flight must be at least 1."),
@@ -370,10 +370,10 @@ def test_a_value_that_cannot_be_used_is_named_with_what_it_must_be(faults: Fault
         ('api_key = "two\\nlines"', "api_key must be plain ASCII characters on one line, without spaces around them."),
     ],
 )
-def test_an_account_says_what_it_cannot_use(faults: Faults, line: str, fault: str) -> None:
+def test_an_account_says_what_it_cannot_use(problems: Problems, line: str, problem: str) -> None:
     key = line.partition(" ")[0]
     toml = "\n".join(old for old in ACCOUNT.splitlines() if not old.startswith(f"{key} ")) + f"\n{line}"
-    assert faults(toml) == (f"accounts.north_clinic.{fault}",)
+    assert problems(toml) == (f"accounts.north_clinic.{problem}",)
 
 
 def test_a_readable_ca_file_is_accepted_and_an_empty_name_means_none(read: Read, tmp_path: Path) -> None:
@@ -395,18 +395,18 @@ def test_a_readable_ca_file_is_accepted_and_an_empty_name_means_none(read: Read,
         "[::ffff:127.0.0.1]",
     ],
 )
-def test_an_account_on_this_machine_must_be_marked_insecure(faults: Faults, read: Read, host: str) -> None:
+def test_an_account_on_this_machine_must_be_marked_insecure(problems: Problems, read: Read, host: str) -> None:
     address = f'base_url = "https://{host}:9000/v1"\n'
-    assert faults(ACCOUNT + address) == (
+    assert problems(ACCOUNT + address) == (
         "accounts.north_clinic.base_url points at this machine: "
         "change it, or set insecure = true if this is a sandbox.",
     )
     assert read(ACCOUNT + address + "insecure = true").accounts["north_clinic"].insecure
 
 
-def test_an_upload_host_on_this_machine_must_be_marked_insecure(faults: Faults, read: Read) -> None:
+def test_an_upload_host_on_this_machine_must_be_marked_insecure(problems: Problems, read: Read) -> None:
     hosts = 'upload_hosts = ["*.amazonaws.com", "localhost"]\n'
-    assert faults(ACCOUNT + hosts) == (
+    assert problems(ACCOUNT + hosts) == (
         "accounts.north_clinic.upload_hosts[1] is this machine: "
         "remove it, or set insecure = true if this is a sandbox.",
     )
@@ -417,9 +417,9 @@ def test_an_upload_host_on_this_machine_must_be_marked_insecure(faults: Faults, 
     "host",
     ["https://h", "h:9000", "h/path", "*", "*.", "a.*.b", "*.*.b", "a*.b", "", " h", "-a.b", "a..b", "u@h", "a" * 64],
 )
-def test_upload_hosts_are_host_names_with_a_wildcard_in_front_at_most(faults: Faults, host: str) -> None:
-    (fault,) = faults(ACCOUNT + f'upload_hosts = ["{host}"]')
-    assert fault.startswith("accounts.north_clinic.upload_hosts[0] must be a host name, without scheme, port or path")
+def test_upload_hosts_are_host_names_with_a_wildcard_in_front_at_most(problems: Problems, host: str) -> None:
+    (problem,) = problems(ACCOUNT + f'upload_hosts = ["{host}"]')
+    assert problem.startswith("accounts.north_clinic.upload_hosts[0] must be a host name, without scheme, port or path")
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ def test_upload_hosts_are_host_names_with_a_wildcard_in_front_at_most(faults: Fa
         "redis://[::1]:6379/0",
     ],
 )
-def test_redis_addresses_are_taken_as_they_are(read: Read, url: str) -> None:
+def test_redis_addresses_are_accepted_unchanged(read: Read, url: str) -> None:
     assert read(f'secret_key = "0123456789abcdef"\nredis.url = "{url}"').redis.url == url
 
 
@@ -459,10 +459,10 @@ def test_redis_addresses_are_taken_as_they_are(read: Read, url: str) -> None:
         "unix:///run/x?virtual_host=1",
     ],
 )
-def test_a_redis_address_that_cannot_work_is_a_fault_that_hides_it(faults: Faults, url: str) -> None:
-    (fault,) = faults(f'secret_key = "0123456789abcdef"\nredis.url = "{url}"')
-    assert fault.startswith("redis.url ")
-    assert "hunter2" not in fault
+def test_a_redis_address_that_cannot_work_is_a_problem_that_hides_it(problems: Problems, url: str) -> None:
+    (problem,) = problems(f'secret_key = "0123456789abcdef"\nredis.url = "{url}"')
+    assert problem.startswith("redis.url ")
+    assert "hunter2" not in problem
 
 
 # All together
@@ -492,8 +492,8 @@ provider = "nobody"
 """
 
 
-def test_all_faults_of_all_sorts_are_reported_in_one_go(faults: Faults) -> None:
-    found = faults(
+def test_all_problems_of_all_sorts_are_reported_in_one_go(problems: Problems) -> None:
+    found = problems(
         EVERYTHING_WRONG, {"CHARTPOST_FILE_ROOTS": "[1", "CHARTPOST_ACCOUNTS__NORTH__API_KEY_FILE": "/hunter5"}
     )
     expected = [
@@ -516,7 +516,7 @@ def test_all_faults_of_all_sorts_are_reported_in_one_go(faults: Faults) -> None:
         "accounts.north.base_url points at this machine",
         "accounts.south.base_url is not https",
     ]
-    assert sorted(fault for start in expected for fault in found if fault.startswith(start)) == sorted(found)
+    assert sorted(problem for start in expected for problem in found if problem.startswith(start)) == sorted(found)
     assert len(found) == len(expected)
     assert "hunter" not in "".join(found)
 
@@ -524,15 +524,15 @@ def test_all_faults_of_all_sorts_are_reported_in_one_go(faults: Faults) -> None:
 def test_the_error_reads_as_its_sentences(read: Read) -> None:
     with pytest.raises(SettingsError) as caught:
         read("worker.concurrency = 0\nmetrics.port = -1")
-    assert str(caught.value).splitlines() == list(caught.value.faults)
-    assert len(caught.value.faults) == 2
-    assert all(fault.endswith(".") for fault in caught.value.faults)
+    assert str(caught.value).splitlines() == list(caught.value.problems)
+    assert len(caught.value.problems) == 2
+    assert all(problem.endswith(".") for problem in caught.value.problems)
 
 
-def test_a_fault_is_not_followed_by_those_that_only_follow_from_it(faults: Faults) -> None:
-    assert len(faults(ACCOUNT + 'base_url = "localhost"\n')) == 1
-    assert len(faults("retry.first_seconds = 0\nretry.cap_seconds = 1")) == 1
-    assert len(faults(ACCOUNT + "confirm.give_up_after_seconds = 0")) == 1
+def test_a_problem_is_not_followed_by_those_that_only_follow_from_it(problems: Problems) -> None:
+    assert len(problems(ACCOUNT + 'base_url = "localhost"\n')) == 1
+    assert len(problems("retry.first_seconds = 0\nretry.cap_seconds = 1")) == 1
+    assert len(problems(ACCOUNT + "confirm.give_up_after_seconds = 0")) == 1
 
 
 def test_settings_made_in_code_are_checked_key_by_key(tmp_path: Path) -> None:

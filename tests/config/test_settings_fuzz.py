@@ -1,4 +1,4 @@
-"""Whatever a settings file holds, the answer is settings or sentences, and no sentence holds a secret."""
+"""Any settings file is either accepted or refused with sentences, and no sentence contains a secret."""
 
 import contextlib
 import json
@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from config.errors import SettingsError
 from config.load import load
-from config.schema import Keys
+from config.schema import Schema
 from config.settings import Settings
 
 SECRET = "hunter2-zq9x"
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-KEYS = sorted({str(part) for path in Keys(Settings, {"a": "pracsuite"}).leaves() for part in path})
+KEYS = sorted({str(part) for path in Schema(Settings, {"a": "pracsuite"}).leaves() for part in path})
 NAMES = st.sampled_from([*KEYS, *(f"{key}_file" for key in KEYS), "provider", "north"]) | st.text(max_size=6)
 VALUES = st.one_of(
     st.just(SECRET),
@@ -61,7 +61,7 @@ def answer(path: Path, environ: dict[str, str]) -> list[str]:
     try:
         return list(load(path, environ).warnings)
     except SettingsError as error:
-        return list(error.faults)
+        return list(error.problems)
 
 
 @FUZZ

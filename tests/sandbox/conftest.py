@@ -19,7 +19,7 @@ def sandbox() -> Iterator[SandboxProcess]:
 
 @pytest.fixture
 def changed(sandbox: SandboxProcess) -> Iterator[SandboxProcess]:
-    """A sandbox whose behaviour a test changes; it behaves as usual again afterwards."""
+    """A sandbox whose behaviour a test changes; it is reset afterwards."""
     yield sandbox
     sandbox.world(reset=True)
 

@@ -35,7 +35,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the sandboxes of this test make their folders, and no other's: those of other tests are at work."""
+    """The folder in which the sandboxes of this test, and only these, make their folders."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     return tmp_path
@@ -149,7 +149,7 @@ def big_body(head: bytes, end: bytes) -> Iterator[bytes]:
 
 
 @needs_proc
-def test_a_large_document_takes_no_memory(sandbox: SandboxProcess, north: Clinic) -> None:
+def test_a_large_document_is_not_held_in_memory(sandbox: SandboxProcess, north: Clinic) -> None:
     form = north.form("large", "large.bin")
     head = b"".join(
         f'--edge\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()

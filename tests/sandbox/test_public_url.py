@@ -16,6 +16,6 @@ def free_port() -> int:
 def test_settings_and_forms_lead_to_the_address_that_others_see() -> None:
     port = free_port()
     seen_at = f"http://localhost:{port}"
-    with SandboxProcess("--port", str(port), "--host", "127.0.0.1", "--public-url", f"{seen_at}/") as world:
-        assert world.settings["accounts"]["north_clinic"]["base_url"] == f"{seen_at}/pracsuite/v1"
-        assert Clinic(world, "north_clinic").form("4711", "referral.pdf")["url"].startswith(f"{seen_at}/s3/")
+    with SandboxProcess("--port", str(port), "--host", "127.0.0.1", "--public-url", f"{seen_at}/") as sandbox:
+        assert sandbox.settings["accounts"]["north_clinic"]["base_url"] == f"{seen_at}/pracsuite/v1"
+        assert Clinic(sandbox, "north_clinic").form("4711", "referral.pdf")["url"].startswith(f"{seen_at}/s3/")

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class WrongSettings(click.ClickException):
-    """The settings cannot be used; every fault is a line."""
+    """The settings cannot be used; every problem is a line."""
 
     exit_code = 2
 
-    def __init__(self, faults: Iterable[str]) -> None:
-        super().__init__("\n  ".join(["The settings cannot be used:", *faults]))
+    def __init__(self, problems: Iterable[str]) -> None:
+        super().__init__("\n  ".join(["The settings cannot be used:", *problems]))
 
 
 def foreseen(error: Exception) -> click.ClickException | None:
@@ -30,7 +30,7 @@ def foreseen(error: Exception) -> click.ClickException | None:
     if isinstance(error, (click.ClickException, BrokenPipeError)):
         return None
     if isinstance(error, SettingsError):
-        return WrongSettings(error.faults)
+        return WrongSettings(error.problems)
     if isinstance(error, OSError):
         return click.ClickException(_of_the_system(error))
     words = _of_redis(error) or _of_ours(error)

@@ -32,7 +32,7 @@ def test_small_letters_ask_for_nothing() -> None:
     assert Faults.read("haircut lost invalid.pdf") == Faults()
 
 
-def test_a_turn_is_taken_so_many_times_by_each() -> None:
+def test_each_target_has_its_own_number_of_turns() -> None:
     turns = Turns()
     assert [turns.take("a", "BUSY", 2) for _ in range(3)] == [True, True, False]
     assert turns.take("b", "BUSY", 2)

@@ -35,7 +35,7 @@ class ClinikoClinic:
         return self.storage.post(form["url"], data=form["fields"], files={"file": (name, content)})
 
     def upload(self, patient_id: str, name: str, content: bytes) -> str:
-        """Until it is stored; the address to be registered, which is the form's with the raw key of the answer."""
+        """Upload a document. Returns the address to register: the form's address and the raw key from the answer."""
         form = self.form(patient_id)
         answer = self.post(form, name, content)
         assert answer.status_code == 201, answer.text
@@ -48,7 +48,7 @@ class ClinikoClinic:
         return self.api.post("/patient_attachments", json=body)
 
     def send(self, patient_id: str, name: str, content: bytes, description: str | None = None) -> JSON:
-        """Upload and register; the record as it is at first."""
+        """Upload and register. Returns the record as it is before processing."""
         upload_url = self.upload(patient_id, name, content)
         return as_json(self.ask_to_register(patient_id, upload_url, description), 201)
 
@@ -64,7 +64,7 @@ class ClinikoClinic:
         return as_json(self.api.get(f"/patients/{patient_id}/patient_attachments", params=query), 200)
 
     def filtered(self, patient_id: str, *filters: str) -> list[str]:
-        """The descriptions of what passes these filters."""
+        """The descriptions of the records that pass these filters."""
         listed = self.list_(patient_id, **{"q[]": list(filters)})
         return [each["description"] for each in listed["patient_attachments"]]
 

@@ -55,7 +55,7 @@ class OvokClinic:
         return document
 
     def where(self, document_id: str) -> str:
-        """The address to which the document's own leads."""
+        """The address in storage to which the document's own address redirects."""
         redirect = self.api.get(f"/document/{document_id}")
         assert redirect.status_code == 307, redirect.text
         return redirect.headers["Location"]
@@ -70,7 +70,7 @@ class OvokClinic:
         return self.sandbox.charts(provider="ovok", record_id=record_id)
 
     def made(self, file_name: str) -> list[JSON]:
-        """The documents of this name that were made, in the sandbox's own list."""
+        """The documents of this name that were created, from the sandbox's own list."""
         return [each for each in self.sandbox.ovok_documents() if each["file_name"] == file_name]
 
 

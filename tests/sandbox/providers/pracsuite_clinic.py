@@ -1,4 +1,4 @@
-"""A plain caller of PracSuite's API and of the forms that it gives out, written from the vendor's page alone."""
+"""A plain caller of PracSuite's API and of the forms that it issues, written from the vendor's pages alone."""
 
 import time
 from collections.abc import Callable
@@ -45,7 +45,7 @@ class Clinic:
         return self.api.get(f"/patient/{patient_id}/patient_attachment", params=query)
 
     def records(self, patient_id: str) -> list[dict[str, Any]]:
-        """What the sandbox says reached this patient's chart."""
+        """The records that reached this patient's chart."""
         return self.sandbox.charts(tenant=self.account, patient_id=patient_id)
 
     def records_once_there(self, patient_id: str, count: int = 1) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ class Clinic:
         return self.records(patient_id)
 
     def records_after_validation(self, patient_id: str) -> list[dict[str, Any]]:
-        """What is there once anything sent by now must have been validated."""
+        """The chart once everything that was sent before this call has been validated."""
         witness = f"witness-{patient_id}-{time.monotonic_ns()}"
         answer = self.send(witness, "witness.txt", b"later than the rest")
         assert answer.status_code == 204, answer.text
@@ -62,10 +62,10 @@ class Clinic:
 
 
 def eventually(condition: Callable[[], Result], within_seconds: float = 8.0) -> Result:
-    """The condition's first true value."""
+    """Waits for the condition's first true value, and returns it."""
     deadline = time.monotonic() + within_seconds
     while time.monotonic() < deadline:
-        if found := condition():
-            return found
+        if value := condition():
+            return value
         time.sleep(0.02)
     raise AssertionError("it did not come true in time")

@@ -41,7 +41,7 @@ def cliniko() -> Iterator[ClinikoClinic]:
 
 @pytest.fixture
 def changed(cliniko: ClinikoClinic) -> Iterator[SandboxProcess]:
-    """A sandbox whose behaviour a test changes; it behaves as before again afterwards."""
+    """A sandbox whose behaviour a test changes; it is reset afterwards, with a throttle that no test reaches."""
     yield cliniko.sandbox
     cliniko.sandbox.world(reset=True)
     cliniko.sandbox.world(throttle={"cliniko": {"per_minute": 100_000}})
@@ -68,13 +68,13 @@ def test_a_form_has_the_fields_of_the_vendors_page(cliniko: ClinikoClinic) -> No
 def test_storage_answers_with_a_raw_key_and_an_encoded_location(cliniko: ClinikoClinic, name: str) -> None:
     form = cliniko.form("stored")
     answer = cliniko.post(form, name, CONTENT)
-    said = post_response(answer)
+    result = post_response(answer)
     assert answer.status_code == 201
-    assert said["Key"] == form["fields"]["key"].replace("${filename}", name)
-    assert said["Location"] == form["url"] + quote_plus(said["Key"])
-    assert "%2F" in said["Location"]
-    assert said["Bucket"] == BUCKET
-    assert said["ETag"] == answer.headers["ETag"] == f'"{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"'
+    assert result["Key"] == form["fields"]["key"].replace("${filename}", name)
+    assert result["Location"] == form["url"] + quote_plus(result["Key"])
+    assert "%2F" in result["Location"]
+    assert result["Bucket"] == BUCKET
+    assert result["ETag"] == answer.headers["ETag"] == f'"{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"'
 
 
 @pytest.mark.parametrize("field", ["key", "acl", "success_action_status", "x-amz-signature"])
@@ -124,9 +124,9 @@ def test_registering_twice_before_processing_makes_two_records(cliniko: ClinikoC
 def test_only_the_address_of_a_stored_upload_can_be_registered(cliniko: ClinikoClinic) -> None:
     form = cliniko.form("wrong-url")
     unused = form["url"] + form["fields"]["key"].replace("${filename}", "a.pdf")
-    said = post_response(cliniko.post(form, "b.pdf", CONTENT))
-    elsewhere = f"https://files.example/{said['Key']}"
-    for wrong in (unused, said["Location"], said["Key"], elsewhere, form["url"], "", None):
+    result = post_response(cliniko.post(form, "b.pdf", CONTENT))
+    elsewhere = f"https://files.example/{result['Key']}"
+    for wrong in (unused, result["Location"], result["Key"], elsewhere, form["url"], "", None):
         assert as_json(cliniko.ask_to_register("wrong-url", wrong), 422) == TEMP_URL_IS_INVALID
     assert cliniko.list_("wrong-url")["total_entries"] == 0
 
@@ -138,10 +138,10 @@ def test_a_description_has_255_characters_at_most(cliniko: ClinikoClinic) -> Non
     assert cliniko.ask_to_register("described", upload_url, "ü" * 255).status_code == 201
 
 
-def test_a_record_for_nobody_is_refused(cliniko: ClinikoClinic) -> None:
+def test_a_record_for_no_patient_or_an_unknown_one_is_refused(cliniko: ClinikoClinic) -> None:
     upload_url = cliniko.upload("somebody", "a.pdf", CONTENT)
-    for nobody in (None, "", True, "404-a"):
-        body = {"patient_id": nobody, "upload_url": upload_url}
+    for patient_id in (None, "", True, "404-a"):
+        body = {"patient_id": patient_id, "upload_url": upload_url}
         assert set(as_json(cliniko.api.post("/patient_attachments", json=body), 422)["errors"]) == {"patient"}
     assert cliniko.api.post("/patient_attachments", content=b"not json").status_code == 400
 
@@ -207,7 +207,7 @@ def test_an_expired_upload_says_so(cliniko: ClinikoClinic) -> None:
     assert cliniko.post(cliniko.form("expired"), "EXPIRED.pdf", CONTENT).status_code == 201
 
 
-def test_the_content_is_elsewhere_and_wants_no_key(cliniko: ClinikoClinic) -> None:
+def test_the_content_is_in_storage_which_refuses_a_key(cliniko: ClinikoClinic) -> None:
     first = cliniko.send("content", "a b.pdf", CONTENT)
     address = cliniko.processed(first["id"])["content"]["links"]["self"]
     redirect = cliniko.api.get(address)
@@ -432,10 +432,10 @@ def test_a_query_that_the_vendors_page_does_not_have_is_refused(cliniko: Cliniko
 
 def test_a_patients_list_has_that_patients_records_only(cliniko: ClinikoClinic, listed: list[JSON]) -> None:
     assert cliniko.list_("listed")["total_entries"] == 3
-    assert cliniko.list_("nobody-yet")["total_entries"] == 0
+    assert cliniko.list_("unused")["total_entries"] == 0
 
 
-def test_no_attachment_is_in_a_case(cliniko: ClinikoClinic, listed: list[JSON]) -> None:
+def test_the_list_of_a_case_is_empty(cliniko: ClinikoClinic, listed: list[JSON]) -> None:
     answer = as_json(cliniko.api.get("/patient_cases/1/patient_attachments"), 200)
     assert (answer["patient_attachments"], answer["total_entries"]) == ([], 0)
 
@@ -453,7 +453,7 @@ def test_an_archived_record_is_shown_only_on_demand(cliniko: ClinikoClinic, meth
     assert cliniko.filtered(patient_id, "archived_at:?") == ["old"]
 
 
-def test_ids_are_text_or_numbers_as_the_world_has_it(changed: SandboxProcess, cliniko: ClinikoClinic) -> None:
+def test_ids_are_text_or_numbers_as_a_test_chooses(changed: SandboxProcess, cliniko: ClinikoClinic) -> None:
     record_id = cliniko.send("ids", "a.pdf", CONTENT)["id"]
     assert isinstance(record_id, str)
     assert int(record_id) > 2**53

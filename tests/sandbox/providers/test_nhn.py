@@ -61,7 +61,7 @@ class Nhn:
         return f"{self.settings['base_url']}/{path}"
 
     def call(self, method: str, path: str, proof: str | None = None, **more: Any) -> httpx.Response:
-        """With all headers that are required, save those that `headers` replaces; None leaves one out."""
+        """With all required headers. `headers` replaces some; None leaves one out."""
         query = {"homeCommunityId": self.settings["home_community_id"]} if method == "PATCH" else {}
         headers = {
             "Accept": "application/fhir+json; fhirVersion=4.0",
@@ -83,10 +83,10 @@ class Nhn:
         return self.call("POST", "Bundle", json=bundle, headers=FHIR)
 
     def labels(self, document_id: str) -> Json:
-        """What the sandbox says of a document's labels; nothing, if it never heard of it."""
+        """A document's labels in the sandbox; empty if it does not know the document."""
         answer = self.http.get(f"{self.sandbox.base}/_sandbox/labels")
-        found: Json = answer.json()["labels"].get(document_id, {})
-        return found
+        labels: Json = answer.json()["labels"].get(document_id, {})
+        return labels
 
     def records(self, patient_id: str) -> list[Json]:
         return self.sandbox.charts(provider="nhn", patient_id=patient_id)
@@ -125,7 +125,7 @@ ORGANIZATION = {
 
 
 def submission(patient_id: str, title: str, content: bytes, community: str) -> Json:
-    """The smallest Bundle that is right, but for what is a warning."""
+    """The smallest Bundle that is accepted; it is answered with warnings."""
     of_list, of_patient, of_binary, of_document = urn(), urn(), urn(), urn()
     patient = {"reference": of_patient}
     identifier = {"system": "urn:oid:2.16.578.1.12.4.1.4.1", "value": patient_id}
@@ -341,7 +341,7 @@ WRONG_PROOFS: dict[str, Json] = {
 
 
 @pytest.mark.parametrize("reason", WRONG_PROOFS)
-def test_a_proof_that_is_not_quite_right_buys_no_token(nhn: Nhn, reason: str) -> None:
+def test_a_proof_that_is_not_quite_right_gets_no_token(nhn: Nhn, reason: str) -> None:
     answer = nhn.ask_for_token(proof=dpop(nhn.key, "POST", nhn.token_url, **WRONG_PROOFS[reason]))
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_dpop_proof")
     assert reason in answer.json()["error_description"]
@@ -404,9 +404,9 @@ def test_a_token_that_is_not_ours_or_comes_as_a_bearer_is_refused(nhn: Nhn) -> N
 
 def test_a_nonce_may_be_demanded_by_both_servers(changed: SandboxProcess, nhn: Nhn) -> None:
     changed.world(dpop_nonce=True)
-    asked = nhn.ask_for_token()
-    assert (asked.status_code, asked.json()["error"]) == (400, "use_dpop_nonce")
-    nonce = asked.headers["DPoP-Nonce"]
+    first = nhn.ask_for_token()
+    assert (first.status_code, first.json()["error"]) == (400, "use_dpop_nonce")
+    nonce = first.headers["DPoP-Nonce"]
     assertion = nhn.assertion()
     for _ in ("first", "again"):
         proof = dpop(nhn.key, "POST", nhn.token_url, nonce=nonce)
@@ -572,10 +572,10 @@ def test_a_provided_document_reaches_the_chart(nhn: Nhn) -> None:
     (record,) = nhn.records("17855599120")
     assert record["sha256"] == hashlib.sha256(content).hexdigest()
     assert (record["file_name"], record["tenant"]) == ("epikrise.pdf", "nhn_hospital")
-    stored, said = answer.json()["entry"]
+    stored, remarks = answer.json()["entry"]
     assert stored["response"]["location"] == f"DocumentReference/{record['record_id']}"
-    assert {issue["severity"] for issue in said["resource"]["issue"]} == {"warning", "information"}
-    assert "response" not in said
+    assert {issue["severity"] for issue in remarks["resource"]["issue"]} == {"warning", "information"}
+    assert "response" not in remarks
 
 
 def test_a_provided_document_can_be_relabelled(nhn: Nhn) -> None:
@@ -628,7 +628,7 @@ def test_a_missing_part_is_fatal(nhn: Nhn, kind: str) -> None:
 
 
 def of(kind: str, *path: Any) -> Callable[[Json], Any]:
-    """What lies at this path of the resource of this kind."""
+    """The value at this path in the resource of this kind."""
 
     def find(bundle: Json) -> Any:
         found: Any = next(each["resource"] for each in bundle["entry"] if each["resource"]["resourceType"] == kind)
@@ -716,7 +716,7 @@ def test_both_types_of_content_may_not_be_wrong(nhn: Nhn) -> None:
 
 
 def complete(bundle: Json) -> None:
-    """Add what would be worth a warning if it were missing."""
+    """Add everything that is a warning if it is missing."""
     role = {
         "resourceType": "PractitionerRole",
         "id": "role",
@@ -731,7 +731,7 @@ def complete(bundle: Json) -> None:
     resource["context"]["period"] = {"start": "2026-11-20T10:00:00Z", "end": "2026-11-20T11:00:00Z"}
 
 
-def test_nothing_is_said_about_a_complete_bundle(nhn: Nhn) -> None:
+def test_a_complete_bundle_gets_no_remarks(nhn: Nhn) -> None:
     bundle = nhn.bundle("complete", "a.pdf")
     complete(bundle)
     assert [list(each) for each in nhn.provide(bundle).json()["entry"]] == [["response"]]
@@ -757,12 +757,12 @@ def test_what_is_wanting_is_remarked_upon_beside_the_success(nhn: Nhn, remark: s
     REMARKS[remark](bundle)
     answer = nhn.provide(bundle)
     assert answer.status_code == 200, answer.text
-    (said,) = answer.json()["entry"][-1]["resource"]["issue"]
-    assert f"{said['severity']}: {said['diagnostics']}".startswith(remark)
+    (issue,) = answer.json()["entry"][-1]["resource"]["issue"]
+    assert f"{issue['severity']}: {issue['diagnostics']}".startswith(remark)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"resourceType": "Patient"}', b'{"resourceType": "Bundle"}'])
-def test_a_body_that_is_no_bundle_is_refused(nhn: Nhn, body: bytes) -> None:
+def test_a_body_that_is_not_a_bundle_is_refused(nhn: Nhn, body: bytes) -> None:
     assert nhn.call("POST", "Bundle", content=body, headers=FHIR).status_code == 400
 
 

@@ -38,7 +38,7 @@ def ovok() -> Iterator[OvokClinic]:
 
 @pytest.fixture
 def changed(ovok: OvokClinic) -> Iterator[SandboxProcess]:
-    """A sandbox whose behaviour a test changes; it behaves as usual again afterwards."""
+    """A sandbox whose behaviour a test changes; it is reset afterwards."""
     yield ovok.sandbox
     ovok.sandbox.world(reset=True)
     ovok.use(ovok.log_in()["accessToken"])
@@ -64,7 +64,7 @@ def test_a_wrong_login_is_refused(ovok: OvokClinic, wrong: dict[str, str]) -> No
     assert ovok.ask_to_log_in(**wrong).status_code == 401
 
 
-def test_an_incomplete_login_is_no_login(ovok: OvokClinic) -> None:
+def test_an_incomplete_login_is_refused(ovok: OvokClinic) -> None:
     assert ovok.ask_to_log_in(password=None).status_code == 422
     assert ovok.api.post("/v2/auth/login", content=b"not json").status_code == 400
 
@@ -219,7 +219,7 @@ def test_an_invalid_document_is_stored_and_then_gone(ovok: OvokClinic) -> None:
     assert ovok.content(document["id"]).status_code == 404
 
 
-def test_a_download_is_elsewhere_and_wants_no_token(ovok: OvokClinic) -> None:
+def test_a_download_is_in_storage_which_refuses_a_token(ovok: OvokClinic) -> None:
     document = ovok.send("download.pdf", CONTENT)
     address = ovok.where(document["id"])
     assert not address.startswith(str(ovok.api.base_url))
@@ -314,7 +314,7 @@ GOOD = {"fileName": "a.pdf", "contentType": "application/pdf"}
         {"isPublic": "maybe"},
     ],
 )
-def test_a_body_that_makes_no_sense_is_not_validated(ovok: OvokClinic, wrong: dict[str, Any]) -> None:
+def test_a_body_with_a_wrong_value_is_refused(ovok: OvokClinic, wrong: dict[str, Any]) -> None:
     before = len(ovok.sandbox.ovok_documents())
     assert ovok.api.post("/document", json=GOOD | wrong).status_code == 422
     document = ovok.create("a.pdf")
@@ -322,7 +322,7 @@ def test_a_body_that_makes_no_sense_is_not_validated(ovok: OvokClinic, wrong: di
     assert len(ovok.sandbox.ovok_documents()) == before + 1
 
 
-def test_a_body_that_is_no_json_is_refused(ovok: OvokClinic) -> None:
+def test_a_body_that_is_not_json_is_refused(ovok: OvokClinic) -> None:
     assert ovok.api.post("/document", content=b"{").status_code == 400
 
 

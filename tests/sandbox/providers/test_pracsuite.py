@@ -46,7 +46,7 @@ def test_one_clinics_patient_is_not_the_others(north: Clinic, south: Clinic) -> 
     assert south.api.get(f"/patient_attachment/{record['record_id']}").status_code == 404
 
 
-def test_a_records_name_and_content_can_be_had(north: Clinic) -> None:
+def test_a_records_name_and_content_can_be_read(north: Clinic) -> None:
     north.send("reader", 'a "quoted" Ü.txt', b"to be read back")
     (record,) = north.records_once_there("reader")
     address = f"/patient_attachment/{record['record_id']}"
@@ -83,7 +83,7 @@ def test_an_unknown_address_is_a_missing_authentication_token(north: Clinic) -> 
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{}", b'{"file_name": 7}', b'{"file_name": ""}', b'{"file_name": "a/b"}']
 )
-def test_a_form_for_no_file_name_is_refused(north: Clinic, body: bytes) -> None:
+def test_a_form_without_a_good_file_name_is_refused(north: Clinic, body: bytes) -> None:
     answer = north.api.post("/patient/1/patient_attachment", content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "INVALID_PARAMS"
@@ -114,7 +114,7 @@ def test_a_page_has_at_most_a_hundred_records(north: Clinic) -> None:
     assert north.chart("old-150", page=0).status_code == 400
 
 
-def test_some_patients_had_records_before(north: Clinic) -> None:
+def test_some_patients_have_old_records(north: Clinic) -> None:
     listed = north.chart("old").json()["attachment_clients"]
     assert [each["file_size"] for each in listed] == [1024, 2048, 4096]
     assert north.records("old") == []

@@ -64,7 +64,7 @@ class Redox:
 
 
 def message(patient_id: str, title: str, **payload: Any) -> Json:
-    """A message that is right, with this payload in its attachment."""
+    """A correct message, with this payload in its attachment."""
     document_id, patient = str(uuid.uuid4()), str(uuid.uuid4())
     header = {
         "resourceType": "MessageHeader",
@@ -96,12 +96,12 @@ def resource(bundle: Json, kind: str) -> Json:
 
 
 def attachment(bundle: Json) -> Json:
-    found: Json = resource(bundle, "DocumentReference")["content"][0]["attachment"]
-    return found
+    first: Json = resource(bundle, "DocumentReference")["content"][0]["attachment"]
+    return first
 
 
-def said(answer: httpx.Response) -> str:
-    """What an OperationOutcome says."""
+def issue_texts(answer: httpx.Response) -> str:
+    """The texts of an OperationOutcome's issues."""
     assert answer.headers["Content-Type"].startswith("application/fhir+json")
     assert answer.json()["resourceType"] == "OperationOutcome"
     return "; ".join(issue["details"]["text"] for issue in answer.json()["issue"])
@@ -209,7 +209,7 @@ def test_a_call_without_a_good_token_is_refused(redox: Redox, authorization: str
     authorization = authorization.replace("good", redox.token())
     answer = redox.http.post("/redox/Development/Binary", content=b"x", headers={"Authorization": authorization})
     assert answer.status_code == 401
-    assert "no valid token" in said(answer)
+    assert "no valid token" in issue_texts(answer)
 
 
 def test_a_token_dies_when_its_time_is_over(changed: SandboxProcess) -> None:
@@ -257,11 +257,11 @@ def test_an_uploaded_file_reaches_the_chart_once(redox: Redox) -> None:
     assert record["sha256"] == hashlib.sha256(content).hexdigest()
     again = redox.create(message("uploader", "scan.pdf", url=address))
     assert (again.status_code, len(redox.records("uploader"))) == (400, 1)
-    assert "used before" in said(again)
+    assert "used before" in issue_texts(again)
 
 
 @pytest.mark.parametrize("body", [b"", b"file.pdf", b"Scan_2024-01.JPG".lower()])
-def test_a_body_that_is_no_file_is_refused(redox: Redox, body: bytes) -> None:
+def test_a_body_that_is_not_a_file_is_refused(redox: Redox, body: bytes) -> None:
     assert redox.upload(body).status_code == 400
 
 
@@ -287,14 +287,14 @@ def test_a_message_must_be_whole(redox: Redox) -> None:
         broken = message("broken", "a.pdf", data="YQ==")
         broken["entry"] = [each for each in broken["entry"] if each["resource"]["resourceType"] != kind]
         answer = redox.create(broken)
-        assert (answer.status_code, f"exactly one {kind}" in said(answer)) == (400, True)
+        assert (answer.status_code, f"exactly one {kind}" in issue_texts(answer)) == (400, True)
     assert redox.records("broken") == []
 
 
 def test_the_header_comes_first(redox: Redox) -> None:
     turned = message("turned", "a.pdf", data="YQ==")
     turned["entry"].reverse()
-    assert "first entry is not a MessageHeader" in said(redox.create(turned))
+    assert "first entry is not a MessageHeader" in issue_texts(redox.create(turned))
 
 
 WRONG_MESSAGES: dict[str, tuple[str, Json]] = {
@@ -315,7 +315,7 @@ def test_a_message_that_is_not_quite_right_is_refused(redox: Redox, reason: str)
     broken = message("wrong", "a.pdf", data="YQ==")
     resource(broken, kind).update(change)
     answer = redox.create(broken)
-    assert (answer.status_code, reason in said(answer)) == (400, True)
+    assert (answer.status_code, reason in issue_texts(answer)) == (400, True)
     assert redox.records("wrong") == []
 
 
@@ -332,7 +332,7 @@ def test_a_message_that_is_not_quite_right_is_refused(redox: Redox, reason: str)
         {"data": "YQ==", "contentType": "pdf"},
     ],
 )
-def test_an_attachment_has_one_payload_that_can_be_had(redox: Redox, payload: Json) -> None:
+def test_an_attachment_has_exactly_one_payload_that_can_be_read(redox: Redox, payload: Json) -> None:
     assert redox.create(message("payload", "a.pdf", **payload)).status_code == 400
     assert redox.records("payload") == []
 
@@ -342,7 +342,7 @@ def test_a_bundle_of_another_kind_is_refused(redox: Redox, change: Json) -> None
     assert redox.create(message("kind", "a.pdf", data="YQ==") | change).status_code == 400
 
 
-def test_only_fhir_is_taken(redox: Redox) -> None:
+def test_only_fhir_is_accepted(redox: Redox) -> None:
     path = "/sandbox-hospital/Development/DocumentReference/$documentreference-create"
     plain = redox.http.post(path, json=message("json", "a.pdf", data="YQ=="), headers=redox.authorization)
     named = redox.http.post(path, content=b"file.pdf", headers=redox.authorization | FHIR)
@@ -389,14 +389,14 @@ def test_a_200_may_hold_an_error(redox: Redox) -> None:
 
 
 @pytest.mark.parametrize("word", ["LOST", "LOSTCREATE"])
-def test_an_answer_may_be_lost_after_the_message_was_taken(redox: Redox, word: str) -> None:
+def test_an_answer_may_be_lost_after_the_message_was_accepted(redox: Redox, word: str) -> None:
     with pytest.raises(httpx.TransportError):
         redox.send(f"has-{word}", f"{word}.pdf")
     assert len(redox.records(f"has-{word}")) == 1
     assert redox.send(f"has-{word}", f"{word}.pdf").status_code == 200
 
 
-def test_a_gateway_may_give_up_after_the_message_was_taken(redox: Redox) -> None:
+def test_a_gateway_may_give_up_after_the_message_was_accepted(redox: Redox) -> None:
     assert redox.send("gateway", "TIMEOUT504.pdf").status_code == 504
     assert len(redox.records("gateway")) == 1
     assert redox.send("gateway", "TIMEOUT504.pdf").status_code == 200
@@ -412,7 +412,7 @@ def test_a_message_may_come_at_a_bad_time_and_then_be_cut_off(redox: Redox) -> N
 
 def test_a_destination_may_refuse_a_document(redox: Redox) -> None:
     answer = redox.send("refused", "INVALID.pdf")
-    assert (answer.status_code, "does not take" in said(answer)) == (400, True)
+    assert (answer.status_code, "does not take" in issue_texts(answer)) == (400, True)
     assert redox.records("refused") == []
 
 

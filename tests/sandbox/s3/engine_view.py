@@ -1,4 +1,4 @@
-"""What the S3 engine really holds, asked with boto3 past the sandbox's front."""
+"""What the S3 engine really holds: boto3 asks it directly, not through the sandbox's storage front."""
 
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,6 @@ def engine_client(sandbox: SandboxProcess) -> "S3Client":
 
 
 def stored(sandbox: SandboxProcess, key: str, bucket: str = "pracsuite-region1") -> list[str]:
-    """The keys in a bucket, which is PracSuite's unless it is named, that begin with this one."""
-    found = engine_client(sandbox).list_objects_v2(Bucket=bucket, Prefix=key)
-    return [each["Key"] for each in found.get("Contents", [])]
+    """The keys in a bucket (PracSuite's by default) that begin with this one."""
+    listed = engine_client(sandbox).list_objects_v2(Bucket=bucket, Prefix=key)
+    return [each["Key"] for each in listed.get("Contents", [])]

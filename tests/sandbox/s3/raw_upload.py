@@ -1,4 +1,4 @@
-"""Form uploads made by hand, for what no proper client would send."""
+"""Form uploads made by hand, as no proper client would send them."""
 
 import socket
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ def multipart(form: Form, *parts: tuple[str, str | None, bytes]) -> bytes:
 
 
 def open_upload(form: Form, total_bytes: int, sent: bytes) -> socket.socket:
-    """A connection on which an upload of so many bytes has begun with these."""
+    """A connection on which an upload of `total_bytes` has begun with the bytes `sent`."""
     address = urlsplit(form["url"])
     connection = socket.create_connection((address.hostname, address.port))
     head = f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {total_bytes}\r\n"

@@ -28,7 +28,7 @@ class Arriving:
 
 
 async def read(*blocks: bytes) -> tuple[FormHead, bytes]:
-    """The form's head, and all that would be passed on."""
+    """The form's head, and everything that is passed on."""
     form = IncomingForm(Arriving(blocks), "edge", idle_seconds=5)
     head = await form.read_head()
     return head, b"".join([block async for block in form.blocks()])

@@ -77,8 +77,8 @@ def test_a_tampered_form_is_refused(north: Clinic, tamper: Callable[[Form], None
     assert stored(north.sandbox, key) == []
 
 
-def test_a_policy_of_other_making_is_refused(north: Clinic) -> None:
-    """It would allow everything, but nobody signed it."""
+def test_the_policy_of_another_form_is_refused(north: Clinic) -> None:
+    # The other form's policy is genuine, but its signature does not come with it.
     form, generous = north.form("policy", "a.txt"), north.form("policy", "b.txt")
     form["fields"]["Policy"] = generous["fields"]["Policy"]
     form["fields"]["key"] = generous["fields"]["key"]
@@ -142,7 +142,7 @@ def test_long_fields_before_the_file_are_refused(north: Clinic) -> None:
     assert code_and_message(north.post(form, b"a"))[:2] == (400, "MaxPostPreDataLengthExceededError")
 
 
-def test_what_is_no_form_is_refused(north: Clinic) -> None:
+def test_a_body_that_is_not_multipart_is_refused(north: Clinic) -> None:
     form = north.form("no-form", "a.txt")
     answer = north.storage.post(form["url"], data=form["fields"])
     assert code_and_message(answer)[:2] == (400, "RequestIsNotMultiPartContent")
@@ -161,7 +161,7 @@ def test_keys_of_the_api_are_refused_and_reported(north: Clinic, header: str) ->
 @pytest.mark.parametrize("politely", [True, False])
 @pytest.mark.parametrize("missing", [1, 20, 60_000])
 def test_an_upload_that_is_cut_stores_nothing(north: Clinic, missing: int, politely: bool) -> None:
-    """Whatever byte it ends at, be it the last of the form's end; with FIN or RST."""
+    """Whichever byte is the last to arrive, and whether the connection ends with FIN or RST."""
     patient_id = f"cut-{missing}-{politely}"
     form = north.form(patient_id, "a.txt")
     body = multipart(form, ("file", "a.txt", CONTENT))

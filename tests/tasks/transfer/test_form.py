@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.types import host_allowed
+from config.hosts import host_allowed
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, PresignAgain, StageError
 from tasks.model.job import Form
 from tasks.transfer.form import check_form
