@@ -20,7 +20,7 @@ from tasks.providers.table import build
 from tasks.sources.base import OpenSource
 from tasks.sources.files import Files, file_address
 from tasks.transfer.upload import post
-from tests.tasks.providers.doubles import NO_OWNERS, DictMemory, Slots, Trying, job
+from tests.tasks.providers.doubles import NO_OWNERS, CountingGate, DictCache, Slots, connected, job
 from tests.worlds import SandboxProcess
 
 PATIENCE_SECONDS = 8
@@ -77,11 +77,10 @@ class AtWork:
         self.kind = self.settings.provider
         self.habits = HABITS[self.kind]
         self.slots = Slots()
-        self.cache = DictMemory()
-        self.gate = Trying()
-        self.provider: Provider = build(
-            name, self.settings, clients=clients, limiter=self.slots.take, on_call=self.slots.count, cache=self.cache
-        )
+        self.cache = DictCache()
+        self.gate = CountingGate()
+        connection = connected(clients, self.slots, self.cache, insecure=self.settings.insecure)
+        self.provider: Provider = build(name, self.settings, connection)
         self._clients = clients
         self._files = Files([folder])
         self._folder = folder
@@ -133,7 +132,7 @@ class AtWork:
         job = self.begun(job)
         if not isinstance(self.provider, TakesForms):
             return job
-        form = self.provider.presign(job, self.trying(job))
+        form = self.provider.presign(job, self.new_gate(job))
         facts = replace(job.facts, form=form, key=form.key, record=form.record)
         return replace(job, facts=facts, stage=Stage.PRESIGNED, step=Step.POST)
 
@@ -146,7 +145,7 @@ class AtWork:
 
     def post(self, job: Job) -> Stored:
         if isinstance(self.provider, Stores):
-            return self.provider.store(job, self.trying(job))
+            return self.provider.store(job, self.new_gate(job))
         assert isinstance(self.provider, TakesForms)
         assert job.facts.form is not None
         with self._open(job) as source:
@@ -165,7 +164,7 @@ class AtWork:
         """Told to the provider, where that is a step of its own."""
         if not isinstance(self.provider, Registers):
             return job
-        registered = self.provider.register(job, self.trying(job))
+        registered = self.provider.register(job, self.new_gate(job))
         stage = Stage.DELIVERED if registered.processed else Stage.REGISTERED
         stored = registered.stored or job.facts.stored
         facts = replace(job.facts, record=registered.record, stored=stored)
@@ -205,8 +204,8 @@ class AtWork:
         record: Record = eventually(proven)
         return record
 
-    def trying(self, job: Job) -> Trying:
-        self.gate = Trying(lambda: self._open(job), self.gate)
+    def new_gate(self, job: Job) -> CountingGate:
+        self.gate = CountingGate(lambda: self._open(job), self.gate)
         return self.gate
 
     def _open(self, job: Job) -> OpenSource:
