@@ -1,4 +1,4 @@
-"""One account's API: every call is asked of the rate limiter first, counted, and answered or raised."""
+"""Calls of one account's API: each passes the rate limiter, is counted, and ends in an answer or one of our errors."""
 
 from __future__ import annotations
 
@@ -122,15 +122,17 @@ class ApiClient:
             answer = exchange(client, request, most_bytes=JSON_BYTES, whom=self.provider)
         except RetryLater as error:
             if sending.sent_whole:
-                raise OutcomeUnknown(f"{self.provider} was sent all, and did not answer.", unreachable=True) from error
+                raise OutcomeUnknown(
+                    f"{self.provider} got the whole request and did not answer.", unreachable=True
+                ) from error
             raise
         # A gateway's 5xx does not say what the server behind it has done.
         doubtful = answer.lost or answer.status >= 500
         if doubtful and sending.sent_whole and answer.status not in not_processed:
             what = "broke off" if answer.lost else f"was {answer.status}"
-            raise OutcomeUnknown(f"{self.provider} was sent all, and its answer {what}.", unreachable=True)
+            raise OutcomeUnknown(f"{self.provider} got the whole request, and its answer {what}.", unreachable=True)
         if answer.lost or (answer.success and not sending.sent_whole):
-            raise RetryLater(f"{self.provider} answered before it had the whole of it.", unreachable=True)
+            raise RetryLater(f"{self.provider} answered before it had the whole request.", unreachable=True)
         return answer
 
     def _target(self, segments: Sequence[str], params: Sequence[tuple[str, str]]) -> httpx.URL:

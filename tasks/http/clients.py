@@ -47,7 +47,8 @@ class Clients:
     def storage(self) -> httpx.Client:
         """For requests that create something, and for addresses that a provider hands out. It holds no keys.
 
-        Each request opens its own connection: on a kept one that is just being closed, an answer would look lost.
+        Each request opens its own connection: one that was kept may just be closing, which cannot be told from a lost
+        answer.
         """
         return self._client("storage", _storage_client)
 

@@ -48,4 +48,4 @@ class GatedBody:
 
     def _stop_if_answered(self) -> None:
         if self.trace.response_begun():
-            raise StopSending("The other side answered before it had the whole of it.")
+            raise StopSending("The other side answered before it had the whole request.")

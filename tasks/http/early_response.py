@@ -93,7 +93,7 @@ class EarlyResponseStream(httpcore.NetworkStream):
         return early
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write it all; look for an answer whenever the other side takes nothing for a second.
+        """Write all of it, and check for an answer whenever the other side takes nothing for a second.
 
         Raises httpcore's errors and StopSending.
         """

@@ -32,8 +32,8 @@ class Provider(Protocol):
     """One account at one provider.
 
     Methods that call the provider raise `RetryLater`, `DocumentRefused`, `AccountBlocked` and `OutcomeUnknown` of
-    `model.errors`; any other error is a fault of ours. The protocols below say what else a provider can do: each step
-    of the pipeline needs one of them.
+    `model.errors`; any other error is our fault. The protocols below say what else a provider can do: each step of the
+    pipeline needs one of them.
     """
 
     kind: str

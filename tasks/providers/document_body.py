@@ -16,7 +16,7 @@ from tasks.sources.stream import HashingReader, base64_length, changed_while_sen
 
 
 class DocumentBody:
-    """Makes the body. The document is opened again whenever the request is made again, and the digests are taken anew.
+    """Makes the body. A request that is made again opens the document again; the digests are those of the last time.
 
     With `expected_sha256` the last bytes leave only if the document still has that digest.
     """

@@ -117,7 +117,7 @@ def _check_time(needed: timedelta, now: datetime, policy: Policy, form: Form) ->
         # A form that never lasts as long as we would like must still be used: another one is no better.
         needed = min(needed, max(policy.expires - issued, timedelta()) * _FRESH)
     if policy.expires - now <= needed:
-        raise PresignAgain("The upload form has expired, or would before the file has been sent.")
+        raise PresignAgain("The upload form has expired, or would expire before the file is sent.")
 
 
 def _bad_form(what: str) -> AccountBlocked:

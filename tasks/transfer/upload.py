@@ -97,7 +97,8 @@ class _Body:
         return Stored(
             key=stored.key or expected_key,
             etag=etag or None,
-            etag_verified=etag.lower() == self._reader.md5,  # unequal proves nothing: an encrypted bucket's is no MD5
+            etag_verified=etag.lower()
+            == self._reader.md5,  # unequal proves nothing: an encrypted bucket's is not an MD5
             sha256=self._reader.sha256,
             md5=self._reader.md5,
             location=stored.location,

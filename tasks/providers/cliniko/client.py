@@ -133,7 +133,7 @@ class Cliniko:
         """Make the upload a record of the patient's. Raises PresignAgain if the upload is missing."""
         stored = job.facts.stored
         if stored is None or stored.form_url is None:
-            raise PresignAgain("What was uploaded is not known any more.")
+            raise PresignAgain("The upload is not known any more.")
         attachment = {
             "description": description(job),
             "patient_id": patient_of(job.document),
@@ -233,7 +233,7 @@ class Cliniko:
         if presigned_again or not refused_fields(answer) <= _UPLOAD_FIELDS:
             raise PATIENT_STATUSES.error(answer)
         self._cache.put(topic, job.id, "1", _PRESIGNED_AGAIN_SECONDS)
-        raise PresignAgain("Cliniko does not know the upload, or no longer.")
+        raise PresignAgain("Cliniko does not know the upload, or not any more.")
 
     # --- private: lists and records ------------------------------------------------------------------------------
 

@@ -232,7 +232,7 @@ def _not_found(answer: Answer) -> bool:
 
 
 def _no_endpoint(answer: Answer) -> StageError:
-    return AccountBlocked(f"NHN answered {answer.status} where documents are to be sent: check base_url.")
+    return AccountBlocked(f"NHN answered {answer.status} where documents should be sent: check base_url.")
 
 
 _FORBIDDEN = blocked("NHN does not allow this client to do this: ask NHN about scope and organization.")

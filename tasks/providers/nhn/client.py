@@ -117,7 +117,7 @@ class Nhn:
         return Registered(self._record(result.document_id), processed=True, stored=stored, remarks=result.remarks)
 
     def relabel(self, job: Job, gate: DocumentGate) -> Relabeled:
-        """Replace all labels, and see in the answer that they are what was asked for; once again if they are not."""
+        """Replace all labels, and check them in the answer; if it shows other ones, try once again."""
         wanted = job.document.relabeling
         assert wanted is not None  # noqa: S101, the step is only for jobs that have one
         body = _relabeling_body(wanted)

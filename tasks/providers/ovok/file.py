@@ -46,7 +46,7 @@ def file_in(answer: Answer) -> File | None:
     size = _size(answer)
     if size is None:
         raise AccountBlocked(
-            f"The storage answered {answer.status} when a document of Ovok was to be read back, which is not "
+            f"The storage answered {answer.status} when a document of Ovok was read back, which is not "
             "understood: check whether something stands between chartpost and the storage."
         )
     etag = answer.headers.get("etag", "").strip().removeprefix("W/").strip('"')

@@ -39,7 +39,7 @@ _FRESH = timedelta(minutes=10)
 _EMBEDDED_REMARK = (
     "It was too large to be embedded (413), and was uploaded instead: lower this account's embed_below_bytes."
 )
-_REFUSED_AGAIN = "Nobody saw the answer to an earlier sending, and Redox refuses the same message now."
+_REFUSED_AGAIN = "The answer to an earlier sending was lost, and Redox refuses the same message now."
 
 
 class Redox:

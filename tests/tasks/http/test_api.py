@@ -142,12 +142,12 @@ class Shape(BaseModel):
 
 
 class Api:
-    """An API client towards a server of ours, and what it asked and told."""
+    """An API client for our server, and how often its limiter and its counter were called."""
 
     def __init__(self, server: StorageServer, clients: Clients) -> None:
         self.server = server
-        self.asked = 0
-        self.told = 0
+        self.limited = 0
+        self.counted = 0
         self.no_slot: RetryLater | None = None
         self.client = ApiClient(
             clients,
@@ -160,12 +160,12 @@ class Api:
         )
 
     def _limit(self) -> None:
-        self.asked += 1
+        self.limited += 1
         if self.no_slot:
             raise self.no_slot
 
     def _count(self) -> None:
-        self.told += 1
+        self.counted += 1
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_each_call_is_asked_for_and_told_once(api: Api) -> None:
     api.server.script = answering("200 OK")
     api.client.call("GET", "a")
     api.client.call("GET", "b")
-    assert (api.asked, api.told) == (2, 2)
+    assert (api.limited, api.counted) == (2, 2)
 
 
 def test_without_a_free_slot_nothing_leaves_and_nothing_is_counted(api: Api) -> None:
@@ -185,7 +185,7 @@ def test_without_a_free_slot_nothing_leaves_and_nothing_is_counted(api: Api) -> 
     with pytest.raises(RetryLater) as later:
         api.client.call("GET", "a")
     assert later.value is api.no_slot
-    assert (api.told, api.server.visits) == (0, [])
+    assert (api.counted, api.server.visits) == (0, [])
 
 
 def answering(status: str, body: str = "", **headers: str) -> Callable[[Visit], None]:
@@ -241,7 +241,7 @@ def test_a_download_gives_the_whole_file_and_carries_no_key(api: Api, size: int,
         assert "x-api-key" not in elsewhere.visit.headers
         assert bytes(taken) == body.encode()[: len(taken)]
         assert len(taken) <= size
-    assert api.told == 1
+    assert api.counted == 1
 
 
 def test_a_download_of_a_missing_file_gives_nothing(api: Api) -> None:
@@ -270,7 +270,7 @@ def test_a_call_without_an_answer_is_made_again_later(api: Api, script: Callable
     with pytest.raises(RetryLater) as later:
         api.client.call("GET", "a")
     assert later.value.unreachable
-    assert api.told == 1
+    assert api.counted == 1
 
 
 def test_an_answer_that_breaks_off_is_no_answer(api: Api) -> None:

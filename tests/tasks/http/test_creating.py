@@ -1,4 +1,4 @@
-"""Calls of an API that create something: one commit point, and no doubt left unsaid."""
+"""Calls of an API that create something: one commit point, and every doubt is an unknown outcome."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Calling:
         self.api = ApiClient(
             clients,
             base_url,
-            provider="Anyone",
+            provider="Provider",
             headers=self._sign,
             limiter=lambda: None,
             on_call=self._count,
@@ -176,12 +176,12 @@ def test_an_early_success_is_not_believed(storage: StorageServer, create: Callin
 
     storage.script = early
     create.blocks, create.length = lambda: iter([b"x" * 65_536] * 600), 600 * 65_536
-    create.commit = lambda: pytest.fail("nothing is to be committed")
+    create.commit = lambda: pytest.fail("nothing must be committed")
     with pytest.raises(RetryLater):
         create()
 
 
-def test_each_call_is_signed_anew_and_after_the_limiter(storage: StorageServer, create: Calling) -> None:
+def test_each_call_is_signed_for_itself_and_after_the_limiter(storage: StorageServer, create: Calling) -> None:
     create()
     create.api.call("GET", "Bundle")
     assert [method for method, _ in create.signed] == ["POST", "GET"]
@@ -190,7 +190,7 @@ def test_each_call_is_signed_anew_and_after_the_limiter(storage: StorageServer, 
 # --- addresses that are handed out -----------------------------------------------------------------------------------
 
 
-def test_an_address_that_was_handed_out_is_visited_without_keys(storage: StorageServer, create: Calling) -> None:
+def test_an_address_that_was_handed_out_is_fetched_without_keys(storage: StorageServer, create: Calling) -> None:
     storage.script = answering("206 Partial Content", "x", Content_Range="bytes 0-0/7")
     answer = create.api.fetch(
         f"{storage.url}file?X-Amz-Signature=s", hosts=["127.0.0.1"], headers={"Range": "bytes=0-0"}
@@ -204,7 +204,7 @@ def test_an_address_that_was_handed_out_is_visited_without_keys(storage: Storage
 @pytest.mark.parametrize(
     "url", ["http://elsewhere.example/x", "ftp://127.0.0.1/x", "https://u:p@127.0.0.1/", "nonsense", "https://"]
 )
-def test_an_address_of_elsewhere_is_not_visited(clients: Clients, create: Calling, url: str) -> None:
+def test_an_address_of_another_host_is_not_fetched(clients: Clients, create: Calling, url: str) -> None:
     with pytest.raises(AccountBlocked) as blocked:
         create.api.fetch(url, hosts=["*.amazonaws.com"])
     assert "elsewhere" not in str(blocked.value)

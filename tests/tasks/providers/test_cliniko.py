@@ -413,7 +413,7 @@ def test_the_upload_is_named_by_the_forms_address_and_its_raw_key(odd: OddServer
         (record(7, size=9), False),
     ],
 )
-def test_a_record_that_is_processed_at_once_needs_no_look_unless_there_is_a_fault_to_find(
+def test_a_record_that_is_processed_at_once_needs_no_search_unless_it_has_a_fault(
     odd: OddServer, cliniko: Cliniko, answered: dict[str, Any], processed: bool
 ) -> None:
     odd.answers[REGISTER] = Reply(201, answered)
@@ -434,7 +434,7 @@ def test_an_answer_that_is_lost_or_unwell_leaves_open_what_became_of_it(
 
 
 @pytest.mark.parametrize("body", ["", "<html>", [], {}, {"id": None}, {"id": ""}, {"id": {}}, "null"])
-def test_a_success_that_cannot_be_read_is_a_record_that_must_be_looked_for(
+def test_a_success_that_cannot_be_read_is_a_record_that_must_be_searched_for(
     odd: OddServer, cliniko: Cliniko, body: object
 ) -> None:
     elsewhere = "https://elsewhere.example/v1/patient_attachments/8"
@@ -446,7 +446,7 @@ def test_a_success_that_cannot_be_read_is_a_record_that_must_be_looked_for(
     assert cliniko.register(stored_job(), CountingGate()).record.id == "8"
 
 
-def test_whoever_may_not_commit_registers_nothing(odd: OddServer, cliniko: Cliniko) -> None:
+def test_a_worker_that_may_not_commit_registers_nothing(odd: OddServer, cliniko: Cliniko) -> None:
     class Late(CountingGate):
         def commit(self) -> None:
             raise LeaseLost("lost")
@@ -458,7 +458,7 @@ def test_whoever_may_not_commit_registers_nothing(odd: OddServer, cliniko: Clini
 
 
 @pytest.mark.parametrize("stored", [None, Stored(TEMP, None, False, "5" * 64, "e" * 32)])
-def test_an_upload_that_nobody_remembers_is_sent_anew(odd: OddServer, cliniko: Cliniko, stored: Stored | None) -> None:
+def test_an_upload_that_is_forgotten_is_sent_again(odd: OddServer, cliniko: Cliniko, stored: Stored | None) -> None:
     with pytest.raises(PresignAgain):
         cliniko.register(job(stored=stored), CountingGate())
     assert odd.requests == []
@@ -488,7 +488,7 @@ def test_an_upload_that_is_gone_is_sent_once_more_and_then_refused(odd: OddServe
     assert refused.value.detail == "Validation Failed; temp_attachment_url is invalid"
     assert odd.paths().count(OF_PATIENT) == 2, "looked for before each"
     with pytest.raises(PresignAgain):
-        cliniko.register(asked, CountingGate())  # retried by a person, it begins anew
+        cliniko.register(asked, CountingGate())  # retried by a person, it starts over
 
 
 def test_forms_that_had_expired_before_do_not_count(odd: OddServer, cliniko: Cliniko) -> None:
@@ -498,7 +498,7 @@ def test_forms_that_had_expired_before_do_not_count(odd: OddServer, cliniko: Cli
         cliniko.register(replace(lost_job(), presigns=4), CountingGate())
 
 
-def test_an_upload_is_not_sent_anew_for_a_patient_that_cliniko_refuses(odd: OddServer, cliniko: Cliniko) -> None:
+def test_an_upload_is_not_sent_again_for_a_patient_that_cliniko_refuses(odd: OddServer, cliniko: Cliniko) -> None:
     errors = {"patient": "can't be blank", **URL_IS_INVALID["errors"]}  # type: ignore[dict-item]
     odd.answers[REGISTER] = Reply(422, {"message": "Validation Failed", "errors": errors})
     odd.answers[OF_PATIENT] = page()
@@ -506,7 +506,7 @@ def test_an_upload_is_not_sent_anew_for_a_patient_that_cliniko_refuses(odd: OddS
         cliniko.register(lost_job(), CountingGate())
 
 
-# --- looking ---------------------------------------------------------------------------------------------------------
+# --- finding ---------------------------------------------------------------------------------------------------------
 
 
 def found_of(cliniko: Cliniko, asked: Job) -> tuple[str, Stage] | None:
@@ -539,7 +539,7 @@ def test_one_list_serves_many_patients_and_forgets_within_seconds(
     assert not any("description" in value for value in cache.values.values()), "nothing that names a patient is kept"
 
 
-def test_what_is_not_in_that_list_is_read_by_itself(odd: OddServer, cliniko: Cliniko) -> None:
+def test_a_record_that_is_not_in_that_list_is_read_on_its_own(odd: OddServer, cliniko: Cliniko) -> None:
     odd.answers[RECENT] = page(record(1))
     odd.answers["GET /v1/patient_attachments/7"] = Reply(body=pending(7))
     assert found_of(cliniko, registered_job("7")) == ("7", Stage.REGISTERED)
@@ -557,7 +557,7 @@ def test_several_of_a_patient_that_are_not_in_that_list_are_read_in_one_of_their
     assert odd.paths() == [RECENT, OF_PATIENT]
 
 
-def test_the_list_is_turned_only_as_far_as_somebody_is_waited_for(odd: OddServer, cliniko: Cliniko) -> None:
+def test_the_list_is_read_only_as_far_as_records_are_missing(odd: OddServer, cliniko: Cliniko) -> None:
     def pages(request: Request) -> Reply:
         number = int(request.query["page"][0])
         query = f"q%5B%5D=updated_at%3A%3E%3D2026-11-21T09%3A00%3A00Z&page={number + 1}"
@@ -594,7 +594,7 @@ def test_a_lost_registering_is_found_by_our_token_processed_or_not(odd: OddServe
     assert found_of(cliniko, asked) is None
 
 
-def test_a_look_goes_back_before_the_job_was_opened_since_clocks_differ(odd: OddServer, cliniko: Cliniko) -> None:
+def test_a_search_goes_back_before_the_job_was_opened_since_clocks_differ(odd: OddServer, cliniko: Cliniko) -> None:
     odd.answers[OF_PATIENT] = page()
     opened = cliniko.before_sending(job())
     assert cliniko.before_sending(replace(job(), facts=opened)) == opened, "the first sending counts"
@@ -628,7 +628,7 @@ def test_a_patient_who_is_gone_by_now_leaves_the_answer_to_the_deadline(odd: Odd
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 0])
-def test_a_look_that_could_not_look_is_no_look(odd: OddServer, cliniko: Cliniko, status: int) -> None:
+def test_a_search_that_failed_is_not_a_search(odd: OddServer, cliniko: Cliniko, status: int) -> None:
     odd.otherwise = Reply(status)
     for asked in (lost_job(), registered_job("7")):
         with pytest.raises(RetryLater):
@@ -670,7 +670,7 @@ def test_a_record_of_another_size_is_a_fault(odd: OddServer, cliniko: Cliniko, s
         ({"size": None}, "how large"),
     ],
 )
-def test_what_a_person_should_look_at_is_a_remark(
+def test_what_a_person_should_check_is_a_remark(
     odd: OddServer, cliniko: Cliniko, change: dict[str, Any], says: str
 ) -> None:
     (remark,), fault = made_of_it(odd, cliniko, **change)
@@ -774,7 +774,7 @@ def at_work(own_sandbox: SandboxProcess, clients: Clients, tmp_path: Path) -> At
     return AtWork(own_sandbox, clients, tmp_path, "cliniko_clinic")
 
 
-def test_a_registering_that_is_answered_with_a_502_is_never_repeated_without_a_look(at_work: AtWork) -> None:
+def test_a_registering_that_is_answered_with_a_502_is_never_repeated_without_a_search(at_work: AtWork) -> None:
     for word, made_one in (("DOWNCOMMIT", False), ("LOSTCOMMIT", True)):
         asked = at_work.ready(at_work.named(word))
         with pytest.raises(OutcomeUnknown):

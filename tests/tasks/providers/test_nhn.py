@@ -258,7 +258,7 @@ def test_a_helseid_that_is_never_content_with_its_nonce_is_asked_again_later(odd
         (7, "client_id"),
     ],
 )
-def test_a_client_that_helseid_refuses_is_blocked_in_words_of_ours(
+def test_a_client_that_helseid_refuses_is_blocked_in_our_words(
     odd: OddNhn, nhn: Nhn, status: int, error: object, words: str
 ) -> None:
     odd.answers[TOKEN] = Reply(status, {"error": error, "error_description": "said of the-secret"})

@@ -543,7 +543,7 @@ def test_a_document_that_was_made_for_it_and_is_gone_is_made_again(odd: OddOvok,
 # --- reading back ----------------------------------------------------------------------------------------------------
 
 
-def test_a_file_of_ours_is_read_back_by_one_byte_and_without_the_token(odd: OddOvok, ovok: Ovok, slots: Slots) -> None:
+def test_our_file_is_read_back_by_one_byte_and_without_the_token(odd: OddOvok, ovok: Ovok, slots: Slots) -> None:
     odd.leases("d-1", CONTENT)
     ours = sending(record=Record("d-1"), stored=stored())
     seen = found(ovok, ours)
@@ -636,7 +636,7 @@ def test_an_upload_whose_answer_was_lost_is_proven_by_a_change_of_what_was_there
     assert seen.record.id == "d-1"
 
 
-def test_each_repetition_waits_for_one_look_more_and_a_humans_retry_only_looks(odd: OddOvok, ovok: Ovok) -> None:
+def test_each_repetition_waits_for_one_more_search_and_a_persons_retry_only_searches(odd: OddOvok, ovok: Ovok) -> None:
     odd.leases("d-1", None)
     unseen = replace(sending(record=Record("d-1")), committed=True, unknown_step=Step.POST)
 
@@ -1030,7 +1030,7 @@ def test_what_the_sandbox_leaves_open_does_not_matter(at_work: AtWork, change: d
 
 
 def test_facts_survive_being_written_down(at_work: AtWork) -> None:
-    """What a look needs is plain JSON, in the ledger as in job.json."""
+    """What a search needs is plain JSON, in the ledger as in job.json."""
     begun = at_work.begun(at_work.job())
     assert json.loads(json.dumps(begun.facts.provider)) == begun.facts.provider
     assert at_work.provider.find([replace(begun, facts=Facts())], NO_OWNERS) == {}

@@ -547,7 +547,7 @@ def test_one_listing_serves_all_jobs_of_a_patient(odd: OddPracSuite, pracsuite: 
     assert slots.calls == 1 + 20
 
 
-def test_each_candidate_is_asked_for_its_name_once_however_often_we_look(
+def test_each_candidate_is_asked_for_its_name_once_however_often_we_search(
     odd: OddPracSuite, pracsuite: PracSuite
 ) -> None:
     odd.lists(record(1), record(2), total_entries=2)
@@ -623,7 +623,7 @@ def test_what_is_found_before_the_slots_run_out_is_not_lost(
     assert found(pracsuite, second) == {second.id: "2"}
 
 
-def test_a_look_that_could_not_ask_for_every_name_is_no_look_for_a_document_that_might_be_sent_again(
+def test_a_search_without_every_name_proves_nothing_for_a_document_that_might_be_sent_again(
     odd: OddPracSuite, pracsuite: PracSuite, slots: Slots
 ) -> None:
     odd.lists(record(1), record(2, size=20), total_entries=2)

@@ -265,7 +265,7 @@ def test_small_documents_travel_in_the_message_and_larger_ones_are_uploaded_firs
 @pytest.mark.parametrize(
     ("said", "on_unknown_outcome"), [("hold", OnUnknownOutcome.HOLD), ("resend", OnUnknownOutcome.RESEND)]
 )
-def test_the_account_says_what_follows_on_an_outcome_that_nobody_saw(
+def test_the_account_says_what_follows_an_unknown_outcome(
     making: Callable[..., AtOdd], said: str, on_unknown_outcome: OnUnknownOutcome
 ) -> None:
     at = making(on_unknown_outcome=said)
@@ -278,14 +278,14 @@ def test_with_no_bytes_to_be_embedded_every_document_is_uploaded(making: Callabl
     assert at.redox.route(at.job(b"x").document).first is Step.POST
 
 
-def test_accounts_at_one_address_share_a_limit_whoever_they_are(making: Callable[..., AtOdd]) -> None:
+def test_all_accounts_at_one_address_share_a_limit(making: Callable[..., AtOdd]) -> None:
     ours = making().redox.limit_group
     assert making(client_id="another", destination="elsewhere").redox.limit_group == ours
     assert making(base_url="https://api.redox.example/fhir/R4").redox.limit_group != ours
     assert ours.startswith("redox:")
 
 
-def test_nothing_is_looked_up(at: AtOdd) -> None:
+def test_there_is_no_search(at: AtOdd) -> None:
     job = at.job()
     assert at.redox.find([job], NO_OWNERS) == {}
     assert at.redox.still_there(job.document, Record("r-1"))
@@ -393,7 +393,7 @@ def test_the_message_is_what_fhir_and_the_vendor_ask_for(making: Callable[..., A
     assert patient["identifier"] == [{"system": "urn:oid:2.999.1", "value": "4711"}]
 
 
-def test_what_nobody_has_said_is_left_out_of_the_message(at: AtOdd) -> None:
+def test_fields_without_a_value_are_left_out_of_the_message(at: AtOdd) -> None:
     at.redox.register(at.job(), gate_for())
     assert set(at.odd.resource("Patient")) == {"resourceType", "id", "identifier"}
     assert set(at.odd.resource("DocumentReference")) == {
@@ -485,7 +485,7 @@ def test_where_an_upload_lies_is_read_from_header_or_body(at: AtOdd, reply: Repl
     + [Reply(201, {"location": place}) for place in ("/blob/1", "https://redoxengine.com.evil.example/", "https://a b")]
     + [Reply(201, headers={"Location": "https://evil.example/1"})],
 )
-def test_an_upload_that_lies_nobody_knows_where_blocks_the_account(at: AtOdd, reply: Reply) -> None:
+def test_an_upload_without_a_known_location_blocks_the_account(at: AtOdd, reply: Reply) -> None:
     at.odd.answers[BINARY] = reply
     with pytest.raises(AccountBlocked) as blocked:
         at.redox.store(at.job(LARGE), gate_for(LARGE))
@@ -547,7 +547,7 @@ def test_an_uploaded_document_is_referred_to_and_not_embedded(at: AtOdd) -> None
         lambda job: job,
     ],
 )
-def test_what_goes_late_or_again_is_uploaded_anew(at: AtOdd, late: Callable[[Job], Job]) -> None:
+def test_a_message_that_goes_late_or_again_has_a_new_upload(at: AtOdd, late: Callable[[Job], Job]) -> None:
     """An uploaded file may be gone by then, or good for one message only."""
     fresh = "https://blob.redoxengine.com/another"
     at.odd.answers[BINARY] = Reply(201, headers={"Location": fresh})

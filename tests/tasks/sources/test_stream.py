@@ -1,4 +1,4 @@
-"""A document's bytes as they go by, plain and in base64."""
+"""A document's bytes as they are read, plain and in base64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads to a server of our own, under the eyes of the test."""
+"""Uploads to a server that each test scripts."""
 
 from __future__ import annotations
 
