@@ -65,7 +65,7 @@ class ApiClient:
         """The address of a resource; each segment is percent-encoded, since ids may hold anything."""
         return "/".join((self.base_url, *map(encode_segment, segments)))
 
-    # --- calls that carry the keys -----------------------------------------------------------------------------
+    # --- calls that carry the keys ---------------------------------------------------------------------------
 
     def call(
         self,
@@ -153,7 +153,7 @@ class ApiClient:
                 f"A key for {self.provider} holds characters that no header can carry: paste the key again."
             ) from None
 
-    # --- addresses that the provider hands out: without the keys -------------------------------------------------
+    # --- addresses that the provider hands out: without the keys ---------------------------------------------
 
     def fetch(self, url: str, *, hosts: Sequence[str], headers: Mapping[str, str] | None = None) -> Answer:
         """GET an address that the provider has handed out; at most the beginning of the body is read.

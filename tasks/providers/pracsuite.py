@@ -61,7 +61,7 @@ class PracSuite:
         """PracSuite limits by the vendor's key at one API, whatever the clinic."""
         return f"{self.kind}:{self._vendor}"
 
-    # --- before any call ---------------------------------------------------------------------------------------
+    # --- before any call -------------------------------------------------------------------------------------
 
     def route(self, document: Document) -> Route:
         return Route(self.stages)
@@ -81,11 +81,11 @@ class PracSuite:
         patient = patient_of(job.document)
         known = self._cache.get(f"ids {self._scope}", patient)
         if known is None:
-            known = json.dumps([attachment.id for attachment in self._list(patient)])
+            known = json.dumps([attachment.id for attachment in self._list_of_patient(patient)])
             self._cache.put(f"ids {self._scope}", patient, known, _SNAPSHOT_SECONDS)
         return replace(job.facts, snapshot=tuple(json.loads(known)))
 
-    # --- sending -----------------------------------------------------------------------------------------------
+    # --- sending ---------------------------------------------------------------------------------------------
 
     def sent_name(self, document: Document) -> str:
         """The name that was asked for: the validation compares name and ending with it."""
@@ -98,14 +98,14 @@ class PracSuite:
         presigned = parse_answer(_STATUSES.success(answer), _Presigned, NAME)
         return Form(presigned.url, presigned.fields)
 
-    # --- finding -----------------------------------------------------------------------------------------------
+    # --- finding ---------------------------------------------------------------------------------------------
 
     def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """One listing for all jobs of a patient, and one more call for each new record whose size fits."""
         if not jobs:
             return {}
         try:
-            attachments = self._list(patient_of(jobs[0].document))
+            attachments = self._list_of_patient(patient_of(jobs[0].document))
         except DocumentRefused:
             # The patient is not there now. That proves nothing about the upload: the search goes on until its deadline.
             return {}
@@ -114,7 +114,7 @@ class PracSuite:
     def still_there(self, document: Document, record: Record) -> bool:
         """Whether the patient's list still has the record."""
         try:
-            return any(attachment.id == record.id for attachment in self._list(patient_of(document)))
+            return any(attachment.id == record.id for attachment in self._list_of_patient(patient_of(document)))
         except DocumentRefused:
             return False
 
@@ -124,9 +124,9 @@ class PracSuite:
         if not answer.success and not isinstance(error := _STATUSES.error(answer), DocumentRefused):
             raise error
 
-    # --- private: lists and records ------------------------------------------------------------------------------
+    # --- private: lists and records --------------------------------------------------------------------------
 
-    def _list(self, patient: str) -> Sequence[Attachment]:
+    def _list_of_patient(self, patient: str) -> Sequence[Attachment]:
         """All of a patient's records. Raises AccountBlocked if the pages do not add up, even when read again."""
 
         def ask(query: Query) -> Page[Attachment]:

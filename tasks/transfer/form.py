@@ -53,7 +53,10 @@ def check_form(
     _check_fields(form)
     policy = read_policy(form.fields)
     _check_size(size, policy)
-    _check_key(expected_key(form, name), policy)
+    key = expected_key(form, name)
+    for operator, wanted in policy.keys:
+        if key is None or not (key.startswith(wanted) if operator == "starts-with" else key == wanted):
+            raise _bad_form("its key does not meet its own policy")
     _check_time(timedelta(seconds=size / bytes_per_second + margin_seconds), now, policy, form)
     return target
 
@@ -97,12 +100,6 @@ def _check_size(size: int, policy: Policy) -> None:
                 f"The file has {size} bytes; the provider takes no fewer than {least}.",
                 hint="Check that the file was written completely.",
             )
-
-
-def _check_key(key: str | None, policy: Policy) -> None:
-    for operator, wanted in policy.keys:
-        if key is None or not (key.startswith(wanted) if operator == "starts-with" else key == wanted):
-            raise _bad_form("its key does not meet its own policy")
 
 
 def _check_time(needed: timedelta, now: datetime, policy: Policy, form: Form) -> None:

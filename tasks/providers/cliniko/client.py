@@ -96,9 +96,10 @@ class Cliniko:
     @property
     def limit_group(self) -> str:
         """Cliniko limits by user, whose key this is."""
+        # 200 requests a minute: https://docs.api.cliniko.com/developer-portal
         return f"{self.kind}:{self._user}"
 
-    # --- before any call ---------------------------------------------------------------------------------------
+    # --- before any call -------------------------------------------------------------------------------------
 
     def route(self, document: Document) -> Route:
         return Route(self.stages)
@@ -116,7 +117,7 @@ class Cliniko:
             return job.facts
         return replace(job.facts, provider={**job.facts.provider, _SINCE: job.created_at.isoformat()})
 
-    # --- sending -----------------------------------------------------------------------------------------------
+    # --- sending ---------------------------------------------------------------------------------------------
 
     def sent_name(self, document: Document) -> str:
         return sent_name(document)
@@ -148,7 +149,7 @@ class Cliniko:
             return self._after_refused_upload(job, answer)
         raise PATIENT_STATUSES.error(answer)
 
-    # --- finding -----------------------------------------------------------------------------------------------
+    # --- finding ---------------------------------------------------------------------------------------------
 
     def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """By the record's id where that is known, else by our token in the patient's list."""
@@ -177,7 +178,7 @@ class Cliniko:
         """Ask for the shortest list: the answer shows whether the key works."""
         ACCOUNT_STATUSES.success(self._api.call("GET", _ATTACHMENTS, params=[("per_page", "1")]))
 
-    # --- records, for people -----------------------------------------------------------------------------------
+    # --- records, for people ---------------------------------------------------------------------------------
 
     def records(self, patient_id: str, *, case_id: str | None = None) -> Sequence[Mapping[str, Any]]:
         """The patient's records that are not archived, oldest first; only those of a case if one is given."""
@@ -207,7 +208,7 @@ class Cliniko:
     def _shown(self, attachment: Attachment, *, archived: bool) -> Mapping[str, Any]:
         return attachment.shown(self._record(attachment).url or "", archived=archived)
 
-    # --- private: registering ------------------------------------------------------------------------------------
+    # --- private: registering --------------------------------------------------------------------------------
 
     def _created(self, answer: Answer) -> Attachment:
         """The record that a success tells of. It is there in any case: if none can be read, it must be searched for."""
@@ -235,7 +236,7 @@ class Cliniko:
         self._cache.put(topic, job.id, "1", _PRESIGNED_AGAIN_SECONDS)
         raise PresignAgain("Cliniko does not know the upload, or not any more.")
 
-    # --- private: lists and records ------------------------------------------------------------------------------
+    # --- private: lists and records --------------------------------------------------------------------------
 
     def _list_recent(self, wanted: set[str]) -> Mapping[str, Attachment]:
         """The latest changes of all patients, as far as the wanted records are among them; shared for some seconds."""

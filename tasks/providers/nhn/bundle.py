@@ -82,6 +82,7 @@ class Bundle:
     def resource(self, data: str) -> Resource:
         """The Bundle; `data` is the document in base64."""
         ids = self.ids
+        national_id = {"system": self.account.patient_system, "value": self.job.document.patient_id}
         binary = {"resourceType": "Binary", "contentType": media_type(self.job.document), "data": data}
         return {
             "resourceType": "Bundle",
@@ -89,15 +90,11 @@ class Bundle:
             "type": "transaction",
             "entry": [
                 _entry(ids.submission, self._submission_set()),
-                _entry(ids.patient, self._patient()),
+                _entry(ids.patient, {"resourceType": "Patient", "identifier": [national_id]}),
                 _entry(ids.binary, binary),
                 _entry(ids.document, self._document()),
             ],
         }
-
-    def _patient(self) -> Resource:
-        national_id = {"system": self.account.patient_system, "value": self.job.document.patient_id}
-        return {"resourceType": "Patient", "identifier": [national_id]}
 
     def _submission_set(self) -> Resource:
         usual = f"urn:oid:2.25.{UUID(self.ids.submission).int}"

@@ -20,7 +20,7 @@ import structlog
 from config.accounts import NhnAccount
 from tasks.http.api import Body
 from tasks.http.exchange import Answer
-from tasks.model.document import Document, Label, Relabeling
+from tasks.model.document import Document, Relabeling
 from tasks.model.errors import OutcomeUnknown, RetryLater, invalid_request
 from tasks.model.job import Assurance, Facts, Job, Record
 from tasks.model.names import check_file_name
@@ -69,7 +69,7 @@ class Nhn:
         """NHN's pages name no limits; they are taken to be for each client at one API."""
         return f"{self.kind}:{fingerprint(self._account.base_url, self._account.client_id)}"
 
-    # --- before any call ---------------------------------------------------------------------------------------
+    # --- before any call -------------------------------------------------------------------------------------
 
     def route(self, document: Document) -> Route:
         """One call for either: to provide a document, or to replace its labels."""
@@ -96,7 +96,7 @@ class Nhn:
         at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         return replace(job.facts, provider={"at": at, **job.facts.provider})
 
-    # --- sending -----------------------------------------------------------------------------------------------
+    # --- sending ---------------------------------------------------------------------------------------------
 
     def register(self, job: Job, gate: DocumentGate) -> Registered:
         """Provide the document. A second sending carries the same ids, and NHN says that it has them."""
@@ -127,7 +127,7 @@ class Nhn:
                 return Relabeled(self._record(wanted.document_id), (remark,) if remark else ())
         raise other_labels()
 
-    # --- finding -----------------------------------------------------------------------------------------------
+    # --- finding ---------------------------------------------------------------------------------------------
 
     def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """Reading needs a person who is logged in."""
@@ -156,7 +156,7 @@ class Nhn:
         )
         check_probe(answer)
 
-    # --- private: calls ------------------------------------------------------------------------------------------
+    # --- private: calls --------------------------------------------------------------------------------------
 
     def _replace_labels(self, job: Job, wanted: Relabeling, body: Body, gate: DocumentGate) -> Answer:
         try:
@@ -191,16 +191,19 @@ class Nhn:
 
 def _relabeling_body(wanted: Relabeling) -> Body:
     """One of the two forms that the vendor's page has."""
-    labels = [{"coding": [_coding(label)]} for label in wanted.labels]
+    labels = [
+        {
+            "coding": [
+                {"system": label.system, "code": label.code} | ({"display": label.display} if label.display else {})
+            ]
+        }
+        for label in wanted.labels
+    ]
     if wanted.payload == "json-patch":
         patch: Any = [{"op": "replace", "path": "/securityLabel", "value": labels}]
         return Body.of(json.dumps(patch).encode(), _JSON_PATCH)
     resource = {"resourceType": "DocumentReference", "id": wanted.document_id, "securityLabel": labels}
     return Body.of(json.dumps(resource).encode(), CONTENT_TYPE)
-
-
-def _coding(label: Label) -> dict[str, str]:
-    return {"system": label.system, "code": label.code} | ({"display": label.display} if label.display else {})
 
 
 def _check_relabeling(wanted: Relabeling) -> None:

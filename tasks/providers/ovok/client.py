@@ -79,7 +79,7 @@ class Ovok:
         """Ovok's pages name no limits; they are taken to be for each login at one API."""
         return f"{self.kind}:{self._user}"
 
-    # --- before any call ---------------------------------------------------------------------------------------
+    # --- before any call -------------------------------------------------------------------------------------
 
     def route(self, document: Document) -> Route:
         return Route(self.stages, together=False, account_wide=True, on_unknown_outcome=OnUnknownOutcome.RECONCILE)
@@ -107,7 +107,7 @@ class Ovok:
             return replace(facts, record=None)  # it was made for the job and is gone: another is made
         return replace(facts, provider={"since": since, **noted(self._file_at(address))})
 
-    # --- sending -----------------------------------------------------------------------------------------------
+    # --- sending ---------------------------------------------------------------------------------------------
 
     def sent_name(self, document: Document) -> str:
         return upload_name(document.file_name)
@@ -117,7 +117,8 @@ class Ovok:
 
         Raises OutcomeUnknown for a create whose answer is not understood, since a document was made.
         """
-        # isPublic is not sent: a clinical document must not be public.
+        # isPublic is not sent: a clinical document must not be public
+        # (https://docs.ovok.com/dev/api/high-level/document/document-controller-create-upload-credentials).
         wanted = {"fileName": self.sent_name(job.document), "contentType": media_type(job.document)}
         record = self._target(job)
         if record is None:
@@ -131,7 +132,7 @@ class Ovok:
             raise not_understood(NAME, "the form of another document than was asked for")
         return _form(presigned, record)
 
-    # --- finding -----------------------------------------------------------------------------------------------
+    # --- finding ---------------------------------------------------------------------------------------------
 
     def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """Read back the file of each job's document. If its create was not seen, search for that document first."""
@@ -152,7 +153,7 @@ class Ovok:
         """List one document: the answer shows whether the login works."""
         READ_STATUSES.success(self._api.send(lambda api: api.call("GET", _DOCUMENT, params=[("_count", "1")])))
 
-    # --- private: the document that the file goes into -----------------------------------------------------------
+    # --- private: the document that the file goes into -------------------------------------------------------
 
     def _target(self, job: Job) -> Record | None:
         """The document whose file is replaced, or the one that was made for the job already."""
@@ -174,7 +175,7 @@ class Ovok:
     def _record(self, document_id: str) -> Record:
         return Record(document_id, self._api.url(_DOCUMENT, document_id))
 
-    # --- private: searching --------------------------------------------------------------------------------------
+    # --- private: searching ----------------------------------------------------------------------------------
 
     def _find_one(self, job: Job, owners: Mapping[str, str]) -> Found | None:
         record = self._target(job)
@@ -242,7 +243,7 @@ class Ovok:
             raise not_understood(NAME, "a list in another order than was asked for")
         return page
 
-    # --- private: files ------------------------------------------------------------------------------------------
+    # --- private: files --------------------------------------------------------------------------------------
 
     def _address(self, document_id: str) -> str | None:
         """Where a document's file lies, for some minutes; None if there is no such document."""

@@ -94,7 +94,7 @@ def accepted_as(answer: Answer, identifier: str, base_url: str) -> Record:
     _check_for_refusal([issue for outcome in outcomes for issue in outcome.issue], statuses)
     if not outcomes and not any(statuses):
         raise _unclear()
-    return _record(responses, base_url) or Record(identifier)
+    return _record_in(responses, base_url) or Record(identifier)
 
 
 def _unclear() -> AccountBlocked:
@@ -121,7 +121,7 @@ def _check_for_refusal(issues: Sequence[Issue], statuses: Sequence[int | None]) 
         )
 
 
-def _record(responses: Sequence[Response], base_url: str) -> Record | None:
+def _record_in(responses: Sequence[Response], base_url: str) -> Record | None:
     """The DocumentReference whose location an entry has."""
     for response in responses:
         location = response.location if isinstance(response.location, str) else ""

@@ -60,9 +60,10 @@ class Redox:
     @property
     def limit_group(self) -> str:
         """Redox limits by the IP address that calls, whichever account it is for."""
+        # https://developer.redoxengine.com/api-reference/quotas-and-constraints
         return f"{self.kind}:{fingerprint(self._account.base_url.lower())}"
 
-    # --- before any call ---------------------------------------------------------------------------------------
+    # --- before any call -------------------------------------------------------------------------------------
 
     def route(self, document: Document) -> Route:
         """Small documents travel in the message that registers them, larger ones are uploaded before."""
@@ -83,7 +84,7 @@ class Redox:
         """Nothing to note: the message's ids follow from the job's."""
         return job.facts
 
-    # --- sending -----------------------------------------------------------------------------------------------
+    # --- sending ---------------------------------------------------------------------------------------------
 
     def store(self, job: Job, gate: DocumentGate) -> Stored:
         """Upload the document as a Binary. Repeating it harms nothing: a Binary that no message names is never used."""
@@ -110,9 +111,9 @@ class Redox:
         if answer.status == 413:  # nothing was taken: it goes as larger documents do
             return self._registered(job, self.store(job, gate), gate, _EMBEDDED_REMARK)
         identifier = document_identifier(job)
-        return Registered(self._record(job, answer), processed=True, stored=body.stored(identifier, identifier))
+        return Registered(self._accepted(job, answer), processed=True, stored=body.stored(identifier, identifier))
 
-    # --- finding -----------------------------------------------------------------------------------------------
+    # --- finding ---------------------------------------------------------------------------------------------
 
     def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """Redox has no search."""
@@ -132,7 +133,7 @@ class Redox:
         if answer.status in (401, 408, 425, 429) or answer.status >= 500:
             raise CREATE_STATUSES.error(answer)
 
-    # --- private: uploads and messages ---------------------------------------------------------------------------
+    # --- private: uploads and messages -----------------------------------------------------------------------
 
     def _is_embedded(self, document: Document) -> bool:
         return document.size_bytes < self._account.embed_below_bytes
@@ -150,7 +151,7 @@ class Redox:
 
     def _registered(self, job: Job, stored: Stored, gate: DocumentGate, *remarks: str) -> Registered:
         message = referring_message(job, self._account, stored.location or "")
-        record = self._record(job, self._create(Body.of(message, CONTENT_TYPE), gate))
+        record = self._accepted(job, self._create(Body.of(message, CONTENT_TYPE), gate))
         return Registered(record, processed=True, stored=stored, remarks=remarks)
 
     def _create(self, body: Body, gate: DocumentGate) -> Answer:
@@ -168,7 +169,7 @@ class Redox:
             )
         )
 
-    def _record(self, job: Job, answer: Answer) -> Record:
+    def _accepted(self, job: Job, answer: Answer) -> Record:
         """The record that Redox has accepted the message as. Raises what the answer means otherwise."""
         try:
             return accepted_as(CREATE_STATUSES.success(answer), document_identifier(job), self._api.base_url)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from config.accounts import Metadata, RedoxAccount
+from config.accounts import RedoxAccount
 from tasks.model.document import Document
 from tasks.model.errors import invalid_request
 from tasks.model.job import Job
@@ -99,6 +99,10 @@ def _document_reference(
     job: Job, account: RedoxAccount, document: str, patient: str, payload: Mapping[str, str]
 ) -> dict[str, Any]:
     metadata = metadata_of(job.document, account.metadata)
+    author = _filled(
+        display=metadata.author.name,
+        identifier=identifier(metadata.author.identifier) if metadata.author.identifier else None,
+    )
     context = {"facilityType": metadata.facility_type, "practiceSetting": metadata.practice_setting}
     return _filled(
         resourceType="DocumentReference",
@@ -109,7 +113,7 @@ def _document_reference(
         category=[concept(metadata.category)] if metadata.category else None,
         subject={"reference": f"Patient/{patient}"},
         date=job.created_at.isoformat(timespec="milliseconds"),
-        author=_author(metadata),
+        author=[author] if author else None,
         description=job.document.description,
         securityLabel=[concept(metadata.security_label)] if metadata.security_label else None,
         content=[
@@ -124,12 +128,6 @@ def _document_reference(
         ],
         context=_filled(**{name: concept(text) for name, text in context.items() if text}),
     )
-
-
-def _author(metadata: Metadata) -> list[dict[str, Any]] | None:
-    author = metadata.author
-    reference = _filled(display=author.name, identifier=identifier(author.identifier) if author.identifier else None)
-    return [reference] if reference else None
 
 
 def _patient(document: Document, account: RedoxAccount, patient: str) -> dict[str, Any]:
