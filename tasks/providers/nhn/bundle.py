@@ -41,6 +41,7 @@ class Digests:
 
     sha1: bytes
     sha256: str
+    md5: str
 
     @classmethod
     def of(cls, gate: DocumentGate) -> Digests:
@@ -50,7 +51,7 @@ class Digests:
             reader = HashingReader(source, gate.check)
             for block in reader:
                 sha1.update(block)
-            return cls(sha1.digest(), reader.sha256)
+            return cls(sha1.digest(), reader.sha256, reader.md5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from tasks.http.api import Body
 from tasks.http.exchange import Answer
 from tasks.model.document import Document, Relabeling
 from tasks.model.errors import OutcomeUnknown, RetryLater, invalid_request
-from tasks.model.job import Assurance, Facts, Job, Record
+from tasks.model.job import Assurance, Facts, Job, Record, Stored
 from tasks.model.names import check_file_name
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.providers.auth.dpop import PROOF_REFUSED, DpopApi, proof_error
@@ -113,7 +113,8 @@ class Nhn:
         if proof_error(answer) == PROOF_REFUSED and body.length > _LARGE_BYTES:
             raise proof_came_late()
         result = filed(answer, ids)
-        stored = document.stored(f"urn:uuid:{ids.document}")
+        # From the first reading: NHN may have said that it knows the ids before all of the second was sent.
+        stored = Stored(f"urn:uuid:{ids.document}", None, False, digests.sha256, digests.md5)
         return Registered(self._record(result.document_id), processed=True, stored=stored, remarks=result.remarks)
 
     def relabel(self, job: Job, gate: DocumentGate) -> Relabeled:

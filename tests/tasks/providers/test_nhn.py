@@ -992,6 +992,17 @@ def test_our_own_ids_being_there_already_mean_that_an_earlier_sending_was_stored
     assert registered.remarks == (EARLIER,)
 
 
+def test_what_was_stored_before_has_the_digests_of_the_whole_document_however_early_nhn_says_so(
+    sending: Sending,
+) -> None:
+    content = b"x" * 20_000_000  # more than fits into the sockets' buffers
+    sending.of(content)
+    sending.odd.early[BUNDLE] = Reply(400, outcome("error", "duplicate", "Non unique ID in Repository"))
+    registered = sending()
+    assert registered.remarks == (EARLIER,)
+    assert registered.stored.sha256 == hashlib.sha256(content).hexdigest()
+
+
 @pytest.mark.parametrize(
     "issues",
     [
