@@ -14,8 +14,8 @@ from config.accounts import ACCOUNT_KINDS
 from config.settings import Settings
 from tasks.model.errors import Code
 from tasks.providers.table import KINDS
+from tests.harness.sandbox import ROOT
 from tests.tasks.providers.table import sentences
-from tests.worlds import ROOT
 
 SETTINGS_PAGE = (ROOT / "docs" / "settings.md").read_text()
 PROVIDERS_PAGE = (ROOT / "docs" / "providers.md").read_text()

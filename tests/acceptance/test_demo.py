@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tasks.model.errors import Code
-from tests.clinics import wait_until
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
+from tests.harness.waiting import wait_until
 from worker.demo.expectations import Evidence, companion_path, final_path, shortcomings
 from worker.demo.scenario import DemoDocument, EntryPoint, Fault, documents
 from worker.demo.tracker import Progress

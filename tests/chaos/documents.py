@@ -31,7 +31,9 @@ _ONE_BYTE_EVERY = 40
 _REFUSED_EVERY = 60
 
 
-class Door(StrEnum):
+class EntryPoint(StrEnum):
+    """How a document is handed in."""
+
     INBOX = "inbox"
     CELERY = "celery"
     STREAM = "stream"
@@ -42,7 +44,7 @@ class Document:
     """`at` is when it is handed in, as a share of the campaign. `refused_as`: the code that it must fail with."""
 
     number: int
-    door: Door
+    entry_point: EntryPoint
     account: str
     patient_id: str
     file_name: str
@@ -79,7 +81,7 @@ def _new(number: int, count: int, at: float, seed: int, rng: random.Random) -> D
     account = rng.choice([account for account in ACCOUNTS if account not in WITHOUT_PATIENTS or not code])
     return Document(
         number=number,
-        door=rng.choice((Door.INBOX, Door.INBOX, Door.CELERY, Door.STREAM)),
+        entry_point=rng.choice((EntryPoint.INBOX, EntryPoint.INBOX, EntryPoint.CELERY, EntryPoint.STREAM)),
         account=account,
         patient_id="" if account in WITHOUT_PATIENTS else patient,
         file_name=_name(number, account, rng),
@@ -113,7 +115,9 @@ def _word(account: str, rng: random.Random) -> str:
 
 def _earlier_of_the_inbox(documents: list[Document], rng: random.Random) -> Document | None:
     """One of the last few, so that the two may be on their way together."""
-    recent = [document for document in documents[-8:] if document.door is Door.INBOX and not document.refused_as]
+    recent = [
+        document for document in documents[-8:] if document.entry_point is EntryPoint.INBOX and not document.refused_as
+    ]
     return rng.choice(recent) if recent else None
 
 
@@ -123,5 +127,5 @@ def _twin(earlier: Document, number: int, at: float, rng: random.Random) -> Docu
     return replace(earlier, number=number, at=at, size_bytes=size)
 
 
-def by_door(documents: list[Document], door: Door) -> Iterator[Document]:
-    return (document for document in documents if document.door is door)
+def by_entry_point(documents: list[Document], entry_point: EntryPoint) -> Iterator[Document]:
+    return (document for document in documents if document.entry_point is entry_point)

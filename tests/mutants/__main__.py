@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.harness.sandbox import ROOT
 from tests.mutants.table import MUTANTS, Mutant
-from tests.worlds import ROOT
 
 _LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache", "data", "*.egg-info")
 

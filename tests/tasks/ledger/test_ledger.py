@@ -16,7 +16,7 @@ from tasks.model.document import Document
 from tasks.model.errors import Code, LeaseLost
 from tasks.model.job import Facts, Failure, Form, Record, Stored
 from tasks.model.route import Stage, Step
-from tests.valkeys import everything_in
+from tests.harness.valkey import everything_in
 
 STORED = Stored("temp/scan.pdf", "e" * 32, True, "5" * 64, "e" * 32)
 PRESIGNED = Facts(form=Form("https://s3.example/", {"key": "temp/scan.pdf"}), snapshot=("1",), key="temp/scan.pdf")

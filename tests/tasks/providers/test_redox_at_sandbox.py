@@ -14,8 +14,8 @@ import pytest
 from tasks.http.clients import Clients
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater
 from tasks.model.job import Job
+from tests.harness.sandbox import ROOT, SandboxProcess
 from tests.tasks.providers.at_work import AtWork, fresh
-from tests.worlds import ROOT, SandboxProcess
 
 LARGE = b"x" * 300_000
 

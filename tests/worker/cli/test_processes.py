@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 
 
 def chartpost(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:

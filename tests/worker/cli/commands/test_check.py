@@ -11,9 +11,9 @@ import redis
 
 from tasks.dispatch.workers import Workers
 from tasks.runtime import Runtime
-from tests.valkeys import running_valkey
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.valkey import running_valkey
 from tests.worker.cli.conftest import CommandLine, lines
-from tests.worlds import SandboxProcess
 from worker.cli.commands.check.folders import _WORDS
 from worker.cli.commands.check.redis import _default_user, of_redis
 from worker.inbox.scan import Reason

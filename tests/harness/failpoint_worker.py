@@ -1,10 +1,12 @@
-"""A real worker that is killed, once for each document, at the point that the document's name asks for.
+"""A real worker with failpoints: it is killed once for each document, where the document's name asks for it.
 
-`python -m tests.chaos.armed_worker FOLDER`: a name such as `kill-ledger.stored-after-1.pdf` kills the worker right
-after the ledger's move `stored` for that document; FOLDER remembers what has happened, and whether a `file://` source
-was still there then. `wipe-…` empties Redis there instead, under the running worker, and `both-…` does both. A point
-may be of one step: `post.ledger.committed-before`. The parent has imported everything and forks a new worker after each
-kill, as a supervisor would, only faster. No client is made before a fork.
+`python -m tests.harness.failpoint_worker FOLDER`: the name `kill-ledger.stored-after-1.pdf` kills the worker right
+after the ledger's move `stored` for that document. `wipe-…` empties Redis there instead, under the running worker, and
+`both-…` does both. A point may be of one step: `post.ledger.committed-before`. FOLDER remembers what has happened, and
+whether a `file://` source was still there then.
+
+The parent has imported everything and forks a new worker after each kill: as a supervisor would, only faster. No client
+is made before a fork.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ from typing import Any
 
 import tasks.http.api
 import tasks.transfer.upload
-from tasks.closing.callback import Callback
+from tasks.closing.closing import Closing
 from tasks.closing.results import Results
-from tasks.folders.commit_log import CommitLog
-from tasks.folders.outcomes import Outcomes
+from tasks.folders.commit_log import Care
+from tasks.folders.layout import Folders
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.runtime import current
@@ -41,7 +43,7 @@ UP_TO_DELIVERY = (
     *(f"ledger.{move}-{side}" for move in LEDGER_MOVES for side in BOTH if move != "finished"),
     *(f"start.{step}-after" for step in ("presign", "post", "confirm")),
     *(f"call.{call}-{side}" for call in ("list", "presign", "storage", "name") for side in BOTH),
-    *(f"commit_log.note_commit-{side}" for side in BOTH),
+    *(f"care.note_commit-{side}" for side in BOTH),
 )
 AT_CLOSING = (
     "start.notify-after",
@@ -64,7 +66,7 @@ THERE = "the source was there"
 REGISTERING = (
     *(f"ledger.{move}-{side}" for move in ("committed", "registered") for side in BOTH),
     *(f"call.register-{side}" for side in BOTH),
-    *(f"commit_log.note_commit-{side}" for side in BOTH),
+    *(f"care.note_commit-{side}" for side in BOTH),
     "start.register-after",
     "call.storage-after",
     "ledger.stored-after",
@@ -74,7 +76,7 @@ REGISTERING = (
 _now = threading.local()
 
 
-class Armed:
+class Failpoints:
     """Strikes at a point, once for each document."""
 
     def __init__(self, marks: Path) -> None:
@@ -131,22 +133,22 @@ def _source_there() -> bool:
     return _now.source.startswith("file://") and Path(path_of(_now.source)).exists()
 
 
-def arm(marks: Path) -> None:
-    armed = Armed(marks)
-    armed.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")
+def set_failpoints(marks: Path) -> None:
+    failpoints = Failpoints(marks)
+    failpoints.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")
     for move in (*LEDGER_MOVES, "registered", "record_found"):
-        armed.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
-    armed.around(Ledger, "closed", lambda _, lease, done, **__: f"closed.{max(done, key=CLOSING.index)}")
-    armed.around(CommitLog, "note_commit", lambda *_: "commit_log.note_commit")
-    armed.around(CommitLog, "note_record", lambda *_: "commit_log.note_record")
-    armed.around(Outcomes, "deliver", lambda *_: "folders.deliver")
-    armed.around(Results, "final", lambda *_: "results.final")
-    armed.around(Sources, "remove", lambda *_: "source.remove")
-    armed.around(Objects, "_head", lambda *_: "source.head")
-    armed.around(os, "unlink", lambda path, **_: f"source.{'unlink' if is_source(path) else 'other'}")
-    armed.around(Callback, "_post", lambda *_: "callback.post")
-    armed.around(tasks.http.api, "exchange", call)
-    armed.around(tasks.transfer.upload, "exchange", call)
+        failpoints.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
+    failpoints.around(Ledger, "closed", lambda _, lease, done, **__: f"closed.{max(done, key=CLOSING.index)}")
+    failpoints.around(Care, "note_commit", lambda *_: "care.note_commit")
+    failpoints.around(Care, "note_record", lambda *_: "care.note_record")
+    failpoints.around(Folders, "deliver", lambda *_: "folders.deliver")
+    failpoints.around(Results, "final", lambda *_: "results.final")
+    failpoints.around(Sources, "remove", lambda *_: "source.remove")
+    failpoints.around(Objects, "_head", lambda *_: "source.head")
+    failpoints.around(os, "unlink", lambda path, **_: f"source.{'unlink' if is_source(path) else 'other'}")
+    failpoints.around(Closing, "_call_back", lambda *_: "callback.post")
+    failpoints.around(tasks.http.api, "exchange", call)
+    failpoints.around(tasks.transfer.upload, "exchange", call)
 
 
 def is_source(path: Any) -> bool:
@@ -168,9 +170,9 @@ def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
     return "call.name" if request.url.path.endswith("presign_url") else "call.list"
 
 
-def serve(arm: Callable[[Path], None]) -> None:
-    """Run workers that `arm` has armed, with the folder that this process was started with, until SIGTERM."""
-    arm(Path(sys.argv[1]))
+def serve(set_failpoints: Callable[[Path], None]) -> None:
+    """Run workers with the failpoints that are set, and the folder named on the command line, until SIGTERM."""
+    set_failpoints(Path(sys.argv[1]))
     from worker.celery.worker_app import app
 
     stopping: list[int] = []
@@ -185,4 +187,4 @@ def serve(arm: Callable[[Path], None]) -> None:
 
 
 if __name__ == "__main__":
-    serve(arm)
+    serve(set_failpoints)

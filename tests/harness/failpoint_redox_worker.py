@@ -1,6 +1,6 @@
-"""The armed worker for documents that go to Redox: killed around each of its calls and moves.
+"""The worker with failpoints for documents that go to Redox: around each of its calls and moves.
 
-`python -m tests.chaos.armed_redox FOLDER`, as in `armed_worker`.
+`python -m tests.harness.failpoint_redox_worker FOLDER`, as in `failpoint_worker`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import tasks.http.api
-from tasks.folders.commit_log import CommitLog
+from tasks.folders.commit_log import Care
 from tasks.ledger.ledger import Ledger
-from tests.chaos.armed_worker import Armed, serve
+from tests.harness.failpoint_worker import Failpoints, serve
 
 MOVES = ("stored", "committed", "delivered")
 BEFORE_THE_COMMIT = (
@@ -21,7 +21,7 @@ BEFORE_THE_COMMIT = (
 )
 AFTER_THE_COMMIT = (
     "ledger.committed-after",
-    "commit_log.note_commit-after",
+    "care.note_commit-after",
     "call.create-after",
     "ledger.delivered-before",
 )
@@ -31,13 +31,13 @@ DELIVERED = ("ledger.delivered-after",)
 POINTS = (*BEFORE_THE_COMMIT, *AFTER_THE_COMMIT, *DELIVERED)
 
 
-def arm(marks: Path) -> None:
-    armed = Armed(marks)
-    armed.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")  # here it learns whose document it is
+def set_failpoints(marks: Path) -> None:
+    failpoints = Failpoints(marks)
+    failpoints.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")  # here it learns whose document it is
     for move in MOVES:
-        armed.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
-    armed.around(CommitLog, "note_commit", lambda *_: "commit_log.note_commit")
-    armed.around(tasks.http.api, "exchange", call)
+        failpoints.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
+    failpoints.around(Care, "note_commit", lambda *_: "care.note_commit")
+    failpoints.around(tasks.http.api, "exchange", call)
 
 
 def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
@@ -48,4 +48,4 @@ def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
 
 
 if __name__ == "__main__":
-    serve(arm)
+    serve(set_failpoints)

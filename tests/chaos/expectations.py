@@ -1,6 +1,6 @@
-"""What became of every document, counted from the charts, the folders and what callers were told.
+"""Whether every document met its outcome: counted from the charts, the folders and what callers were told.
 
-Our own ledger is no witness here; it is only looked through for what it must not hold at the end.
+Our own ledger does not count as evidence. It is only searched for what must not be left in it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 
 import redis
 
-from tests.chaos.documents import Document, Door
-from tests.chaos.doors import Outcome, Progress
+from tests.chaos.documents import Document, EntryPoint
+from tests.chaos.tracker import Outcome, Tracker
 
 _COMPANIONS = (".receipt.json", ".error.json")
 Charts = Mapping[tuple[str, str, str, str], list[str]]
 
 
 @dataclass
-class Verdict:
+class Findings:
     """`lost` and `duplicated` say what happened to which document; the lists hold sentences.
 
     `outside` are second copies of calls and messages that were open at a wipe and were sent again.
@@ -38,7 +38,7 @@ class Verdict:
     ledger: list[str] = field(default_factory=list)
 
     def problems(self) -> list[str]:
-        """Every one as a sentence, with what it is counted as before it."""
+        """Sentences, each after the word that it is counted under."""
         found = [f"lost: {why}" for why in self.lost.values()]
         found += [f"duplicated: {why}" for why in self.duplicated.values()]
         for kind in ("wrong bytes", "false", "misplaced", "ledger"):
@@ -46,20 +46,20 @@ class Verdict:
         return found
 
 
-def judged(records: list[dict[str, Any]], data: Path, client: redis.Redis, progress: Progress) -> Verdict:
-    """Count everything, once nothing is on its way any more. `records` are those of all charts."""
+def examined(records: list[dict[str, Any]], data: Path, client: redis.Redis, tracker: Tracker) -> Findings:
+    """Count everything, once no document is on its way. `records` are those of all charts."""
     charts: defaultdict[tuple[str, str, str, str], list[str]] = defaultdict(list)
     for record in records:
         charts[_key(record)].append(str(record["record_id"]))
-    verdict = Verdict()
-    for document in progress.documents.values():
-        _judge(document, charts[key_of(document)], progress, verdict)
-    verdict.wrong_bytes += _strangers(records, progress.documents.values())
-    verdict.false += _false_receipts(data, records)
-    verdict.false += _false_results(progress, charts)
-    verdict.misplaced += _misplaced(data, progress.documents.values())
-    verdict.ledger += unfinished(client)
-    return verdict
+    findings = Findings()
+    for document in tracker.documents.values():
+        _examine(document, charts[key_of(document)], tracker, findings)
+    findings.wrong_bytes += _unknown_records(records, tracker.documents.values())
+    findings.false += _false_receipts(data, records)
+    findings.false += _false_results(tracker, charts)
+    findings.misplaced += _misplaced(data, tracker.documents.values())
+    findings.ledger += unfinished(client)
+    return findings
 
 
 def key_of(document: Document) -> tuple[str, str, str, str]:
@@ -71,25 +71,24 @@ def _key(record: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return record["tenant"], record["patient_id"] or "", record["file_name"], record["sha256"]
 
 
-def _judge(document: Document, copies: list[str], progress: Progress, verdict: Verdict) -> None:
-    outcome = progress.outcomes.get(document.number)
-    who = (
-        f"document {document.number} ({document.door}, {document.account}, {document.patient_id}, {document.file_name})"
-    )
+def _examine(document: Document, copies: list[str], tracker: Tracker, findings: Findings) -> None:
+    outcome = tracker.outcomes.get(document.number)
+    where = f"{document.entry_point}, {document.account}, {document.patient_id}, {document.file_name}"
+    who = f"document {document.number} ({where})"
     told = f"told {outcome.state} {outcome.code}".strip() if outcome else "told nothing"
     wanted = "failed" if document.refused_as else "delivered"
-    if len(copies) > 1 and document.number in progress.outside:
-        verdict.outside.append(document.number)
+    if len(copies) > 1 and document.number in tracker.outside:
+        findings.outside.append(document.number)
     elif len(copies) > 1:
-        verdict.duplicated[document.number] = f"{who}: {len(copies)} records"
+        findings.duplicated[document.number] = f"{who}: {len(copies)} records"
     if outcome is None or (not copies and outcome.state == "delivered"):
-        verdict.lost[document.number] = f"{who}: {len(copies)} records, {told}"
+        findings.lost[document.number] = f"{who}: {len(copies)} records, {told}"
     elif outcome.state != wanted or (document.refused_as and outcome.code != document.refused_as):
-        verdict.false.append(f"{who}: {len(copies)} records, {told}, expected {wanted} {document.refused_as}")
+        findings.false.append(f"{who}: {len(copies)} records, {told}, expected {wanted} {document.refused_as}")
 
 
-def _strangers(records: Iterable[Mapping[str, Any]], documents: Iterable[Document]) -> Iterator[str]:
-    """Records of bytes that nobody handed in under that name."""
+def _unknown_records(records: Iterable[Mapping[str, Any]], documents: Iterable[Document]) -> Iterator[str]:
+    """Records of bytes that were not handed in under that name."""
     known = {key_of(document) for document in documents}
     for record in records:
         if _key(record) not in known:
@@ -115,33 +114,37 @@ def _false_receipts(data: Path, records: Iterable[Mapping[str, Any]]) -> Iterato
             yield f"{path}: the file beside it is another, or not there"
 
 
-def _false_results(progress: Progress, charts: Charts) -> Iterator[str]:
-    """What a task's result says to have been recorded is in the chart, as that document."""
-    for number, outcome in progress.outcomes.items():
-        document = progress.documents[number]
-        if document.door is Door.CELERY and outcome.state == "delivered" and not _true(outcome, document, charts):
+def _false_results(tracker: Tracker, charts: Charts) -> Iterator[str]:
+    """Each receipt that a task returned names a record of that document in the chart."""
+    for number, outcome in tracker.outcomes.items():
+        document = tracker.documents[number]
+        if (
+            document.entry_point is EntryPoint.CELERY
+            and outcome.state == "delivered"
+            and not _names_its_record(outcome, document, charts)
+        ):
             yield f"the result of document {number}: {json.dumps(outcome.receipt)}"
 
 
-def _true(outcome: Outcome, document: Document, charts: Charts) -> bool:
+def _names_its_record(outcome: Outcome, document: Document, charts: Charts) -> bool:
     receipt = outcome.receipt
     return receipt["sha256"] == document.sha256 and str(receipt["record"]["id"]) in charts.get(key_of(document), [])
 
 
 def _misplaced(data: Path, documents: Iterable[Document]) -> Iterator[str]:
-    """Every inbox document lies in one place, which is the right one; nothing is left in our care."""
-    places: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
-    for place in ("inbox", "delivered", "failed"):
-        for path in _documents_in(data / place):
-            account, *patient, _ = path.relative_to(data / place).parts
-            places[account, "".join(patient), _digest(path)].append(place)
+    """Every inbox document lies in one folder, the right one, and processing/ is empty."""
+    folders_of: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for folder in ("inbox", "delivered", "failed"):
+        for path in _documents_in(data / folder):
+            account, *patient, _ = path.relative_to(data / folder).parts
+            folders_of[account, "".join(patient), _digest(path)].append(folder)
     for document in documents:
-        if document.door is Door.INBOX:
-            found = places[document.account, document.patient_id, document.sha256]
+        if document.entry_point is EntryPoint.INBOX:
+            found = folders_of[document.account, document.patient_id, document.sha256]
             if found != ["failed" if document.refused_as else "delivered"]:
                 yield f"document {document.number} ({document.file_name}) lies in {found or 'no folder'}"
     for left in sorted((data / "processing").rglob("*")):
-        yield f"{left} is left in our care"
+        yield f"{left} is left in processing/"
 
 
 def _documents_in(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from typing import IO, Any, Self
 import boto3
 import httpx
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 STOP_WITHIN_SECONDS = 10
 
 

@@ -8,8 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,43 +20,24 @@ from celery.result import AsyncResult
 
 from config.load import load
 from tasks.runtime import Runtime
-from tests.valkeys import running_valkey
-from tests.worlds import ROOT, SandboxProcess
+from tests.harness.sandbox import ROOT, SandboxProcess
+from tests.harness.valkey import running_valkey
+from tests.harness.waiting import PATIENCE_SECONDS, wait_until
+from worker.supervisor import children
 
-PATIENCE_SECONDS = 60.0
+LEASE_SECONDS = 2.0
 QUICK = "confirm.first_seconds = 0.2\nconfirm.cap_seconds = 0.5\nconfirm.give_up_after_seconds = 6.0\n"
 
 
-def wait_until(true: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
-    """The first true value; fails with `what` when there is none in time."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if value := true():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"in vain: {what}")
-
-
-class Child:
+class Child(children.Child):
     """One of our processes, its log kept."""
 
     def __init__(
-        self, command: list[str], config: Path, log: Path, inside: tuple[str, ...] = (), **environ: str
+        self, command: Sequence[str], config: Path, log: Path, prefix: Sequence[str] = (), **environ: str
     ) -> None:
+        settings = {"CHARTPOST_CONFIG": str(config), **environ}
+        super().__init__(command, log=log, environ={**os.environ, **settings}, folder=ROOT, prefix=prefix)
         self.log_path = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [*inside, sys.executable, "-m", *command],
-                cwd=ROOT,
-                env={**os.environ, "CHARTPOST_CONFIG": str(config), **environ},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
 
     @property
     def log(self) -> str:
@@ -72,17 +52,15 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def stop(self, seconds: float = 60) -> int:
+    def stop(self, grace_seconds: float = 60) -> int:
         """SIGTERM; the exit code. Fails when it does not end in time."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            return self.process.wait(seconds)
-        finally:
-            self.kill()
+        exit_code = super().stop(grace_seconds)
+        self.kill()
+        assert exit_code is not None, f"still running {grace_seconds} s after SIGTERM"
+        return exit_code
 
 
-class Clinic:
+class Installation:
     """Settings, folders and processes of one installation. `top` and `end` are extra TOML for its settings.
 
     `account` is where documents go unless a test says otherwise. `quick` is TOML for every account: how soon it asks.
@@ -112,7 +90,7 @@ class Clinic:
             f'data_dir = "{self.data}"\nsecret_key = "a secret"\nfile_roots = ["{self.documents}"]\n{top}\n'
             + confirming_quickly(world.toml, quick)
             + f'[redis]\nurl = "{redis_url}"\n[inbox]\nsettle_seconds = 0.3\nrescan_seconds = 2.0\n'
-            + "[worker]\nlease_seconds = 2.0\n"
+            + f"[worker]\nlease_seconds = {LEASE_SECONDS}\n"
             + "[retry]\nfirst_seconds = 0.3\ncap_seconds = 2.0\nprobe_first_seconds = 0.5\nprobe_cap_seconds = 2.0\n"
             + end
         )
@@ -215,18 +193,20 @@ def confirming_quickly(toml: str, quick: str = QUICK) -> str:
 
 
 @contextmanager
-def clinic(folder: Path, world: SandboxProcess, redis_url: str | None = None, **options: str) -> Iterator[Clinic]:
-    """A clinic with a Valkey of its own, unless it is given one; `options` are those of Clinic."""
+def installed(
+    folder: Path, world: SandboxProcess, redis_url: str | None = None, **options: str
+) -> Iterator[Installation]:
+    """A clinic with a Valkey of its own, unless it is given one; `options` are those of Installation."""
     folder.mkdir(exist_ok=True)
     if redis_url:
         redis.Redis.from_url(redis_url).flushall()
-        yield from _stopped(Clinic(folder, world, redis_url, **options))
+        yield from _stopped(Installation(folder, world, redis_url, **options))
         return
     with running_valkey(folder / "valkey") as url:
-        yield from _stopped(Clinic(folder, world, url, **options))
+        yield from _stopped(Installation(folder, world, url, **options))
 
 
-def _stopped(started: Clinic) -> Iterator[Clinic]:
+def _stopped(started: Installation) -> Iterator[Installation]:
     try:
         yield started
     finally:

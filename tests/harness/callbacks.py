@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.tls import Authority, tls_front
+from tests.harness.tls import Authority, tls_front
 
 SECRET = "shared with the caller"
 SETTINGS = f'callback_hosts = ["127.0.0.1"]\ncallback_secret = "{SECRET}"\n'
