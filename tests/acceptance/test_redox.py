@@ -17,7 +17,6 @@ from sandbox.settings import setting
 from tests.acceptance.test_accounts import status_of
 from tests.acceptance.test_celery_door import failure_of
 from tests.acceptance.test_kill_matrix import assert_nothing_is_left, points_met
-from tests.harness.failpoint_redox_worker import AFTER_THE_COMMIT, POINTS
 from tests.harness.installation import Installation, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.valkey import FaultyValkey, everything_in
@@ -25,6 +24,9 @@ from tests.harness.waiting import wait_until
 
 HOLDING, RESENDING = "redox_hospital", "resending"
 SMALL, LARGE = b"small", b"large" * 60_000
+BEFORE_THE_COMMIT = ("call.binary-after", "ledger.stored-after", "ledger.committed-before")
+AFTER_THE_COMMIT = ("ledger.committed-after", "care.note_commit-after", "call.create-after", "ledger.delivered-before")
+POINTS = (*BEFORE_THE_COMMIT, *AFTER_THE_COMMIT, "ledger.delivered-after")  # closing is the same for every provider
 PATIENT = {"name": [{"family": "Meier", "given": ["Anna"]}], "birthDate": "1980-12-31", "gender": "female"}
 
 
@@ -313,7 +315,7 @@ def killed_everywhere(clinic: Installation, marks: Path, run: str, points: Seque
     """Documents for each of which a worker was killed at the point that its name says."""
     marks.mkdir()
     clinic.start("worker", "watch")
-    clinic.start("tests.harness.failpoint_redox_worker", str(marks), CHARTPOST_WORKER__CONCURRENCY="1")
+    clinic.start("tests.harness.failpoint_worker", str(marks), CHARTPOST_WORKER__CONCURRENCY="1")
     documents: dict[str, bytes] = {}
     for _ in range(4):
         for point in sorted(set(points) - points_met(marks)):

@@ -159,7 +159,9 @@ def is_source(path: Any) -> bool:
 def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
     if whom == "the storage":
         return "call.storage"
-    if request.method == "POST" and request.url.path.endswith("/document"):
+    if request.url.path.endswith("/Binary"):
+        return "call.binary"
+    if request.method == "POST" and request.url.path.endswith(("/document", "$documentreference-create")):
         return "call.create"
     if request.method == "POST" and request.url.path.endswith("/patient_attachments"):
         return "call.register"
@@ -170,8 +172,8 @@ def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
     return "call.name" if request.url.path.endswith("presign_url") else "call.list"
 
 
-def serve(set_failpoints: Callable[[Path], None]) -> None:
-    """Run workers with the failpoints that are set, and the folder named on the command line, until SIGTERM."""
+def main() -> None:
+    """Run workers one after the other, with failpoints and the folder named on the command line, until SIGTERM."""
     set_failpoints(Path(sys.argv[1]))
     from worker.celery.worker_app import app
 
@@ -187,4 +189,4 @@ def serve(set_failpoints: Callable[[Path], None]) -> None:
 
 
 if __name__ == "__main__":
-    serve(set_failpoints)
+    main()
