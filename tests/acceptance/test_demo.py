@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from tasks.model.document import Door
 from tasks.model.errors import Code
 from tests.harness.sandbox import ROOT
 from tests.harness.waiting import wait_until
 from worker.demo.expectations import Evidence, companion_path, final_path, shortcomings
-from worker.demo.scenario import DemoDocument, EntryPoint, Fault, documents
+from worker.demo.scenario import DemoDocument, Fault, documents
 from worker.demo.tracker import Progress
 from worker.demo.workspace import KEPT_RUNS, Workspace, new_workspace
 
@@ -179,7 +180,7 @@ def test_trouble_that_did_not_come_is_named(evidence: Evidence) -> None:
 
 
 def test_a_caller_without_a_receipt_and_keys_at_the_storage_are_named(evidence: Evidence) -> None:
-    [called] = [document for document in documents(12) if document.entry_point is EntryPoint.CELERY]
+    [called] = [document for document in documents(12) if document.door is Door.CELERY]
     seen = replace(evidence, leaks=[{"header": "x-api-key"}], results={called.key: None})
     said = words(seen, called)
     assert "no job was opened for it" in said

@@ -1,4 +1,4 @@
-"""The clients of a campaign, one for each entry point. They do what INTERFACE.md tells callers.
+"""The clients of a campaign, one for each door. They do what README.md tells callers.
 
 Each client is a thread. It hands in its documents when their time has come, tries again while it is refused, and waits
 for their outcomes: companion files, the result of a task, or the stream of events.
@@ -21,7 +21,8 @@ from celery import Celery, states
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
-from tests.chaos.documents import Document, EntryPoint, by_entry_point
+from tasks.model.document import Door
+from tests.chaos.documents import Document, by_door
 from tests.chaos.installation import ChaosInstallation
 from tests.chaos.tracker import Outcome, Tracker
 from tests.harness.installation import LEASE_SECONDS
@@ -35,13 +36,13 @@ UNREACHABLE = (redis.RedisError, OperationalError, OSError)
 class Client(threading.Thread):
     """Hands in documents for `seconds`. `failed` says why it cannot go on."""
 
-    entry_point: EntryPoint
+    door: Door
 
     def __init__(self, installation: ChaosInstallation, tracker: Tracker, seconds: float) -> None:
-        super().__init__(name=f"client-{self.entry_point}", daemon=True)
+        super().__init__(name=f"client-{self.door}", daemon=True)
         self.installation = installation
         self.tracker = tracker
-        self.mine = list(by_entry_point(list(tracker.documents.values()), self.entry_point))
+        self.mine = list(by_door(list(tracker.documents.values()), self.door))
         self.waiting = list(self.mine)
         self.stopped = threading.Event()
         self.failed = ""
@@ -56,11 +57,11 @@ class Client(threading.Thread):
             except UNREACHABLE:
                 continue
             except Exception as error:
-                self.failed = f"{self.entry_point}: {error!r}"
+                self.failed = f"{self.door}: {error!r}"
                 raise
 
     def hand_in(self, document: Document) -> bool:
-        """False: not now. Raises one of UNREACHABLE while the entry point cannot be reached."""
+        """False: not now. Raises one of UNREACHABLE while the door cannot be reached."""
         raise NotImplementedError
 
     def listen(self) -> None:
@@ -84,7 +85,7 @@ class Client(threading.Thread):
 class Scanner(Client):
     """Writes elsewhere and moves in, but never over a file that is still there."""
 
-    entry_point = EntryPoint.INBOX
+    door = Door.INBOX
 
     def hand_in(self, document: Document) -> bool:
         folder = self.installation.data / "inbox" / document.account / document.patient_id
@@ -131,7 +132,7 @@ def _companions(folder: Path, document: Document, ending: str) -> Iterator[dict[
 class CeleryCaller(Client):
     """A Celery app without code of ours. It sends again, under the same id, what stays PENDING for long."""
 
-    entry_point = EntryPoint.CELERY
+    door = Door.CELERY
 
     def __init__(self, installation: ChaosInstallation, tracker: Tracker, seconds: float) -> None:
         super().__init__(installation, tracker, seconds)
@@ -184,7 +185,7 @@ def _code(failure: object) -> str:
 class StreamWriter(Client):
     """Adds to the stream and reads the events. After a wipe it adds again what has no outcome."""
 
-    entry_point = EntryPoint.STREAM
+    door = Door.STREAM
 
     def __init__(self, installation: ChaosInstallation, tracker: Tracker, seconds: float) -> None:
         super().__init__(installation, tracker, seconds)

@@ -8,7 +8,8 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
+
+from tasks.model.document import Door
 
 ACCOUNTS = ("north_clinic", "south_clinic", "cliniko_clinic", "ovok_clinic", "redox_hospital", "nhn_hospital")
 WITHOUT_PATIENTS = ("ovok_clinic",)
@@ -31,20 +32,12 @@ _ONE_BYTE_EVERY = 40
 _REFUSED_EVERY = 60
 
 
-class EntryPoint(StrEnum):
-    """How a document is handed in."""
-
-    INBOX = "inbox"
-    CELERY = "celery"
-    STREAM = "stream"
-
-
 @dataclass(frozen=True, slots=True)
 class Document:
     """`at` is when it is handed in, as a share of the campaign. `refused_as`: the code that it must fail with."""
 
     number: int
-    entry_point: EntryPoint
+    door: Door
     account: str
     patient_id: str
     file_name: str
@@ -81,7 +74,7 @@ def _new(number: int, count: int, at: float, seed: int, rng: random.Random) -> D
     account = rng.choice([account for account in ACCOUNTS if account not in WITHOUT_PATIENTS or not code])
     return Document(
         number=number,
-        entry_point=rng.choice((EntryPoint.INBOX, EntryPoint.INBOX, EntryPoint.CELERY, EntryPoint.STREAM)),
+        door=rng.choice((Door.INBOX, Door.INBOX, Door.CELERY, Door.STREAM)),
         account=account,
         patient_id="" if account in WITHOUT_PATIENTS else patient,
         file_name=_name(number, account, rng),
@@ -115,9 +108,7 @@ def _word(account: str, rng: random.Random) -> str:
 
 def _earlier_of_the_inbox(documents: list[Document], rng: random.Random) -> Document | None:
     """One of the last few, so that the two may be on their way together."""
-    recent = [
-        document for document in documents[-8:] if document.entry_point is EntryPoint.INBOX and not document.refused_as
-    ]
+    recent = [document for document in documents[-8:] if document.door is Door.INBOX and not document.refused_as]
     return rng.choice(recent) if recent else None
 
 
@@ -127,5 +118,5 @@ def _twin(earlier: Document, number: int, at: float, rng: random.Random) -> Docu
     return replace(earlier, number=number, at=at, size_bytes=size)
 
 
-def by_entry_point(documents: list[Document], entry_point: EntryPoint) -> Iterator[Document]:
-    return (document for document in documents if document.entry_point is entry_point)
+def by_door(documents: list[Document], door: Door) -> Iterator[Document]:
+    return (document for document in documents if document.door is door)

@@ -15,7 +15,8 @@ from typing import Any
 
 import redis
 
-from tests.chaos.documents import Document, EntryPoint
+from tasks.model.document import Door
+from tests.chaos.documents import Document
 from tests.chaos.tracker import Outcome, Tracker
 
 _COMPANIONS = (".receipt.json", ".error.json")
@@ -73,7 +74,7 @@ def _key(record: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 def _examine(document: Document, copies: list[str], tracker: Tracker, findings: Findings) -> None:
     outcome = tracker.outcomes.get(document.number)
-    where = f"{document.entry_point}, {document.account}, {document.patient_id}, {document.file_name}"
+    where = f"{document.door}, {document.account}, {document.patient_id}, {document.file_name}"
     who = f"document {document.number} ({where})"
     told = f"told {outcome.state} {outcome.code}".strip() if outcome else "told nothing"
     wanted = "failed" if document.refused_as else "delivered"
@@ -119,7 +120,7 @@ def _false_results(tracker: Tracker, charts: Charts) -> Iterator[str]:
     for number, outcome in tracker.outcomes.items():
         document = tracker.documents[number]
         if (
-            document.entry_point is EntryPoint.CELERY
+            document.door is Door.CELERY
             and outcome.state == "delivered"
             and not _names_its_record(outcome, document, charts)
         ):
@@ -139,7 +140,7 @@ def _misplaced(data: Path, documents: Iterable[Document]) -> Iterator[str]:
             account, *patient, _ = path.relative_to(data / folder).parts
             folders_of[account, "".join(patient), _digest(path)].append(folder)
     for document in documents:
-        if document.entry_point is EntryPoint.INBOX:
+        if document.door is Door.INBOX:
             found = folders_of[document.account, document.patient_id, document.sha256]
             if found != ["failed" if document.refused_as else "delivered"]:
                 yield f"document {document.number} ({document.file_name}) lies in {found or 'no folder'}"

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 import redis
 
-from tests.chaos.documents import Document, EntryPoint, planned
+from tasks.model.document import Door
+from tests.chaos.documents import Document, planned
 from tests.chaos.expectations import examined
 from tests.chaos.processes import SupervisedProcess
 from tests.chaos.recovery import CONSUMING_WITHIN_LEASES, Flow, Recoveries
 from tests.chaos.tracker import Outcome, Tracker
 from tests.harness.installation import LEASE_SECONDS
 
-INBOX = Document(1, EntryPoint.INBOX, "north_clinic", "p1", "scan.pdf", 20, 5, 0.0)
-CALL = Document(2, EntryPoint.CELERY, "north_clinic", "p2", "call.pdf", 20, 5, 0.0)
-REFUSED = Document(3, EntryPoint.STREAM, "north_clinic", "404-3", "nobody.pdf", 20, 5, 0.0, "refused_by_provider")
+INBOX = Document(1, Door.INBOX, "north_clinic", "p1", "scan.pdf", 20, 5, 0.0)
+CALL = Document(2, Door.CELERY, "north_clinic", "p2", "call.pdf", 20, 5, 0.0)
+REFUSED = Document(3, Door.STREAM, "north_clinic", "404-3", "nobody.pdf", 20, 5, 0.0, "refused_by_provider")
 
 
 @dataclass
@@ -153,9 +154,7 @@ def test_no_two_documents_can_be_taken_for_each_other() -> None:
     documents = planned(300, 1)
     keys = {(each.account, each.patient_id, each.file_name, each.sha256) for each in documents}
     assert len(keys) == len(documents)
-    places = {
-        (each.account, each.patient_id, each.sha256) for each in documents if each.entry_point is EntryPoint.INBOX
-    }
-    assert len(places) == len([each for each in documents if each.entry_point is EntryPoint.INBOX])
+    places = {(each.account, each.patient_id, each.sha256) for each in documents if each.door is Door.INBOX}
+    assert len(places) == len([each for each in documents if each.door is Door.INBOX])
     names = [(each.patient_id, each.file_name) for each in documents]
     assert len(set(names)) < len(names), "some names come twice for one patient"

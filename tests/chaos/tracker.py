@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.chaos.documents import Document, EntryPoint
+from tasks.model.document import Door
+from tests.chaos.documents import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,7 @@ class Tracker:
         open_ones = self.in_flight()
         with self._lock:
             self.wipes += 1
-            self.outside |= {
-                number for number in open_ones if self.documents[number].entry_point is not EntryPoint.INBOX
-            }
+            self.outside |= {number for number in open_ones if self.documents[number].door is not Door.INBOX}
 
     @property
     def finished(self) -> bool:

@@ -1,4 +1,4 @@
-"""Somebody who is called back: an HTTPS server that keeps what came in, and its certificate."""
+"""A caller that chartpost calls back: an HTTPS server with its own certificate, which keeps the requests."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ SETTINGS = f'callback_hosts = ["127.0.0.1"]\ncallback_secret = "{SECRET}"\n'
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request as it came."""
+    """One request, as received."""
 
     signature: str
     body: bytes
 
     @property
     def signed(self) -> bool:
-        """Whether whoever sent it knows the secret."""
+        """Whether its sender knows the secret."""
         return self.signature == "sha256=" + hmac.new(SECRET.encode(), self.body, hashlib.sha256).hexdigest()
 
     @property
     def said(self) -> dict[str, Any]:
-        said: dict[str, Any] = json.loads(self.body)
-        return said
+        content: dict[str, Any] = json.loads(self.body)
+        return content
 
 
 @dataclass
 class Callee:
-    """`answer` chooses the status for a call; None hangs up without one. `url` and `ca_file` are for the caller."""
+    """`answer` chooses the status for a call; None hangs up without one. chartpost is given `url` and `ca_file`."""
 
     answer: Callable[[Call], int | None] = lambda _: 200
     calls: list[Call] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Callee:
 
 @contextmanager
 def called_back(folder: Path) -> Iterator[Callee]:
-    """A callee that listens meanwhile; `folder` takes its certificate."""
+    """A callee that listens during the block; `folder` takes its certificate."""
     callee = Callee()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _answering(callee))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -71,7 +71,7 @@ def _answering(callee: Callee) -> type[BaseHTTPRequestHandler]:
             length = int(self.headers["Content-Length"])
             body = self.rfile.read(length)
             if len(body) < length:
-                return  # the caller was killed in mid-body: no call that anyone would take for one
+                return  # chartpost was killed in mid-body: such a request does not count
             status = callee.came(Call(self.headers["X-Chartpost-Signature"], body))
             if status is not None:
                 self.send_response(status)

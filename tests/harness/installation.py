@@ -1,4 +1,4 @@
-"""A clinic with chartpost installed: real Valkey, the sandbox as its world, our processes as children."""
+"""A complete installation: a real Valkey, the sandbox as its providers, and our processes as children."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -61,10 +61,10 @@ class Child(children.Child):
 
 
 class Installation:
-    """Settings, folders and processes of one installation. `top` and `end` are extra TOML for its settings.
+    """Settings, folders and processes. `top` and `end` are extra TOML for the settings, `quick` TOML for each account.
 
-    `account` is where documents go unless a test says otherwise. `quick` is TOML for every account: how soon it asks.
-    `inside` is put before the commands of its processes, which may so see other disks than the test does.
+    `account` gets the documents unless a test names another one. `inside` is put before the command of each process,
+    so that they may see another disk than the test does.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Installation:
         )
         self.inside: tuple[str, ...] = ()
         self.children: list[Child] = []
-        self.celery = Celery(broker=redis_url, backend=redis_url)  # a foreign caller: no code of ours in it
+        self.celery = Celery(broker=redis_url, backend=redis_url)  # as another service has it, without our code
         self._sender = Celery(broker=redis_url)
 
     def start(self, *command: str, **environ: str) -> Child:
@@ -115,7 +115,7 @@ class Installation:
 
     @property
     def process(self) -> Runtime:
-        """Our own collaborators, to look into the ledger."""
+        """Our own collaborators, to read the ledger."""
         if not hasattr(self, "_process"):
             self._process = Runtime(load(self.config, {}))
         return self._process
@@ -131,26 +131,24 @@ class Installation:
         return path.as_uri()
 
     def upload(self, source: str, patient_id: str | None = "4711", **fields: Any) -> AsyncResult[Any]:
-        """Call `chartpost.upload` as a foreign service does."""
-        kwargs = {"account": self.account, "patient_id": patient_id, "source": source, **fields}
-        task_id = str(uuid4())
-        return self.celery.send_task("chartpost.upload", kwargs=kwargs, queue="chartpost", task_id=task_id)
+        """Call `chartpost.upload` as another service does."""
+        return self._call(self.celery, "chartpost.upload", patient_id=patient_id, source=source, **fields)
 
     def relabel(self, document_id: str, *labels: dict[str, str], **fields: Any) -> AsyncResult[Any]:
-        """Call `chartpost.relabel` as a foreign service does."""
-        kwargs = {"account": self.account, "document_id": document_id, "labels": list(labels), **fields}
-        task_id = str(uuid4())
-        return self.celery.send_task("chartpost.relabel", kwargs=kwargs, queue="chartpost", task_id=task_id)
+        """Call `chartpost.relabel` as another service does."""
+        return self._call(self.celery, "chartpost.relabel", document_id=document_id, labels=list(labels), **fields)
 
     def send(self, source: str, patient_id: str | None, task_id: str = "", **fields: Any) -> str:
         """Call `chartpost.upload` without listening for its result; the job's id."""
-        kwargs = {"account": self.account, "patient_id": patient_id, "source": source, **fields}
-        task_id = task_id or str(uuid4())
-        self._sender.send_task("chartpost.upload", kwargs=kwargs, queue="chartpost", task_id=task_id)
-        return task_id
+        sent = self._call(self._sender, "chartpost.upload", task_id, patient_id=patient_id, source=source, **fields)
+        return str(sent.id)
+
+    def _call(self, app: Celery, task: str, task_id: str = "", **fields: Any) -> AsyncResult[Any]:
+        kwargs = {"account": self.account, **fields}
+        return app.send_task(task, kwargs=kwargs, queue="chartpost", task_id=task_id or str(uuid4()))
 
     def stage(self, job_id: str) -> str:
-        """How far a job has come; empty while nobody has opened it."""
+        """How far a job has come; empty until it is opened."""
         return str(self.redis.hget(f"chartpost:job:{job_id}", "stage") or "")
 
     def chart(self, **wanted: object) -> list[dict[str, Any]]:
@@ -169,7 +167,7 @@ class Installation:
         )
 
     def drop(self, patient_id: str | None, name: str, content: bytes, account: str = "") -> Path:
-        """Put a file into the inbox, as a scanner does that writes elsewhere and moves in."""
+        """Put a file into the inbox, as a scanner does: written elsewhere, then moved in."""
         folder = self.data / "inbox" / (account or self.account) / (patient_id or "")
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f".{uuid4()}.part"
@@ -188,7 +186,7 @@ class Installation:
 
 
 def confirming_quickly(toml: str, quick: str = QUICK) -> str:
-    """The sandbox's settings with polls and patience of seconds instead of minutes."""
+    """The sandbox's settings, with polls after fractions of a second and patience of seconds."""
     return re.sub(r'^provider = "[a-z]+"$', lambda line: f"{line[0]}\n{quick}", toml, flags=re.MULTILINE)
 
 
@@ -196,18 +194,13 @@ def confirming_quickly(toml: str, quick: str = QUICK) -> str:
 def installed(
     folder: Path, world: SandboxProcess, redis_url: str | None = None, **options: str
 ) -> Iterator[Installation]:
-    """A clinic with a Valkey of its own, unless it is given one; `options` are those of Installation."""
+    """An installation with its own Valkey, unless `redis_url` names one. `options` are those of Installation."""
     folder.mkdir(exist_ok=True)
-    if redis_url:
-        redis.Redis.from_url(redis_url).flushall()
-        yield from _stopped(Installation(folder, world, redis_url, **options))
-        return
-    with running_valkey(folder / "valkey") as url:
-        yield from _stopped(Installation(folder, world, url, **options))
-
-
-def _stopped(started: Installation) -> Iterator[Installation]:
-    try:
-        yield started
-    finally:
-        started.stop()
+    with ExitStack() as stack:
+        if redis_url:
+            redis.Redis.from_url(redis_url).flushall()
+        else:
+            redis_url = stack.enter_context(running_valkey(folder / "valkey"))
+        installation = Installation(folder, world, redis_url, **options)
+        stack.callback(installation.stop)
+        yield installation

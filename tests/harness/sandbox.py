@@ -1,4 +1,4 @@
-"""A sandbox in a process of its own, for tests of anything that needs an outside world."""
+"""The sandbox in a process of its own, for tests of anything that needs providers and storage."""
 
 import re
 import subprocess
@@ -52,7 +52,7 @@ class SandboxProcess:
         return [record for record in records if wanted.items() <= record.items()]
 
     def world(self, **change: object) -> dict[str, Any]:
-        """Change how the world behaves (`sandbox/README.md` lists the names); the whole of it as it is now."""
+        """Change how the sandbox behaves (`sandbox/README.md` lists the names). Returns all of its settings."""
         answer = self._http.post("/_sandbox/world", json=change)
         assert answer.status_code == 200, answer.text
         return self._as_dict(answer)
@@ -65,12 +65,12 @@ class SandboxProcess:
         self._http.delete("/_sandbox/requests").raise_for_status()
 
     def leaks(self) -> list[dict[str, Any]]:
-        """Every key, cookie or Authorization header that came to storage."""
+        """Every key, cookie or Authorization header that reached storage."""
         leaks: list[dict[str, Any]] = self._get("leaks")["leaks"]
         return leaks
 
     def ovok_documents(self) -> list[dict[str, Any]]:
-        """Every document that Ovok was asked to make, whether anything was uploaded to it or not."""
+        """Every document that Ovok was asked to create, with or without an upload."""
         documents: list[dict[str, Any]] = self._get("ovok")["documents"]
         return documents
 

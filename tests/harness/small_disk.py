@@ -1,6 +1,6 @@
 """A real disk that gets full: a small tmpfs in a mount namespace of its own, which ends with the process that holds it.
 
-Whoever writes there runs inside the namespace (`inside` is put before a command); the test looks in through /proc.
+A command that writes there runs inside the namespace: `inside` is put before it. The test reads through /proc.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _AS_ROOT = ("unshare", "--mount")
 
 
 class NoSmallDisk(Exception):
-    """Nothing can be mounted here; says why."""
+    """A disk cannot be mounted here; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class SmallDisk:
     path: Path
 
     def fill(self, but_bytes: int = 0) -> None:
-        """Take all room but so many bytes."""
+        """Fill the disk; `but_bytes` stay free."""
         ballast = self.path / _BALLAST
         try:
             with ballast.open("ab", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""A certificate authority made on the spot, and a TLS front for a server that speaks none itself."""
+"""A certificate authority made on the spot, and a TLS front for a server without TLS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """`ca_file` is what those who trust it are given."""
+    """`ca_file` is the certificate to trust."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
@@ -62,7 +62,7 @@ class Authority:
 
 @contextmanager
 def tls_front(certificate: Path, key: Path, port: int) -> Iterator[int]:
-    """The port of a front that takes TLS and hands the bytes on to `port`."""
+    """The port of a front that ends TLS and passes the bytes on to `port`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     loop = asyncio.new_event_loop()

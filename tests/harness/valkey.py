@@ -18,14 +18,14 @@ class FaultyValkey(EmbeddedValkey):
     """A server that tests kill, freeze and wipe. It comes back on the same port, from its append-only file."""
 
     def kill(self) -> None:
-        """SIGKILL: what it has not written to its file by then is gone."""
+        """SIGKILL: what it has not written to its file is lost."""
         self._process.kill()
         self._process.wait()
         self._child = None
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """It holds its connections and answers nobody meanwhile."""
+        """It keeps its connections open and does not answer, during the block."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -71,6 +71,6 @@ def everything_in(client: redis.Redis) -> str:
         "string": client.get,
         "stream": client.xrange,
         "list": lambda name: client.lrange(name, 0, -1),
-        "none": lambda name: "gone meanwhile",
+        "none": lambda name: "removed meanwhile",
     }
     return "\n".join(f"{key} {read[str(client.type(key))](str(key))}" for key in client.scan_iter("*"))

@@ -1,4 +1,4 @@
-"""The faults: what is promised, how the code is broken, and which tests are to notice."""
+"""The faults: what is promised, how the code is broken, and which tests must notice."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "overwrite job.json with a document called JOB.JSON, where the disk ignores letter case",
+        "tasks/folders/job_folder.py",
+        "folded = name.casefold()",
+        "folded = name",
+        ("tests/tasks/folders/test_letter_case.py",),
+    ),
     Mutant(
         "send again without a look when the answer was lost",
         "tasks/transfer/upload.py",

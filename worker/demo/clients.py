@@ -16,15 +16,16 @@ import redis
 from celery import Celery
 from celery.result import AsyncResult
 
+from tasks.model.document import Door
 from worker.demo.processes import DemoFailed
-from worker.demo.scenario import ACCOUNT, DemoDocument, EntryPoint
+from worker.demo.scenario import ACCOUNT, DemoDocument
 from worker.demo.workspace import Workspace
 
 _RESULT_SECONDS = 10.0
 
 
 class Senders:
-    """One for each entry point. `redis_url` is what `chartpost run` has written into data_dir/redis.url."""
+    """One for each door. `redis_url` is what `chartpost run` has written into data_dir/redis.url."""
 
     def __init__(self, workspace: Workspace, redis_url: str) -> None:
         self._workspace = workspace
@@ -32,19 +33,19 @@ class Senders:
         self._calls: dict[tuple[str, str], AsyncResult[Any]] = {}
 
     def send(self, document: DemoDocument) -> None:
-        match document.entry_point:
-            case EntryPoint.INBOX:
+        match document.door:
+            case Door.INBOX:
                 folder = self._workspace.data / "inbox" / document.account / document.patient_id
                 folder.mkdir(parents=True, exist_ok=True)
                 draft = folder / f"{document.file_name}.part"  # the inbox ignores this name until it is renamed
                 draft.write_bytes(document.content)
                 draft.rename(folder / document.file_name)
-            case EntryPoint.CELERY:
+            case Door.CELERY:
                 app = Celery(broker=self._redis_url, backend=self._redis_url, set_as_current=False)
                 self._calls[document.key] = app.send_task(
                     "chartpost.upload", kwargs=self._fields(document), queue="chartpost", task_id=str(uuid4())
                 )
-            case EntryPoint.STREAM:
+            case Door.STREAM:
                 with redis.Redis.from_url(self._redis_url) as client:
                     client.xadd("chartpost:intake", {"job": json.dumps(self._fields(document))})
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tasks.model.document import Door
 from tasks.model.route import Stage
-from worker.demo.scenario import DemoDocument, EntryPoint, Fault
+from worker.demo.scenario import DemoDocument, Fault
 from worker.demo.tracker import Progress
 
 Record = Mapping[str, Any]
@@ -63,9 +64,9 @@ def _of(document: DemoDocument, evidence: Evidence) -> Iterator[str]:
         reached = f"{job.stage}, {job.code}" if job.code else job.stage
         yield f"expected to be {wanted}, but it is {reached}{': ' + job.message if job.message else ''}"
     yield from _of_chart(document, job, evidence.charts)
-    if document.entry_point is EntryPoint.INBOX:
+    if document.door is Door.INBOX:
         yield from _of_files(document, evidence.data)
-    if document.entry_point is EntryPoint.CELERY:
+    if document.door is Door.CELERY:
         receipt = evidence.results.get(document.key)
         if receipt is None or receipt.get("sha256") != document.sha256:
             yield "its caller did not get the receipt"

@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 from itertools import chain, count, islice
 
+from tasks.model.document import Door
 from tasks.model.errors import Code
 
 ACCOUNT = "north_clinic"
@@ -19,14 +20,6 @@ MAX_BYTES = 1_000_000  # the demo's limit for this account, so that one document
 # sandbox/README.md lists them.
 _ANNA, _BEN, _CLEO, _DINA, _UNKNOWN = "demo-anna-1001", "demo-ben-1002", "demo-cleo-1003", "demo-dina-1004", "404-demo"
 _NATIONAL_ID = "17855599120"
-
-
-class EntryPoint(StrEnum):
-    """How a document reaches chartpost."""
-
-    INBOX = "inbox"
-    CELERY = "celery"
-    STREAM = "stream"
 
 
 class Fault(StrEnum):
@@ -46,7 +39,7 @@ class DemoDocument:
     noise_bytes: int = 0  # makes it as large as a scan
     note: str = ""  # what is special about it, once it has ended as it must
     account: str = ACCOUNT
-    entry_point: EntryPoint = EntryPoint.INBOX
+    door: Door = Door.INBOX
     fails_with: Code | None = None
     fault: Fault | None = None
 
@@ -72,15 +65,15 @@ def documents(number: int) -> list[DemoDocument]:
 def _pracsuite() -> Iterator[DemoDocument]:
     dropped, too_large, refused = Code.NOT_CONFIRMED, Code.FILE_TOO_LARGE, Code.REFUSED_BY_PROVIDER
     lost, busy, expired = Fault.LOST, Fault.BUSY, Fault.EXPIRED
-    celery, stream = EntryPoint.CELERY, EntryPoint.STREAM
+    celery, stream = Door.CELERY, Door.STREAM
     d = DemoDocument
     yield d(_ANNA, "referral.pdf", 120_000)
     yield d(_ANNA, "scan INVALID.pdf", 60_000, "dropped by validation: in failed/", fails_with=dropped)
     yield d(_BEN, "x-ray LOST.pdf", 300_000, "answer lost: found, not sent twice", fault=lost)
     yield d(_BEN, "bloods BUSY-2.pdf", 0, "storage busy: tried again", fault=busy)
     yield d(_CLEO, "photo 600dpi.pdf", 1_200_000, "over the limit: never sent", fails_with=too_large)
-    yield d(_CLEO, "discharge.pdf", 240_000, "sent by another Celery app", entry_point=celery)
-    yield d(_DINA, "ecg.pdf", 120_000, "sent over the Redis stream", entry_point=stream)
+    yield d(_CLEO, "discharge.pdf", 240_000, "sent by another Celery app", door=celery)
+    yield d(_DINA, "ecg.pdf", 120_000, "sent over the Redis stream", door=stream)
     yield d(_DINA, "form EXPIRED.pdf", 30_000, "form expired: asked for a new one", fault=expired)
     yield d(_UNKNOWN, "letter.pdf", 0, "patient unknown to PracSuite", fails_with=refused)
 

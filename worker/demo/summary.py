@@ -9,8 +9,9 @@ from textwrap import indent
 from rich.console import Console
 from rich.text import Text
 
+from tasks.model.document import Door
 from worker.demo.expectations import Evidence, Shortcoming, companion_path, read_companion
-from worker.demo.scenario import DemoDocument, EntryPoint
+from worker.demo.scenario import DemoDocument
 from worker.demo.workspace import KEPT_RUNS, Workspace
 
 _RECEIPT = ("job_id", "assurance", "sha256", "record", "stored", "attempts")
@@ -44,7 +45,7 @@ def print_summary(
             job = evidence.jobs[document.key]
             say(f"    {document.file_name}: {job.code}. {job.message}")
     for what, ended, fields in (("A receipt", delivered, _RECEIPT), ("An error file", failed, _ERROR_FILE)):
-        example = next((each for each in ended if each.entry_point is EntryPoint.INBOX), None)
+        example = next((each for each in ended if each.door is Door.INBOX), None)
         if example:
             path = companion_path(example, workspace.data)
             content = read_companion(path)

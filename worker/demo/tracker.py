@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import redis
 
 from tasks.ledger.redis import PREFIX
+from tasks.model.document import Door
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
 from tasks.runtime import Runtime
-from worker.demo.scenario import DemoDocument, EntryPoint
+from worker.demo.scenario import DemoDocument
 
 READY, SENT, IN_INBOX = "ready", "sent", "in inbox"  # where a document is before it has a job; then the job's stage
 
@@ -55,7 +56,7 @@ class Tracker:
         return all(progress.ended for progress in self._progress.values())
 
     def sent(self, document: DemoDocument) -> None:
-        stage = IN_INBOX if document.entry_point is EntryPoint.INBOX else SENT
+        stage = IN_INBOX if document.door is Door.INBOX else SENT
         self._progress[document.key] = replace(self._progress[document.key], stage=stage)
 
     def update(self) -> None:
