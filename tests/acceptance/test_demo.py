@@ -124,8 +124,7 @@ def record_of(document: DemoDocument, **changes: Any) -> dict[str, Any]:
 
 
 def words(evidence: Evidence, *expected: DemoDocument) -> str:
-    found = shortcomings(expected or (ARRIVES, FAILS), evidence)
-    return "; ".join(f"{shortcoming.about}: {shortcoming.words}" for shortcoming in found)
+    return "; ".join(shortcomings(expected or (ARRIVES, FAILS), evidence))
 
 
 def test_nothing_is_said_against_documents_that_met_their_ends(evidence: Evidence) -> None:

@@ -30,27 +30,19 @@ class Evidence:
     results: Mapping[tuple[str, str], Mapping[str, Any] | None] = field(default_factory=dict)  # of Celery callers
 
 
-@dataclass(frozen=True)
-class Shortcoming:
-    """Something that is not as the demo expects; `about` names a document, or what else it concerns."""
-
-    about: str
-    words: str
-
-
-def shortcomings(documents: Sequence[DemoDocument], evidence: Evidence) -> list[Shortcoming]:
-    """Everything that is not as expected; empty when all is well."""
-    found = [Shortcoming(" ".join(document.key), words) for document in documents for words in _of(document, evidence)]
+def shortcomings(documents: Sequence[DemoDocument], evidence: Evidence) -> list[str]:
+    """Everything that is not as expected, in sentences; empty when all is well."""
+    found = [f"{' '.join(document.key)}: {words}" for document in documents for words in _of(document, evidence)]
     sent = {(document.account, *document.key) for document in documents}
     for key in map(_chart_key, evidence.charts):
         if key not in sent:
-            found.append(Shortcoming("the charts", f"hold a document that nobody sent: {' '.join(key)}"))
+            found.append(f"the charts: hold a document that nobody sent: {' '.join(key)}")
     for folder in ("inbox", "processing"):
         left = [path for path in (evidence.data / folder).rglob("*") if path.is_file()]
         if left:
-            found.append(Shortcoming(f"{folder}/", f"is not empty in the end ({len(left)} left)"))
+            found.append(f"{folder}/: is not empty in the end ({len(left)} left)")
     if evidence.leaks:
-        found.append(Shortcoming("the storage", f"got keys that are not meant for it ({len(evidence.leaks)} times)"))
+        found.append(f"the storage: got keys that are not meant for it ({len(evidence.leaks)} times)")
     return found
 
 

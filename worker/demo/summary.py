@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tasks.model.document import Door
-from worker.demo.expectations import Evidence, Shortcoming, companion_path, read_companion
+from worker.demo.expectations import Evidence, companion_path, read_companion
 from worker.demo.scenario import DemoDocument
 from worker.demo.workspace import KEPT_RUNS, Workspace
 
@@ -23,7 +23,7 @@ def print_summary(
     workspace: Workspace,
     documents: Sequence[DemoDocument],
     evidence: Evidence,
-    shortcomings: Sequence[Shortcoming],
+    shortcomings: Sequence[str],
 ) -> None:
     def say(words: str = "", style: str = "") -> None:
         console.print(Text(words, style=style), soft_wrap=True)  # one piece, so that a path can be copied
@@ -34,7 +34,7 @@ def print_summary(
     if shortcomings:
         say("✘ Not everything ended as the demo expects:", "bold red")
         for shortcoming in shortcomings:
-            say(f"    {shortcoming.about}: {shortcoming.words}", "red")
+            say(f"    {shortcoming}", "red")
         say(f"    The logs are in {workspace.logs}")
     else:
         say(f"✔ {len(delivered)} of {len(documents)} documents were delivered, each exactly once.", "bold green")
