@@ -7,7 +7,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,20 +37,19 @@ def run(documents: Sequence[DemoDocument], *, keep: bool = False) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # what the terminal cannot show becomes a question mark
     console = Console(highlight=False)
-    with stop_signals() as interrupted, new_workspace() as workspace, closing(Screen(console)) as screen:
+    with stop_signals() as interrupted, new_workspace() as workspace:
+        screen = Screen(console)
         processes = Processes(workspace, interrupted, screen.tick)
         try:
-            return _Demo(documents, workspace, processes, console, screen).run(keep=keep)
-        except (Interrupted, DemoFailed) as error:
-            screen.close()
-            processes.stop()
-            if isinstance(error, DemoFailed):
-                click.echo(str(error), err=True)
-            else:
-                console.print("Stopped before the end. All processes have ended.", soft_wrap=True)
-            return 1
-        finally:
-            processes.stop()
+            with ExitStack() as stack:
+                stack.callback(processes.stop)
+                stack.callback(screen.close)
+                return _Demo(documents, workspace, processes, console, screen).run(keep=keep)
+        except Interrupted:
+            console.print("Stopped before the end. All processes have ended.", soft_wrap=True)
+        except DemoFailed as error:
+            click.echo(str(error), err=True)
+        return 1
 
 
 @dataclass(frozen=True)
