@@ -25,7 +25,12 @@ from tests.harness.waiting import wait_until
 HOLDING, RESENDING = "redox_hospital", "resending"
 SMALL, LARGE = b"small", b"large" * 60_000
 BEFORE_THE_COMMIT = ("call.binary-after", "ledger.stored-after", "ledger.committed-before")
-AFTER_THE_COMMIT = ("ledger.committed-after", "care.note_commit-after", "call.create-after", "ledger.delivered-before")
+AFTER_THE_COMMIT = (
+    "ledger.committed-after",
+    "commit_log.note_commit-after",
+    "call.create-after",
+    "ledger.delivered-before",
+)
 POINTS = (*BEFORE_THE_COMMIT, *AFTER_THE_COMMIT, "ledger.delivered-after")  # closing is the same for every provider
 PATIENT = {"name": [{"family": "Meier", "given": ["Anna"]}], "birthDate": "1980-12-31", "gender": "female"}
 

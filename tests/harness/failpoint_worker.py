@@ -23,10 +23,10 @@ from typing import Any
 
 import tasks.http.api
 import tasks.transfer.upload
-from tasks.closing.closing import Closing
+from tasks.closing.callback import Callback
 from tasks.closing.results import Results
-from tasks.folders.commit_log import Care
-from tasks.folders.layout import Folders
+from tasks.folders.commit_log import CommitLog
+from tasks.folders.outcomes import Outcomes
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.runtime import current
@@ -43,7 +43,7 @@ UP_TO_DELIVERY = (
     *(f"ledger.{move}-{side}" for move in LEDGER_MOVES for side in BOTH if move != "finished"),
     *(f"start.{step}-after" for step in ("presign", "post", "confirm")),
     *(f"call.{call}-{side}" for call in ("list", "presign", "storage", "name") for side in BOTH),
-    *(f"care.note_commit-{side}" for side in BOTH),
+    *(f"commit_log.note_commit-{side}" for side in BOTH),
 )
 AT_CLOSING = (
     "start.notify-after",
@@ -66,7 +66,7 @@ THERE = "the source was there"
 REGISTERING = (
     *(f"ledger.{move}-{side}" for move in ("committed", "registered") for side in BOTH),
     *(f"call.register-{side}" for side in BOTH),
-    *(f"care.note_commit-{side}" for side in BOTH),
+    *(f"commit_log.note_commit-{side}" for side in BOTH),
     "start.register-after",
     "call.storage-after",
     "ledger.stored-after",
@@ -139,14 +139,14 @@ def set_failpoints(marks: Path) -> None:
     for move in (*LEDGER_MOVES, "registered", "record_found"):
         failpoints.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
     failpoints.around(Ledger, "closed", lambda _, lease, done, **__: f"closed.{max(done, key=CLOSING.index)}")
-    failpoints.around(Care, "note_commit", lambda *_: "care.note_commit")
-    failpoints.around(Care, "note_record", lambda *_: "care.note_record")
-    failpoints.around(Folders, "deliver", lambda *_: "folders.deliver")
+    failpoints.around(CommitLog, "note_commit", lambda *_: "commit_log.note_commit")
+    failpoints.around(CommitLog, "note_record", lambda *_: "commit_log.note_record")
+    failpoints.around(Outcomes, "deliver", lambda *_: "folders.deliver")
     failpoints.around(Results, "final", lambda *_: "results.final")
     failpoints.around(Sources, "remove", lambda *_: "source.remove")
     failpoints.around(Objects, "_head", lambda *_: "source.head")
     failpoints.around(os, "unlink", lambda path, **_: f"source.{'unlink' if is_source(path) else 'other'}")
-    failpoints.around(Closing, "_call_back", lambda *_: "callback.post")
+    failpoints.around(Callback, "_post", lambda *_: "callback.post")
     failpoints.around(tasks.http.api, "exchange", call)
     failpoints.around(tasks.transfer.upload, "exchange", call)
 

@@ -12,6 +12,7 @@ import pytest
 
 from tasks.folders.job_folder import JOB_FILE, OURS, JobFolder
 from tasks.folders.layout import Folders
+from tasks.folders.outcomes import Outcomes
 from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, files_in, receipt
 
 NAMED_AS_OURS = ["job.json", "JOB.JSON", "Job.json", f"{OURS}lock", f"{OURS}draft".upper(), f"{OURS}Sidecar"]
@@ -40,5 +41,5 @@ def test_both_files_are_kept_from_the_claim_to_the_delivery(tmp_path: Path, name
     assert folders.document(job) == held
     folded = [path.name.casefold() for path in held.parent.iterdir()]
     assert len(set(folded)) == len(folded)
-    folders.deliver(job, ACCOUNT, PATIENT, receipt(job, name))
+    Outcomes(folders).deliver(job, ACCOUNT, PATIENT, receipt(job, name))
     assert files_in(folders.delivered / ACCOUNT / PATIENT)[name] == b"a document"
