@@ -164,7 +164,7 @@ class Campaign:
 
     def _notes(self, findings: Findings) -> list[str]:
         tracker = self.tracker
-        refused = sum(1 for document in tracker.documents.values() if document.refused_as)
+        refused = sum(1 for document in tracker.documents.values() if document.fails_with)
         took = sorted((seconds, number) for number, seconds in tracker.seconds.items()) or [(0.0, 0)]
         idle = sum(process.unasked_exits.count(_IDLE_AND_ENDED) for process in self._processes)
         (half, _), (longest, last) = took[len(took) // 2], took[-1]

@@ -77,15 +77,15 @@ def _examine(document: Document, copies: list[str], tracker: Tracker, findings: 
     where = f"{document.door}, {document.account}, {document.patient_id}, {document.file_name}"
     who = f"document {document.number} ({where})"
     told = f"told {outcome.state} {outcome.code}".strip() if outcome else "told nothing"
-    wanted = "failed" if document.refused_as else "delivered"
+    wanted = "failed" if document.fails_with else "delivered"
     if len(copies) > 1 and document.number in tracker.outside:
         findings.outside.append(document.number)
     elif len(copies) > 1:
         findings.duplicated[document.number] = f"{who}: {len(copies)} records"
     if outcome is None or (not copies and outcome.state == "delivered"):
         findings.lost[document.number] = f"{who}: {len(copies)} records, {told}"
-    elif outcome.state != wanted or (document.refused_as and outcome.code != document.refused_as):
-        findings.false.append(f"{who}: {len(copies)} records, {told}, expected {wanted} {document.refused_as}")
+    elif outcome.state != wanted or (document.fails_with and outcome.code != document.fails_with):
+        findings.false.append(f"{who}: {len(copies)} records, {told}, expected {wanted} {document.fails_with}")
 
 
 def _unknown_records(records: Iterable[Mapping[str, Any]], documents: Iterable[Document]) -> Iterator[str]:
@@ -142,7 +142,7 @@ def _misplaced(data: Path, documents: Iterable[Document]) -> Iterator[str]:
     for document in documents:
         if document.door is Door.INBOX:
             found = folders_of[document.account, document.patient_id, document.sha256]
-            if found != ["failed" if document.refused_as else "delivered"]:
+            if found != ["failed" if document.fails_with else "delivered"]:
                 yield f"document {document.number} ({document.file_name}) lies in {found or 'no folder'}"
     for left in sorted((data / "processing").rglob("*")):
         yield f"{left} is left in processing/"

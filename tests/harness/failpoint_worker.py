@@ -35,8 +35,8 @@ from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
 
 LEDGER_MOVES = ("presigned", "committed", "stored", "delivered", "finished")
+# The steps of closing in their order; each is recorded when done.
 CLOSING = ("files", "staged", "source", "result", "event", "callback")
-"""The steps of closing in their order; each is recorded when done."""
 
 BOTH = ("before", "after")
 UP_TO_DELIVERY = (
@@ -51,18 +51,19 @@ AT_CLOSING = (
     *(f"results.final-{side}" for side in BOTH),
     *(f"ledger.finished-{side}" for side in BOTH),
 )
+# Of documents that came by the inbox.
 OF_FOLDERS = tuple(f"folders.deliver-{side}" for side in BOTH)
-"""Of documents that came by the inbox."""
 
+# Of documents that came by a call or a message: their source is removed, and their caller is called back.
 OF_CALLERS = tuple(f"{act}-{side}" for act in ("source.remove", "callback.post") for side in BOTH)
-"""Of documents that came by a call or a message: their source is removed, and they are called back."""
 
+# Inside the removal: between the check of what is there and the deletion.
 OF_FILE_SOURCES = tuple(f"source.unlink-{side}" for side in BOTH)
 OF_OBJECT_SOURCES = tuple(f"source.head-{side}" for side in BOTH)
-"""Inside the removal: between the look at what is there and the deletion."""
 
 THERE = "the source was there"
 
+# Around the step that registers an upload, where the provider has one.
 REGISTERING = (
     *(f"ledger.{move}-{side}" for move in ("committed", "registered") for side in BOTH),
     *(f"call.register-{side}" for side in BOTH),
@@ -71,13 +72,12 @@ REGISTERING = (
     "call.storage-after",
     "ledger.stored-after",
 )
-"""Where an upload must be registered: what lies around that."""
 
 _now = threading.local()
 
 
 class Failpoints:
-    """Strikes at a point, once for each document."""
+    """Kills or wipes at a point, once for each document. `marks` is where it leaves a file for each."""
 
     def __init__(self, marks: Path) -> None:
         self._marks = marks
@@ -94,7 +94,7 @@ class Failpoints:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def _first_time(self, file_name: str) -> bool:
-        """Leave a mark, whole or not at all: another document's kill may come at any moment."""
+        """Leave a mark, complete or not at all: a kill for another document may come at any moment."""
         draft = self._marks.parent / f"{os.getpid()}-{threading.get_ident()}.draft"
         draft.write_text(THERE if _source_there() else "")
         try:
@@ -104,7 +104,7 @@ class Failpoints:
         return True
 
     def around(self, owner: Any, method: str, name: Callable[..., str]) -> None:
-        """Wrap a method or function of `owner`; `name` makes the point's name of the call's arguments."""
+        """Wrap a method or function of `owner`. `name` makes the name of the point from the arguments."""
         inner = getattr(owner, method)
 
         @wraps(inner)
@@ -124,7 +124,7 @@ class Failpoints:
 
 
 def _note(lease: Lease) -> None:
-    """This thread works on that document from now on."""
+    """From now on this thread works on the document of that lease."""
     _now.file_name, _now.step = lease.job.document.file_name, str(lease.job.step)
     _now.source = lease.job.document.source
 
