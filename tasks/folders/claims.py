@@ -69,7 +69,8 @@ class Claims:
         with job.lock(make=True):
             if job.document:
                 raise AlreadyInCare(job_id)
-            failed = self._error_file(job_id, job_file) if continues else None
+            account, patient_id = job_file.account, job_file.patient_id
+            failed = self._folders.error_files.find(job_id, account, patient_id) if continues else None
             try:
                 seen = _identity_if_same(path, seen)
                 job_file = replace(job_file, job_id=job_id, disk_name=path.name)
@@ -151,8 +152,12 @@ class Claims:
                 return act(job)
         except BlockingIOError:
             return None
+        except FileNotFoundError:
+            return Damaged(job_id, "job.json is missing")
         except (OSError, ChangedMeanwhile) as error:
-            return Damaged(job_id, _reason(error))
+            # An errno's name instead of the system's own words: these hold the path, and so the patient.
+            number = error.errno if isinstance(error, OSError) else None
+            return Damaged(job_id, errno.errorcode.get(number, "OSError") if number else str(error))
 
     def _settle(self, job: JobFolder) -> None:
         """Finish a copy that was interrupted, and remove a folder that has no document."""
@@ -176,7 +181,8 @@ class Claims:
         job_file = job.read()
         if self._finish_closing(job, job_file):
             return None
-        drop_stale_error_file(self._error_file(job.job_id, job_file), job)
+        failed = self._folders.error_files.find(job.job_id, job_file.account, job_file.patient_id)
+        drop_stale_error_file(failed, job)
         # A person may have put another file in its place. Once a document may have been sent its size stays as noted,
         # since the search is for what was sent.
         if not job_file.committed:
@@ -203,9 +209,6 @@ class Claims:
             return False
         job.remove()
         return True
-
-    def _error_file(self, job_id: str, job_file: JobFile) -> ClosedDocument | None:
-        return self._folders.error_files.find(job_id, job_file.account, job_file.patient_id)
 
 
 def _identity_if_same(path: Path, seen: FileIdentity | None) -> FileIdentity:
@@ -247,12 +250,3 @@ def _next_round(job_id: str, account: str, patient_id: str | None, failed: Close
     file_name = str(error_file.get("file_name") or clean(disk_name))
     job_file = JobFile(job_id, account, patient_id, file_name, disk_name, size_bytes, received_at=datetime.now(UTC))
     return _with_earlier_commit(job_file, error_file)
-
-
-def _reason(error: Exception) -> str:
-    """What is wrong, without the paths that an OSError's words hold."""
-    if isinstance(error, FileNotFoundError):
-        return "job.json is missing"
-    if isinstance(error, OSError) and error.errno:
-        return errno.errorcode.get(error.errno, "OSError")
-    return str(error)

@@ -130,10 +130,12 @@ class CompanionFolder:
         by_name = ClosedDocument(document, companion, companion.with_name(beside(document.name, "", SIDECAR_ENDING)))
         job_file = content.get("job_file")
         disk_name = job_file.get("disk_name") if isinstance(job_file, dict) else None
-        if not isinstance(disk_name, str) or not _is_one_name(disk_name):
-            return by_name
-        candidates = islice(self._names(companion.parent, disk_name, content["job_id"]), _NAMES_SEARCHED)
-        return next((closed for closed in candidates if closed.companion == companion), by_name)
+        if isinstance(disk_name, str):
+            with suppress(ValueError):  # someone has written a name that leads elsewhere
+                for closed in islice(self._names(companion.parent, disk_name, content["job_id"]), _NAMES_SEARCHED):
+                    if closed.companion == companion:
+                        return closed
+        return by_name
 
     def _folders(self, account: str, patient_id: str | None, job_id: str) -> list[Path]:
         """Where a document may be closed. Raises ValueError for a name that would lead elsewhere."""
@@ -187,10 +189,6 @@ def _move(source: Path | None, target: Path, draft: Path) -> None:
 
 
 def _one_name(name: str) -> str:
-    if not _is_one_name(name):
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError("this cannot be the name of one file or folder")
     return name
-
-
-def _is_one_name(name: str) -> bool:
-    return name not in ("", ".", "..") and "/" not in name and "\0" not in name

@@ -24,8 +24,9 @@ def delivered(**changes: object) -> Job:
 
 def failed(code: Code = Code.REFUSED_BY_PROVIDER, detail: str = "", **changes: object) -> Job:
     failure = Failure(code, "The provider refused the document.", "Ask the provider.", detail)
-    times = {Stage.RECEIVED: AT, Stage.PRESIGNED: AT, Stage.FAILED: AT}
-    return replace(made_job(), stage=Stage.FAILED, failure=failure, times=times, **changes)  # type: ignore[arg-type]
+    times: dict[str, datetime] = {Stage.RECEIVED: AT, Stage.PRESIGNED: AT, Stage.FAILED: AT}
+    job = replace(made_job(), stage=Stage.FAILED, failure=failure, times=times)
+    return replace(job, **changes)  # type: ignore[arg-type]  # as above
 
 
 def test_a_delivered_job_has_a_receipt_and_any_other_an_error_file() -> None:
