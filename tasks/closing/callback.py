@@ -40,7 +40,7 @@ class Callback:
         except RetryLater as error:
             if lease.now - job.times[job.stage] < _GIVE_UP_AFTER:
                 raise
-            # Nothing is lost: the receipt stands beside the file, and `chartpost show` tells the outcome.
+            # Nothing is lost: the receipt is beside the file, and `chartpost show` tells the outcome.
             log.error("callback_given_up", job=job.id, account=job.account, reason=str(error))
 
     def _post(self, url: str, body: bytes) -> None:

@@ -175,7 +175,7 @@ class CompanionFolder:
 
 
 def read_companion(path: Path) -> dict[str, Any]:
-    """What a receipt or an error file says; empty if it is missing or not one of ours."""
+    """What a receipt or an error file says; empty if it is missing, or if someone else wrote it."""
     with suppress(OSError, JobFileDamaged):
         if path.lstat().st_size <= _LARGEST_COMPANION:
             return from_bytes(path.read_bytes())

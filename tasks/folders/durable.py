@@ -8,8 +8,8 @@ Three rules make that so, and every function here follows them:
     on and told the ledger.
 3.  A name is taken by a hard link. A link fails if the name is taken, a rename would silently overwrite what is there.
 
-A *draft* is a file under a hidden name of ours in which content grows until it gets its own name. The caller gives its
-path, always the same for one job: a repetition after a kill begins with the same draft, and leaves no second one.
+A *draft* is a hidden file in which content grows until it gets its own name. The caller gives its path, always the same
+for one job: a repetition after a kill begins with the same draft, and leaves no second one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import BinaryIO, Self
 # FAT and some network shares have no hard links; Linux also refuses them for files of other owners
 # (fs.protected_hardlinks), such as those that a file server puts into an inbox.
 _NO_HARD_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
-# Some network shares cannot sync a folder; they write names through anyway.
+# Some network shares cannot sync a folder; there we must trust them to keep a name once it is given.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF)
 _COPY_BYTES = 1 << 20
 

@@ -1,6 +1,6 @@
 """`processing/<job id>/`: one document in our care, its job.json and its sidecar, and how the document gets there.
 
-A claim takes these steps, and a kill leaves what stands after the last one:
+A claim takes these steps. A kill leaves what the last of them has done, and the next run settles it:
 
 1.  The folder and job.json are written. The document is still in the inbox: the claim is undone.
 2.  The sidecar is moved here. The document is still in the inbox: the sidecar goes back to it.
@@ -28,14 +28,14 @@ from tasks.folders.durable import ChangedMeanwhile, FileIdentity
 from tasks.folders.job_json import JobFile, from_bytes, to_bytes
 from tasks.model.errors import Code, DocumentRefused
 
-OURS = ".chartpost-"  # begins the name of every hidden file of ours; the inbox ignores hidden files
+OURS = ".chartpost-"  # the names of our hidden files begin so; the inbox ignores hidden files
 JOB_FILE = "job.json"
 _LOCK = OURS + "lock"
 _DRAFT = OURS + "draft"
 _SIDECAR = OURS + "sidecar"
 _COPY = OURS + "copy"
 _MOVE_NOTE = OURS + "taking"  # names the inbox file that is being copied from another file system
-_OTHER_NAME = "document"  # for a document whose own name is one of ours
+_OTHER_NAME = "document"  # for a document that is called as one of our own files
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -108,7 +108,7 @@ class JobFolder:
         """
         target = self.document_path(path.name)
         try:
-            # A rename may overwrite, but in this folder nothing has the name: the caller has looked, under the lock.
+            # A rename may overwrite. Here nothing has the name: the caller has checked that, under the lock.
             path.rename(target)
         except OSError as error:
             if error.errno != errno.EXDEV:
@@ -165,7 +165,7 @@ class JobFolder:
                 return None
             try:
                 _flock(lock, wait=wait)
-                # While we waited the holder may have removed the folder: the lock of a removed file keeps nobody out.
+                # While we waited the holder may have removed the folder: the lock of a removed file keeps no one out.
                 if os.path.samestat(os.fstat(lock), (self.path / _LOCK).stat()):
                     return lock
             except FileNotFoundError:

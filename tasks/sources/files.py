@@ -128,7 +128,7 @@ class OpenFile:
             return os.read(self.descriptor, count)
 
     def unchanged(self) -> bool:
-        """True if nobody has written to the open file, and no other file has taken its place."""
+        """True if the open file was not written to, and no other file has taken its place."""
         try:
             return self.identity == _identity(os.fstat(self.descriptor)) == _identity(os.lstat(self.path))
         except OSError:

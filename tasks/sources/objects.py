@@ -111,7 +111,7 @@ class Objects:
             return self._client
 
     def _allowed(self, address: str) -> tuple[str, str]:
-        """Bucket and key of an address, if the bucket is one of ours."""
+        """Bucket and key of an address, if documents may be taken from the bucket."""
         bucket, key = bucket_and_key(address)
         if bucket not in self._buckets:
             raise not_allowed("Objects are not taken from this bucket.", "Add the bucket to s3_buckets.")
