@@ -131,7 +131,7 @@ class CompanionFolder:
         job_file = content.get("job_file")
         disk_name = job_file.get("disk_name") if isinstance(job_file, dict) else None
         if isinstance(disk_name, str):
-            with suppress(ValueError):  # someone has written a name that leads elsewhere
+            with suppress(ValueError):  # the file was edited, and the name in it leads elsewhere
                 for closed in islice(self._names(companion.parent, disk_name, content["job_id"]), _NAMES_SEARCHED):
                     if closed.companion == companion:
                         return closed
@@ -175,7 +175,7 @@ class CompanionFolder:
 
 
 def read_companion(path: Path) -> dict[str, Any]:
-    """What a receipt or an error file says; empty if it is missing, or if someone else wrote it."""
+    """What a receipt or an error file says; empty if it is missing or was not written by us."""
     with suppress(OSError, JobFileDamaged):
         if path.lstat().st_size <= _LARGEST_COMPANION:
             return from_bytes(path.read_bytes())

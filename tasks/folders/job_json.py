@@ -121,7 +121,7 @@ def from_bytes(content: bytes) -> dict[str, Any]:
 
 
 def job_file_in(error_file: Mapping[str, Any]) -> JobFile | None:
-    """The job.json that an error file carries; None if someone has written another error file in its place."""
+    """The job.json that an error file carries; None if it was edited or replaced by hand."""
     with suppress(JobFileDamaged):
         return JobFile.from_json(error_file.get("job_file"))
     return None

@@ -17,7 +17,7 @@ class Located:
     """A document as it was found at its source."""
 
     size_bytes: int
-    # Changes with the content. Whoever opens or removes the document later gives it back, and gets what was located.
+    # Changes with the content. `open` and `remove` are given it later, and refuse anything else.
     identity: str
     # The last part of the address, as it is there: not yet checked or cleaned.
     file_name: str

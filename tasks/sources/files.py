@@ -66,7 +66,7 @@ class Files:
         path = self._allowed(address)
         with _translated():
             try:
-                # Someone may replace the file between these two lines; no system call removes a file by its identity.
+                # A sender may replace the file between these two lines; no system call removes a file by its identity.
                 if _identity(os.lstat(path)) != identity:
                     return False
                 os.unlink(path)  # noqa: PTH108

@@ -68,7 +68,7 @@ class Objects:
     def remove(self, address: str, identity: str) -> bool:
         bucket, key = self._allowed(address)
         try:
-            # As with a file, someone may replace the object between these two requests.
+            # As with a file, a sender may replace the object between these two requests.
             if self._head(bucket, key)[1] != identity:
                 return False
             self.delete(address)
