@@ -11,7 +11,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 import click
 
-from tasks.folders.companions import Place
+from tasks.folders.companions import ClosedDocument
 from tasks.model.job import Job
 from tasks.model.route import Stage
 
@@ -27,7 +27,7 @@ class Departed:
     """A job that has left Redis: its receipt or error file, and where that lies."""
 
     job_id: str
-    place: Place | None
+    closed: ClosedDocument | None
     content: Mapping[str, Any]
 
     @property
@@ -107,10 +107,9 @@ def find_departed(folders: Folders, name: str) -> Departed | None:
 
 def all_departed(folders: Folders) -> Iterator[Departed]:
     """What stands in failed/, then in delivered/; also of jobs that Redis still knows."""
-    for place, content in folders.error_companions.all():
-        yield Departed(content["job_id"], place, content)
-    for place, content in folders.receipt_companions.all():
-        yield Departed(content["job_id"], place, content)
+    for folder in (folders.error_files, folders.receipts):
+        for closed, content in folder.all():
+            yield Departed(content["job_id"], closed, content)
 
 
 def not_found(name: str) -> click.ClickException:

@@ -12,7 +12,8 @@ import structlog
 
 from tasks.accounts.account import Accounts
 from tasks.folders.job_json import JobFile
-from tasks.folders.staging import Staging, machine
+from tasks.folders.machine_name import machine_name
+from tasks.folders.staging import Staging
 from tasks.intake.admission import Admission
 from tasks.ledger.ledger import Ledger, MaybeSent
 from tasks.ledger.redis import AWAY
@@ -115,7 +116,7 @@ class InboxOpening:
             job_file = staging.read_job_file(job_file.job_id)
         source = staging.put(job_file, path)
         identity = self._sources.locate(source).identity
-        home = machine(self._data_dir)
+        home = machine_name(self._data_dir)
         return job_file, replace(document, source=source, identity=identity, home=home)
 
     def _continued(self, job_id: str, document: Document) -> bool:

@@ -9,8 +9,8 @@ import time
 import redis
 import structlog
 
+from tasks.folders.machine_name import machine_name
 from tasks.folders.retention import sweep_delivered
-from tasks.folders.staging import machine
 from tasks.runtime import Runtime
 from worker.inbox.opening import InboxOpening
 from worker.inbox.watcher import Watcher
@@ -62,5 +62,5 @@ class Watching:
 
     def _close_files(self) -> None:
         """What workers on other machines have left to us, since they cannot reach our folders."""
-        for job_id in self._runtime.ledger.left_to(machine(self._runtime.settings.data_dir)):
+        for job_id in self._runtime.ledger.left_to(machine_name(self._runtime.settings.data_dir)):
             self._runtime.closing.run(job_id)

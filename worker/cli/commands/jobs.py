@@ -66,9 +66,9 @@ def _print(shown: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _shown(runtime: Runtime, job: Job) -> dict[str, Any]:
-    from tasks.closing.receipts import fields_of, written
+    from tasks.closing.receipts import fields_of, receipt_or_error_file
 
-    ending = written(job) if job.stage.final else None
+    ending = receipt_or_error_file(job) if job.stage.final else None
     delivered = job.stage is Stage.DELIVERED
     return fields_of(job) | {
         "receipt": ending if delivered else None,

@@ -176,10 +176,10 @@ def wait_for_end(runtime: Runtime, job_id: str, *, as_json: bool) -> None:
 
 def _end(job: Job, *, as_json: bool) -> None:
     """Print the receipt; or the error, and exit with 1."""
-    from tasks.closing.receipts import written
+    from tasks.closing.receipts import receipt_or_error_file
     from tasks.model.route import Stage
 
-    ending = written(job)
+    ending = receipt_or_error_file(job)
     if job.stage is Stage.DELIVERED:
         print_sheet(ending, as_json=as_json)
         return

@@ -91,4 +91,4 @@ def test_what_was_found_must_be_said(chartpost: CommandLine, jobs: Jobs) -> None
 def receipt_of(jobs: Jobs, job: Job):  # type: ignore[no-untyped-def]
     resolved = jobs.get(job.id)
     assert resolved.stage is Stage.DELIVERED
-    return receipt(resolved, jobs.runtime.accounts["north_clinic"].provider.assurance)
+    return receipt(resolved)
