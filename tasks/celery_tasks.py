@@ -17,7 +17,7 @@ from celery.exceptions import Ignore, Reject
 
 from config.redaction import crash_site
 from tasks.app import app
-from tasks.ledger.redis import AWAY, GONE
+from tasks.ledger.redis import REDIS_ERRORS, REDIS_OUTAGES
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.route import Step
 from tasks.private_args import PrivateArgsTask
@@ -34,7 +34,7 @@ def _run(task: PrivateArgsTask, step: Step, job_id: str) -> None:
         result = current().step_runner.run(step, job_id)
         for finished in result.finished:
             current().send_closing(finished)
-    except AWAY as error:
+    except REDIS_ERRORS as error:
         # The lease runs out and a feeder sends the step again: nothing is lost but time.
         log.warning("redis_unreachable", job=job_id, step=step, error=type(error).__name__)
         _end(task)
@@ -44,7 +44,7 @@ def _run(task: PrivateArgsTask, step: Step, job_id: str) -> None:
 
 def _end(task: PrivateArgsTask) -> NoReturn:
     """End without running the chain on; shown as a success, since a deferral or a duplicate is no fault."""
-    with suppress(*AWAY):  # nobody may be there to be told
+    with suppress(*REDIS_ERRORS):  # nobody may be there to be told
         task.send_event("task-succeeded", retry=False, result="", runtime=0)
     raise Ignore
 
@@ -74,7 +74,7 @@ def notify(self: PrivateArgsTask, job_id: str) -> None:
     """Close a job: receipt or error file, file move, result, event, callback."""
     try:
         current().closing.run(job_id)
-    except AWAY as error:
+    except REDIS_ERRORS as error:
         log.warning("redis_unreachable", job=job_id, step=Step.NOTIFY, error=type(error).__name__)
     except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient
         log.error("closing_crashed", job=job_id, **crash_site(error))
@@ -100,7 +100,7 @@ def _enter(task: PrivateArgsTask, opens: Opens, args: tuple[Any, ...], fields: d
     runtime, task_id = current(), str(task.request.id)
     try:
         _wait_for_redis(runtime, task_id, lambda: _take_call(runtime, task_id, opens, args, fields))
-    except (*AWAY, RetryLater) as error:
+    except (*REDIS_ERRORS, RetryLater) as error:
         # The message is all there is of the job so far: it goes back to the queue, a little later.
         log.warning("call_put_back", job=task_id, error=type(error).__name__)
         runtime.stopping.wait(1.0)
@@ -111,7 +111,7 @@ def _enter(task: PrivateArgsTask, opens: Opens, args: tuple[Any, ...], fields: d
 
 
 def _take_call(runtime: Runtime, task_id: str, opens: Opens, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
-    """Open the call's job, or let its caller know why not. May be repeated. Raises AWAY and RetryLater."""
+    """Open the call's job, or let its caller know why not. May be repeated. Raises REDIS_ERRORS and RetryLater."""
     try:
         if args:
             raise DocumentRefused(Code.INVALID_REQUEST, "The fields must be keyword arguments.")
@@ -121,7 +121,7 @@ def _take_call(runtime: Runtime, task_id: str, opens: Opens, args: tuple[Any, ..
     except DocumentRefused as refused:
         runtime.results.refused(task_id, refused.code, refused.message)
         log.warning("call_refused", job=task_id, code=refused.code, reason=refused.message)
-    except (*AWAY, RetryLater):
+    except (*REDIS_ERRORS, RetryLater):
         raise
     except Exception as error:  # noqa: BLE001, outermost: the caller must hear of it, without the error's words
         log.error("call_crashed", job=task_id, **crash_site(error))
@@ -135,7 +135,7 @@ def _wait_for_redis(runtime: Runtime, task_id: str, act: Callable[[], None]) -> 
         try:
             act()
             return
-        except GONE as error:
+        except REDIS_OUTAGES as error:
             if not waits:
                 log.warning("call_waits_for_redis", job=task_id, error=type(error).__name__)
             waits = True

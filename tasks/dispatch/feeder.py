@@ -19,7 +19,7 @@ from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
 from tasks.dispatch.probes import Probes
 from tasks.dispatch.workers import Workers
-from tasks.ledger.redis import AWAY, CLOSING, PREFIX, load_script
+from tasks.ledger.redis import CLOSING_LANE, PREFIX, REDIS_ERRORS, load_script
 from tasks.model.route import Stage, Step
 
 log = structlog.get_logger()
@@ -91,11 +91,11 @@ class Feeder:
         return len(taken) // 3
 
     def _chain(self, step: Step, lane: str) -> list[Step]:
-        return [step] if lane == CLOSING else steps_from(step, self._accounts[lane].provider.stages)
+        return [step] if lane == CLOSING_LANE else steps_from(step, self._accounts[lane].provider.stages)
 
     def _lanes(self, slots: int) -> list[dict[str, object]]:
         half = max(1, slots // 2)
-        lanes: list[dict[str, object]] = [{"lane": CLOSING, "slots": half, "gated": False, "group": ""}]
+        lanes: list[dict[str, object]] = [{"lane": CLOSING_LANE, "slots": half, "gated": False, "group": ""}]
         for name, account in self._accounts.items():
             share = account.settings.max_in_flight or half
             group = account.provider.limit_group
@@ -113,7 +113,7 @@ class Feeder:
                 if away:
                     log.info("redis_back")
                 away = False
-            except AWAY as error:
+            except REDIS_ERRORS as error:
                 if not away:
                     log.warning("redis_unreachable", error=type(error).__name__)
                 away = True

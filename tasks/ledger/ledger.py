@@ -18,7 +18,7 @@ import redis
 from tasks.ledger.codec import JobCodec
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.owners import RecordOwners
-from tasks.ledger.redis import CLOSING, PREFIX, load_script
+from tasks.ledger.redis import CLOSING_LANE, PREFIX, load_script
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.errors import Code, LeaseLost
@@ -77,7 +77,7 @@ class Ledger:
         row = self.codec.opening(job_id, document, provider, route)
         lane, key = document.account, self.codec.idempotency_key(document) if reserve_key else ""
         if failure:
-            lane, key = CLOSING, ""
+            lane, key = CLOSING_LANE, ""
             row |= {"stage": Stage.FAILED, "step": Step.NOTIFY, "code": failure.code}
             row["failure"] = self.codec.seal_failure(job_id, failure)
         if maybe_sent:
@@ -538,7 +538,7 @@ class Ledger:
 
     def _closing(self) -> dict[str, Any]:
         """A final move leaves closing work, and its message is sent at once."""
-        return {"step": Step.NOTIFY, "lane": CLOSING, "due_in": self._lease, "in_flight": True}
+        return {"step": Step.NOTIFY, "lane": CLOSING_LANE, "due_in": self._lease, "in_flight": True}
 
     def _row(self, job_id: str) -> Mapping[str, str]:
         return {str(k): str(v) for k, v in self.redis.hgetall(PREFIX + "job:" + job_id).items()}

@@ -10,7 +10,7 @@ import redis
 
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import CLOSING, PREFIX
+from tasks.ledger.redis import CLOSING_LANE, PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.errors import Code, LeaseLost
@@ -104,7 +104,7 @@ def test_every_job_with_work_left_has_exactly_one_due_entry(ledger: Ledger, job_
         to_delivered(ledger, job_id)
     elif stage == "failed":
         ledger.failed(held(ledger, job_id, Step.PRESIGN), Failure(Code.FILE_EMPTY, "It is empty."), calls=0)
-    assert due_entries(ledger, job_id) == ([CLOSING] if stage in ("delivered", "failed") else ["north"])
+    assert due_entries(ledger, job_id) == ([CLOSING_LANE] if stage in ("delivered", "failed") else ["north"])
 
 
 def test_attempts_count_tries_and_not_steps(ledger: Ledger, job_id: str) -> None:

@@ -10,7 +10,7 @@ import redis
 
 from tasks.ledger.lease import NotStarted
 from tasks.ledger.ledger import Ledger, MaybeSent
-from tasks.ledger.redis import CLOSING, PREFIX
+from tasks.ledger.redis import CLOSING_LANE, PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Label, Relabeling
 from tasks.model.errors import Code
@@ -124,7 +124,7 @@ def test_what_is_delivered_by_the_registering_itself_has_passed_it(ledger: Ledge
         Record("9"),
         STORED.sha256,
     )
-    assert due_entries(ledger, job) == [CLOSING]
+    assert due_entries(ledger, job) == [CLOSING_LANE]
 
 
 @pytest.mark.parametrize("route", [ONE, THREE, Route(stages=(Stage.STORED, Stage.REGISTERED), first=Step.POST)])
