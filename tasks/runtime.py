@@ -33,6 +33,7 @@ from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.staging import Staging
 from tasks.intake.admission import Admission
+from tasks.intake.calls import CallIntake
 from tasks.intake.relabeling import RelabelAdmission
 from tasks.ledger.cache import SealedCache
 from tasks.ledger.ledger import Ledger
@@ -212,6 +213,10 @@ class Runtime:
     @cached_property
     def relabel_admission(self) -> RelabelAdmission:
         return RelabelAdmission(self.admission)
+
+    @cached_property
+    def call_intake(self) -> CallIntake:
+        return CallIntake(self.results, self.stopping)
 
     @cached_property
     def step_runner(self) -> StepRunner:

@@ -23,7 +23,8 @@ from kombu.utils.json import loads as loads_json
 
 from config.celery import ENTRY_QUEUE
 from config.redaction import crash_site
-from tasks.celery_tasks import is_uuid, upload
+from tasks.celery_tasks import upload
+from tasks.intake.calls import is_uuid
 from tasks.intake.requests import read_request
 from tasks.ledger.redis import PREFIX, REDIS_ERRORS
 from tasks.model.document import Door
