@@ -1,4 +1,4 @@
-"""The accounts of this process: settings, the provider's client, and a count of the calls made."""
+"""The configured accounts of this process: each has its settings, its provider and a count of calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.providers.table import build
 
 
 class Account:
-    """One account at work. Calls are counted per thread, so that each step knows its own."""
+    """One account. Calls are counted per thread, and each step runs in one thread, so that it knows its own calls."""
 
     def __init__(self, name: str, settings: AccountSettings, rate_limit: RateLimit, cache: Cache) -> None:
         self.name = name

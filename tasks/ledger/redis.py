@@ -36,15 +36,15 @@ def connect(url: str) -> redis.Redis:
         client_name="chartpost",
         # No automatic retries. A script whose answer is lost may have run, so its caller must know about the loss.
         # What a lost answer leads to is bounded for each script, and never a lost or a doubled document:
-        # - open, renew, reserve, mend: repeating them has the same result for the same id, token or holder.
+        # - open, renew, reserve_name, check_job: repeating them has the same result for the same id, token or holder.
         # - start: its token is lost, so no worker holds the lease. It runs out, and the step is sent again.
-        # - feed: the jobs that it took are not sent. They are due again after one lease, or after five while older
+        # - take_due: the jobs that it took are not sent. They are due again after one lease, or after five while older
         #   messages wait in the queue.
         # - move: the repetition is refused by stage and token. The next step is in the row and has a due entry, from
         #   which a feeder sends it. A commit may count although the last block was held back: that job searches first.
         #   Counters and events change in the same script as the stage, so once.
-        # - open_circuit, probe: a failure that counts twice opens the circuit sooner; a lost probe is due again after
-        #   its interval.
+        # - open_circuit: a failure that counts twice opens the circuit sooner. take_probe: a lost probe is due again
+        #   after its interval.
         retry=Retry(NoBackoff(), 0),
     )
 
@@ -52,3 +52,9 @@ def connect(url: str) -> redis.Redis:
 def load_script(client: redis.Redis, name: str) -> Script:
     """Register `scripts/<name>.lua`. The script's header lists its arguments and what it returns."""
     return client.register_script(resources.files("tasks.ledger").joinpath("scripts", f"{name}.lua").read_text())
+
+
+def now_ms(client: redis.Redis) -> int:
+    """The time by Redis's clock, the only one that all workers share, in milliseconds since 1970."""
+    seconds, micros = client.time()
+    return seconds * 1000 + micros // 1000
