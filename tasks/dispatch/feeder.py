@@ -106,7 +106,7 @@ class Feeder:
 
     def _lanes(self, slots: int) -> list[dict[str, object]]:
         """The closing lane and one lane for each account, as `take_due.lua` takes them."""
-        # No lane gets more than half of all slots, so that a slow provider never holds every one.
+        # Half of all slots, unless max_in_flight says otherwise: one slow provider must never hold every slot.
         half = max(1, slots // 2)
         lanes: list[dict[str, object]] = [{"lane": CLOSING_LANE, "slots": half, "gated": False, "group": ""}]
         for name, account in self._accounts.items():

@@ -24,19 +24,19 @@ class SealedCache:
         self._release_lock = load_script(client, "release_lock")
 
     def get(self, topic: str, key: str) -> str | None:
-        place = self._seal.lookup(topic, key)
-        sealed = self._redis.get(PREFIX + "memory:" + place)
+        digest = self._seal.lookup(topic, key)
+        sealed = self._redis.get(PREFIX + "memory:" + digest)
         if sealed is None:
             return None
         try:
-            return self._seal.open(str(sealed), place=place)
+            return self._seal.open(str(sealed), place=digest)
         except SealBroken:  # secret_key was changed: the same as a miss
             return None
 
     def put(self, topic: str, key: str, value: str, seconds: float) -> None:
-        place = self._seal.lookup(topic, key)
-        sealed = self._seal.seal(value, place=place)
-        self._redis.set(PREFIX + "memory:" + place, sealed, px=max(1, int(seconds * 1000)))
+        digest = self._seal.lookup(topic, key)
+        sealed = self._seal.seal(value, place=digest)
+        self._redis.set(PREFIX + "memory:" + digest, sealed, px=max(1, int(seconds * 1000)))
 
     @contextmanager
     def lock(self, topic: str, key: str, seconds: float) -> Iterator[None]:

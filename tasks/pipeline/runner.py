@@ -62,7 +62,7 @@ class StepRunner:
                 return StepResult(finished=self._recovery.after(error, leases, account))
             except REDIS_ERRORS:
                 raise
-            except Exception as error:  # noqa: BLE001, a fault of ours in one document must not hold up the others
+            except Exception as error:  # noqa: BLE001, our own fault with one document must not stop the others
                 log.error("step_crashed", job=job_id, step=step, **crash_site(error))
                 crashed = RetryLater(f"The step crashed with {type(error).__name__}; the log names the place.")
                 return StepResult(finished=self._recovery.after(crashed, leases, account))

@@ -136,7 +136,7 @@ MUTANTS = (
         ("tests/acceptance/test_accounts.py", "-k", "hang"),
     ),
     Mutant(
-        "two documents of one name fly at once",
+        "two documents of one name are sent at once",
         "tasks/ledger/scripts/reserve_name.lua",
         "if holder and holder ~= id and",
         "if false and",
@@ -215,7 +215,7 @@ MUTANTS = (
     Mutant(
         "a token in the clear in Redis",
         "tasks/ledger/cache.py",
-        "sealed = self._seal.seal(value, place=place)",
+        "sealed = self._seal.seal(value, place=digest)",
         "sealed = value",
         ("tests/tasks/providers/auth/test_tokens.py",),
     ),

@@ -14,7 +14,7 @@ from tasks.ledger.redis import PREFIX, load_script
 from tasks.ledger.seal import Seal
 from tasks.model.job import Record
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
-from tests.tasks.ledger.test_ledger import document, held
+from tests.tasks.ledger.test_ledger import document, start
 
 ROUTE = Route(stages=(Stage.REGISTERED,), first=Step.REGISTER, together=False, on_unknown_outcome=OnUnknownOutcome.HOLD)
 UNTIL_DOWN = 5
@@ -60,7 +60,7 @@ def down(breaker: CircuitBreaker) -> None:
 
 
 def delivered(ledger: Ledger, job: str) -> None:
-    assert ledger.delivered(held(ledger, job, Step.REGISTER), Record(job), 1, None)
+    assert ledger.delivered(start(ledger, job, Step.REGISTER), Record(job), 1, None)
 
 
 def test_one_failure_more_takes_an_account_down_that_was_down_before(breaker: CircuitBreaker) -> None:

@@ -52,7 +52,7 @@ def test_a_job_that_lost_its_due_entry_gets_one_again(consistency: Consistency, 
     job = opened(ledger)
     ledger.redis.zrem(f"{PREFIX}due:north", job)
     assert found(consistency) == {("job without due", job)}
-    assert ledger.redis.zscore(f"{PREFIX}due:north", job) is None, "a look alone changes nothing"
+    assert ledger.redis.zscore(f"{PREFIX}due:north", job) is None, "checking changes nothing"
     found(consistency, mend=True)
     assert ledger.redis.zscore(f"{PREFIX}due:north", job) is not None
     assert found(consistency) == set()
