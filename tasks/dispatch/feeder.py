@@ -73,7 +73,7 @@ class Feeder:
     def stop(self) -> None:
         """Send no more jobs. Does not wait for probes."""
         self._stopped.set()
-        self._poked.set()
+        self._poked.set()  # ends the thread's wait
         if self._thread:
             self._thread.join(timeout=10)
         self._probes.stop()

@@ -10,8 +10,8 @@ import redis
 
 from tasks.ledger.redis import PREFIX
 
-_ALIVE_SECONDS = 10.0
 _BEAT_SECONDS = 2.0
+_ALIVE_SECONDS = 10.0  # five beats, so that one that comes late removes no worker
 
 
 class Workers:
