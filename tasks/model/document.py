@@ -23,6 +23,10 @@ class Door(StrEnum):
         return self in (Door.INBOX, Door.SEND)
 
 
+# Label, Relabeling and Document are sealed in the ledger by field name. A renamed field would make the jobs of an
+# earlier version unreadable.
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
     """One security label: system, code and display of a FHIR Coding (https://hl7.org/fhir/R4/datatypes.html#Coding)."""
@@ -36,7 +40,6 @@ class Label:
 class Relabeling:
     """The whole new list of security labels for a document that the provider already has."""
 
-    # Sealed in the ledger by field name.
     document_id: str
     labels: tuple[Label, ...]
     # How it is sent: "resource" (a DocumentReference with only its labels) or "json-patch" (RFC 6902).
@@ -47,7 +50,6 @@ class Relabeling:
 class Document:
     """What must be delivered. Patient data: sealed wherever it rests outside our folders."""
 
-    # Sealed in the ledger by field name: a rename would make the jobs of an earlier version unreadable.
     account: str
     # None where the provider needs no patient, and for relabelings.
     patient_id: str | None

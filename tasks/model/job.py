@@ -20,11 +20,14 @@ class Assurance(StrEnum):
     ACCEPTED = "accepted"  # the provider's durable acceptance; it gives no later sign
 
 
+# Record, Form, Stored, Facts and Failure are sealed in the ledger by field name. A renamed field would make the jobs of
+# an earlier version unreadable.
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """The provider's record of a document."""
 
-    # Sealed in the ledger by field name, and copied into receipts: names of fields are part of the format.
     id: str
     # Its address, where the provider gives one.
     url: str | None = None
@@ -38,7 +41,6 @@ class Record:
 class Form:
     """A presigned S3 POST."""
 
-    # Sealed in the ledger by field name.
     url: str
     # Sent verbatim and in this order.
     fields: Mapping[str, str]
@@ -54,7 +56,6 @@ class Form:
 class Stored:
     """What an upload told us: where the document is stored, and which bytes were sent."""
 
-    # Sealed in the ledger by field name.
     key: str
     etag: str | None
     # True if the ETag is the MD5 of the bytes sent. False if it differs, or is not an MD5 at all.
@@ -71,7 +72,6 @@ class Stored:
 class Facts:
     """What became known on the way. Sealed in the ledger: keys and snapshots tell about patients."""
 
-    # Sealed, and written into job.json, by field name.
     form: Form | None = None
     # Ids of the records that the patient had before presign. A search ignores them.
     snapshot: tuple[str, ...] | None = None
@@ -90,7 +90,6 @@ class Facts:
 class Failure:
     """Why a job failed."""
 
-    # Sealed in the ledger by field name.
     code: Code
     # Our own sentence, without patient data: safe in logs and results.
     message: str
