@@ -16,7 +16,7 @@ from tasks.folders.machine_name import machine_name
 from tasks.folders.staging import Staging
 from tasks.intake.admission import Admission
 from tasks.ledger.ledger import Ledger, MaybeSent
-from tasks.ledger.redis import AWAY
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.job import Facts, Record, outcome_open
@@ -33,7 +33,7 @@ def _or_away() -> Iterator[None]:
     """Redis, or the storage that files are staged to, cannot be reached: the watcher waits and comes back."""
     try:
         yield
-    except AWAY as error:  # as the broker too: refused documents send their closing step
+    except REDIS_ERRORS as error:  # as the broker too: refused documents send their closing step
         raise LedgerAway(f"Redis cannot be asked ({type(error).__name__}).") from error
     except RetryLater as error:
         raise LedgerAway(str(error)) from error

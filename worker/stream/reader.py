@@ -22,7 +22,7 @@ import structlog
 from config.redaction import crash_site
 from tasks.intake.admission import unadmitted
 from tasks.intake.requests import Request, read_request
-from tasks.ledger.redis import AWAY, PREFIX
+from tasks.ledger.redis import PREFIX, REDIS_ERRORS
 from tasks.ledger.seal import SealBroken
 from tasks.model.document import Document, Door
 from tasks.model.errors import Code, DocumentRefused, RetryLater, StageError
@@ -85,7 +85,7 @@ class Intake:
                 if away:
                     log.info("redis_back")
                 away = False
-            except AWAY as error:
+            except REDIS_ERRORS as error:
                 if not away:
                     log.warning("redis_unreachable", error=type(error).__name__)
                 away = True
@@ -156,7 +156,7 @@ class Intake:
             self._write_rejected(message, refusal)
         except (StageError, SealBroken) as error:
             log.warning("message_put_off", entry=message.entry, reason=str(error))
-        except AWAY:
+        except REDIS_ERRORS:
             raise
         except Exception as error:  # noqa: BLE001, outermost; the error's words may name the patient
             log.error("message_crashed", entry=message.entry, **crash_site(error))

@@ -57,7 +57,7 @@ def _cancel(runtime: Runtime, name: str) -> str | None:
 
 def _close(runtime: Runtime, job: Job) -> None:
     """Let a worker close it at once; should that message not be sent, a feeder sends it within a lease."""
-    from tasks.ledger.redis import AWAY
+    from tasks.ledger.redis import REDIS_ERRORS
 
-    with suppress(*AWAY):
+    with suppress(*REDIS_ERRORS):
         runtime.send_closing(job.id)
