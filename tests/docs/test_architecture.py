@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import ast
-import re
+import tomllib
 
 import pytest
 
 from tests.docs.moves import COMPUTED, Move, moves
 from tests.docs.pages import coded, page, rows
+from tests.docs.rooms import rooms
 from tests.worlds import ROOT
 
 ARCHITECTURE = page("docs/architecture.md")
 LEDGER = ROOT / "tasks" / "ledger" / "ledger.py"
-PLACES = ("config", "tasks", "worker", "sandbox")
-NOT_ROOMS = ("worker/cli/commands/check",)  # a command of more than one file
-
-
-def rooms() -> dict[str, str]:
-    """Each package but those within a provider's, and the first sentence of its docstring."""
-    found = {}
-    for place in PLACES:
-        for init in sorted((ROOT / place).rglob("__init__.py")):
-            room = init.parent.relative_to(ROOT).as_posix()
-            if not room.startswith("tasks/providers/") and room not in NOT_ROOMS:
-                words = ast.get_docstring(ast.parse(init.read_text())) or ""
-                found[room] = re.split(r"(?<=\.)\s", " ".join(words.split()), maxsplit=1)[0]
-    return found
 
 
 def test_the_page_has_every_room_with_the_sentence_of_its_docstring() -> None:
     table = {coded(row[0])[0].rstrip("/"): row[1] for row in rows(ARCHITECTURE.section("The rooms"))}
     assert table == rooms()
+
+
+def test_the_page_has_the_layers_that_import_linter_holds() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = ["\n".join(contract["layers"]) for contract in contracts if contract["type"] == "layers"]
+    shown = {block.text.strip() for block in ARCHITECTURE.blocks}
+    assert [each for each in layers if "tasks" not in each.split() and each not in shown] == []
 
 
 def test_the_tree_shows_every_room() -> None:

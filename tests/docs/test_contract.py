@@ -17,11 +17,11 @@ from kombu import Queue
 
 from config.celery import celery_settings
 from config.settings import Settings
-from sandbox.faults.state import CHANGES
+from sandbox.faults.state import ACTIONS, PLAIN
+from tasks.accounts.status import AccountStatus
 from tasks.app import app
 from tasks.closing.receipts import error, event_of, fields_of, public, receipt
 from tasks.intake.requests import AskedLabel, RelabelRequest, Request
-from tasks.ledger.queries import AccountState
 from tasks.ledger.redis import PREFIX
 from tasks.model.document import Document, Label, Relabeling
 from tasks.model.errors import Code
@@ -85,7 +85,7 @@ def test_a_job_as_json_has_the_fields_of_the_contract() -> None:
 
 
 def test_an_account_as_json_has_the_fields_of_the_contract() -> None:
-    state = AccountState("north_clinic", "pracsuite", "ok", None, 0, 0, None, None)
+    state = AccountStatus("north_clinic", "pracsuite", "ok", None, 0, 0, None, None)
     assert first_column(CONTRACT.section("An account as JSON")) == set(state.fields())
 
 
@@ -139,4 +139,4 @@ def test_the_prefix_of_the_keys_is_that_of_the_contract() -> None:
 
 
 def test_the_sandbox_page_has_every_switch_of_the_world() -> None:
-    assert first_column(page("sandbox/README.md").section("Its own pages")) >= set(CHANGES)
+    assert first_column(page("sandbox/README.md").section("Its own pages")) >= {*ACTIONS, *PLAIN}
