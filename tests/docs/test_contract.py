@@ -27,7 +27,7 @@ from tasks.model.document import Document, Label, Relabeling
 from tasks.model.errors import Code
 from tasks.model.job import Assurance, Facts, Failure, Job, Record, Stored
 from tasks.model.route import Stage, Step
-from tasks.providers.cliniko.records import Attachment
+from tasks.providers.cliniko.answers import Attachment
 from tests.docs.pages import first_column, page
 from worker.inbox.sidecar import Sidecar
 
