@@ -25,7 +25,7 @@ from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.job import Failure, Job
 from tasks.model.route import Step
 from tasks.sources.sources import Sources
-from tests.tasks.ledger.test_ledger import document, held, to_delivered
+from tests.tasks.ledger.test_ledger import document, start, to_delivered
 
 
 @dataclass
@@ -128,7 +128,7 @@ def test_after_an_error_only_the_rest_is_done_again(
 
 def test_the_source_of_a_document_that_failed_stays(ledger: Ledger, closing: Closing, steps: Recording) -> None:
     job_id = opened(ledger)
-    ledger.failed(held(ledger, job_id, Step.PRESIGN), Failure(Code.FILE_EMPTY, "The file is empty."), calls=0)
+    ledger.failed(start(ledger, job_id, Step.PRESIGN), Failure(Code.FILE_EMPTY, "The file is empty."), calls=0)
     closing.run(job_id)
     assert steps.done == ["files", "staged", "result", "callback"]
 

@@ -20,7 +20,7 @@ NAMED_AS_OURS = ["job.json", "JOB.JSON", "Job.json", f"{OURS}lock", f"{OURS}draf
 
 @pytest.mark.parametrize("name", NAMED_AS_OURS)
 def test_a_document_that_is_called_as_our_own_file_gets_another_name_in_our_care(tmp_path: Path, name: str) -> None:
-    path = JobFolder(tmp_path).place_for(name)
+    path = JobFolder(tmp_path).document_path(name)
     assert path.parent == tmp_path
     assert path.name.casefold() != JOB_FILE
     assert not path.name.casefold().startswith(OURS)
@@ -28,7 +28,7 @@ def test_a_document_that_is_called_as_our_own_file_gets_another_name_in_our_care
 
 @pytest.mark.parametrize("name", ["Referral.PDF", "job.json.pdf", "my job.json", "chartpost-lock"])
 def test_any_other_document_keeps_its_name(tmp_path: Path, name: str) -> None:
-    assert JobFolder(tmp_path).place_for(name) == tmp_path / name
+    assert JobFolder(tmp_path).document_path(name) == tmp_path / name
 
 
 @pytest.mark.parametrize("name", ["job.json", "JOB.JSON", "Job.json"])

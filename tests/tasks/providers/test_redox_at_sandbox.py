@@ -31,9 +31,9 @@ def at_work(making: Callable[..., AtWork]) -> AtWork:
     return making()
 
 
-def test_the_readmes_example_delivers(making: Callable[..., AtWork], sandbox: SandboxProcess) -> None:
-    section = (ROOT / "README.md").read_text().partition("### Redox\n")[2]
-    example = tomllib.loads(section.partition("```toml\n")[2].partition("```")[0])["accounts"]["north_hospital"]
+def test_the_example_of_its_page_delivers(making: Callable[..., AtWork], sandbox: SandboxProcess) -> None:
+    page = (ROOT / "docs" / "providers" / "redox.md").read_text()
+    example = tomllib.loads(page.partition("```toml\n")[2].partition("```")[0])["accounts"]["north_hospital"]
     del example["private_key_file"]
     ours = sandbox.settings["accounts"]["redox_hospital"]
     where = {name: ours[name] for name in ("client_id", "key_id", "destination", "environment")}
