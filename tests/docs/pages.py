@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 
 FOLDERS = ("config", "tasks", "worker", "sandbox", "tests", "docs", "deploy")
 _FENCE = re.compile(r"^( *)```(.*)$")

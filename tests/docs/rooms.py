@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 
 PLACES = ("config", "tasks", "worker", "sandbox")
 NOT_ROOMS = ("worker/cli/commands/check",)  # a command of more than one file

@@ -9,7 +9,7 @@ import pytest
 from tests.docs.moves import COMPUTED, Move, moves
 from tests.docs.pages import coded, page, rows
 from tests.docs.rooms import rooms
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 
 ARCHITECTURE = page("docs/architecture.md")
 LEDGER = ROOT / "tasks" / "ledger" / "ledger.py"

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.model.errors import Code
 from tests.docs.pages import first_column, page, rows
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 
 TROUBLESHOOTING = page("docs/troubleshooting.md")
 CONTRACT = page("docs/contract.md")

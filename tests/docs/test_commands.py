@@ -12,7 +12,7 @@ import click
 import pytest
 
 from tests.docs.pages import PAGES, Page, first_column, page
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 from worker.cli.main import cli
 
 CONTRACT = page("docs/contract.md")

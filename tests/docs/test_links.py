@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import PAGES, Page
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 
 BY_PATH = {page.path: page for page in PAGES}
 LINKS = [(page, link) for page in PAGES for link in page.links if "://" not in link and not link.startswith("mailto:")]

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from config.load import load
 from tasks.runtime import Runtime
 from tests.docs.pages import FOLDERS, PAGES, Page, first_column, page
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 from worker.celery.metrics import LedgerCollector, Tally
 
 PATH = re.compile(rf"(?:{'|'.join(FOLDERS)})/[\w./<>*-]*")
