@@ -20,12 +20,12 @@ from config.settings import Settings
 from sandbox.faults.state import ACTIONS, PLAIN
 from tasks.accounts.status import AccountStatus
 from tasks.app import app
-from tasks.closing.receipts import error, event_of, fields_of, public, receipt
-from tasks.intake.requests import AskedLabel, RelabelRequest, Request
+from tasks.closing.receipts import error_file, event_of, fields_of, public_receipt, receipt
+from tasks.intake.requests import RelabelRequest, Request, RequestedLabel
 from tasks.ledger.redis import PREFIX
 from tasks.model.document import Document, Label, Relabeling
 from tasks.model.errors import Code
-from tasks.model.job import Assurance, Facts, Failure, Job, Record, Stored
+from tasks.model.job import Facts, Failure, Job, Record, Stored
 from tasks.model.route import Stage, Step
 from tasks.providers.cliniko.answers import Attachment
 from tests.docs.pages import first_column, page
@@ -62,8 +62,8 @@ def paths(values: Mapping[str, Any], above: str = "") -> set[str]:
 
 A_RELABELING = Document("hospital", None, "", "", 0, relabeling=Relabeling("d", (Label("system", "code", "display"),)))
 A_FAILURE = Failure(Code.REFUSED_BY_PROVIDER, "It is refused.", "Correct it.", "words")
-AN_ERROR = paths(error(a_job(stage=Stage.FAILED, failure=A_FAILURE)))
-A_RECEIPT = paths(receipt(a_job(document=A_RELABELING), Assurance.CONFIRMED))
+AN_ERROR = paths(error_file(a_job(stage=Stage.FAILED, failure=A_FAILURE)))
+A_RECEIPT = paths(receipt(a_job(document=A_RELABELING)))
 
 
 def test_receipts_have_the_fields_of_the_contract() -> None:
@@ -75,8 +75,8 @@ def test_error_files_have_the_fields_of_the_contract() -> None:
 
 
 def test_what_celery_callers_get_lacks_what_the_contract_says() -> None:
-    got = paths(public(a_job(), Assurance.CONFIRMED))
-    missing = paths(receipt(a_job(), Assurance.CONFIRMED)) - got
+    got = paths(public_receipt(a_job()))
+    missing = paths(receipt(a_job())) - got
     assert first_column(CONTRACT.section("What a result leaves out")) == missing
 
 
@@ -117,7 +117,7 @@ def test_what_callers_may_say_is_what_the_contract_lists(heading: str, model: ty
 
 
 def test_what_a_relabeling_may_say_is_what_the_contract_lists() -> None:
-    labels = {f"labels.{name}" for name in AskedLabel.model_fields}
+    labels = {f"labels.{name}" for name in RequestedLabel.model_fields}
     assert first_column(CONTRACT.section("`chartpost.relabel`")) == set(RelabelRequest.model_fields) | labels
 
 
