@@ -6,6 +6,8 @@ Built lazily, because Redis and HTTP clients made before a fork would answer wit
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -245,11 +247,17 @@ def current() -> Runtime:
         return _current
 
 
-def use(process: Runtime) -> None:
-    """Make `process` the current one: for a command line that has read its settings already."""
+@contextmanager
+def using(runtime: Runtime) -> Iterator[None]:
+    """Make `runtime` the current one for a while: a command line has read its settings already."""
     global _current
     with _lock:
-        _current = process
+        before, _current = _current, runtime
+    try:
+        yield
+    finally:
+        with _lock:
+            _current = before
 
 
 @app.on_configure.connect

@@ -18,7 +18,6 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-import tasks.runtime
 from config.load import load
 from tasks.runtime import Runtime
 from tests.worker.cli.jobs import Jobs
@@ -77,7 +76,6 @@ def unchanged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.excepthook, threading.excepthook = hooks
     logging.captureWarnings(False)
     structlog.reset_defaults()
-    tasks.runtime._current = None
 
 
 @pytest.fixture

@@ -21,6 +21,12 @@ CONTENT = b"a scan"
 STORED = Stored("temp/scan.pdf", "e" * 32, True, sha256(CONTENT).hexdigest(), "e" * 32)
 FORM = Facts(form=Form("https://s3.example/", {"key": "temp/scan.pdf"}), snapshot=("1",), key="temp/scan.pdf")
 
+FIELDS = {
+    *("id", "account", "provider", "state", "code", "message", "patient_id", "file_name", "size_bytes", "sha256"),
+    *("attempts", "created_at", "updated_at", "next_at", "record_id", "assurance"),
+}
+"""Of a job as JSON, in the public contract."""
+
 
 class Jobs:
     def __init__(self, runtime: Runtime) -> None:

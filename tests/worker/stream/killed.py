@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config.load import load
-from tasks.runtime import Runtime, use
+from tasks.runtime import Runtime, using
 from worker.stream.reader import Intake
 
 
@@ -18,8 +18,8 @@ def main(config: str, method: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     runtime = Runtime(load(Path(config), {}))
-    use(runtime)
-    type("Killed", (Intake,), {method: killed})(runtime).run()
+    with using(runtime):
+        type("Killed", (Intake,), {method: killed})(runtime).run()
 
 
 main(*sys.argv[1:])

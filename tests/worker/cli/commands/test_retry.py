@@ -11,6 +11,9 @@ from tasks.model.job import Job
 from tasks.model.route import Stage, Step
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import Jobs
+from worker.cli.commands.retry.command import retries_of
+from worker.cli.commands.retry.failed_documents import NotRetried
+from worker.cli.commands.retry.targets import Target
 
 
 def test_a_failed_document_begins_again_under_its_id(chartpost: CommandLine, jobs: Jobs) -> None:
@@ -66,7 +69,7 @@ def test_a_document_that_may_have_arrived_is_looked_for_first(
 ) -> None:
     job = jobs.not_confirmed(jobs.in_care() if in_care else jobs.received())
     (row,) = chartpost.rows("retry", job.id)
-    assert row["outcome"] == "looks first"
+    assert row["outcome"] == "is searched for first"
     again = jobs.get(job.id)
     assert (again.stage, again.step, again.committed) == (Stage.PRESIGNED, Step.CONFIRM, True)
     assert again.facts.snapshot == ("1",)
@@ -96,7 +99,7 @@ def test_so_does_one_that_may_have_arrived_by_looking(chartpost: CommandLine, jo
     jobs.leave_redis(job)
     (row,) = chartpost.rows("retry", job.id)
     again = jobs.get(job.id)
-    assert row["outcome"] == "looks first"
+    assert row["outcome"] == "is searched for first"
     assert (again.committed, again.facts.snapshot) == (True, ("1",))
 
 
@@ -165,15 +168,13 @@ def test_what_has_not_failed_is_not_sent(chartpost: CommandLine, jobs: Jobs, sta
     assert second["outcome"] == "is sent again"
 
 
-def test_a_job_that_is_still_being_closed_is_not_retried_beside_its_closing(
-    chartpost: CommandLine, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.cli.commands.retry._CLOSING_SECONDS", 0.1)
+def test_a_job_that_is_still_being_closed_is_not_retried_beside_its_closing(jobs: Jobs) -> None:
     job: Job = jobs.in_care()
     jobs.ledger.cancel(job)
-    result = chartpost("retry", job.id)
-    assert result.exit_code == 1
-    assert "try again in a moment" in result.stdout
+    retries = retries_of(jobs.runtime, closing_seconds=0.1)
+    plan = retries.plan(Target(job.id, jobs.get(job.id)), send_again=False)
+    with pytest.raises(NotRetried, match="try again in a moment"):
+        retries.carry_out(plan)
     assert jobs.get(job.id).stage is Stage.CANCELLED
 
 

@@ -1,4 +1,4 @@
-"""Documents and jobs that do not belong to each other are told."""
+"""`chartpost check --deep` finds what belongs to nothing in the ledger and in the folders."""
 
 from __future__ import annotations
 
@@ -10,11 +10,25 @@ import redis
 from tasks.folders.claims import Claims
 from tasks.folders.layout import Folders
 from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Door
+from tasks.runtime import Runtime
 from tests.tasks.folders.documents import claim, drop
 from tests.tasks.ledger.test_consistency import opened
-from worker.cli.commands.check.files import documents_without_jobs, jobs_without_documents
+from tests.worker.cli.conftest import CommandLine
+from worker.cli.commands.check.ledger import documents_without_jobs, jobs_without_documents
+
+
+def test_a_deep_check_mends_a_due_entry_without_its_job(chartpost: CommandLine, runtime: Runtime) -> None:
+    gone = str(uuid4())
+    runtime.redis.zadd(f"{PREFIX}due:north_clinic", {gone: 1})
+    first = chartpost("check", "--deep")
+    assert gone in first.output
+    assert "mended" in first.output
+    second = chartpost("check", "--deep")
+    assert gone not in second.output
+    assert runtime.redis.zcard(f"{PREFIX}due:north_clinic") == 0
 
 
 def test_a_job_whose_file_is_not_in_our_care_is_told(valkey: redis.Redis, tmp_path: Path) -> None:

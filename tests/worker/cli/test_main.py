@@ -1,4 +1,4 @@
-"""`chartpost` as a process of its own: exit codes, and nothing imported that is not needed."""
+"""`chartpost` as a process of its own, its table of commands, and that it imports nothing that is not needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
+import pytest
+
 from tests.worlds import ROOT
+from worker.cli.main import COMMANDS, cli
 
 
 def chartpost(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -21,6 +25,22 @@ def chartpost(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProce
         timeout=60,
         check=False,
     )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_of_commands_says_what_each_command_says_of_itself(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command
+    assert command.name == name
+    first_sentence = command.get_short_help_str(limit=100) + "."
+    assert COMMANDS[name].summary == first_sentence.replace("..", ".")
+
+
+def test_the_help_lists_every_command_in_whole_sentences() -> None:
+    text = chartpost("--help").stdout
+    for name, entry in COMMANDS.items():
+        assert f"  {name} " in text
+        assert entry.summary in text
 
 
 def test_without_a_server_the_sentence_says_what_to_start(tmp_path: Path) -> None:

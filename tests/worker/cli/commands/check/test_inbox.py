@@ -1,0 +1,43 @@
+"""Files in the inbox that are not accepted are listed with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.runtime import Runtime
+from tests.worker.cli.commands.check.lines import lines_of
+from tests.worker.cli.conftest import CommandLine
+from worker.cli.commands.check.inbox import REASONS
+from worker.inbox.scan import Reason
+
+
+def test_what_the_inbox_leaves_alone_is_told_by_its_path(chartpost: CommandLine, runtime: Runtime) -> None:
+    inbox = runtime.folders.inbox
+    (inbox / "east_clinic").mkdir(parents=True)
+    (inbox / "east_clinic" / "scan.pdf").write_text("")
+    (inbox / "north_clinic" / "4711").mkdir(parents=True)
+    (inbox / "north_clinic" / "4711" / "scan.pdf").write_text("")
+    (inbox / "north_clinic" / "4711" / "scan.pdf.part").write_text("")
+    rows = lines_of(chartpost, "inbox")
+    told = {Path(row["message"].partition(" is left alone")[0]).relative_to(inbox).as_posix(): row for row in rows}
+    assert {path: row["ok"] for path, row in told.items()} == {
+        "east_clinic": False,
+        "north_clinic/4711/scan.pdf.part": True,
+    }
+    mark = runtime.seal.lookup("inbox", "north_clinic", "4711", "scan.pdf.part")  # what the watcher logs
+    assert mark in told["north_clinic/4711/scan.pdf.part"]["message"]
+
+
+def test_an_error_file_that_came_back_with_its_document_is_told_and_harms_nothing(
+    chartpost: CommandLine, runtime: Runtime
+) -> None:
+    folder = runtime.folders.inbox / "north_clinic" / "4711"
+    folder.mkdir(parents=True)
+    (folder / "scan.pdf.error.json").write_text("{}")
+    (row,) = lines_of(chartpost, "inbox")
+    assert row["ok"] is True
+    assert "a receipt or an error file" in row["message"]
+
+
+def test_there_are_words_for_every_reason_to_leave_something_alone() -> None:
+    assert set(REASONS) == set(Reason)
