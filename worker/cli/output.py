@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,27 +18,39 @@ _GAP = 2
 _LEAST_WIDTH = 30  # of the last column, for it to be folded
 
 
-class Output(ABC):
-    """Where a command prints. The option `--json` decides once which of the two kinds it is."""
+class Output:
+    """What people read. `JsonOutput` is the same for programs; the option `--json` decides once which of them it is."""
 
-    @abstractmethod
     def rows(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-        """A list. People see these columns, JSON holds all that a row has."""
+        """Print a list: a table at a terminal, else lines with tabs. JSON holds all that a row has, not only these."""
+        if sys.stdout.isatty():
+            _print_table(columns, rows)
+            return
+        for row in rows:
+            click.echo("\t".join(printable(row.get(column)) or "-" for column in columns))
 
-    @abstractmethod
     def sheet(self, values: Mapping[str, Any]) -> None:
-        """One thing with all its values."""
+        """Print one thing: a line for each value that is there. Nested ones are named `outer.inner`."""
+        lines = [(name, printable(value)) for name, value in _flat(values) if value not in (None, "")]
+        width = max((len(name) for name, _ in lines), default=0)
+        for name, text in lines:
+            click.echo(f"{click.style(name.ljust(width), dim=True)}  {text}")
 
-    @abstractmethod
     def accepted(self, values: Mapping[str, Any]) -> None:
-        """A job that is on its way now, in the fields of the public contract."""
+        """Print a job that is on its way now, given in the fields of the public contract."""
+        click.echo(values["id"])
+        note(f"It is on its way. To see how far it has come: chartpost show {values['id']}")
 
-    @abstractmethod
     def error(self, values: Mapping[str, Any]) -> None:
-        """Why a document cannot be sent or has failed, in the fields of an error file."""
+        """Print why a document cannot be sent or has failed, given in the fields of an error file."""
+        note(f"Error: {values['code']}: {values['message']} {values['hint']}".rstrip())
+        if values["job_id"]:
+            note(f"All details: chartpost show {values['job_id']}")
 
 
 class JsonOutput(Output):
+    """One object a line."""
+
     def rows(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         for row in rows:
             self.sheet(row)
@@ -50,36 +61,11 @@ class JsonOutput(Output):
     accepted = error = sheet
 
 
-class TextOutput(Output):
-    def rows(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-        if sys.stdout.isatty():
-            _print_table(columns, rows)
-            return
-        for row in rows:
-            click.echo("\t".join(printable(row.get(column)) or "-" for column in columns))
-
-    def sheet(self, values: Mapping[str, Any]) -> None:
-        """A line for each value that is there; nested ones are named `outer.inner`."""
-        lines = [(name, printable(value)) for name, value in _flat(values) if value not in (None, "")]
-        width = max((len(name) for name, _ in lines), default=0)
-        for name, text in lines:
-            click.echo(f"{click.style(name.ljust(width), dim=True)}  {text}")
-
-    def accepted(self, values: Mapping[str, Any]) -> None:
-        click.echo(values["id"])
-        note(f"It is on its way. To see how far it has come: chartpost show {values['id']}")
-
-    def error(self, values: Mapping[str, Any]) -> None:
-        note(f"Error: {values['code']}: {values['message']} {values['hint']}".rstrip())
-        if values["job_id"]:
-            note(f"All details: chartpost show {values['job_id']}")
-
-
 output_option = click.option(
     "--json",
     "output",
     is_flag=True,
-    callback=lambda _context, _option, as_json: JsonOutput() if as_json else TextOutput(),
+    callback=lambda _context, _option, as_json: JsonOutput() if as_json else Output(),
     help="One JSON object a line.",
 )
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 import redis
 from rich.console import Console
@@ -26,10 +25,8 @@ _OBSTACLE_SECONDS = 2.0
 _FILES_SECONDS = 30.0
 
 
-class View(Protocol):
-    def show(self, done: int, text: str) -> None:
-        """So many stages are past, and this is going on now."""
-        ...
+Show = Callable[[int, str], None]
+"""Shows how many stages are past, and what is going on now."""
 
 
 class JobProgress:
@@ -47,8 +44,8 @@ class JobProgress:
         """The job when it has ended and its files are in place. Continues while Redis is away; Ctrl-C exits with 1."""
         stages = self._stages(job_id)
         try:
-            with _view(len(stages) - 1) as view:
-                return self._poll(job_id, stages, view)
+            with _display(total=len(stages) - 1) as show:
+                return self._poll(job_id, stages, show)
         except KeyboardInterrupt:
             note(f"The job continues without this command. To see how far it has come: chartpost show {job_id}")
             raise SystemExit(1) from None
@@ -58,32 +55,34 @@ class JobProgress:
         between = self._accounts[job.account].provider.route(job.document).stages if job else ()
         return (Stage.RECEIVED, *between, Stage.DELIVERED)
 
-    def _poll(self, job_id: str, stages: Sequence[Stage], view: View) -> Job:
-        ended_at: float | None = None
+    def _poll(self, job_id: str, stages: Sequence[Stage], show: Show) -> Job:
+        done, shown, final_since = 0, "", float("inf")
         while True:
             try:
                 job = self._ledger.get(job_id)
                 if job is None:
-                    view.show(0, "Redis has lost the job; the watcher opens it again")
-                elif not job.stage.final:
-                    ended_at = None  # a retry may have taken it up again
-                    self._show(job, stages, view)
+                    done, text = 0, "Redis has lost the job; the watcher opens it again"
                 else:
-                    ended_at = ended_at or time.monotonic()
-                    # The closing step may not be able to move the files: a full disk, another machine's folder.
-                    if "files" in job.closed or time.monotonic() - ended_at > _FILES_SECONDS:
+                    # A retry may have taken a failed job up again: then it is not final any more.
+                    final_since = min(final_since, time.monotonic()) if job.stage.final else float("inf")
+                    # Not without end: a full disk, or a folder of another machine, may keep the files where they are.
+                    waited = time.monotonic() - final_since
+                    if job.stage.final and ("files" in job.closed or waited > _FILES_SECONDS):
                         return job
-                    self._show(job, stages, view)
+                    done = stages.index(job.stage) if job.stage in stages else len(stages) - 1
+                    text = self._text(job)
             except (redis.ConnectionError, redis.TimeoutError):
-                view.show(0, "Redis does not answer; waiting for it")
+                text = "Redis does not answer; waiting for it"
+            if text != shown:
+                show(done, text)
+                shown = text
             time.sleep(_POLL_SECONDS)
 
-    def _show(self, job: Job, stages: Sequence[Stage], view: View) -> None:
-        done = stages.index(job.stage) if job.stage in stages else len(stages) - 1
+    def _text(self, job: Job) -> str:
         obstacle = self._find_obstacle(job)
         if not obstacle and job.unknown_since:
             obstacle = "searching whether it has arrived already"
-        view.show(done, f"{job.stage}: {obstacle}" if obstacle else str(job.stage))
+        return f"{job.stage}: {obstacle}" if obstacle else str(job.stage)
 
     def _find_obstacle(self, job: Job) -> str:
         """What keeps the job waiting, apart from its own step; empty if nothing does."""
@@ -115,30 +114,12 @@ def print_end(job: Job, output: Output) -> None:
 
 
 @contextmanager
-def _view(total: int) -> Iterator[View]:
+def _display(total: int) -> Iterator[Show]:
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield lambda _done, text: note(printable(text))
         return
-    text = TextColumn("{task.description}", markup=False)  # a provider's words may hold [brackets]
+    text_column = TextColumn("{task.description}", markup=False)  # a provider's words may hold [brackets]
     console = Console(stderr=True)
-    with Progress(BarColumn(), TimeElapsedColumn(), text, console=console, transient=True) as progress:
-        yield _Bar(progress, total)
-
-
-class _Lines:
-    def __init__(self) -> None:
-        self._last = ""
-
-    def show(self, done: int, text: str) -> None:
-        if text != self._last:
-            note(printable(text))
-        self._last = text
-
-
-class _Bar:
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=total)
-
-    def show(self, done: int, text: str) -> None:
-        self._progress.update(self._task, completed=done, description=printable(text))
+    with Progress(BarColumn(), TimeElapsedColumn(), text_column, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done, text: bar.update(task, completed=done, description=printable(text))

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from worker.cli.output import JsonOutput, TextOutput, printable
+from worker.cli.output import JsonOutput, Output, printable
 
 JOB = {"id": "j-1", "code": "duplicate", "receipt": {"job_id": "j-1", "code": "duplicate", "duplicate_of": "j-0"}}
 
 
 def test_lists_are_shown_item_by_item(capsys: pytest.CaptureFixture[str]) -> None:
-    TextOutput().sheet({"remarks": ["Look at it."], "labels": [{"code": "N"}, {"code": "NORS", "display": None}]})
+    Output().sheet({"remarks": ["Look at it."], "labels": [{"code": "N"}, {"code": "NORS", "display": None}]})
     assert [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()] == [
         ["remarks.1", "Look at it."],
         ["labels.1.code", "N"],
@@ -21,7 +21,7 @@ def test_lists_are_shown_item_by_item(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_people_do_not_read_twice_what_a_receipt_repeats_of_its_job(capsys: pytest.CaptureFixture[str]) -> None:
-    TextOutput().sheet(JOB)
+    Output().sheet(JOB)
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert names == ["id", "code", "receipt.duplicate_of"]
 
@@ -34,7 +34,7 @@ def test_programs_get_everything(capsys: pytest.CaptureFixture[str]) -> None:
 def test_in_a_pipe_a_list_has_tabs_between_its_columns_and_a_dash_for_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    TextOutput().rows(("name", "reason", "ok"), [{"name": "north\tclinic", "reason": None, "ok": True, "more": 1}])
+    Output().rows(("name", "reason", "ok"), [{"name": "north\tclinic", "reason": None, "ok": True, "more": 1}])
     assert capsys.readouterr().out == "north clinic\t-\tyes\n"
 
 
@@ -43,7 +43,7 @@ def test_at_a_terminal_a_list_is_a_table_with_times_to_the_second(
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("TERM", "dumb")  # no colours
-    TextOutput().rows(("name", "created_at"), [{"name": "[a].pdf", "created_at": "2026-11-30T03:46:33.318Z"}])
+    Output().rows(("name", "created_at"), [{"name": "[a].pdf", "created_at": "2026-11-30T03:46:33.318Z"}])
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["name", "created_at"],
         ["[a].pdf", "2026-11-30", "03:46:33"],
@@ -54,7 +54,7 @@ def test_an_error_goes_to_people_on_standard_error_and_to_programs_on_standard_o
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     error = {"job_id": None, "code": "file_empty", "message": "The file is empty.", "hint": ""}
-    TextOutput().error(error)
+    Output().error(error)
     assert capsys.readouterr() == ("", "Error: file_empty: The file is empty.\n")
     JsonOutput().error(error)
     assert json.loads(capsys.readouterr().out) == error
