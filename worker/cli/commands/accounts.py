@@ -29,7 +29,10 @@ def accounts(context: Context, ctx: click.Context, output: Output) -> None:
 @click.argument("name")
 @pass_context
 def resume(context: Context, name: str) -> None:
-    """Try a parked or down account at once; if it still fails, it is parked again."""
+    """Try a parked or down account at once.
+
+    If it still fails, it is parked again.
+    """
     require_account(context.settings.accounts, name, param_hint="NAME")
     resumed = open_runtime(context).breaker.half_open(name)
     click.echo(f"{name}: resumed" if resumed else f"{name}: was neither parked nor down")

@@ -48,7 +48,10 @@ def show(context: Context, record: str, account: str, output: Output) -> None:
 @account_option
 @pass_context
 def archive(context: Context, record: str, account: str) -> None:
-    """Archive a record by its ID: the chart no longer shows it, and the provider keeps it."""
+    """Archive a record by its ID.
+
+    The chart no longer shows it, and the provider keeps it.
+    """
     _chart(context, account).archive(record)
     click.echo(f"{record}: archived")
 

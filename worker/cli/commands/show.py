@@ -104,7 +104,9 @@ class NextStep:
         holder = self._ledger.name_holder(job.document) if job.stage is Stage.RECEIVED else None
         if holder and holder != job.id:
             return f"It waits for another of the same name and patient, whose outcome is open: chartpost show {holder}"
-        return f"It continues automatically{_when(job)}. `chartpost cancel {job.id}` stops it."
+        next_in = f"It continues automatically{_when(job)}."
+        # Once it is committed, it cannot be cancelled any more.
+        return next_in if job.committed else f"{next_in} `chartpost cancel {job.id}` stops it."
 
 
 def _after_failure(job: Job) -> str:

@@ -52,6 +52,13 @@ def test_show_says_once_what_to_do_where_nothing_can_be_looked_up(chartpost: Com
     assert "searches again" not in shown["next"]
 
 
+def test_show_names_cancel_only_while_that_is_possible(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.received()
+    assert f"chartpost cancel {job.id}" in chartpost.rows("show", job.id)[0]["next"]
+    jobs.stored(job)
+    assert "cancel" not in chartpost.rows("show", job.id)[0]["next"]
+
+
 def test_show_says_that_a_job_waits_for_its_account(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.received()
     jobs.runtime.breaker.park("north_clinic", "The key was refused.")
