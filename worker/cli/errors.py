@@ -70,7 +70,7 @@ AWAY = "Redis does not answer: start `chartpost run` or the server that redis.ur
 def _of_ours(error: Exception) -> str | None:
     from tasks.ledger.seal import SealBroken
     from tasks.model.errors import DocumentRefused, StageError
-    from worker.inbox.claim import LedgerAway
+    from worker.inbox.opening import LedgerAway
 
     if isinstance(error, DocumentRefused):
         return refusal_words(error)

@@ -136,17 +136,16 @@ class Again:
 
     def _reopen(self, target: Target, *, looks: bool) -> None:
         """Bring the document back from failed/, then its job."""
-        from worker.inbox.claim import InboxClaims
-        from worker.inbox.opening import InboxOpening
+        from worker.inbox.build import inbox_claims, job_opener
 
-        door = InboxOpening.of(self._runtime)
+        claims = inbox_claims(self._runtime)
         held = self._held(target)
         if target.job is None:
-            InboxClaims(self._runtime.folders, self._runtime.claims, door).recover(held)
+            claims.recover(held)
             return
         with _reasons():
-            held = InboxClaims(self._runtime.folders, self._runtime.claims, door).reread(held)
-            _, document = door.placed(held.job_file, held.document)
+            held = claims.reread_sidecar(held)
+            _, document = job_opener(self._runtime).locate(held.job_file, held.document)
         self._move(target.job, document, looks=looks)
 
     def _held(self, target: Target) -> ClaimedDocument:

@@ -96,19 +96,17 @@ def take(runtime: Runtime, parcel: Parcel) -> str:
     The same document as one whose outcome is still open continues that one's job.
     """
     from tasks.folders.claims import ClaimedDocument
-    from worker.inbox.claim import InboxClaims
-    from worker.inbox.opening import InboxOpening
+    from worker.inbox.build import inbox_claims, job_opener
 
     job_file = parcel.job_file(str(uuid4()))
     _check(runtime, parcel.file, job_file)
     runtime.redis.ping()  # rather than find out when the copy is made
     path = runtime.claims.adopt_copy(parcel.file, job_file.job_id, job_file)
-    door = InboxOpening.of(runtime)
-    earlier = door.earlier(job_file, path)
+    earlier = job_opener(runtime).earlier_job(job_file, path)
     held = _joined(runtime, job_file, path, earlier) if earlier else None
     if held is None:
         held = ClaimedDocument(job_file.job_id, runtime.folders.read_job_file(job_file.job_id), path, None)
-    InboxClaims(runtime.folders, runtime.claims, door).recover(held)
+    inbox_claims(runtime).recover(held)
     return held.job_id
 
 

@@ -42,9 +42,9 @@ def worker(context: Context, arguments: tuple[str, ...]) -> None:
 @pass_context
 def watch(context: Context, once: bool) -> None:
     """Watch the inbox and take in what settles there."""
-    from worker.inbox.service import Watching
+    from worker.inbox.build import inbox_service
 
-    Watching(context.lasting_runtime).run(once=once)
+    inbox_service(context.lasting_runtime).run(once=once)
 
 
 @click.command

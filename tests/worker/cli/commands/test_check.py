@@ -16,7 +16,7 @@ from tests.worker.cli.conftest import CommandLine, lines
 from tests.worlds import SandboxProcess
 from worker.cli.commands.check.folders import _WORDS
 from worker.cli.commands.check.redis import _default_user, of_redis
-from worker.inbox.scan import Reason
+from worker.inbox.filter import Reason
 
 
 def found(chartpost: CommandLine, check: str) -> list[dict[str, Any]]:

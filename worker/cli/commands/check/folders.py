@@ -11,20 +11,21 @@ import click
 from config.settings import Settings
 from tasks.folders.layout import Folders
 from worker.cli.commands.check.result import Finding
-from worker.inbox.scan import Ignored, Reason, look
+from worker.inbox.filter import Reason
+from worker.inbox.scan import Ignored, scan
 
 _WORDS = {
     Reason.HIDDEN: "its name begins with . or ~",
     Reason.UNFINISHED: "it is named as an unfinished file",
-    Reason.OF_OURS: "it is a receipt or an error file of ours, which came with its document",
-    Reason.OF_THE_SYSTEM: "Windows puts it into every folder",
+    Reason.OUTCOME_FILE: "it is a receipt or an error file of ours, which came with its document",
+    Reason.SYSTEM_FILE: "Windows puts it into every folder",
     Reason.NOT_A_REGULAR_FILE: "it is a link or something else that is not a regular file",
     Reason.TOO_DEEP: "it is a folder in a patient's folder; put files into inbox/<account>/<patient id>/",
     Reason.NO_ACCOUNT: "it lies beside the accounts' folders; put it into inbox/<account>/<patient id>/",
     Reason.UNKNOWN_ACCOUNT: "the settings name no such account",
     Reason.UNREADABLE: "it cannot be read; correct its permissions",
 }
-_HARMLESS = (Reason.HIDDEN, Reason.UNFINISHED, Reason.OF_OURS, Reason.OF_THE_SYSTEM)
+_HARMLESS = (Reason.HIDDEN, Reason.UNFINISHED, Reason.OUTCOME_FILE, Reason.SYSTEM_FILE)
 
 
 def of_folders(settings: Settings) -> Iterator[Finding]:
@@ -49,7 +50,7 @@ def of_inbox(settings: Settings, lookup: Callable[..., str] | None) -> Iterator[
     """What is left alone, with its path and the mark by which the log names it."""
     inbox = Folders(settings.data_dir).inbox
     try:
-        ignored = look(inbox, list(settings.accounts)).ignored
+        ignored = scan(inbox, list(settings.accounts)).ignored
     except FileNotFoundError:
         return
     except OSError as error:
