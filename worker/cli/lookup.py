@@ -91,10 +91,11 @@ def find_job(runtime: Runtime, name: str) -> Job | None:
 
 def find_rejected(runtime: Runtime, name: str) -> Rejected | None:
     """What the stream's rejected messages tell of it."""
-    from worker.stream.rejected import rejected_entry
+    from worker.stream.build import rejected_stream
 
+    rejected = rejected_stream(runtime)
     for job_id in ids_of(name):
-        said = rejected_entry(runtime, job_id)
+        said = rejected.find(job_id)
         if said:
             return Rejected(job_id, said["id"], said["code"], said["reason"], said["message"])
     return None

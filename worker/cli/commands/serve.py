@@ -55,7 +55,7 @@ def intake(context: Context) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.stopping.set())
     from worker.celery.backlog import help_workers
-    from worker.stream.reader import Intake
+    from worker.stream.build import stream_reader
 
     help_workers(runtime)
-    Intake(runtime).run()
+    stream_reader(runtime).run()

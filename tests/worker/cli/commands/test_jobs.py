@@ -13,7 +13,7 @@ from tasks.model.route import Step
 from tasks.pipeline.failures import CANNOT_SEARCH
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import STORED, Jobs
-from worker.stream.reader import Intake
+from worker.stream.build import stream_reader
 
 FIELDS = {
     *("id", "account", "provider", "state", "code", "message", "patient_id", "file_name", "size_bytes", "sha256"),
@@ -163,9 +163,9 @@ def test_show_takes_the_id_of_another_call_for_the_same(chartpost: CommandLine, 
 def test_show_tells_of_a_message_that_was_rejected(chartpost: CommandLine, jobs: Jobs) -> None:
     redis = jobs.runtime.redis
     entry = str(redis.xadd("chartpost:intake", {"job": '{"account": "nobody"}'}))
-    intake = Intake(jobs.runtime, block_ms=10)
-    intake.turn()
-    intake.turn()
+    reader = stream_reader(jobs.runtime, block_ms=10)
+    reader.turn()
+    reader.turn()
     (shown,) = chartpost.rows("show", entry)
     assert (shown["state"], shown["code"]) == ("failed", "invalid_request")
     assert shown["error"]["sent"] == '{"account": "nobody"}'
