@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 from config.errors import SettingsError
 from tasks.ledger.seal import SealBroken
 from tasks.model.errors import DocumentRefused, StageError
-from worker.inbox.claim import LedgerAway
+from worker.inbox.opening import LedgerAway
 from worker.supervisor.valkey import ValkeyNotStarted
 
 REDIS_AWAY = "Redis does not answer: start `chartpost run` or the server that redis.url names, then repeat the command."

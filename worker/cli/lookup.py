@@ -17,8 +17,7 @@ from tasks.ledger.ledger import Ledger
 from tasks.model.errors import Code
 from tasks.model.job import Job
 from tasks.model.route import Stage
-from tasks.runtime import Runtime
-from worker.stream.rejected import rejected_entry
+from worker.stream.rejected import RejectedStream
 
 # Failed with one of these, a document may be in the chart all the same.
 UNCERTAIN = (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
@@ -91,11 +90,11 @@ def require_job(ledger: Ledger, name: str) -> Job:
     return job
 
 
-def find_rejected(runtime: Runtime, name: str) -> RejectedMessage | None:
+def find_rejected(rejected: RejectedStream, name: str) -> RejectedMessage | None:
     for job_id in _ids(name):
-        entry = rejected_entry(runtime, job_id)
-        if entry:
-            return RejectedMessage(job_id, entry["id"], entry["code"], entry["reason"], entry["message"])
+        found = rejected.find(job_id)
+        if found:
+            return RejectedMessage(job_id, found["id"], found["code"], found["reason"], found["message"])
     return None
 
 

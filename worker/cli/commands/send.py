@@ -26,8 +26,9 @@ from worker.cli.output import Output, output_option
 from worker.cli.params import KeyAndValue, TextOrFile, require_account
 from worker.cli.progress import JobProgress, print_accepted, print_end
 from worker.cli.startup import open_runtime
+from worker.inbox.build import inbox_claims, job_opener
 from worker.inbox.claim import InboxClaims
-from worker.inbox.opening import InboxOpening
+from worker.inbox.opening import JobOpener
 
 
 @click.command
@@ -58,7 +59,7 @@ def send(
         raise click.BadParameter("the same option is given twice.", param_hint="--option")
     request = SendRequest(file, account, patient, description, dict(options))
     runtime = open_runtime(context)
-    sender = Sender(runtime.ledger, runtime.folders, runtime.claims, InboxOpening.of(runtime))
+    sender = Sender(runtime.ledger, runtime.folders, runtime.claims, job_opener(runtime), inbox_claims(runtime))
     try:
         job_id = sender.take_in(request)
     except DocumentRefused as refusal:
@@ -112,11 +113,14 @@ class SendRequest:
 class Sender:
     """Takes copies of files into our care and opens their jobs."""
 
-    def __init__(self, ledger: Ledger, folders: Folders, claims: Claims, opening: InboxOpening) -> None:
+    def __init__(
+        self, ledger: Ledger, folders: Folders, claims: Claims, opener: JobOpener, inbox_claims: InboxClaims
+    ) -> None:
         self._ledger = ledger
         self._folders = folders
         self._claims = claims
-        self._opening = opening
+        self._opener = opener
+        self._inbox_claims = inbox_claims
 
     def take_in(self, request: SendRequest) -> str:
         """Copy the file and open its job; returns the job's id. Raises DocumentRefused and OSError.
@@ -128,13 +132,13 @@ class Sender:
         self._check(request.file, job_file)
         self._ledger.redis.ping()
         path = self._claims.adopt_copy(request.file, job_file.job_id, job_file)
-        earlier_id = self._opening.earlier(job_file, path)
+        earlier_id = self._opener.earlier_job(job_file, path)
         claimed = self._join(earlier_id, job_file, path) if earlier_id else None
         if claimed is None:
             # Read back: the copy's own size is in it, should the file have grown meanwhile.
             claimed = ClaimedDocument(job_file.job_id, self._folders.read_job_file(job_file.job_id), path, None)
         # From here on a kill loses nothing: the watcher finds the copy in processing/, and opens its job.
-        InboxClaims(self._folders, self._claims, self._opening).recover(claimed)
+        self._inbox_claims.recover(claimed)
         return claimed.job_id
 
     def _check(self, file: Path, job_file: JobFile) -> None:
@@ -145,7 +149,7 @@ class Sender:
             raise irregular("a pipe or a device")
         if not job_file.size_bytes:
             raise empty()
-        self._opening.check(job_file.document(file.absolute()))
+        self._opener.check(job_file.document(file.absolute()))
 
     def _join(self, earlier_id: str, job_file: JobFile, path: Path) -> ClaimedDocument | None:
         """Move the copy into the earlier job's folder; None if that job has a document there again."""

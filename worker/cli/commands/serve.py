@@ -10,8 +10,8 @@ from celery.bin.celery import celery
 from worker.celery.backlog import help_workers
 from worker.cli.context import Context, pass_context
 from worker.cli.startup import start_logs, start_service
-from worker.inbox.service import Watching
-from worker.stream.reader import Intake
+from worker.inbox.build import inbox_service
+from worker.stream.build import stream_reader
 from worker.supervisor.run import Run
 
 
@@ -46,7 +46,7 @@ def worker(context: Context, arguments: tuple[str, ...]) -> None:
 @pass_context
 def watch(context: Context, once: bool) -> None:
     """Watch the inbox and take in new documents."""
-    Watching(start_service(context)).run(once=once)
+    inbox_service(start_service(context)).run(once=once)
 
 
 @click.command
@@ -60,4 +60,4 @@ def intake(context: Context) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.stopping.set())
     help_workers(runtime)
-    Intake(runtime).run()
+    stream_reader(runtime).run()

@@ -25,6 +25,7 @@ from worker.cli.lookup import (
 )
 from worker.cli.output import Output, output_option
 from worker.cli.startup import open_runtime
+from worker.stream.build import rejected_stream
 
 
 @click.command
@@ -41,7 +42,7 @@ def show(context: Context, job: str, output: Output) -> None:
     if found := find_job(runtime.ledger, job):
         next_step = NextStep(runtime.ledger, runtime.accounts, runtime.account_statuses).of(found)
         output.sheet(_job_sheet(found, next_step))
-    elif rejected := find_rejected(runtime, job):
+    elif rejected := find_rejected(rejected_stream(runtime), job):
         output.sheet(_rejected_sheet(rejected))
     # Last, since it reads every file in failed/ and delivered/.
     elif on_disk := find_on_disk(runtime.outcomes, job):
@@ -105,8 +106,9 @@ class NextStep:
         if holder and holder != job.id:
             return f"It waits for another of the same name and patient, whose outcome is open: chartpost show {holder}"
         next_in = f"It continues automatically{_when(job)}."
-        # Once it is committed, it cannot be cancelled any more.
-        return next_in if job.committed else f"{next_in} `chartpost cancel {job.id}` stops it."
+        # What may have arrived cannot be cancelled any more.
+        too_late = job.committed or job.step is Step.CONFIRM
+        return next_in if too_late else f"{next_in} `chartpost cancel {job.id}` stops it."
 
 
 def _after_failure(job: Job) -> str:

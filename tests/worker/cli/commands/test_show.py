@@ -8,7 +8,7 @@ from tasks.model.route import Step
 from tasks.pipeline.failures import CANNOT_SEARCH
 from tests.worker.cli.conftest import CommandLine
 from tests.worker.cli.jobs import FIELDS, Jobs
-from worker.stream.reader import Intake
+from worker.stream.build import stream_reader
 
 
 def test_show_gives_a_delivered_job_with_its_receipt(chartpost: CommandLine, jobs: Jobs) -> None:
@@ -93,9 +93,9 @@ def test_show_takes_the_id_of_another_call_for_the_same(chartpost: CommandLine, 
 def test_show_tells_of_a_message_that_was_rejected(chartpost: CommandLine, jobs: Jobs) -> None:
     redis = jobs.runtime.redis
     entry = str(redis.xadd("chartpost:intake", {"job": '{"account": "nobody"}'}))
-    intake = Intake(jobs.runtime, block_ms=10)
-    intake.turn()
-    intake.turn()
+    reader = stream_reader(jobs.runtime, block_ms=10)
+    reader.turn()
+    reader.turn()
     (shown,) = chartpost.rows("show", entry)
     assert (shown["state"], shown["code"]) == ("failed", "invalid_request")
     assert shown["error"]["sent"] == '{"account": "nobody"}'

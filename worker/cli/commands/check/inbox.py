@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from worker.cli.commands.check.result import CheckResult, failed, passed
-from worker.inbox.scan import Reason, look
+from worker.inbox.filter import Reason
+from worker.inbox.scan import scan
 
 REASONS = {
     Reason.HIDDEN: "its name begins with . or ~",
     Reason.UNFINISHED: "its name is that of an unfinished file",
-    Reason.OF_OURS: "it is a receipt or an error file, which came back together with its document",
-    Reason.OF_THE_SYSTEM: "Windows puts it into every folder",
+    Reason.OUTCOME_FILE: "it is a receipt or an error file, which came back together with its document",
+    Reason.SYSTEM_FILE: "Windows puts it into every folder",
     Reason.NOT_A_REGULAR_FILE: "it is a link or something else that is not a regular file",
     Reason.TOO_DEEP: "it is a folder in a patient's folder; put files into inbox/<account>/<patient id>/",
     Reason.NO_ACCOUNT: "it lies beside the accounts' folders; put it into inbox/<account>/<patient id>/",
@@ -22,7 +23,7 @@ REASONS = {
     Reason.UNREADABLE: "it cannot be read; correct its permissions",
 }
 # Expected in an inbox that people and programs use; the others are documents that would wait for ever.
-_EXPECTED = (Reason.HIDDEN, Reason.UNFINISHED, Reason.OF_OURS, Reason.OF_THE_SYSTEM)
+_EXPECTED = (Reason.HIDDEN, Reason.UNFINISHED, Reason.OUTCOME_FILE, Reason.SYSTEM_FILE)
 
 
 def check_inbox(
@@ -30,7 +31,7 @@ def check_inbox(
 ) -> Iterator[CheckResult]:
     """`mark` gives the pseudonym under which the log names a file, since logs must not hold its name."""
     try:
-        ignored = look(inbox, list(accounts)).ignored
+        ignored = scan(inbox, accounts).ignored
     except FileNotFoundError:
         return
     except OSError as error:

@@ -15,7 +15,7 @@ from worker.cli.commands.retry.targets import Target, Targets
 from worker.cli.context import Context, pass_context
 from worker.cli.output import Output, note, output_option
 from worker.cli.startup import open_runtime
-from worker.inbox.opening import InboxOpening
+from worker.inbox.build import inbox_claims, job_opener
 
 _COLUMNS = ("id", "account", "code", "outcome")
 
@@ -80,6 +80,7 @@ def retries_of(runtime: Runtime, *, closing_seconds: float = 5.0) -> Retries:
         claims=runtime.claims,
         outcomes=runtime.outcomes,
         staging=runtime.staging,
-        opening=InboxOpening.of(runtime),
+        opener=job_opener(runtime),
+        inbox_claims=inbox_claims(runtime),
     )
     return Retries(runtime.ledger, runtime.accounts, runtime.sources, failed_documents, closing_seconds)

@@ -14,7 +14,7 @@ from tasks.folders.staging import Staging
 from tasks.model.document import Document
 from tasks.model.errors import DocumentRefused, RetryLater
 from worker.inbox.claim import InboxClaims
-from worker.inbox.opening import InboxOpening
+from worker.inbox.opening import JobOpener
 from worker.inbox.sidecar import Sidecar
 
 # What job.json says of a document of which nothing was sent.
@@ -46,14 +46,21 @@ class FailedDocuments:
     """`staging` is None unless `s3.stage_inbox` is set."""
 
     def __init__(
-        self, *, folders: Folders, claims: Claims, outcomes: Outcomes, staging: Staging | None, opening: InboxOpening
+        self,
+        *,
+        folders: Folders,
+        claims: Claims,
+        outcomes: Outcomes,
+        staging: Staging | None,
+        opener: JobOpener,
+        inbox_claims: InboxClaims,
     ) -> None:
         self._folders = folders
         self._claims = claims
         self._outcomes = outcomes
         self._staging = staging
-        self._opening = opening
-        self._inbox_claims = InboxClaims(folders, claims, opening)
+        self._opener = opener
+        self._inbox_claims = inbox_claims
 
     def reopen(self, job_id: str, account: str, patient_id: str | None) -> ClaimedDocument:
         """Bring the document back from failed/. Raises NotRetried."""
@@ -76,8 +83,8 @@ class FailedDocuments:
     def locate(self, document: ClaimedDocument) -> Document:
         """The document as its sidecar asks for it now, where workers can read it. Raises NotRetried."""
         with refusals_as_not_retried():
-            document = self._inbox_claims.reread(document)
-            _, located = self._opening.placed(document.job_file, document.document)
+            document = self._inbox_claims.reread_sidecar(document)
+            _, located = self._opener.locate(document.job_file, document.document)
         return located
 
     def open_job(self, document: ClaimedDocument) -> None:

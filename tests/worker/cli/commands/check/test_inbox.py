@@ -8,7 +8,7 @@ from tasks.runtime import Runtime
 from tests.worker.cli.commands.check.lines import lines_of
 from tests.worker.cli.conftest import CommandLine
 from worker.cli.commands.check.inbox import REASONS
-from worker.inbox.scan import Reason
+from worker.inbox.filter import Reason
 
 
 def test_what_the_inbox_leaves_alone_is_told_by_its_path(chartpost: CommandLine, runtime: Runtime) -> None:
