@@ -10,7 +10,8 @@ import httpx
 from config.accounts import Account as AccountSettings
 from tasks.accounts.rate_limit import RateLimit
 from tasks.http.clients import Clients
-from tasks.providers.base import Cache, Provider
+from tasks.providers.base import Provider
+from tasks.providers.connection import Cache, Connection
 from tasks.providers.table import build
 
 
@@ -23,9 +24,14 @@ class Account:
         self._clients = Clients(settings.ca_bundle)
         self._rate_limit = rate_limit
         self._count = threading.local()
-        self.provider: Provider = build(
-            name, settings, clients=self._clients, limiter=self._take_call, on_call=self.count_call, cache=cache
+        connection = Connection(
+            clients=self._clients,
+            limiter=self._take_call,
+            on_call=self.count_call,
+            cache=cache,
+            insecure=settings.insecure,
         )
+        self.provider: Provider = build(name, settings, connection)
 
     def start_counting(self) -> None:
         self._count.calls = 0

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Which addresses may be called: those of the settings, and those that a provider hands out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from config.hosts import HOST_NAME, host_allowed, is_address, is_loopback
 from tasks.model.errors import AccountBlocked
 
 
-def address(url: str, *, insecure: bool) -> httpx.URL:
-    """The parsed address, if it may be called at all: https, a host, no user name and password.
+def check_address(url: str, *, insecure: bool) -> httpx.URL:
+    """The parsed address, if it may be called: https, a host, no user name and password.
 
-    `insecure` allows http:// and loopback. The value returned is what must be called, so that no second parser can
-    read the text differently. Raises ValueError, whose words do not repeat the address.
+    `insecure` also allows http:// and loopback. Call the returned value, never the text: another parser might read
+    another host in it. Raises ValueError with a reason that does not repeat the address.
     """
     try:
         parsed = httpx.URL(url)
@@ -35,21 +35,27 @@ def address(url: str, *, insecure: bool) -> httpx.URL:
     return parsed
 
 
-def handed_out(url: str, *, hosts: Sequence[str], insecure: bool, provider: str) -> httpx.URL:
-    """The address that a provider has handed out, if it may be used. Raises AccountBlocked."""
+def check_handed_out(url: str, *, hosts: Sequence[str], insecure: bool, provider: str) -> httpx.URL:
+    """The address that a provider has handed out, if it may be called and its host is one of `hosts`.
+
+    Raises AccountBlocked. `insecure` also allows every loopback address, since the sandbox's ports are not known.
+    """
     try:
-        target = address(url, insecure=insecure)
+        target = check_address(url, insecure=insecure)
     except ValueError as error:
         raise AccountBlocked(f"{provider} handed out an address that cannot be used: {error}.") from None
-    host = target.raw_host.decode("ascii")
-    if not host_allowed(host, hosts) and not (insecure and is_loopback(host)):
+    if not is_host_allowed(target, hosts, insecure=insecure):
         raise AccountBlocked(f"{provider} handed out an address of a host that is not allowed: ask why, or allow it.")
     return target
 
 
-def _encoded(segment: str) -> str:
-    """A path segment; a dot segment, which clients resolve (RFC 3986, 5.2.4), is encoded too.
+def is_host_allowed(target: httpx.URL, hosts: Sequence[str], *, insecure: bool) -> bool:
+    host = target.raw_host.decode("ascii")
+    return host_allowed(host, hosts) or (insecure and is_loopback(host))
 
-    `$` stands as it is, as a segment may have it (RFC 3986, 3.3): the names of FHIR's operations begin with it.
-    """
-    return quote(segment, safe="$") if segment.strip(".") else segment.replace(".", "%2E")
+
+def encode_segment(segment: str) -> str:
+    """One path segment, percent-encoded."""
+    if not segment.strip("."):
+        return segment.replace(".", "%2E")  # a dot segment, which clients would resolve (RFC 3986, 5.2.4)
+    return quote(segment, safe="$")  # FHIR's operations begin with `$`, which a segment may hold (RFC 3986, 3.3)

@@ -1,4 +1,8 @@
-"""TODO"""
+"""httpx clients: timeouts, TLS, one set for each thread, and nothing from the environment.
+
+No redirect is ever followed. httpx drops only `Authorization` when a redirect leads to another origin: key headers such
+as `x-api-key` would go along.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +31,13 @@ _API_KEEPALIVE_SECONDS = 15.0
 class Clients:
     """One API client and one storage client for each thread, made when first used; all share one TLS set-up.
 
-    One client shared by many threads collapses under its pool's lock, and one that was used before a fork answers
-    with other requests' answers: so each belongs to one thread of one process.
+    Threads that share a client wait for its pool's lock, and a client that is used on both sides of a fork mixes up
+    answers. So each belongs to one thread of one process.
     """
 
     def __init__(self, ca_bundle: Path | None = None) -> None:
         self._ca_bundle = ca_bundle
-        self._mine = threading.local()
+        self._own = threading.local()
         self._all: weakref.WeakSet[httpx.Client] = weakref.WeakSet()
 
     def api(self) -> httpx.Client:
@@ -41,37 +45,40 @@ class Clients:
         return self._client("api", _api_client)
 
     def storage(self) -> httpx.Client:
-        """For uploads and whatever else creates something, and for addresses that a provider hands out: no keys.
+        """For requests that create something, and for addresses that a provider hands out. It holds no keys.
 
-        A fresh connection each, since one that was just being closed looks like a lost answer.
+        Each request opens its own connection: one that was kept may just be closing, which cannot be told from a lost
+        answer.
         """
         return self._client("storage", _storage_client)
 
     def close(self) -> None:
-        """Close every thread's clients; those asked for afterwards are new."""
-        self._mine = threading.local()
+        """Close the clients of all threads; later requests get new ones."""
+        self._own = threading.local()
         for client in list(self._all):
             client.close()
         self._all.clear()
 
     def _client(self, kind: str, build: Callable[[ssl.SSLContext], httpx.Client]) -> httpx.Client:
-        name = f"{kind}_of_{os.getpid()}"
-        client: httpx.Client | None = getattr(self._mine, name, None)
+        name = f"{kind}_of_{os.getpid()}"  # the process id, so that a child never finds its parent's client
+        client: httpx.Client | None = getattr(self._own, name, None)
         if client is None:
             client = build(tls(self._ca_bundle))
-            setattr(self._mine, name, client)
+            setattr(self._own, name, client)
             self._all.add(client)
         return client
 
 
 @lru_cache
 def tls(ca_bundle: Path | None = None) -> ssl.SSLContext:
-    """The TLS set-up: the system's certificate authorities (certifi's where it has none), and those of `ca_bundle`.
+    """Trusts the system's certificate authorities (certifi's where it has none), and those in `ca_bundle`.
 
     Raises AccountBlocked if `ca_bundle` holds none.
     """
     context = ssl.create_default_context()
-    if not context.cert_store_stats()["x509_ca"] and not _has_ca_folder():
+    # OpenSSL reads a folder of authorities only when it verifies, so the statistics do not count those.
+    folder = ssl.get_default_verify_paths().capath
+    if not context.cert_store_stats()["x509_ca"] and not (folder and any(Path(folder).iterdir())):
         context.load_verify_locations(certifi.where())
     if ca_bundle:
         try:
@@ -81,12 +88,6 @@ def tls(ca_bundle: Path | None = None) -> ssl.SSLContext:
                 "No certificate can be read from ca_bundle: name a PEM file that holds some."
             ) from None
     return context
-
-
-def _has_ca_folder() -> bool:
-    """OpenSSL looks into the folder of authorities only when it verifies, so that they are not counted."""
-    folder = ssl.get_default_verify_paths().capath
-    return folder is not None and any(Path(folder).iterdir())
 
 
 def _api_client(context: ssl.SSLContext) -> httpx.Client:
@@ -103,7 +104,7 @@ def _api_client(context: ssl.SSLContext) -> httpx.Client:
 
 def _storage_client(context: ssl.SSLContext) -> httpx.Client:
     return httpx.Client(
-        transport=_ListeningTransport(context),
+        transport=_EarlyResponseTransport(context),
         trust_env=False,
         follow_redirects=False,
         cookies=_no_cookies(),
@@ -111,16 +112,17 @@ def _storage_client(context: ssl.SSLContext) -> httpx.Client:
     )
 
 
-class _ListeningTransport(httpx.HTTPTransport):
-    """httpx's own transport over listening connections, none of which is used twice."""
+class _EarlyResponseTransport(httpx.HTTPTransport):
+    """httpx's own transport, on connections that notice an early response; none is used twice."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         super().__init__(verify=context, trust_env=False)
-        # httpx passes every argument on to httpcore's pool but this one.
+        # httpx passes every argument on to httpcore's pool except `network_backend`.
         self._pool = httpcore.ConnectionPool(
             ssl_context=context, max_keepalive_connections=0, network_backend=EarlyResponseBackend()
         )
 
 
 def _no_cookies() -> CookieJar:
+    """A jar that keeps nothing."""
     return CookieJar(DefaultCookiePolicy(allowed_domains=[]))

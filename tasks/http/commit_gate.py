@@ -5,46 +5,47 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from tasks.http.early_response import Ear, StopSending
+from tasks.http.early_response import EarlyResponseTrace, StopSending
 
 
 class CommitGate(Protocol):
-    """What a creating request asks while it is being sent. Whatever either raises cuts the connection."""
+    """What a creating request asks while it is being sent. An error that either method raises cuts the connection."""
 
-    def beat(self) -> None:
-        """May it go on? Asked before each block."""
+    def check(self) -> None:
+        """Called before each block. Raises if sending must stop."""
         ...
 
     def commit(self) -> None:
-        """May the last block leave? Asked once, when all but that has left."""
+        """Called once, when all but the last block has left. Raises if that one must not leave."""
         ...
 
 
 class GatedBody:
-    """`blocks` as they are sent, one behind. Give `ear` to the request as its `trace` extension.
+    """The `blocks` of a request's body; the last one waits for `commit`. Pass `trace` as the request's extension.
 
-    `sent_whole` says that the last block may have left: without an answer, nobody knows what became of the request.
+    `sent_whole` is True once the last block may have left: from then on a missing answer means an unknown outcome.
     """
 
     def __init__(self, blocks: Iterable[bytes], commit: Callable[[], None]) -> None:
         self.sent_whole = False
-        self.ear = Ear()
+        self.trace = EarlyResponseTrace()
         self._blocks = blocks
         self._commit = commit
 
     def __iter__(self) -> Iterator[bytes]:
+        # One block behind: only when the blocks have ended is it known which one was the last.
         held = b""
         for block in self._blocks:
             if held:
                 yield held
-            self._listen()
+            self._stop_if_answered()
             held = block
-        self._listen()
+        self._stop_if_answered()
         self._commit()
-        self._listen()  # committed, but the last block need not leave
+        self._stop_if_answered()  # committed, but the last block need not leave
         self.sent_whole = True
         yield held
 
-    def _listen(self) -> None:
-        if self.ear.heard():
-            raise StopSending("The other side answered before it had the whole of it.")
+    def _stop_if_answered(self) -> None:
+        if self.trace.response_begun():
+            raise StopSending("The other side answered before it had the whole request.")

@@ -1,7 +1,7 @@
-"""Sockets that can be asked, while we still write, whether the other side has answered or hung up already.
+"""Notices, while a request is still being sent, that the other side has answered or closed the connection.
 
-Storage may refuse an upload before it has come whole, and close. Hearing that saves sending the rest, and keeps a job
-from being marked as committed when nothing can have been stored.
+Storage may refuse an upload before all of it has arrived, and close. Noticing that saves sending the rest, and keeps a
+job from being marked as committed when nothing can have been stored.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import httpcore
 
-_ANSWER_BYTES = 65_536
-_LISTEN_SECONDS = 1.0
+_READ_AHEAD_BYTES = 65_536
+_STALL_SECONDS = 1.0
 
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
@@ -23,31 +23,64 @@ SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple
 class StopSending(httpcore.WriteError):
     """Raised from a request's body: send no more, and read the answer.
 
-    httpcore takes a failed write for the sign of an early answer: it goes on to read, as we want.
+    httpcore treats a failed write as the sign of an early answer and goes on to read, which is what we want.
     """
 
 
+class EarlyResponseTrace:
+    """A request's `trace` extension that knows whether its response has begun.
+
+    It learns of the request's connection from httpcore's trace events. That works only on clients with an
+    `EarlyResponseBackend`, and only for a connection that was opened for this request.
+    """
+
+    def __init__(self) -> None:
+        self._stream: EarlyResponseStream | None = None
+
+    def __call__(self, event: str, details: Mapping[str, Any]) -> None:
+        stream = details.get("return_value")
+        if isinstance(stream, EarlyResponseStream):
+            self._stream = stream
+
+    def response_begun(self) -> bool:
+        return self._stream is not None and self._stream.response_begun()
+
+
+class EarlyResponseBackend(httpcore.SyncBackend):
+    """Opens `EarlyResponseStream` connections."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[SocketOption] | None = None,
+    ) -> EarlyResponseStream:
+        return EarlyResponseStream(super().connect_tcp(host, port, timeout, local_address, socket_options))
+
+
 class EarlyResponseStream(httpcore.NetworkStream):
-    """A connection that keeps what it hears between writes until it is read."""
+    """A connection that reads ahead between writes, and keeps what it has read until it is asked for."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream
         self._early = b""
         self._ended = False
 
-    def heard(self) -> bool:
+    def response_begun(self) -> bool:
         """Whether an answer has begun to arrive, or the connection has ended. Never waits."""
         if not self._early and not self._ended and self._stream.get_extra_info("is_readable"):
-            self._listen(self._stream.get_extra_info("socket"))
+            self._read_ahead()
         return bool(self._early) or self._ended
 
-    def _listen(self, connection: socket.socket) -> None:
-        # A readable socket is no answer yet: TLS 1.3 servers send session tickets of their own accord.
+    def _read_ahead(self) -> None:
+        connection: socket.socket = self._stream.get_extra_info("socket")
         connection.settimeout(0)
         try:
-            self._early = connection.recv(_ANSWER_BYTES)
+            self._early = connection.recv(_READ_AHEAD_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
+            return  # readable is not yet an answer: TLS 1.3 servers send session tickets unasked
         except OSError:
             self._ended = True
         else:
@@ -60,21 +93,23 @@ class EarlyResponseStream(httpcore.NetworkStream):
         return early
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write it all, listening whenever nothing is taken for a while. Raises httpcore's errors and StopSending."""
-        rest, moved_at = memoryview(buffer), time.monotonic()
+        """Write all of it, and check for an answer whenever the other side takes nothing for a second.
+
+        Raises httpcore's errors and StopSending.
+        """
+        rest, progress_at = memoryview(buffer), time.monotonic()
         while rest:
-            patience = _LISTEN_SECONDS if timeout is None else min(timeout, _LISTEN_SECONDS)
-            if taken := self._send(rest, patience):
-                rest, moved_at = rest[taken:], time.monotonic()
-            elif self.heard():
+            if taken := self._send(rest, _STALL_SECONDS if timeout is None else min(timeout, _STALL_SECONDS)):
+                rest, progress_at = rest[taken:], time.monotonic()
+            elif self.response_begun():
                 raise StopSending("The other side has answered and reads no more.")
-            elif timeout is not None and time.monotonic() - moved_at >= timeout:
+            elif timeout is not None and time.monotonic() - progress_at >= timeout:
                 raise httpcore.WriteTimeout("The other side reads no more.")
 
-    def _send(self, rest: memoryview, patience: float) -> int:
-        """How many bytes were taken; none if the other side takes nothing for so many seconds."""
+    def _send(self, rest: memoryview, seconds: float) -> int:
+        """How many bytes the other side took; 0 if it took none for so many seconds."""
         connection: socket.socket = self._stream.get_extra_info("socket")
-        connection.settimeout(patience)
+        connection.settimeout(seconds)
         try:
             return connection.send(rest)
         except TimeoutError:
@@ -95,36 +130,3 @@ class EarlyResponseStream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:  # as httpcore declares it
         return self._stream.get_extra_info(info)
-
-
-class EarlyResponseBackend(httpcore.SyncBackend):
-    """Opens connections that listen."""
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[SocketOption] | None = None,
-    ) -> EarlyResponseStream:
-        return EarlyResponseStream(super().connect_tcp(host, port, timeout, local_address, socket_options))
-
-
-class Ear:
-    """Give it to a request as its `trace` extension; then ask it whether an answer came before we were done.
-
-    It learns of the request's connection from httpcore's trace events. It hears nothing on a client that was not
-    built with `ListeningBackend`, nor on a connection that was open before the request.
-    """
-
-    def __init__(self) -> None:
-        self._stream: EarlyResponseStream | None = None
-
-    def __call__(self, event: str, details: Mapping[str, Any]) -> None:
-        stream = details.get("return_value")
-        if isinstance(stream, EarlyResponseStream):
-            self._stream = stream
-
-    def heard(self) -> bool:
-        return self._stream is not None and self._stream.heard()

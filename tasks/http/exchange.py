@@ -1,4 +1,4 @@
-"""TODO"""
+"""One request and its answer: bounded in size and time, and every failure one of our errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tasks.model.errors import AccountBlocked, RetryLater
 
 XML_BYTES = 64 * 1024
 JSON_BYTES = 10_000_000
-_BODY_SECONDS = 60.0  # an answer that drips longer than this is taken for lost
+_BODY_SECONDS = 60.0  # an answer that takes longer than this to arrive is treated as lost
 _BLOCK_BYTES = 256 * 1024
 _SLOWEST_BYTES_PER_SECOND = 50_000
 
@@ -35,15 +35,15 @@ class Answer:
 def exchange(client: httpx.Client, request: httpx.Request, *, most_bytes: int, whom: str) -> Answer:
     """Send a request and read its answer, up to `most_bytes` and one more.
 
-    Raises RetryLater (unreachable) without an answer, AccountBlocked if the request cannot be sent at all. What the
-    request's body raises comes through as it is. Neither texts nor chained causes quote headers or address.
+    Raises RetryLater (unreachable) without an answer, AccountBlocked if the request cannot be sent at all, and whatever
+    the request's body raises. Neither messages nor chained causes quote headers or address.
     """
     try:
         response = client.send(request, stream=True)
     except httpx.LocalProtocolError:
         raise AccountBlocked(f"A request to {whom} cannot be sent: check this account's keys and base_url.") from None
     except httpx.HTTPError as error:
-        raise _unanswered(error, whom) from error
+        raise no_answer(error, whom) from error
     try:
         body, lost = _read(response, most_bytes)
     finally:
@@ -52,6 +52,7 @@ def exchange(client: httpx.Client, request: httpx.Request, *, most_bytes: int, w
 
 
 def _read(response: httpx.Response, most_bytes: int) -> tuple[bytes, bool]:
+    """The body, and whether it was lost on the way."""
     until = time.monotonic() + _BODY_SECONDS
     body = bytearray()
     try:
@@ -66,21 +67,23 @@ def _read(response: httpx.Response, most_bytes: int) -> tuple[bytes, bool]:
     return bytes(body), False
 
 
-def _came_whole(response: httpx.Response, take: Callable[[bytes], object], size: int) -> bool:
-    passed, until = 0, time.monotonic() + _BODY_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
+def read_whole(response: httpx.Response, take: Callable[[bytes], object], size: int) -> bool:
+    """Give the body's blocks to `take`; False unless it has exactly `size` bytes. Raises RetryLater if it is slow."""
+    received, until = 0, time.monotonic() + _BODY_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
     for block in response.iter_bytes(_BLOCK_BYTES):
-        passed += len(block)
-        if passed > size:
+        received += len(block)
+        if received > size:
             return False
         if time.monotonic() > until:
             raise RetryLater("The storage gives the document back too slowly.", unreachable=True)
         take(block)
-    return passed == size
+    return received == size
 
 
-def _unanswered(error: httpx.HTTPError, whom: str) -> RetryLater | AccountBlocked:
+def no_answer(error: httpx.HTTPError, whom: str) -> RetryLater | AccountBlocked:
+    """What an httpx error means: that it may pass, unless the certificate is not trusted."""
     cause: BaseException | None = error
-    while cause is not None:
+    while cause is not None:  # httpx and httpcore each wrap the error of ssl
         if isinstance(cause, ssl.SSLCertVerificationError):
             return AccountBlocked(
                 f"The certificate of {whom} is not trusted: if it is your own authority's, name it in ca_bundle."

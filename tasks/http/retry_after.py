@@ -1,4 +1,4 @@
-"""TODO"""
+"""How long an answer asks us to wait."""
 
 from __future__ import annotations
 
@@ -7,40 +7,33 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+_MIN_SECONDS = 1.0
+_MAX_RETRY_AFTER_SECONDS = 3600.0
+_MAX_RESET_SECONDS = 120.0  # the value is a time of the server's clock, which may differ from ours
+
 
 def asked_wait(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds that an answer asks us to wait, by Retry-After or X-RateLimit-Reset; None if it does not say."""
-    return _first(
-        retry_after(headers.get("retry-after", ""), now),
-        rate_limit_reset(headers.get("x-ratelimit-reset", ""), now),
-    )
+    """Seconds that an answer asks us to wait, by Retry-After or else X-RateLimit-Reset; None if it does not say."""
+    wait = retry_after(headers.get("retry-after", ""), now)
+    return rate_limit_reset(headers.get("x-ratelimit-reset", ""), now) if wait is None else wait
 
 
 def retry_after(value: str, now: datetime) -> float | None:
     """Retry-After, in seconds or as an HTTP date (RFC 9110, 10.2.3), held within 1 second and 1 hour."""
     if re.fullmatch(r"[0-9]{1,15}", value.strip()):
-        return _within(float(value), 1, 3600)
-    try:
-        at = parsedate_to_datetime(value)
-        return _within((_aware(at) - now).total_seconds(), 1, 3600)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+        seconds = float(value)
+    else:
+        try:
+            until = parsedate_to_datetime(value)
+            # A date without a zone is in UTC: HTTP dates are always in GMT (RFC 9110, 5.6.7).
+            seconds = ((until if until.tzinfo else until.replace(tzinfo=UTC)) - now).total_seconds()
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+    return min(max(seconds, _MIN_SECONDS), _MAX_RETRY_AFTER_SECONDS)
 
 
 def rate_limit_reset(value: str, now: datetime) -> float | None:
-    """X-RateLimit-Reset, in seconds since 1970, held within 1 second and 2 minutes: clocks differ."""
+    """X-RateLimit-Reset, in seconds since 1970, held within 1 second and 2 minutes."""
     if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", value.strip()):
         return None
-    return _within(float(value) - now.timestamp(), 1, 120)
-
-
-def _within(value: float, least: float, most: float) -> float:
-    return min(max(value, least), most)
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _first(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
+    return min(max(float(value) - now.timestamp(), _MIN_SECONDS), _MAX_RESET_SECONDS)

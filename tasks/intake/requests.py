@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.model.errors import Code, DocumentRefused
-from tasks.model.names import _NAME_BYTES, _invalid, check_file_name, check_patient_id
+from tasks.model.errors import Code, DocumentRefused, invalid_request
+from tasks.model.names import MAX_NAME_BYTES, check_file_name, check_patient_id
 
 _ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -80,7 +80,7 @@ def _understood(fields: Mapping[str, Any], model: type[Asked]) -> Asked:
     try:
         return model.model_validate(dict(fields))
     except ValidationError as error:
-        raise _invalid(f"The request is not understood: {faults(error, model)}.") from None
+        raise invalid_request(f"The request is not understood: {faults(error, model)}.") from None
 
 
 def _check_account(account: str) -> None:
@@ -96,7 +96,7 @@ def faults(error: ValidationError, model: type[BaseModel] = Request) -> str:
     for fault in error.errors(include_url=False, include_input=False, include_context=False):
         field = str(fault["loc"][0]) if fault["loc"] else "the request"
         if fault["type"] == "extra_forbidden":
-            near = get_close_matches(field[:_NAME_BYTES], list(model.model_fields), n=1)
+            near = get_close_matches(field[:MAX_NAME_BYTES], list(model.model_fields), n=1)
             found.append("there is a field that is not known" + (f": is it meant to be {near[0]}?" if near else ""))
         else:
             found.append(f"{field}: {fault['msg'][:1].lower()}{fault['msg'][1:]}")
@@ -110,5 +110,5 @@ def name_of(request: Request) -> str:
     try:
         path = urlsplit(request.source).path
     except ValueError:
-        raise _invalid("The source is not an address; use file:///path or s3://bucket/key.") from None
+        raise invalid_request("The source is not an address; use file:///path or s3://bucket/key.") from None
     return unquote(path, errors="replace").rstrip("/").rsplit("/", 1)[-1]

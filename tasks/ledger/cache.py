@@ -22,7 +22,7 @@ return 0
 
 
 class SealedCache:
-    """Implements `tasks.providers.base.Memory`."""
+    """Implements `tasks.providers.connection.Cache`."""
 
     def __init__(self, client: redis.Redis, seal: Seal) -> None:
         self._redis = client

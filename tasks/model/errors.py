@@ -101,3 +101,8 @@ class OutcomeUnknown(StageError):
 
 class LeaseLost(StageError):
     """Another worker holds the job now; what this one does from here on must change nothing."""
+
+
+def invalid_request(message: str, hint: str = "Correct the request and send it again.") -> DocumentRefused:
+    """The refusal of a document that asks for something that cannot be done."""
+    return DocumentRefused(Code.INVALID_REQUEST, message, hint=hint)

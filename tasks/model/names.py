@@ -1,15 +1,16 @@
-"""TODO"""
+"""What a file name and a patient id may be, and how names compare."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-from tasks.model.errors import Code, DocumentRefused
+from tasks.model.errors import invalid_request
 
+PLACEHOLDER = "${filename}"
+"""S3 replaces it in a form's key by the name of the file that is sent."""
+MAX_NAME_BYTES = 255
 _PATIENT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
-_NAME_BYTES = 255
-_PLACEHOLDER = "${filename}"
 
 
 def check_patient_id(patient_id: str | None) -> None:
@@ -17,25 +18,35 @@ def check_patient_id(patient_id: str | None) -> None:
     if patient_id is None:
         return
     if patient_id in (".", "..") or not _PATIENT_ID.fullmatch(patient_id):
-        raise _invalid("The patient id must be 1 to 128 of A-Z a-z 0-9 . _ : @ - and not . or ..")
+        raise invalid_request("The patient id must be 1 to 128 of A-Z a-z 0-9 . _ : @ - and not . or ..")
 
 
 def check_file_name(name: str) -> None:
-    """Raises DocumentRefused for a name that is no base name, or that S3 or a chart would change."""
+    """Raises DocumentRefused for a name with folders in it, or one that S3 or a chart would change."""
     if not name or name in (".", ".."):
-        raise _invalid("The file name is empty; give file_name.")
-    if "/" in name or "\\" in name:
-        raise _invalid("The file name holds a slash; give the name alone, without folders.")
+        raise invalid_request("The file name is empty; give file_name.")
+    if base_name(name) != name:
+        raise invalid_request("The file name holds a slash; give the name alone, without folders.")
+    # Cs: the surrogates that stand for bytes which are not UTF-8.
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        raise _invalid("The file name holds a control character; rename the file.")
-    if "${filename}" in name:
-        raise _invalid("The file name holds ${filename}, which S3 would replace; rename the file.")
-    if len(name.encode()) > _NAME_BYTES:
-        raise _invalid(f"The file name is longer than {_NAME_BYTES} bytes; shorten it.")
+        raise invalid_request("The file name holds a control character; rename the file.")
+    upload_name(name)
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise invalid_request(f"The file name is longer than {MAX_NAME_BYTES} bytes; shorten it.")
 
 
-def _invalid(message: str) -> DocumentRefused:
-    return DocumentRefused(Code.INVALID_REQUEST, message, hint="Correct the request and send it again.")
+def upload_name(file_name: str) -> str:
+    """The base name, if a form POST can carry it and S3 keeps it as it is. Raises DocumentRefused."""
+    name = base_name(file_name)
+    if not name:
+        raise invalid_request("The file name is empty; give file_name.")
+    if PLACEHOLDER in name:
+        raise invalid_request(f"The file name holds {PLACEHOLDER}, which S3 would replace; rename the file.")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise invalid_request("The file name is not valid UTF-8; rename the file.") from None
+    return name
 
 
 def base_name(file_name: str) -> str:
@@ -43,17 +54,6 @@ def base_name(file_name: str) -> str:
     return file_name.replace("\\", "/").rpartition("/")[2]
 
 
-def check_name(file_name: str) -> str:
-    """The base name, if it can be a part's filename. Raises DocumentRefused."""
-    name = base_name(file_name)
-    if not name or _PLACEHOLDER in name:
-        raise _bad_name("is empty" if not name else f"holds {_PLACEHOLDER}, which the storage would replace")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise _bad_name("is not valid UTF-8") from None
-    return name
-
-
-def _bad_name(what: str) -> DocumentRefused:
-    return DocumentRefused(Code.INVALID_REQUEST, f"The file name {what}.", hint="Rename the file and send it again.")
+def composed(name: str) -> str:
+    """The name in NFC, to compare it: systems compose the same letters differently."""
+    return unicodedata.normalize("NFC", name)

@@ -25,7 +25,7 @@ _LEAST_SECONDS = 120
 
 
 class CommitPoint:
-    """Implements `http.commit_gate.CommitGate` for one job.
+    """Implements `providers.base.DocumentGate` for one job.
 
     `facts` are what a search would need; they are noted at the commit. With `creates` false, nothing that is sent
     makes a document in the chart, so there is nothing to commit.
@@ -59,7 +59,7 @@ class CommitPoint:
         """A fresh stream of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
         return self._documents.open(self._lease.job.document)
 
-    def beat(self) -> None:
+    def check(self) -> None:
         """Raises LeaseLost, and RetryLater when there is no time left; after the commit only LeaseLost."""
         self._renewal.check()
         if self._committed:
@@ -71,7 +71,7 @@ class CommitPoint:
 
     def commit(self) -> None:
         """The commit point: noted in the ledger and beside the document before the last block leaves."""
-        self.beat()
+        self.check()
         if not self._creates:
             return
         asked_at = time.monotonic()

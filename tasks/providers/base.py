@@ -1,9 +1,13 @@
-"""What every provider is to the pipeline; one file per provider implements it."""
+"""What every provider offers to the pipeline. One file or folder per provider implements it.
+
+All of them are laid out alike: construction and limits, before any call, sending, finding, records for people, and then
+private parts in the order of their use. A provider that has more than one file keeps the types of its answers, and what
+their statuses mean, in `answers.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol, runtime_checkable
@@ -16,62 +20,8 @@ from tasks.model.route import Route, Stage
 from tasks.sources.base import OpenSource
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The provider's record of a job's document, as a look found it.
-
-    `stage` is what it proves: delivered; registered (it is being processed); or received (the record is there, and
-    does not hold our document yet: that may be sent into it at once). `remarks` are sentences for the receipt. With
-    `fault` the provider has made something of it that is not our document.
-    """
-
-    record: Record
-    stage: Stage = Stage.DELIVERED
-    remarks: tuple[str, ...] = ()
-    fault: DocumentRefused | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """What the provider answered to the registering. `processed`: nothing more is to be waited for.
-
-    `stored` tells of the bytes where they went along with this call.
-    """
-
-    record: Record
-    processed: bool
-    stored: Stored | None = None
-    remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Relabeled:
-    """The record whose labels are now what was asked for."""
-
-    record: Record
-    remarks: tuple[str, ...] = ()
-
-
-class Cache(Protocol):
-    """A small sealed cache in Redis, shared by all workers; a miss costs a provider call, never correctness.
-
-    `topic` and `key` may hold patient data: they are stored only as an HMAC, the value sealed.
-    """
-
-    def get(self, topic: str, key: str) -> str | None: ...
-
-    def put(self, topic: str, key: str, value: str, seconds: float) -> None: ...
-
-    def lock(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:
-        """Nobody else is in a block of this topic and key, in any worker, for at most so many seconds.
-
-        Waits for its turn that long. What is done inside must be harmless when two do it all the same.
-        """
-        ...
-
-
 class DocumentGate(CommitGate, Protocol):
-    """One try at a step that creates something; its document, and its commit point."""
+    """What a creating step is given: its document, and the gate that its last block must pass."""
 
     def open(self) -> OpenSource:
         """A fresh stream of the document, a context manager. Raises DocumentRefused and RetryLater."""
@@ -81,96 +31,95 @@ class DocumentGate(CommitGate, Protocol):
 class Provider(Protocol):
     """One account at one provider.
 
-    Every method that talks to the provider raises `RetryLater`, `DocumentRefused`, `AccountBlocked` or
-    `OutcomeUnknown` of `model.errors` and nothing else that is foreseen. What a provider is able to besides stands in
-    the protocols below; each step needs one of them.
+    Methods that call the provider raise `RetryLater`, `DocumentRefused`, `AccountBlocked` and `OutcomeUnknown` of
+    `model.errors`; any other error is our fault. The protocols below say what else a provider can do: each step of the
+    pipeline needs one of them.
     """
 
     kind: str
-    assurance: Assurance
+    # The stages that it has between received and delivered, in order. A single document may skip some.
     stages: tuple[Stage, ...]
-    """All stages that it has between received and delivered, in order; a document may have fewer."""
+    assurance: Assurance
 
     @property
     def limit_group(self) -> str:
-        """Accounts with the same group share the provider's rate limit; never a secret itself."""
+        """Accounts with the same group share the provider's rate limit. Holds no secret."""
         ...
 
     def route(self, document: Document) -> Route:
-        """How it takes this document; the same for the same document, always."""
+        """The stages that this document passes; always the same for the same document."""
         ...
 
     def check(self, document: Document) -> None:
-        """Refuse, before any call, what the provider could never take. Raises DocumentRefused."""
+        """Raises DocumentRefused for what the provider could never take. Makes no call."""
         ...
 
     def before_sending(self, job: Job) -> Facts:
-        """Gather what a later look will need (ids present, ids fixed beforehand) before anything is created."""
+        """The job's facts with all that `find` will need: ids that are there before, ids that are fixed beforehand.
+
+        Called before anything is created, since a lost answer or a kill may follow.
+        """
         ...
 
     def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
-        """Which of these jobs the provider has a record of: job id -> Found.
+        """Search for the jobs' records: job id -> Found, for those that are there.
 
-        The jobs are all of one patient where the route says `together`, else there is one. `claimed` maps record ids
-        of the same scope that already prove a job to that job's id.
+        All jobs are of one patient where the route says `together`, else there is one. `owners` maps the id of each
+        record that proves a job already to that job's id.
         """
         ...
 
     def still_there(self, document: Document, record: Record) -> bool:
-        """Whether an earlier record still stands (one look, for duplicates)."""
+        """Whether an earlier record still stands. A duplicate is skipped only if it does."""
         ...
 
     def probe(self) -> None:
-        """A cheap call that needs no document: raises AccountBlocked or RetryLater while the account is unwell."""
+        """A cheap call that needs no document. Raises AccountBlocked or RetryLater while the account does not work."""
         ...
 
 
 @runtime_checkable
 class TakesForms(Protocol):
-    """Documents go to S3 with a form that the provider hands out (step presign, then post)."""
+    """Documents go to S3 with a form that the provider hands out (steps presign and post)."""
 
+    # Whether obtaining a form creates something in the chart, so that it must not be repeated blindly.
     presign_creates: bool
-    """Whether obtaining a form makes something in the chart, so that it must not be repeated blindly."""
-
-    def presign(self, job: Job, gate: DocumentGate) -> Form:
-        """Obtain the form for the upload; the job has the facts that were gathered just before.
-
-        `attempt` guards the call where that creates something. A job whose facts have a record already gets a form for
-        that one.
-        """
-        ...
 
     def sent_name(self, document: Document) -> str:
         """The file name that goes with the upload."""
         ...
 
+    def presign(self, job: Job, gate: DocumentGate) -> Form:
+        """Obtain a form. `gate` guards the call if that creates something; a job with a record gets a form for it."""
+        ...
+
 
 @runtime_checkable
 class Stores(Protocol):
-    """The provider's own API takes the bytes (step post). Repeating it harms nothing: only registering creates."""
+    """The provider's own API takes the bytes (step post)."""
 
-    def store(self, job: Job, gate: DocumentGate) -> Stored: ...
+    def store(self, job: Job, gate: DocumentGate) -> Stored:
+        """Upload the document. May be repeated: only registering creates something in the chart."""
+        ...
 
 
 @runtime_checkable
 class Registers(Protocol):
-    """The provider is told of the document, which creates it in the chart (step register).
+    """The provider is told of the document, which creates it in the chart (step register)."""
 
-    What was uploaded before means nothing by itself. After an outcome that nobody saw and a wiped ledger `facts.stored`
-    may be missing: `PresignAgain` begins anew.
-    """
-
-    def register(self, job: Job, gate: DocumentGate) -> Registered: ...
+    def register(self, job: Job, gate: DocumentGate) -> Registered:
+        """Register the document. `facts.stored` is missing if Redis was wiped: raise PresignAgain to start over."""
+        ...
 
 
 @runtime_checkable
 class Relabels(Protocol):
-    """The labels of a document that is there can be replaced (step register)."""
+    """The labels of a document in the chart can be replaced (step register)."""
 
     def relabel(self, job: Job, gate: DocumentGate) -> Relabeled:
-        """Set the whole new list. Repeating it changes nothing, but coming late it would undo a later change.
+        """Replace all labels. An unknown outcome is RetryLater, since repeating the call changes nothing.
 
-        So `attempt` guards the call, and an outcome that nobody saw is RetryLater.
+        It still needs `gate`: a worker that has lost its lease could undo a later change.
         """
         ...
 
@@ -186,6 +135,43 @@ class KeepsRecords(Protocol):
     def archive(self, record_id: str) -> None: ...
 
 
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The provider's record of a job's document, as a search has found it."""
+
+    record: Record
+    # What it proves. Delivered: our document is in it. Registered: it is being processed. Received: it is there without
+    # our document, which may be sent into it at once.
+    stage: Stage = Stage.DELIVERED
+    # Sentences for the receipt.
+    remarks: tuple[str, ...] = ()
+    # Set if the provider has made something of the upload that is not our document.
+    fault: DocumentRefused | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The provider's answer to `register`."""
+
+    record: Record
+    # True if the provider has nothing left to do, so that no search needs to confirm it.
+    processed: bool
+    # Set if the bytes went along with this call.
+    stored: Stored | None = None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Relabeled:
+    """The record, whose labels are now those that were asked for."""
+
+    record: Record
+    remarks: tuple[str, ...] = ()
+
+
 def fingerprint(*secrets: str) -> str:
-    """Tells accounts with different keys apart, and shows none of them."""
+    """Tells accounts with different keys apart, and reveals none of them."""
     return sha256("\0".join(secrets).encode()).hexdigest()[:12]

@@ -1,9 +1,9 @@
-"""The little of FHIR R4 (https://hl7.org/fhir/R4) that the providers need: codings, outcomes, ids fixed beforehand."""
+"""The parts of FHIR R4 (https://hl7.org/fhir/R4) that the providers need: ids fixed beforehand, codings, outcomes."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -11,14 +11,14 @@ from pydantic import BaseModel, ValidationError
 from config.accounts import Metadata
 from tasks.http.exchange import Answer
 from tasks.model.document import Document
-from tasks.providers.checks import invalid
+from tasks.model.errors import invalid_request
 
+# The namespace of all ids that we make. Another one would give documents that were sent already other ids.
 _IDS = uuid.UUID("6f1b6f7e-6d44-4f0a-9c44-0d6a3a0d8a51")
-"""The namespace of all ids that we make for documents."""
 
 
 def fixed_id(*parts: str) -> str:
-    """An id that follows from these parts alone (UUIDv5), so that a second sending carries the same."""
+    """An id that follows from these parts alone (UUIDv5), so that a second sending carries the same one."""
     return str(uuid.uuid5(_IDS, "\0".join(parts)))
 
 
@@ -41,30 +41,30 @@ def identifier(text: str) -> dict[str, str]:
 
 
 def metadata_of(document: Document, account: Metadata) -> Metadata:
-    """The codings of a document: the account's, overridden by its own. Raises DocumentRefused."""
+    """The document's metadata: the account's, overridden by those in its options. Raises DocumentRefused."""
     own = document.options.get("metadata")
     if own is None:
         return account
     if not isinstance(own, Mapping):
-        raise invalid("options.metadata is not an object.")
+        raise invalid_request("options.metadata is not an object.")
     try:
         return Metadata.model_validate(_merged(account.model_dump(), own))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
         names = sorted({str(fault["loc"][0]) for fault in faults if fault["loc"]} & set(Metadata.model_fields))
-        raise invalid(
+        raise invalid_request(
             f"options.metadata is not understood ({', '.join(names) or 'a field that is not known'}).",
             hint='Write codings as "system|code|display", identifiers as "system|value".',
         ) from None
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """One table laid over another, as deep as both go."""
-    both = {
-        name: _merged(below[name], value) if isinstance(value, Mapping) and isinstance(below.get(name), dict) else value
-        for name, value in above.items()
-    }
-    return {**below, **both}
+    """The values of `below`, replaced by those of `above` at every depth."""
+    merged = dict(below)
+    for name, value in above.items():
+        nested = isinstance(value, Mapping) and isinstance(below.get(name), dict)
+        merged[name] = _merged(below[name], value) if nested else value
+    return merged
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class _Text(BaseModel):
 
 
 class Issue(BaseModel):
-    """One issue of an OperationOutcome; anything may be missing or of an unexpected kind."""
+    """One issue of an OperationOutcome; any field may be missing or of an unexpected type."""
 
     severity: Any = None
     code: Any = None
@@ -84,25 +84,26 @@ class Issue(BaseModel):
 
     @property
     def grave(self) -> bool:
-        """Whether it says that something was not done."""
+        """Whether it reports that something was not done."""
         return self.severity in ("error", "fatal")
 
     @property
     def words(self) -> str:
-        said = [self.details.text if self.details else None, self.diagnostics]
-        texts = dict.fromkeys(text for text in said if isinstance(text, str) and text)
+        """The issue in the provider's words, which may name the patient: for the error file only."""
+        fields = [self.details.text if self.details else None, self.diagnostics]
+        texts = dict.fromkeys(text for text in fields if isinstance(text, str) and text)  # often the same text twice
         return f"{self.code or self.severity or 'issue'}: {'; '.join(texts)}" if texts else str(self.code or "")
 
 
 class Outcome(BaseModel):
-    """An OperationOutcome, as tolerant of what stands in it as its issues."""
+    """An OperationOutcome."""
 
     resourceType: str = ""  # noqa: N815, as FHIR writes it
     issue: list[Issue] = []
 
 
 def outcome_in(resource: object) -> Outcome | None:
-    """The OperationOutcome that this is, if it is one."""
+    """The resource as an OperationOutcome, if it is one."""
     if not isinstance(resource, Mapping) or resource.get("resourceType") != "OperationOutcome":
         return None
     try:
@@ -112,7 +113,7 @@ def outcome_in(resource: object) -> Outcome | None:
 
 
 def issues_of(answer: Answer) -> Sequence[Issue]:
-    """The issues of an answer that is an OperationOutcome; none otherwise."""
+    """The issues of an answer that is an OperationOutcome; none of any other."""
     try:
         return Outcome.model_validate_json(answer.body[:1_000_000]).issue
     except ValidationError:
@@ -125,11 +126,6 @@ def words_of(answer: Answer) -> str:
 
 
 def sentences(issues: Sequence[Issue]) -> str:
-    """Issues in one line, the grave ones first."""
-    return " ".join(_in_order(issues))[:2000]
-
-
-def _in_order(issues: Sequence[Issue]) -> Iterator[str]:
-    for issue in sorted(issues, key=lambda issue: not issue.grave):
-        if issue.words:
-            yield issue.words if issue.words.endswith(".") else issue.words + "."
+    """The issues' words in one line, the grave ones first."""
+    words = [issue.words for issue in sorted(issues, key=lambda issue: not issue.grave)]
+    return " ".join(text if text.endswith(".") else text + "." for text in words if text)[:2000]

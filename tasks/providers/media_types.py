@@ -1,4 +1,4 @@
-"""What kind of file a document is, as a media type (RFC 6838): what its sender says, else what its name says."""
+"""A document's media type (RFC 6838): what its sender says, else what the ending of its name says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tasks.model.errors import Code, DocumentRefused
 
 UNKNOWN = "application/octet-stream"
 
-# A list of our own: what the system's knows differs from machine to machine.
+# Our own list: the system's differs from machine to machine.
 _BY_ENDING = {
     "bmp": "image/bmp",
     "csv": "text/csv",
@@ -40,14 +40,14 @@ _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-
 
 
 def media_type(document: Document) -> str:
-    """The document's media type, without parameters. Raises DocumentRefused for a content_type that is none."""
+    """The document's media type, without parameters. Raises DocumentRefused if its content_type is not one."""
     if document.content_type is None:
         return _BY_ENDING.get(document.file_name.rpartition(".")[2].lower(), UNKNOWN)
-    said = document.content_type.partition(";")[0].strip()
-    if not _MEDIA_TYPE.fullmatch(said):
+    bare = document.content_type.partition(";")[0].strip()
+    if not _MEDIA_TYPE.fullmatch(bare):
         raise DocumentRefused(
             Code.UNSUPPORTED_TYPE,
-            "The content_type is no media type.",
+            "The content_type is not a media type.",
             hint="Write it as in application/pdf, or leave it out.",
         )
-    return said.lower()
+    return bare.lower()

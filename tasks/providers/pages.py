@@ -11,6 +11,7 @@ import httpx
 from pydantic import Field, StringConstraints
 
 from tasks.http.api import not_understood
+from tasks.http.json_values import whole_number
 
 Query = Sequence[tuple[str, str]]
 
@@ -31,40 +32,45 @@ R = TypeVar("R", bound=Listed)
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[R]):
-    """`announces`: it says by links or total whether more will come."""
+    """One page of a list."""
 
     records: Sequence[R]
+    # How many records the whole list has, and the address of the next page, where the page tells.
     total: int | None
     next: str | None
+    # Whether the page tells, by links or total, if more will come.
     announces: bool
 
     @classmethod
     def of(cls, records: Sequence[R], total_entries: object, links: object) -> Page[R]:
-        """From what the provider says, of whatever kind that may be."""
-        known = links if isinstance(links, dict) else None
-        following = known.get("next") if known else None
-        total = whole(total_entries)
+        """From the provider's values, of whatever type they are."""
+        by_name = links if isinstance(links, dict) else None
+        following = by_name.get("next") if by_name else None
+        total = whole_number(total_entries)
         return cls(
             records=records,
             total=total,
             next=following if isinstance(following, str) and following else None,
-            announces=known is not None or total is not None,
+            announces=by_name is not None or total is not None,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Pages(Generic[R]):
-    """A list: `ask` gets a page, `numbered` is how to ask for one by its number (from 1), `own` its address."""
+    """A list of at most `most` pages."""
 
     provider: str
-    own: str
+    # The list's own address, without a query.
+    url: str
+    # Gets the page of a query.
     ask: Callable[[Query], Page[R]]
+    # The query for a page by its number, from 1.
     numbered: Callable[[int], Query]
     most: int
 
     def all(self) -> Mapping[str, R]:
         """All records, by id, in their order. Raises AccountBlocked if the pages do not add up, even read again."""
-        for _ in range(2):  # a record removed while we turn the pages makes them miss one
+        for _ in range(2):  # a record that is removed while we turn the pages makes them miss one
             *_, listing = self._growing()
             if not listing.ended:
                 raise not_understood(self.provider, f"a list of more than {self.most} pages")
@@ -86,22 +92,22 @@ class Pages(Generic[R]):
         listing, query = Listing[R](), self.numbered(1)
         for number in range(1, self.most + 1):
             page = self.ask(query)
-            more = listing.add(page)
+            brought_new = listing.add(page)
             query = self._next(listing, page, number)
-            listing.ended = not (more and query)
+            listing.ended = not (brought_new and query)
             yield listing
             if listing.ended:
                 return
 
     def _next(self, listing: Listing[R], page: Page[R], number: int) -> Query:
-        """How to ask for the next page: as its link does, where that leads to this very list; else by number."""
+        """The query for the next page: its link's, where that leads to this very list, else by number."""
         if page.next is not None:
-            return query_of(page.next, self.own) or self.numbered(number + 1)
+            return query_of(page.next, self.url) or self.numbered(number + 1)
         return self.numbered(number + 1) if listing.lacks or not page.announces else ()
 
 
 class Listing(Generic[R]):
-    """The pages read so far. The total counts as the first page gave it: what is added later may be missing."""
+    """The pages read so far. The first page's total counts: records that are added later may be missing."""
 
     def __init__(self) -> None:
         self.records: dict[str, R] = {}
@@ -111,7 +117,7 @@ class Listing(Generic[R]):
         self._more = False
 
     def add(self, page: Page[R]) -> bool:
-        """Add a page; False if it brought nothing that was not known."""
+        """Add a page; False if it brought nothing new."""
         if not self._pages:
             self._total = page.total
         self._pages += 1
@@ -129,17 +135,13 @@ class Listing(Generic[R]):
         return not self.lacks if self._total is not None else not self._more
 
 
-def whole(value: object) -> int | None:
-    """A number that is written as a number or in digits."""
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def query_of(link: str, url: str) -> Query:
+    """The query of a link that leads to the list at `url`; empty for any other link.
 
-
-def query_of(link: str, own: str) -> Query:
-    """The query of a link that leads to the list itself; none from any other (vendor examples differ in the path)."""
+    PracSuite's own examples differ in the path (https://docs.api.pracsuite.com): such a link is not followed.
+    """
     try:
-        there, here = httpx.URL(link), httpx.URL(own)
+        there, here = httpx.URL(link), httpx.URL(url)
         same = there.copy_with(query=None, fragment=None) == here
         return parse_qsl(there.query.decode("ascii")) if same else ()
     except (httpx.InvalidURL, ValueError):
@@ -147,6 +149,6 @@ def query_of(link: str, own: str) -> Query:
 
 
 def own_link(links: object, base_url: str, constructed: str) -> str:
-    """A record's address as it says itself, where that is at this API; else as we would write it."""
-    said = links.get("self") if isinstance(links, dict) else None
-    return said if isinstance(said, str) and said.startswith(base_url + "/") else constructed
+    """A record's address by its own `self` link, where that leads to this API; else the constructed one."""
+    link = links.get("self") if isinstance(links, dict) else None
+    return link if isinstance(link, str) and link.startswith(base_url + "/") else constructed

@@ -8,7 +8,6 @@ blocks the account with a sentence that says so.
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,125 +15,132 @@ from typing import Any
 from pydantic import BaseModel, StrictStr, ValidationError
 
 from config.accounts import PracsuiteAccount
-from tasks.http.api import ApiClient, not_understood, understood
-from tasks.http.clients import Clients
+from tasks.http.api import not_understood, parse_answer
 from tasks.http.exchange import Answer
+from tasks.http.json_values import whole_number
 from tasks.model.document import Document
 from tasks.model.errors import DocumentRefused, RetryLater
 from tasks.model.job import Assurance, Facts, Form, Job, Record
+from tasks.model.names import check_file_name, composed, upload_name
 from tasks.model.route import Route, Stage
-from tasks.providers.base import Cache, DocumentGate, Found, fingerprint
-from tasks.providers.checks import check_patient, check_size, sendable_name
-from tasks.providers.pages import Page, Pages, Query, RecordId, own_link, whole
-from tasks.providers.statuses import Answers, locked_out, refused
+from tasks.providers.base import DocumentGate, Found, fingerprint
+from tasks.providers.checks import check_patient, check_size, patient_of
+from tasks.providers.connection import Connection
+from tasks.providers.pages import Page, Pages, Query, RecordId, own_link
+from tasks.providers.statuses import StatusTable, locked_out, refused
 
-_NAME = "PracSuite"
+NAME = "PracSuite"
+
 _ATTACHMENTS = "patient_attachment"
 _PAGE_SIZE = 100
-_MOST_PAGES = 200
+_MAX_PAGES = 200
 _SNAPSHOT_SECONDS = 5.0
 _NAME_SECONDS = 86_400.0
 
 
 class PracSuite:
-    """One clinic's account. `limiter` and `on_call` are asked and told before each API call."""
+    """One clinic's account."""
 
     kind = "pracsuite"
     stages: tuple[Stage, ...] = (Stage.PRESIGNED, Stage.STORED)
     assurance = Assurance.CONFIRMED
     presign_creates = False
 
-    def __init__(
-        self,
-        name: str,
-        account: PracsuiteAccount,
-        *,
-        clients: Clients,
-        limiter: Callable[[], None],
-        on_call: Callable[[], None],
-        cache: Cache,
-    ) -> None:
+    def __init__(self, name: str, account: PracsuiteAccount, connection: Connection) -> None:
         vendor_key, clinic_key = account.vendor_api_key.get_secret_value(), account.api_key.get_secret_value()
         self._max_bytes = account.max_bytes
-        self._cache = cache
+        self._cache = connection.cache
         self._vendor = fingerprint(account.base_url, vendor_key)
-        # With the keys: under another clinic's, the same id is another record.
+        # With the clinic's key: under another clinic's, the same id is another record.
         self._scope = f"{name} {fingerprint(account.base_url, vendor_key, clinic_key)}"
-        self._api = ApiClient(
-            clients,
-            account.base_url,
-            provider=_NAME,
-            headers={"x-api-key": vendor_key, "a-api-key": clinic_key},
-            limiter=limiter,
-            on_call=on_call,
-            insecure=account.insecure,
-        )
+        keys = {"x-api-key": vendor_key, "a-api-key": clinic_key}
+        self._api = connection.api(account.base_url, provider=NAME, headers=keys)
 
     @property
     def limit_group(self) -> str:
         """PracSuite limits by the vendor's key at one API, whatever the clinic."""
         return f"{self.kind}:{self._vendor}"
 
+    # --- before any call -------------------------------------------------------------------------------------
+
     def route(self, document: Document) -> Route:
         return Route(self.stages)
 
     def check(self, document: Document) -> None:
         """Patient, size and name. Raises DocumentRefused."""
-        check_patient(document, _NAME)
+        check_patient(document, NAME)
         check_size(document, self._max_bytes)
-        sendable_name(document)
+        check_file_name(document.file_name)
 
     def before_sending(self, job: Job) -> Facts:
-        """Note the ids of the records that the patient has; a job that has been sent before keeps its first snapshot.
-
-        One listing may serve all documents that are sent within some seconds: it was taken before any of their
-        presigns, and what has been proven since is left out by the claims.
-        """
+        """Note the ids of the records that the patient has. A job that was sent before keeps its first snapshot."""
         if job.facts.snapshot is not None:
             return job.facts
-        patient = _patient(job.document)
+        # One listing may serve all documents that are sent within some seconds: it was taken before any of their
+        # presigns, and records that have proved another job since then are left out by their owners.
+        patient = patient_of(job.document)
         known = self._cache.get(f"ids {self._scope}", patient)
         if known is None:
-            known = json.dumps([attachment.id for attachment in self._attachments(patient)])
+            known = json.dumps([attachment.id for attachment in self._list_of_patient(patient)])
             self._cache.put(f"ids {self._scope}", patient, known, _SNAPSHOT_SECONDS)
         return replace(job.facts, snapshot=tuple(json.loads(known)))
 
+    # --- sending ---------------------------------------------------------------------------------------------
+
     def sent_name(self, document: Document) -> str:
-        return sendable_name(document)
+        """The name that was asked for: the validation compares name and ending with it."""
+        return upload_name(document.file_name)
 
     def presign(self, job: Job, gate: DocumentGate) -> Form:
         """Ask for a form. Repeating it harms nothing: only an upload creates something."""
-        path = ("patient", _patient(job.document), _ATTACHMENTS)
-        answer = self._api.call("POST", *path, json={"file_name": sendable_name(job.document)})
-        presigned = understood(_ANSWERS.success(answer), _Presigned, _NAME)
+        path = ("patient", patient_of(job.document), _ATTACHMENTS)
+        answer = self._api.call("POST", *path, json={"file_name": self.sent_name(job.document)})
+        presigned = parse_answer(_STATUSES.success(answer), _Presigned, NAME)
         return Form(presigned.url, presigned.fields)
+
+    # --- finding ---------------------------------------------------------------------------------------------
 
     def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """One listing for all jobs of a patient, and one more call for each new record whose size fits."""
         if not jobs:
             return {}
         try:
-            attachments = self._attachments(_patient(jobs[0].document))
+            attachments = self._list_of_patient(patient_of(jobs[0].document))
         except DocumentRefused:
-            return {}  # the patient is not there now; what became of the upload is for the deadline to say
-        return self._matched(jobs, attachments, owners)
+            # The patient is not there now. That proves nothing about the upload: the search goes on until its deadline.
+            return {}
+        return self._match(jobs, attachments, owners)
 
     def still_there(self, document: Document, record: Record) -> bool:
         """Whether the patient's list still has the record."""
         try:
-            return any(attachment.id == record.id for attachment in self._attachments(_patient(document)))
+            return any(attachment.id == record.id for attachment in self._list_of_patient(patient_of(document)))
         except DocumentRefused:
             return False
 
     def probe(self) -> None:
-        """List the attachments of a patient who need not exist: what matters is who is asking."""
+        """List the attachments of a patient who need not exist: the answer shows whether the keys work."""
         answer = self._api.call("GET", "patient", "0", _ATTACHMENTS, params=[("page_size", "1")])
-        if not answer.success and not isinstance(error := _ANSWERS.error(answer), DocumentRefused):
+        if not answer.success and not isinstance(error := _STATUSES.error(answer), DocumentRefused):
             raise error
 
-    # --- matching ----------------------------------------------------------------------------------------------
+    # --- private: lists and records --------------------------------------------------------------------------
 
-    def _matched(
+    def _list_of_patient(self, patient: str) -> Sequence[Attachment]:
+        """All of a patient's records. Raises AccountBlocked if the pages do not add up, even when read again."""
+
+        def ask(query: Query) -> Page[Attachment]:
+            answer = self._api.call("GET", "patient", patient, _ATTACHMENTS, params=query)
+            listed = parse_answer(_STATUSES.success(answer), _List, NAME)
+            return Page.of(_attachments_in(listed.model_extra or {}), listed.total_entries, listed.links)
+
+        def numbered(page: int) -> Query:
+            return (("page", str(page)), ("page_size", str(_PAGE_SIZE)))
+
+        url = self._api.url("patient", patient, _ATTACHMENTS)
+        return tuple(Pages(NAME, url, ask, numbered, _MAX_PAGES).all().values())
+
+    def _match(
         self, jobs: Sequence[Job], attachments: Sequence[Attachment], owners: Mapping[str, str]
     ) -> Mapping[str, Found]:
         """Each record proves one job at most: one that came after its snapshot, with its size and its name."""
@@ -144,27 +150,29 @@ class PracSuite:
         try:
             for job in sorted(jobs, key=lambda job: job.created_at):
                 for attachment in _candidates(job, attachments, taken):
-                    if names.match(attachment, sendable_name(job.document)):
+                    if names.match(attachment, self.sent_name(job.document)):
                         found[job.id] = Found(self._record(attachment))
                         taken[attachment.id] = job.id
                         break
         except RetryLater:
-            # What is known settles its jobs now, unless another might be sent again for want of a name: to be looked
-            # for in vain it must have been looked for. The names asked for are remembered.
+            # What is found settles its jobs now. But a job that would be sent again if it is not found must not be
+            # reported as not found because a name could not be asked for. Names that came are remembered.
             if not found or any(job.unknown_step and job.id not in found for job in jobs):
                 raise
         return found
 
     def _name_of(self, attachment_id: str) -> str:
-        """The file name behind a record, asked for once and remembered; empty where there is none to be had."""
+        """The file name behind a record, asked for once and remembered; empty if it has none."""
         known = self._cache.get(f"names {self._scope}", attachment_id)
         if known is not None:
             return known
+        # A record itself holds no file name. Its download does:
+        # https://docs.api.pracsuite.com/openapi/patient-attachment/getpatientattachmentpresignurl.md
         answer = self._api.call("GET", _ATTACHMENTS, attachment_id, "presign_url")
         try:
-            name = understood(_ANSWERS.success(answer), _Download, _NAME).file_name or ""
+            name = parse_answer(_STATUSES.success(answer), _Download, NAME).file_name or ""
         except DocumentRefused:
-            return ""  # gone again, or without a file
+            return ""  # removed meanwhile, or without a file
         self._cache.put(f"names {self._scope}", attachment_id, name, _NAME_SECONDS)
         return name
 
@@ -172,33 +180,9 @@ class PracSuite:
         constructed = self._api.url(_ATTACHMENTS, attachment.id)
         return Record(attachment.id, own_link(attachment.links, self._api.base_url, constructed))
 
-    # --- listing -----------------------------------------------------------------------------------------------
-
-    def _attachments(self, patient: str) -> Sequence[Attachment]:
-        """All of a patient's records. Raises AccountBlocked if the pages do not add up, even when read again."""
-
-        def ask(query: Query) -> Page[Attachment]:
-            answer = self._api.call("GET", "patient", patient, _ATTACHMENTS, params=query)
-            said = understood(_ANSWERS.success(answer), _List, _NAME)
-            return Page.of(_attachments_in(said.model_extra or {}), said.total_entries, said.links)
-
-        own = self._api.url("patient", patient, _ATTACHMENTS)
-        return tuple(Pages(_NAME, own, ask, _numbered, _MOST_PAGES).all().values())
-
-
-def _numbered(page: int) -> Query:
-    return (("page", str(page)), ("page_size", str(_PAGE_SIZE)))
-
-
-# --- documents -------------------------------------------------------------------------------------------------------
-
-
-def _patient(document: Document) -> str:
-    return document.patient_id or ""
-
 
 def _candidates(job: Job, attachments: Sequence[Attachment], taken: Mapping[str, str]) -> Iterator[Attachment]:
-    """The records that may be this job's: without a snapshot none, since then nothing was sent."""
+    """The records that may be this job's. Without a snapshot there are none, for then nothing was sent."""
     if job.facts.snapshot is None:
         return
     before = set(job.facts.snapshot)
@@ -209,26 +193,21 @@ def _candidates(job: Job, attachments: Sequence[Attachment], taken: Mapping[str,
 
 
 class _Names:
-    """Compares names, asking for each record's at most once."""
+    """Compares the names of records, asking for each at most once."""
 
     def __init__(self, ask: Callable[[str], str]) -> None:
         self._ask = ask
         self._known: dict[str, str] = {}
 
     def match(self, attachment: Attachment, name: str) -> bool:
-        """Whether the record is of a file of this name; the same letters composed differently are the same name."""
-        wanted = _composed(name)
+        wanted = composed(name)
         if isinstance(attachment.file_name, str) and attachment.file_name:
-            return _composed(attachment.file_name) == wanted
-        if isinstance(attachment.name, str) and _composed(attachment.name) == wanted:
+            return composed(attachment.file_name) == wanted
+        if isinstance(attachment.name, str) and composed(attachment.name) == wanted:
             return True
         if attachment.id not in self._known:
-            self._known[attachment.id] = _composed(self._ask(attachment.id))
+            self._known[attachment.id] = composed(self._ask(attachment.id))
         return self._known[attachment.id] == wanted
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -244,14 +223,14 @@ class _Download(BaseModel):
 
 
 class _List(BaseModel, extra="allow"):
-    """A page of a list; its records stand under a key that is not documented for attachments."""
+    """A page of a list; its records are in one of the extra fields."""
 
     total_entries: Any = None
     links: Any = None
 
 
 class Attachment(BaseModel):
-    """A Patient Attachment record. Anything but the id may be missing or of an unexpected kind."""
+    """A Patient Attachment record. Any field but the id may be missing or of an unexpected type."""
 
     attachment_client_id: RecordId
     file_size: Any = None
@@ -266,25 +245,25 @@ class Attachment(BaseModel):
     @property
     def size(self) -> int | None:
         """In bytes; None where the record does not say, in digits."""
-        return whole(self.file_size)
+        return whole_number(self.file_size)
 
 
-def _attachments_in(lists: Mapping[str, object]) -> Sequence[Attachment]:
-    """The one top-level value that is a list of objects, whatever its key."""
-    arrays = [value for value in lists.values() if isinstance(value, list)]
+def _attachments_in(fields: Mapping[str, object]) -> Sequence[Attachment]:
+    """The one top-level value that is a list of objects, whatever its name.
+
+    The reference has another name for each list (`attachment_client_folders`, `items`) and none for this one.
+    """
+    arrays = [value for value in fields.values() if isinstance(value, list)]
     filled = [array for array in arrays if array and all(isinstance(item, dict) for item in array)]
     if len(filled) > 1 or not arrays or (not filled and any(arrays)):
-        raise not_understood(_NAME, f"{len(filled) or 'no'} lists of records in one answer")
+        raise not_understood(NAME, f"{len(filled) or 'no'} lists of records in one answer")
     try:
         return [Attachment.model_validate(item) for item in (filled[0] if filled else ())]
     except ValidationError:
-        raise not_understood(_NAME, "records without attachment_client_id") from None
+        raise not_understood(NAME, "records without attachment_client_id") from None
 
 
-# --- errors ----------------------------------------------------------------------------------------------------------
-
-
-class _Words(BaseModel):
+class _ErrorBody(BaseModel):
     class Error(BaseModel):
         code: Any = ""
         detail: Any = ""
@@ -294,12 +273,12 @@ class _Words(BaseModel):
 
 
 def _words(answer: Answer) -> str:
-    """The provider's own words, for the error file only."""
+    """PracSuite's own words, for the error file only."""
     try:
-        said = _Words.model_validate_json(answer.body[:65_536])
+        body = _ErrorBody.model_validate_json(answer.body[:65_536])
     except ValidationError:
         return ""
-    return f"{said.error.code}: {said.error.detail} {said.request_id}".strip()
+    return f"{body.error.code}: {body.error.detail} {body.request_id}".strip()
 
 
 _UNACCEPTABLE = refused(
@@ -308,9 +287,9 @@ _UNACCEPTABLE = refused(
     _words,
 )
 
-# By status: the documentation's bodies contradict it.
-_ANSWERS = Answers(
-    _NAME,
+# By the status alone: in the example of a 401 at https://docs.api.pracsuite.com the body says 403.
+_STATUSES = StatusTable(
+    NAME,
     {
         400: _UNACCEPTABLE,
         409: _UNACCEPTABLE,
@@ -322,6 +301,7 @@ _ANSWERS = Answers(
             _words,
         ),
         401: locked_out("PracSuite refused the keys (401): check vendor_api_key and api_key of this account."),
+        # As AWS words a wrong path too: "the requested endpoint does not exist".
         403: locked_out(
             "PracSuite refused access (403): check the keys, the permissions of the clinic's key, and base_url."
         ),

@@ -1,4 +1,4 @@
-"""What the answers of a provider's API mean: each provider's own table of statuses, and what holds for all of them."""
+"""What the statuses of a provider's API mean: a table for each provider, and what holds for all of them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Words = Callable[[Answer], str]
 """Finds the provider's own words in an answer, for the error file only."""
 
 
-class Answers:
-    """`meanings` are the provider's own, by status. What is not in it is unwell (5xx) or not foreseen.
+class StatusTable:
+    """`meanings` are the provider's, by status. A status that is not listed is an outage (5xx) or unexpected.
 
-    `throttled_seconds` is how long to wait where a 429 does not say; without it, that is for the core to know.
+    `throttled_seconds` is how long to wait after a 429 that does not say. Without it the worker's own back-off decides.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Answers:
     ) -> None:
         self._provider = provider
         self._throttled_seconds = throttled_seconds
-        self._meanings = {408: self.unwell, 425: self.unwell, 429: self.throttled, **meanings}
+        self._meanings = {408: self._unwell, 425: self._unwell, 429: self._throttled, **meanings}
 
     def success(self, answer: Answer) -> Answer:
         """The answer, if it is 2xx. Raises what it means otherwise."""
@@ -38,19 +38,19 @@ class Answers:
         if answer.status in self._meanings:
             return self._meanings[answer.status](answer)
         if answer.status >= 500:
-            return self.unwell(answer)
+            return self._unwell(answer)
         if 300 <= answer.status < 400:
             what = "a redirect, which is not followed: check base_url."
         else:
             what = "which is not foreseen: check base_url and keys."
         return AccountBlocked(f"{self._provider} answered {answer.status}, {what}")
 
-    def unwell(self, answer: Answer) -> StageError:
+    def _unwell(self, answer: Answer) -> StageError:
         # X-RateLimit-Reset may be in every answer: only in a 429 does it say when to come back.
         wait = retry_after(answer.headers.get("retry-after", ""), datetime.now(UTC))
         return RetryLater(f"{self._provider} answered {answer.status}.", after_seconds=wait, unreachable=True)
 
-    def throttled(self, answer: Answer) -> StageError:
+    def _throttled(self, answer: Answer) -> StageError:
         wait = asked_wait(answer.headers, datetime.now(UTC))
         wait = self._throttled_seconds if wait is None else wait
         return RetryLater(

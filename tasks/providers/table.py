@@ -1,15 +1,15 @@
-"""The providers: one file each, and the table that finds them by the kind that settings name."""
+"""The table that finds a provider by the kind that the settings name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from config.accounts import Account
-from tasks.http.clients import Clients
 from tasks.model.job import Assurance
-from tasks.providers.base import Cache, Provider
+from tasks.providers.base import Provider
 from tasks.providers.cliniko.client import Cliniko
+from tasks.providers.connection import Connection
 from tasks.providers.nhn.client import Nhn
 from tasks.providers.ovok.client import Ovok
 from tasks.providers.pracsuite import PracSuite
@@ -25,11 +25,7 @@ class Kind(Protocol):
         self,
         name: str,
         account: Any,  # each kind has settings of its own
-        *,
-        clients: Clients,
-        limiter: Callable[[], None],
-        on_call: Callable[[], None],
-        cache: Cache,
+        connection: Connection,
     ) -> Provider: ...
 
 
@@ -42,18 +38,9 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def build(
-    name: str,
-    account: Account,
-    *,
-    clients: Clients,
-    limiter: Callable[[], None],
-    on_call: Callable[[], None],
-    cache: Cache,
-) -> Provider:
-    """The provider of an account. `limiter` raises RetryLater when no call is free; `on_call` counts calls."""
-    kind = KINDS[account.provider]
-    return kind(name, account, clients=clients, limiter=limiter, on_call=on_call, cache=cache)
+def build(name: str, account: Account, connection: Connection) -> Provider:
+    """The provider of the account that the settings call `name`."""
+    return KINDS[account.provider](name, account, connection)
 
 
 def assurance_of(kind: str) -> Assurance:

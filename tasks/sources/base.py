@@ -1,4 +1,4 @@
-"""What a source is to the rest: located once, opened afresh for every attempt, removed at the end if asked for."""
+"""What every source offers: it is located once, opened for each attempt, and removed at the end if asked for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.model.errors import Code, DocumentRefused
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A source as it was found: its size, what must not change from now on, and the name its address ends in."""
+    """A source as it was found. `identity` must stay the same from now on; `file_name` is how its address ends."""
 
     size_bytes: int
     identity: str
@@ -18,7 +18,7 @@ class Located:
 
 
 class OpenSource(Protocol):
-    """One attempt's stream; closed at the end of its `with` block."""
+    """A fresh stream of exactly `size` bytes; closed at the end of its `with` block."""
 
     def __enter__(self) -> Self: ...
 
@@ -28,11 +28,11 @@ class OpenSource(Protocol):
     def size(self) -> int: ...
 
     def read(self, count: int, /) -> bytes:
-        """At most so many bytes; none at the end. Raises RetryLater."""
+        """At most `count` bytes; none at the end. Raises RetryLater."""
         ...
 
     def unchanged(self) -> bool:
-        """Whether it still is what was accepted."""
+        """Whether the source still is what was accepted."""
         ...
 
 
@@ -46,7 +46,7 @@ class Store(Protocol):
         ...
 
     def remove(self, address: str, identity: str) -> bool:
-        """Remove it if it still is what was located; False if it stays, since it is not."""
+        """Remove it if it still is what was located, else leave it and return False."""
         ...
 
 

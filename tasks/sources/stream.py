@@ -1,41 +1,28 @@
-"""A document's bytes as they go by: in blocks, with their digests, and only if they are what was accepted."""
+"""Reads a document in blocks, takes its digests, and notices if it is not what was accepted."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from tasks.model.errors import Code, DocumentRefused
+from tasks.sources.base import OpenSource
 
 BLOCK_BYTES = 256 * 1024  # larger ones run into write timeouts on slow links; smaller ones cost CPU
 _BASE64_BLOCK_BYTES = BLOCK_BYTES // 3 * 3  # whole groups of three: no padding between blocks
 
 
-class Source(Protocol):
-    """An open document: a fresh stream of exactly `size` bytes."""
-
-    @property
-    def size(self) -> int: ...
-
-    def read(self, count: int, /) -> bytes: ...
-
-    def unchanged(self) -> bool:
-        """Whether it still is what was accepted."""
-        ...
-
-
 class HashingReader:
-    """The blocks of a source, once. `beat` is asked before each; the digests are those of what has gone by.
+    """The blocks of a document, once, and the digests of those that were read. `before_block` is called before each.
 
-    Iterating raises DocumentRefused (`file_changed`) instead of ending if there were more or fewer bytes than there
-    should be, or if the document has changed meanwhile. What is sent of it should therefore wait for the end.
+    Iterating ends in DocumentRefused (`file_changed`) if the document has more or fewer bytes than it should have, or
+    has changed meanwhile. Its last block should therefore not be sent before the iteration has ended.
     """
 
-    def __init__(self, source: Source, beat: Callable[[], None]) -> None:
+    def __init__(self, source: OpenSource, before_block: Callable[[], None]) -> None:
         self._source = source
-        self._beat = beat
+        self._before_block = before_block
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
 
@@ -48,44 +35,43 @@ class HashingReader:
         return self._md5.hexdigest()
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._of(BLOCK_BYTES)
+        return self._read(BLOCK_BYTES)
 
     def base64(self) -> Iterator[bytes]:
         """The same in base64 (RFC 4648, 4), which has `base64_length(size)` bytes."""
-        return map(base64.b64encode, self._whole(_BASE64_BLOCK_BYTES))
-
-    def _whole(self, count: int) -> Iterator[bytes]:
-        """Blocks of exactly so many bytes, save the last: a source may return fewer than asked for."""
+        # A source may return fewer bytes than asked for: they are collected, so that no block but the last is padded.
         held = bytearray()
-        for block in self._of(count):
+        for block in self._read(_BASE64_BLOCK_BYTES):
             held += block
-            if len(held) >= count:
-                yield bytes(held[:count])
-                del held[:count]
+            if len(held) >= _BASE64_BLOCK_BYTES:
+                yield base64.b64encode(held[:_BASE64_BLOCK_BYTES])
+                del held[:_BASE64_BLOCK_BYTES]
         if held:
-            yield bytes(held)
+            yield base64.b64encode(held)
 
-    def _of(self, count: int) -> Iterator[bytes]:
-        passed = 0
-        while block := self._next_block(count):
-            passed += len(block)
-            if passed > self._source.size:
+    def _read(self, count: int) -> Iterator[bytes]:
+        length = 0
+        while True:
+            self._before_block()
+            block = self._source.read(count)
+            length += len(block)
+            if not block or length > self._source.size:
                 break
             self._sha256.update(block)
             self._md5.update(block)
             yield block
-        if passed != self._source.size or not self._source.unchanged():
-            raise DocumentRefused(
-                Code.FILE_CHANGED,
-                "The file changed while it was being sent.",
-                hint="Send it again once it is written completely.",
-            )
-
-    def _next_block(self, count: int) -> bytes:
-        self._beat()
-        return self._source.read(count)
+        if length != self._source.size or not self._source.unchanged():
+            raise changed_while_sending()
 
 
 def base64_length(size: int) -> int:
     """How many characters `size` bytes have in base64, with padding."""
     return (size + 2) // 3 * 4
+
+
+def changed_while_sending() -> DocumentRefused:
+    return DocumentRefused(
+        Code.FILE_CHANGED,
+        "The file changed while it was being sent.",
+        hint="Send it again once it is written completely.",
+    )

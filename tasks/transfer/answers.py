@@ -1,7 +1,8 @@
 """What an answer of S3 to a form POST means.
 
-Errors are classed by the XML's `Code`, not by the status (RequestTimeout is a 400 that may be retried); an answer with
-that XML means "not stored", whatever its status. Codes: S3's API reference, "List of error codes", and botocore.
+Errors are classed by the XML's `Code`, not by the status: RequestTimeout, for one, is a 400 that may be retried. An
+answer with that XML means "not stored", whatever its status. Codes: S3's API reference, "List of error codes"
+(https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), and botocore.
 """
 
 from __future__ import annotations
@@ -26,72 +27,56 @@ from tasks.model.errors import (
     StageError,
 )
 
+# By `success_action_status`; without one S3 answers 204 (RESTObjectPOST).
 _STORED = (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT)
+_SMALLER = "Make the file smaller, or split it."
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a stored file is, as far as the answer tells."""
+class StoredObject:
+    """The object that S3 has stored, as far as the answer tells."""
 
     key: str | None = None
     etag: str | None = None
     location: str | None = None
 
 
-class Refusal(NamedTuple):
-    """An S3 error: its `message` may quote the key, so it goes nowhere but into `DocumentRefused.detail`."""
+def stored_object(answer: Answer, *, sent_whole: bool, key: str | None, now: datetime) -> StoredObject:
+    """The object that was stored. `sent_whole`: the last block had left when the answer came; `key` is the expected.
 
-    code: str
-    message: str
-    wait: float | None
-
-    @property
-    def detail(self) -> str:
-        return f"{self.code}: {self.message}"
-
-
-def place_of(answer: Answer, *, sent_whole: bool, key: str | None, now: datetime) -> Place:
-    """Where the file was stored. `sent_whole` says that the last block had left when the answer came.
-
-    Raises what the answer means instead: RetryLater, PresignAgain, DocumentRefused, AccountBlocked or, when the whole
-    file had been sent and the answer leaves open what became of it, OutcomeUnknown.
+    Otherwise raises what the answer means: RetryLater, PresignAgain, DocumentRefused, AccountBlocked or, when the whole
+    file had been sent and the answer leaves the outcome open, OutcomeUnknown.
     """
-    refusal = _refusal(answer, now)
-    if refusal is not None:
-        raise _meaning(refusal, answer.status)
+    error = _elements(answer.body, "Error")
+    if error.get("Code"):
+        wait = asked_wait(answer.headers, now)
+        raise _meaning_of_error(S3Error(error["Code"][:100], error.get("Message", "")[:2000], wait), answer.status)
     if sent_whole and answer.status in _STORED:
-        return _place(answer)
-    redirected = _redirected_place(answer)
+        response = _elements(answer.body, "PostResponse")
+        return StoredObject(
+            key=response.get("Key"),
+            etag=answer.headers.get("etag") or response.get("ETag"),
+            location=response.get("Location") or answer.headers.get("location"),
+        )
+    redirected = _redirected(answer)
     if sent_whole and key is not None and redirected.key == key:
         return redirected
-    raise _without_words(answer, sent_whole, now)
+    raise _meaning_of_status(answer, sent_whole, now)
 
 
-def _place(answer: Answer) -> Place:
-    said = _elements(answer.body, "PostResponse")
-    return Place(
-        key=said.get("Key"),
-        etag=answer.headers.get("etag") or said.get("ETag"),
-        location=said.get("Location") or answer.headers.get("location"),
-    )
-
-
-def _redirected_place(answer: Answer) -> Place:
+def _redirected(answer: Answer) -> StoredObject:
     """What `success_action_redirect` tells: 303 to an address whose query holds bucket, key and etag."""
     if answer.status != HTTPStatus.SEE_OTHER:
-        return Place()
+        return StoredObject()
     try:
-        said = parse_qs(urlsplit(answer.headers.get("location", "")).query, max_num_fields=20)
+        query = parse_qs(urlsplit(answer.headers.get("location", "")).query, max_num_fields=20)
     except ValueError:
-        return Place()
-    return Place(key=said.get("key", [None])[0], etag=said.get("etag", [None])[0])
+        return StoredObject()
+    return StoredObject(key=query.get("key", [None])[0], etag=query.get("etag", [None])[0])
 
 
-# --- without S3's words ----------------------------------------------------------------------------------------------
-
-
-def _without_words(answer: Answer, sent_whole: bool, now: datetime) -> StageError:
-    """What a status alone means: it may come from a proxy."""
+def _meaning_of_status(answer: Answer, sent_whole: bool, now: datetime) -> StageError:
+    """What an answer without S3's XML means: it may come from a proxy."""
     status, wait = answer.status, asked_wait(answer.headers, now)
     if status in (301, 302, 307, 308):
         return AccountBlocked(
@@ -111,54 +96,80 @@ def _without_words(answer: Answer, sent_whole: bool, now: datetime) -> StageErro
     return RetryLater(f"The storage answered {status} before it had the file.", after_seconds=wait, unreachable=True)
 
 
-# --- S3's words ------------------------------------------------------------------------------------------------------
-
-_SMALLER = "Make the file smaller, or split it."
-
-_Meaning = Callable[[Refusal], StageError]
+# --- S3's errors -----------------------------------------------------------------------------------------------------
 
 
-def _later(reason: str, *, unreachable: bool = False) -> _Meaning:
-    return lambda refusal: RetryLater(
-        f"{reason} ({refusal.code}).", after_seconds=refusal.wait, unreachable=unreachable
+class S3Error(NamedTuple):
+    """An error as S3's XML has it. `message` may quote the key: it goes into `DocumentRefused.detail` and nowhere else.
+
+    `wait` is how many seconds the answer asks us to wait.
+    """
+
+    code: str
+    message: str
+    wait: float | None
+
+    @property
+    def detail(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+def _meaning_of_error(error: S3Error, status: int) -> StageError:
+    if error.code in _MEANINGS:
+        return _MEANINGS[error.code](error)
+    if status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS:
+        return RetryLater(f"The storage answered {status}.", after_seconds=error.wait, unreachable=status >= 500)
+    return DocumentRefused(
+        Code.REFUSED_BY_STORAGE,
+        f"The storage refused the file (HTTP {status}).",
+        hint="Read the storage's own words in the detail; then send it again with `chartpost retry`.",
+        detail=error.detail,
     )
 
 
-def _again(reason: str) -> _Meaning:
-    return lambda refusal: PresignAgain(f"{reason} ({refusal.code}).")
+Meaning = Callable[[S3Error], StageError]
 
 
-def _refused(code: Code, message: str, hint: str) -> _Meaning:
-    return lambda refusal: DocumentRefused(code, message, hint=hint, detail=refusal.detail)
+def _retry_later(reason: str, *, unreachable: bool = False) -> Meaning:
+    return lambda error: RetryLater(f"{reason} ({error.code}).", after_seconds=error.wait, unreachable=unreachable)
 
 
-def _blocked(reason: str) -> _Meaning:
-    return lambda refusal: AccountBlocked(f"{reason} ({refusal.code}): report it to the provider.")
+def _presign_again(reason: str) -> Meaning:
+    return lambda error: PresignAgain(f"{reason} ({error.code}).")
 
 
-def _denied(refusal: Refusal) -> StageError:
-    """AccessDenied: its message tells an expired form from one that can never work."""
-    meanings = (meaning for phrase, meaning in _DENIALS if phrase in refusal.message.lower())
-    return next(meanings, _again("The storage denied access"))(refusal)
+def _refused(code: Code, message: str, hint: str) -> Meaning:
+    return lambda error: DocumentRefused(code, message, hint=hint, detail=error.detail)
 
 
-def _each(codes: Iterable[str], meaning: _Meaning) -> Mapping[str, _Meaning]:
+def _blocked(reason: str) -> Meaning:
+    return lambda error: AccountBlocked(f"{reason} ({error.code}): report it to the provider.")
+
+
+def _access_denied(error: S3Error) -> StageError:
+    """Only the message tells an expired form from one that can never work."""
+    meanings = (meaning for phrase, meaning in _DENIALS if phrase in error.message.lower())
+    return next(meanings, _presign_again("The storage denied access"))(error)
+
+
+def _each(codes: Iterable[str], meaning: Meaning) -> Mapping[str, Meaning]:
     return dict.fromkeys(codes, meaning)
 
 
 _DENIALS = (
-    ("policy expired", _again("The upload form has expired")),
+    ("policy expired", _presign_again("The upload form has expired")),
     ("extra input fields", _blocked("The upload form has fields that its policy does not allow")),
     ("policy condition failed", _blocked("The upload form does not meet its own policy")),
 )
 
-_MEANINGS: Mapping[str, _Meaning] = {
-    "AccessDenied": _denied,
+_MEANINGS: Mapping[str, Meaning] = {
+    "AccessDenied": _access_denied,
     **_each(
         ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "SignatureDoesNotMatch", "InvalidAccessKeyId"),
-        _again("The upload form's credentials are not valid, or no longer"),
+        _presign_again("The upload form's credentials are not valid, or no longer"),
     ),
-    "RequestTimeTooSkewed": _again("The upload form's date is too far from the storage's clock"),
+    # The date is the form's: a new form may have a better one.
+    "RequestTimeTooSkewed": _presign_again("The upload form's date is too far from the storage's clock"),
     "EntityTooLarge": _refused(Code.FILE_TOO_LARGE, "The file is larger than the provider takes.", _SMALLER),
     "EntityTooSmall": _refused(
         Code.FILE_EMPTY, "The file is smaller than the provider takes.", "Check that the file was written completely."
@@ -166,10 +177,12 @@ _MEANINGS: Mapping[str, _Meaning] = {
     "KeyTooLongError": _refused(
         Code.REFUSED_BY_STORAGE, "The file name is too long for the storage.", "Give the file a shorter name."
     ),
-    **_each(("BadDigest", "IncompleteBody"), _later("The file reached the storage damaged or cut")),
-    **_each(("RequestTimeout", "OperationAborted"), _later("The storage broke the upload off")),
-    **_each(("SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"), _later("The storage is busy")),
-    **_each(("InternalError", "ServiceUnavailable"), _later("The storage is unwell", unreachable=True)),
+    **_each(("BadDigest", "IncompleteBody"), _retry_later("The file reached the storage damaged or cut")),
+    **_each(("RequestTimeout", "OperationAborted"), _retry_later("The storage broke the upload off")),
+    **_each(
+        ("SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"), _retry_later("The storage is busy")
+    ),
+    **_each(("InternalError", "ServiceUnavailable"), _retry_later("The storage is unwell", unreachable=True)),
     **_each(
         (
             "IncorrectNumberOfFilesInPostRequest",
@@ -190,40 +203,16 @@ _MEANINGS: Mapping[str, _Meaning] = {
 }
 
 
-def _meaning(refusal: Refusal, status: int) -> StageError:
-    known = _MEANINGS.get(refusal.code)
-    if known is not None:
-        return known(refusal)
-    if status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS:
-        return RetryLater(f"The storage answered {status}.", after_seconds=refusal.wait, unreachable=status >= 500)
-    return DocumentRefused(
-        Code.REFUSED_BY_STORAGE,
-        f"The storage refused the file (HTTP {status}).",
-        hint="Read the storage's own words in the detail; then send it again with `chartpost retry`.",
-        detail=refusal.detail,
-    )
-
-
 # --- XML -------------------------------------------------------------------------------------------------------------
 
 
-def _refusal(answer: Answer, now: datetime) -> Refusal | None:
-    said = _elements(answer.body, "Error")
-    if not said.get("Code"):
-        return None
-    return Refusal(said["Code"][:100], said.get("Message", "")[:2000], asked_wait(answer.headers, now))
-
-
 def _elements(body: bytes, root: str) -> Mapping[str, str]:
-    """The texts right below the root of that name; empty when the body is anything else.
-
-    Document types and entities, which make XML dangerous, begin with `<!`; S3 sends nothing that does.
-    """
+    """The texts right below the root of that name, without namespaces; empty when the body is anything else."""
     if len(body) > XML_BYTES:
         return {}
     try:
         text = body.decode("utf-8-sig")
-        if "<!" in text:
+        if "<!" in text:  # a document type or an entity, which make XML dangerous; S3 sends neither
             return {}
         tree = ElementTree.fromstring(text)  # noqa: S314 (no document type, no entity, and short)
     except (ValueError, ElementTree.ParseError):

@@ -1,8 +1,7 @@
-"""The upload: one S3 form POST, streamed in constant memory, digests taken as the bytes go by.
+"""The upload: one S3 form POST, streamed in constant memory, hashed on its way.
 
 Format: RFC 7578 as browsers write it (https://html.spec.whatwg.org/#multipart-form-data), and S3's POST Object
-(https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html): every field verbatim, the file last, nothing
-added, and a Content-Length, since S3 refuses chunked bodies.
+(https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html).
 """
 
 from __future__ import annotations
@@ -18,15 +17,16 @@ from tasks.http.commit_gate import CommitGate, GatedBody
 from tasks.http.exchange import XML_BYTES, exchange
 from tasks.model.errors import OutcomeUnknown, RetryLater
 from tasks.model.job import Form, Stored
-from tasks.model.names import check_name
-from tasks.sources.stream import HashingReader, Source
-from tasks.transfer.answers import Place, place_of
+from tasks.model.names import upload_name
+from tasks.sources.base import OpenSource
+from tasks.sources.stream import HashingReader
+from tasks.transfer.answers import StoredObject, stored_object
 from tasks.transfer.form import check_form, expected_key
 
 
 def post(
     form: Form,
-    source: Source,
+    source: OpenSource,
     file_name: str,
     *,
     client: httpx.Client,
@@ -36,16 +36,16 @@ def post(
     on_call: Callable[[], None] = lambda: None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Stored:
-    """Post the file and return where it was stored.
+    """Post the file and return what was stored. `client` is `Clients.storage()`.
 
-    `guard` is asked before each block, and once when all but the last block has left. Whatever it raises cuts the
-    connection, so that nothing is stored, and comes out. `client` is `Clients.storage()`.
+    `gate` is checked before each block, and committed once, when all but the last block has left. Whatever it raises
+    cuts the connection, so that nothing is stored, and comes out.
 
     Raises, when nothing was stored, RetryLater, PresignAgain, DocumentRefused or AccountBlocked; OutcomeUnknown when
-    the last block had left and no answer told what became of it.
+    the last block had left and no answer told the outcome.
     """
     target = check_form(form, file_name, source.size, now(), allowed_hosts=allowed_hosts, insecure=insecure)
-    body = _Body(form, source, check_name(file_name), gate)
+    body = _Body(form, source, upload_name(file_name), gate)
     on_call()
     try:
         answer = exchange(client, body.request(target, client.timeout), most_bytes=XML_BYTES, whom="the storage")
@@ -54,64 +54,64 @@ def post(
             raise OutcomeUnknown("The whole file was sent, and the storage did not answer.") from error
         raise
     key = expected_key(form, file_name)
-    place = place_of(answer, sent_whole=body.sent_whole, key=key, now=now())
-    return body.stored(place, key or "")
+    return body.stored(stored_object(answer, sent_whole=body.sent_whole, key=key, now=now()), key or "")
 
 
 class _Body:
-    """The bytes of one multipart/form-data body, its last block held back until the commit has succeeded."""
+    """One multipart/form-data body; its last block waits for the commit."""
 
-    def __init__(self, form: Form, source: Source, name: str, gate: CommitGate) -> None:
+    def __init__(self, form: Form, source: OpenSource, name: str, gate: CommitGate) -> None:
         self._source = source
         self._form_url = form.url
-        self._reader = HashingReader(source, gate.beat)
+        self._reader = HashingReader(source, gate.check)
         self._boundary = f"chartpost-{os.urandom(16).hex()}"
-        self._head = _head(form, name, self._boundary)
+        # Every field as it was given and none added, since the policy must name each. The file comes last: S3 ignores
+        # what follows it.
+        fields = "".join(
+            f'--{self._boundary}\r\nContent-Disposition: form-data; name="{_quoted(field)}"\r\n\r\n{value}\r\n'
+            for field, value in form.fields.items()
+        )
+        file = f'Content-Disposition: form-data; name="file"; filename="{_quoted(name)}"'
+        file += "\r\nContent-Type: application/octet-stream\r\n\r\n"
+        self._head = f"{fields}--{self._boundary}\r\n{file}".encode()
         self._tail = f"\r\n--{self._boundary}--\r\n".encode()
-        self._sending = GatedBody(self._blocks(), gate.commit)
+        self._gated = GatedBody(self._blocks(), gate.commit)
 
     @property
     def sent_whole(self) -> bool:
-        return self._sending.sent_whole
+        return self._gated.sent_whole
 
     def request(self, target: httpx.URL, timeout: httpx.Timeout) -> httpx.Request:
-        """Built by hand: a client's defaults (cookies, headers) do not belong in it."""
+        # Built by hand: a client's defaults (cookies, headers) do not belong in it.
         headers = {
             "User-Agent": USER_AGENT,
             "Content-Type": f"multipart/form-data; boundary={self._boundary}",
+            # S3 refuses chunked bodies, which httpx would send without this.
             "Content-Length": str(len(self._head) + self._source.size + len(self._tail)),
         }
-        extensions = {"timeout": timeout.as_dict(), "trace": self._sending.ear}
-        return httpx.Request("POST", target, headers=headers, content=iter(self._sending), extensions=extensions)
+        extensions = {"timeout": timeout.as_dict(), "trace": self._gated.trace}
+        return httpx.Request("POST", target, headers=headers, content=iter(self._gated), extensions=extensions)
 
-    def stored(self, place: Place, expected: str) -> Stored:
-        etag = (place.etag or "").strip().removeprefix("W/").strip('"')
+    def stored(self, stored: StoredObject, expected_key: str) -> Stored:
+        etag = (stored.etag or "").strip().removeprefix("W/").strip('"')
         return Stored(
-            key=place.key or expected,
+            key=stored.key or expected_key,
             etag=etag or None,
-            etag_verified=etag.lower() == self._reader.md5,  # unequal proves nothing: an encrypted bucket's is no MD5
+            etag_verified=etag.lower()
+            == self._reader.md5,  # unequal proves nothing: an encrypted bucket's is not an MD5
             sha256=self._reader.sha256,
             md5=self._reader.md5,
-            location=place.location,
+            location=stored.location,
             form_url=self._form_url,
         )
 
     def _blocks(self) -> Iterator[bytes]:
-        """The tail leaves together with the file's last block, so that both are held back."""
+        """The tail leaves together with the file's last block, so that both wait for the commit."""
         held = self._head
         for block in self._reader:
             yield held
             held = block
         yield held + self._tail
-
-
-def _head(form: Form, name: str, boundary: str) -> bytes:
-    fields = "".join(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(field)}"\r\n\r\n{value}\r\n'
-        for field, value in form.fields.items()
-    )
-    file = f'Content-Disposition: form-data; name="file"; filename="{_quoted(name)}"'
-    return f"{fields}--{boundary}\r\n{file}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
 
 
 def _quoted(name: str) -> str:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from types import TracebackType
 from typing import Self
 
 import httpx
@@ -24,7 +23,7 @@ import httpx
 from tasks.http.clients import Clients
 from tasks.model.job import Form
 from tasks.transfer.upload import post
-from tests.tasks.transfer.conftest import Guarding
+from tests.tasks.transfer.conftest import FakeGate
 
 SIZE = 100_000_000
 ROUNDS = 5
@@ -46,9 +45,7 @@ class Opened:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._file.close()
 
 
@@ -108,7 +105,7 @@ def rounds(document: Path, url: str) -> dict[str, list[tuple[float, float]]]:
                 client=clients.storage(),
                 allowed_hosts=["127.0.0.1"],
                 insecure=True,
-                gate=Guarding(),
+                gate=FakeGate(),
             )
 
     def plain() -> None:

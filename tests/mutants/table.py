@@ -57,7 +57,7 @@ MUTANTS = (
     Mutant(
         "the last block leaves before the commit",
         "tasks/http/commit_gate.py",
-        "        self._commit()\n        self._listen()  # committed, but the last block need not leave\n"
+        "        self._commit()\n        self._stop_if_answered()  # committed, but the last block need not leave\n"
         "        self.sent_whole = True\n        yield held\n",
         "        self.sent_whole = True\n        yield held\n        self._commit()\n",
         ("tests/tasks/transfer",),
@@ -186,9 +186,9 @@ MUTANTS = (
     ),
     Mutant(
         "a document is registered without the token by which it is found again",
-        "tasks/providers/cliniko/records.py",
-        'document, ours = job.document, f"({token(job)})"',
-        'document, ours = job.document, "(chartpost)"',
+        "tasks/providers/cliniko/naming.py",
+        'document, marker = job.document, f"({token(job)})"',
+        'document, marker = job.document, "(chartpost)"',
         (f"{CLINIKO}::test_lost_answers_and_faults_are_ridden_out_with_one_copy",),
     ),
     Mutant(

@@ -19,7 +19,7 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 class Signer:
-    """A private key, in PEM or as JWK, and the algorithm to use it with: the key's usual one unless it is given."""
+    """Signs with a private key, in PEM or as JWK. Without `algorithm` it uses the usual one of the key's kind."""
 
     def __init__(self, private_key: str, algorithm: str = "") -> None:
         kind = key_kind(private_key)
@@ -30,29 +30,28 @@ class Signer:
 
     @property
     def thumbprint(self) -> str:
-        """The public key's (RFC 7638)."""
+        """The public key's thumbprint (RFC 7638)."""
         return str(self._key.thumbprint())
 
     def sign(self, header: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
         """A JWS in compact form (RFC 7515)."""
+        # joserfc signs with RS384 only if that is named here.
         return jwt.encode(
             {"alg": self.algorithm, **header}, dict(claims), self._key, algorithms=[self.algorithm], default_type=None
         )
 
     def assertion(self, client_id: str, audience: str, seconds: int, header: Mapping[str, Any], **claims: Any) -> str:
-        """A fresh client assertion, good once and for so many seconds."""
+        """A new client assertion (RFC 7523), good once and for so many seconds."""
         now = int(time.time())
         own = {"iss": client_id, "sub": client_id, "aud": audience, "iat": now, "exp": now + seconds}
         return self.sign(header, {**own, "jti": str(uuid.uuid4()), **claims})
 
     def proof(self, method: str, url: str, *, nonce: str = "", access_token: str = "") -> str:
-        """A fresh DPoP proof for one request (RFC 9449, 4.2): its address without query and fragment.
-
-        `access_token` goes with calls of an API, not with token requests.
-        """
+        """A new DPoP proof for one request (RFC 9449, 4.2). Token requests have no `access_token` yet."""
         claims: dict[str, Any] = {
             "jti": str(uuid.uuid4()),
             "htm": method.upper(),
+            # Without query and fragment, which the rule of 4.2 leaves out.
             "htu": url.partition("#")[0].partition("?")[0],
             "iat": int(time.time()),
         }
@@ -64,6 +63,6 @@ class Signer:
         return self.sign({"typ": "dpop+jwt", "jwk": self._public()}, claims)
 
     def _public(self) -> dict[str, Any]:
-        """The public key alone, with nothing in it but what a proof needs."""
+        """The public key, with only the members that a proof needs."""
         public = self._key.as_dict(private=False)
         return {name: public[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in public}

@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ValidationError
 
-from tasks.providers.base import Cache
+from tasks.providers.connection import Cache
 
 _MARGIN_SECONDS = 30.0
-_RENEWING_SECONDS = 15.0  # a token server answers sooner; a worker that died meanwhile holds the others up so long
+_RENEWING_SECONDS = 15.0  # token servers answer sooner; the others wait this long for a worker that died meanwhile
 _TOPIC = "token"
 
 
 class Token(BaseModel, frozen=True):
-    """An access token, good until `expires_at` (seconds since 1970); `refresh`, where there is one, gets another."""
+    """An access token, good until `expires_at` (seconds since 1970). `refresh`, if there is one, obtains the next."""
 
     access: str
     expires_at: float
@@ -23,51 +23,51 @@ class Token(BaseModel, frozen=True):
 
     @property
     def usable(self) -> bool:
-        """Whether it is good for a call that is about to be made."""
         return self.expires_at - time.time() > 0
 
 
 def good_for(seconds: float) -> float:
-    """`expires_at` of a token that was just given for so many seconds, a little early."""
+    """`expires_at` of a token that was just given for so many seconds: a little early, for calls take time."""
     return time.time() + max(seconds - _MARGIN_SECONDS, seconds / 2)
 
 
 class Tokens:
-    """The token of one account. `obtain` gets a new one, given the last if that is still known; it raises our errors.
+    """The tokens of one account. All methods return an access token, and raise what `obtain` raises.
 
-    `scope` tells this account's tokens from any others (account, address, client, key): it may hold secrets.
+    `obtain` gets a new token; it is given the last one, if that is still known. `scope` tells this account's tokens
+    from all others (account, address, client, key); it may hold secrets. A token is remembered for `keep` seconds, so
+    that its `refresh` can be used after it has expired.
     """
 
     def __init__(self, cache: Cache, scope: str, obtain: Callable[[Token | None], Token], *, keep: float) -> None:
-        """`keep`: for how many seconds a token is worth remembering, so that its `refresh` may still be used."""
         self._cache = cache
         self._scope = scope
         self._obtain = obtain
         self._keep = keep
 
     def current(self) -> str:
-        """A usable access token. Raises what `obtain` raises."""
+        """A usable one, remembered or new."""
         token = self._remembered()
         return token.access if token and token.usable else self._renewed(None)
 
-    def instead_of(self, refused: str, *, forgetting: bool = False) -> str:
-        """Another access token, since the provider has just refused this one. Raises what `obtain` raises.
+    def replace(self, refused: str, *, forget_last: bool = False) -> str:
+        """Another one than the provider has just refused.
 
-        `forgetting`: the last one is of no more use to get it, though it may say otherwise.
+        With `forget_last` the refused token is not given to `obtain`: the provider may have ended its session.
         """
-        return self._renewed(refused, forgetting)
+        return self._renewed(refused, forget_last)
 
-    def anew(self) -> str:
-        """An access token that was given just now, whatever is remembered. Raises what `obtain` raises."""
+    def fresh(self) -> str:
+        """One that was given just now, whatever is remembered."""
         with self._cache.lock(_TOPIC, self._scope, _RENEWING_SECONDS):
             return self._obtained(self._remembered())
 
-    def _renewed(self, refused: str | None, forgetting: bool = False) -> str:
+    def _renewed(self, refused: str | None, forget_last: bool = False) -> str:
         with self._cache.lock(_TOPIC, self._scope, _RENEWING_SECONDS):
             token = self._remembered()
             if token and token.usable and token.access != refused:
-                return token.access  # somebody was faster
-            return self._obtained(None if forgetting else token)
+                return token.access  # another worker was faster
+            return self._obtained(None if forget_last else token)
 
     def _obtained(self, last: Token | None) -> str:
         token = self._obtain(last)
@@ -75,8 +75,8 @@ class Tokens:
         return token.access
 
     def _remembered(self) -> Token | None:
-        said = self._cache.get(_TOPIC, self._scope)
+        remembered = self._cache.get(_TOPIC, self._scope)
         try:
-            return Token.model_validate_json(said) if said else None
+            return Token.model_validate_json(remembered) if remembered else None
         except ValidationError:
             return None

@@ -1,47 +1,43 @@
-"""The transaction Bundle of ITI-65, Provide Document Bundle: one document, all that is said of it, and its bytes.
+"""The transaction Bundle of ITI-65, Provide Document Bundle: one document, its metadata, and its bytes.
 
-After https://profiles.ihe.net/ITI/MHD/ITI-65.html (Comprehensive), NHN's page on the endpoint and, where that is
-silent, the reference implementation (https://github.com/timmo-nhn/XcaDocumentSource).
+After https://profiles.ihe.net/ITI/MHD/ITI-65.html (Comprehensive), NHN's page on the endpoint and, where that says
+nothing, the reference implementation (https://github.com/timmo-nhn/XcaDocumentSource).
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from config.accounts import Metadata, NhnAccount
-from tasks.http.api import Body
 from tasks.model.job import Job
 from tasks.providers.base import DocumentGate
-from tasks.providers.checks import changed_between, sendable_name
 from tasks.providers.fhir import coding, concept, fixed_id, identifier
 from tasks.providers.media_types import media_type
-from tasks.sources.stream import HashingReader, base64_length
+from tasks.sources.stream import HashingReader
 
-FHIR_JSON = "application/fhir+json"
+CONTENT_TYPE = "application/fhir+json"
 _MHD = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/"
 _LIST_TYPES = "https://profiles.ihe.net/ITI/MHD/CodeSystem/MHDlistTypes"
 _URIS = "urn:ietf:rfc:3986"
 _ORGANIZATIONS = "urn:oid:2.16.578.1.12.4.1.4.101"
-_CODINGS = ("type", "category", "format", "facility_type", "practice_setting", "security_label")
+_REQUIRED_CODINGS = ("type", "category", "format", "facility_type", "practice_setting", "security_label")
 
 Resource = dict[str, Any]
 
 
-def lacking(metadata: Metadata) -> list[str]:
-    """What NHN refuses a document without: the errors of the reference implementation, as settings name them."""
-    names = [name for name in _CODINGS if not getattr(metadata, name)]
+def missing_metadata(metadata: Metadata) -> list[str]:
+    """What NHN requires and the metadata lack, as settings name it: the errors of the reference implementation."""
+    names = [name for name in _REQUIRED_CODINGS if not getattr(metadata, name)]
     return names if metadata.author.name.strip() else [*names, "author.name"]
 
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """Of the document's bytes: what the Bundle says of them, and by what a change is noticed."""
+    """Of the document's bytes. The Bundle holds the SHA-1; the SHA-256 shows whether the document changes meanwhile."""
 
     sha1: bytes
     sha256: str
@@ -52,15 +48,15 @@ class Digests:
         """Reads the document once. Raises DocumentRefused, RetryLater and LeaseLost."""
         sha1 = hashlib.sha1(usedforsecurity=False)
         with gate.open() as source:
-            passing = HashingReader(source, gate.beat)
-            for block in passing:
+            reader = HashingReader(source, gate.check)
+            for block in reader:
                 sha1.update(block)
-            return cls(sha1.digest(), passing.sha256, passing.md5)
+            return cls(sha1.digest(), reader.sha256, reader.md5)
 
 
 @dataclass(frozen=True, slots=True)
 class Ids:
-    """The ids in the Bundle, UUIDs: they follow from the job and its bytes, so that a second sending has the same."""
+    """The ids in the Bundle, UUIDs. They follow from the job and its bytes, so that a second sending has the same."""
 
     document: str
     submission: str
@@ -74,7 +70,7 @@ class Ids:
 
 
 @dataclass(frozen=True, slots=True)
-class Provided:
+class Bundle:
     """One document as it is provided. `at` is when it was first tried (ISO 8601, UTC)."""
 
     job: Job
@@ -84,24 +80,10 @@ class Provided:
     ids: Ids
     at: str
 
-    def body(self, gate: DocumentGate) -> Body:
-        """The Bundle as JSON, of which the document's bytes are read again while they are sent, as base64."""
-        place = f"data of {uuid4()}"
-        before, _, after = json.dumps(self._bundle(place)).partition(place)
-        length = len(before) + base64_length(self.job.document.size_bytes) + len(after)
-        return Body(FHIR_JSON, length, lambda: self._blocks(gate, before.encode(), after.encode()))
-
-    def _blocks(self, gate: DocumentGate, before: bytes, after: bytes) -> Iterator[bytes]:
-        yield before
-        with gate.open() as source:
-            passing = HashingReader(source, gate.beat)
-            yield from passing.base64()
-        if passing.sha256 != self.digests.sha256:
-            raise changed_between()
-        yield after
-
-    def _bundle(self, data: str) -> Resource:
+    def resource(self, data: str) -> Resource:
+        """The Bundle; `data` is the document in base64."""
         ids = self.ids
+        national_id = {"system": self.account.patient_system, "value": self.job.document.patient_id}
         binary = {"resourceType": "Binary", "contentType": media_type(self.job.document), "data": data}
         return {
             "resourceType": "Bundle",
@@ -109,15 +91,11 @@ class Provided:
             "type": "transaction",
             "entry": [
                 _entry(ids.submission, self._submission_set()),
-                _entry(ids.patient, self._patient()),
+                _entry(ids.patient, {"resourceType": "Patient", "identifier": [national_id]}),
                 _entry(ids.binary, binary),
                 _entry(ids.document, self._document()),
             ],
         }
-
-    def _patient(self) -> Resource:
-        said = {"system": self.account.patient_system, "value": self.job.document.patient_id}
-        return {"resourceType": "Patient", "identifier": [said]}
 
     def _submission_set(self) -> Resource:
         usual = f"urn:oid:2.25.{UUID(self.ids.submission).int}"
@@ -171,13 +149,15 @@ class Provided:
             "contentType": media_type(self.job.document),
             "url": _urn(self.ids.binary),
             "size": self.job.document.size_bytes,
+            # SHA-1 of the raw bytes, as FHIR's Attachment has it.
             "hash": base64.b64encode(self.digests.sha1).decode(),
-            "title": sendable_name(self.job.document),
+            "title": self.job.document.file_name,
             "creation": self.at,
         }
 
     def _person(self) -> Resource:
         author = self.metadata.author
+        # One name in the settings, two kinds of name in FHIR: the last word is the family's.
         given, _, family = author.name.strip().rpartition(" ")
         name = {"text": author.name, "family": family} | ({"given": given.split()} if given else {})
         known = {"identifier": [identifier(author.identifier)]} if author.identifier else {}

@@ -1,29 +1,28 @@
 """The message that Redox's $documentreference-create takes: a Bundle of MessageHeader, DocumentReference and Patient.
 
-Vendor page: https://docs.redoxengine.com ("Send a file via the Redox FHIR API"), which leaves the Bundle's own parts
-out; they follow FHIR R4's messages (https://hl7.org/fhir/R4/messaging.html). All ids follow from the job's, so that a
-message that is sent again is the same message.
+Vendor page: https://docs.redoxengine.com/permalink/3GhpEsXocZLwS50DXzyQaR/ ("Send a file via the Redox FHIR API"). It
+leaves the Bundle's own parts out; they follow FHIR R4's messages (https://hl7.org/fhir/R4/messaging.html). All ids
+follow from the job's, so that a message that is sent again is the same message.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from config.accounts import Metadata, RedoxAccount
+from config.accounts import RedoxAccount
 from tasks.model.document import Document
+from tasks.model.errors import invalid_request
 from tasks.model.job import Job
-from tasks.providers.checks import invalid, sendable_name
 from tasks.providers.fhir import coding, concept, fixed_id, identifier, metadata_of
 from tasks.providers.media_types import media_type
 
+CONTENT_TYPE = "application/fhir+json"
 EVENT = "https://fhir.redoxengine.com/EventDefinition/DocumentReferenceCreate"
 _OPTIONS = {"patient", "metadata"}
 _PATIENT_CHARACTERS = 50_000  # an address and some telephone numbers, but no photograph
@@ -34,51 +33,30 @@ def check_parts(document: Document, account: RedoxAccount) -> None:
     """Refuse a document of which no message can be made. Raises DocumentRefused that names what is missing or wrong."""
     media_type(document)
     if set(document.options) - _OPTIONS:
-        raise invalid("The options hold something that Redox does not take: it takes patient and metadata.")
+        raise invalid_request("The options hold something that Redox does not take: it takes patient and metadata.")
     _patient_in(document)
     if not metadata_of(document, account.metadata).type:
-        raise invalid(
+        raise invalid_request(
             "metadata.type is missing: Redox needs to know what kind of document it is.",
             hint='Give the account, or the document in options.metadata, a type such as "http://loinc.org|34133-9".',
         )
 
 
-# --- ids -------------------------------------------------------------------------------------------------------------
-
-
-def document_identifier(job: Job) -> str:
-    """By which the receiver can know the document again: the value of the DocumentReference's identifier."""
-    return _urn(fixed_id(job.id, "DocumentReference"))
-
-
-def _urn(made: str) -> str:
-    return f"urn:uuid:{made}"
-
-
 # --- the message -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """The JSON around a document that is embedded in base64: before and after its characters."""
-
-    head: bytes
-    tail: bytes
-
-
-def referring(job: Job, account: RedoxAccount, url: str) -> bytes:
+def referring_message(job: Job, account: RedoxAccount, url: str) -> bytes:
     """The message whose document lies at `url`. Raises DocumentRefused as `check_parts` does."""
     return json.dumps(_bundle(job, account, {"url": url})).encode()
 
 
-def around(job: Job, account: RedoxAccount) -> Envelope:
-    """What is sent before and after the document itself. Raises DocumentRefused as `check_parts` does."""
-    place = uuid.uuid4().hex  # nobody has written this anywhere
-    head, _, tail = json.dumps(_bundle(job, account, {"data": place})).encode().partition(place.encode())
-    return Envelope(head, tail)
+def embedding_message(job: Job, account: RedoxAccount, data: str) -> dict[str, Any]:
+    """The message that holds the document in base64. Raises DocumentRefused as `check_parts` does."""
+    return _bundle(job, account, {"data": data})
 
 
 def _bundle(job: Job, account: RedoxAccount, payload: Mapping[str, str]) -> dict[str, Any]:
+    # Either `url` or `data` in the attachment: the page shows each alone.
     header, document, patient = (fixed_id(job.id, kind) for kind in ("MessageHeader", "DocumentReference", "Patient"))
     return {
         "resourceType": "Bundle",
@@ -93,6 +71,15 @@ def _bundle(job: Job, account: RedoxAccount, payload: Mapping[str, str]) -> dict
     }
 
 
+def document_identifier(job: Job) -> str:
+    """The value of the DocumentReference's identifier, by which the receiver can know the document again."""
+    return _urn(fixed_id(job.id, "DocumentReference"))
+
+
+def _urn(id_: str) -> str:
+    return f"urn:uuid:{id_}"
+
+
 def _entry(resource: Mapping[str, Any]) -> dict[str, Any]:
     return {"fullUrl": _urn(resource["id"]), "resource": resource}
 
@@ -102,7 +89,7 @@ def _header(header: str, document: str, account: RedoxAccount) -> dict[str, Any]
         "resourceType": "MessageHeader",
         "id": header,
         "eventUri": EVENT,
-        # R4 wants an endpoint; we have no address of our own.
+        # R4 requires an endpoint; we have no address of our own.
         "source": {"name": "chartpost", "endpoint": _urn(fixed_id("redox", account.client_id))},
         "focus": [{"reference": f"DocumentReference/{document}"}],
     }
@@ -112,6 +99,10 @@ def _document_reference(
     job: Job, account: RedoxAccount, document: str, patient: str, payload: Mapping[str, str]
 ) -> dict[str, Any]:
     metadata = metadata_of(job.document, account.metadata)
+    author = _filled(
+        display=metadata.author.name,
+        identifier=identifier(metadata.author.identifier) if metadata.author.identifier else None,
+    )
     context = {"facilityType": metadata.facility_type, "practiceSetting": metadata.practice_setting}
     return _filled(
         resourceType="DocumentReference",
@@ -122,7 +113,7 @@ def _document_reference(
         category=[concept(metadata.category)] if metadata.category else None,
         subject={"reference": f"Patient/{patient}"},
         date=job.created_at.isoformat(timespec="milliseconds"),
-        author=_author(metadata),
+        author=[author] if author else None,
         description=job.document.description,
         securityLabel=[concept(metadata.security_label)] if metadata.security_label else None,
         content=[
@@ -130,7 +121,7 @@ def _document_reference(
                 attachment={
                     "contentType": media_type(job.document),
                     **payload,
-                    "title": sendable_name(job.document),
+                    "title": job.document.file_name,
                 },
                 format=coding(metadata.format) if metadata.format else None,
             )
@@ -139,21 +130,15 @@ def _document_reference(
     )
 
 
-def _author(metadata: Metadata) -> list[dict[str, Any]] | None:
-    author = metadata.author
-    said = _filled(display=author.name, identifier=identifier(author.identifier) if author.identifier else None)
-    return [said] if said else None
-
-
 def _patient(document: Document, account: RedoxAccount, patient: str) -> dict[str, Any]:
-    said = _patient_in(document)
-    ours = {"system": account.patient_system, "value": document.patient_id}
-    others = said.pop("identifier", [])
-    return {"resourceType": "Patient", "id": patient, "identifier": [ours, *others], **said}
+    elements = _patient_in(document)
+    own = {"system": account.patient_system, "value": document.patient_id}
+    others = elements.pop("identifier", [])
+    return {"resourceType": "Patient", "id": patient, "identifier": [own, *others], **elements}
 
 
 def _filled(**fields: Any) -> dict[str, Any]:
-    """The fields that say something: FHIR knows no empty ones."""
+    """The fields that are not empty: FHIR does not allow empty ones."""
     return {name: value for name, value in fields.items() if value}
 
 
@@ -180,7 +165,7 @@ class _Name(BaseModel, extra="forbid", strict=True):
     period: dict[str, JsonValue] | None = None
 
 
-def _says_who(names: Sequence[_Name]) -> Sequence[_Name]:
+def _named(names: Sequence[_Name]) -> Sequence[_Name]:
     if not any(name.family or name.text for name in names):
         raise ValueError("no family name")
     return names
@@ -194,7 +179,7 @@ class _Patient(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Annotated[list[_Name], Field(min_length=1), AfterValidator(_says_who)]
+    name: Annotated[list[_Name], Field(min_length=1), AfterValidator(_named)]
     birthDate: Annotated[str, AfterValidator(_calendar_date)]  # noqa: N815, as FHIR writes it
     gender: Literal["male", "female", "other", "unknown"] | None = None
     resourceType: Literal["Patient"] | None = None  # noqa: N815
@@ -216,15 +201,15 @@ class _Patient(BaseModel):
 
 def _patient_in(document: Document) -> dict[str, Any]:
     """The Patient's elements in the options, if there are any. Raises DocumentRefused that names what is wrong."""
-    said = document.options.get("patient")
-    if said is None:
+    given = document.options.get("patient")
+    if given is None:
         return {}
     try:
-        patient = _Patient.model_validate(said).model_dump(exclude_none=True, exclude={"resourceType"})
+        patient = _Patient.model_validate(given).model_dump(exclude_none=True, exclude={"resourceType"})
     except ValidationError as error:
-        raise invalid(f"options.patient is not understood: {_faults(error)}.", hint=_PATIENT_HINT) from None
+        raise invalid_request(f"options.patient is not understood: {_faults(error)}.", hint=_PATIENT_HINT) from None
     if len(json.dumps(patient)) > _PATIENT_CHARACTERS:
-        raise invalid(f"options.patient has more than {_PATIENT_CHARACTERS} characters.")
+        raise invalid_request(f"options.patient has more than {_PATIENT_CHARACTERS} characters.")
     return patient
 
 
@@ -235,13 +220,21 @@ _PATIENT_HINT = (
 
 
 def _faults(error: ValidationError) -> str:
-    """Which of our own fields are missing or wrong; nothing else is repeated: it may be the patient's."""
-    found = error.errors(include_url=False, include_input=False, include_context=False)
-    known = [(str(fault["loc"][0]), fault) for fault in found if fault["loc"]]
-    missing = sorted(name for name, fault in known if fault["type"] == "missing" and name in _Patient.model_fields)
-    wrong = {name for name, fault in known if name in _Patient.model_fields} - set(missing)
-    strange = any(name not in _Patient.model_fields for name, _ in known)
-    parts = [f"{', '.join(missing)} missing"] if missing else []
-    parts += [f"{', '.join(sorted(wrong))} wrong"] if wrong else []
-    parts += ["a field that is not known"] if strange else []
+    """Which of our own fields are missing or wrong. No other name is repeated: it may be the patient's."""
+    missing: set[str] = set()
+    wrong: set[str] = set()
+    unknown = False
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        if not fault["loc"]:
+            continue
+        name = str(fault["loc"][0])
+        if name not in _Patient.model_fields:
+            unknown = True
+        elif fault["type"] == "missing":
+            missing.add(name)
+        else:
+            wrong.add(name)
+    parts = [f"{', '.join(sorted(missing))} missing"] if missing else []
+    parts += [f"{', '.join(sorted(wrong - missing))} wrong"] if wrong - missing else []
+    parts += ["a field that is not known"] if unknown else []
     return "; ".join(parts) or "it is not an object"

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from tasks.http.api import ApiClient, understood
+from tasks.http.api import ApiClient, parse_answer
 from tasks.http.clients import Clients, tls
 from tasks.http.exchange import JSON_BYTES, Answer
 from tasks.http.retry_after import asked_wait, retry_after
@@ -142,12 +142,12 @@ class Shape(BaseModel):
 
 
 class Api:
-    """An API client towards a server of ours, and what it asked and told."""
+    """An API client for our server, and how often its limiter and its counter were called."""
 
     def __init__(self, server: StorageServer, clients: Clients) -> None:
         self.server = server
-        self.asked = 0
-        self.told = 0
+        self.limited = 0
+        self.counted = 0
         self.no_slot: RetryLater | None = None
         self.client = ApiClient(
             clients,
@@ -160,12 +160,12 @@ class Api:
         )
 
     def _limit(self) -> None:
-        self.asked += 1
+        self.limited += 1
         if self.no_slot:
             raise self.no_slot
 
     def _count(self) -> None:
-        self.told += 1
+        self.counted += 1
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_each_call_is_asked_for_and_told_once(api: Api) -> None:
     api.server.script = answering("200 OK")
     api.client.call("GET", "a")
     api.client.call("GET", "b")
-    assert (api.asked, api.told) == (2, 2)
+    assert (api.limited, api.counted) == (2, 2)
 
 
 def test_without_a_free_slot_nothing_leaves_and_nothing_is_counted(api: Api) -> None:
@@ -185,7 +185,7 @@ def test_without_a_free_slot_nothing_leaves_and_nothing_is_counted(api: Api) -> 
     with pytest.raises(RetryLater) as later:
         api.client.call("GET", "a")
     assert later.value is api.no_slot
-    assert (api.told, api.server.visits) == (0, [])
+    assert (api.counted, api.server.visits) == (0, [])
 
 
 def answering(status: str, body: str = "", **headers: str) -> Callable[[Visit], None]:
@@ -233,35 +233,35 @@ def test_cookies_of_an_api_are_not_kept(api: Api) -> None:
 
 
 @pytest.mark.parametrize(("size", "whole"), [(300_000, True), (299_999, False), (300_001, False)])
-def test_a_visit_gives_the_whole_of_what_lies_there_and_takes_no_key_along(api: Api, size: int, whole: bool) -> None:
+def test_a_download_gives_the_whole_file_and_carries_no_key(api: Api, size: int, whole: bool) -> None:
     body, taken = "x" * 300_000, bytearray()
     with StorageServer() as elsewhere:
         elsewhere.script = answering("200 OK", body)
-        assert api.client.visit_whole(elsewhere.url, hosts=(), take=taken.extend, size=size) is whole
+        assert api.client.download(elsewhere.url, hosts=(), take=taken.extend, size=size) is whole
         assert "x-api-key" not in elsewhere.visit.headers
         assert bytes(taken) == body.encode()[: len(taken)]
         assert len(taken) <= size
-    assert api.told == 1
+    assert api.counted == 1
 
 
-def test_a_visit_to_what_is_not_there_gives_nothing(api: Api) -> None:
+def test_a_download_of_a_missing_file_gives_nothing(api: Api) -> None:
     api.server.script = answering("404 Not Found", "gone")
     taken = bytearray()
-    assert not api.client.visit_whole(api.server.url, hosts=(), take=taken.extend, size=4)
+    assert not api.client.download(api.server.url, hosts=(), take=taken.extend, size=4)
     assert taken == b""
 
 
-def test_a_visit_that_breaks_off_is_made_again_later_and_one_elsewhere_is_not_made(api: Api) -> None:
+def test_a_download_that_breaks_off_is_retried_later_and_one_from_another_host_is_not_made(api: Api) -> None:
     def broken_off(visit: Visit) -> None:
         visit.read_head()
         visit.say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
 
     api.server.script = broken_off
     with pytest.raises(RetryLater) as later:
-        api.client.visit_whole(api.server.url, hosts=(), take=bytes, size=9)
+        api.client.download(api.server.url, hosts=(), take=bytes, size=9)
     assert later.value.unreachable
     with pytest.raises(AccountBlocked, match="not allowed"):
-        api.client.visit_whole("https://elsewhere.example/", hosts=("*.amazonaws.com",), take=bytes, size=9)
+        api.client.download("https://elsewhere.example/", hosts=("*.amazonaws.com",), take=bytes, size=9)
 
 
 @pytest.mark.parametrize("script", [Visit.close, Visit.reset, lambda visit: visit.say("nonsense\r\n\r\n")])
@@ -270,7 +270,7 @@ def test_a_call_without_an_answer_is_made_again_later(api: Api, script: Callable
     with pytest.raises(RetryLater) as later:
         api.client.call("GET", "a")
     assert later.value.unreachable
-    assert api.told == 1
+    assert api.counted == 1
 
 
 def test_an_answer_that_breaks_off_is_no_answer(api: Api) -> None:
@@ -294,7 +294,7 @@ def test_an_answer_without_end_is_read_up_to_a_bound(api: Api) -> None:
     answer = api.client.call("GET", "a")
     assert len(answer.body) == JSON_BYTES + 1
     with pytest.raises(AccountBlocked, match="shape"):
-        understood(answer, Shape, "Somebody")
+        parse_answer(answer, Shape, "Somebody")
 
 
 @pytest.mark.parametrize("key", ["caf\u00e9", "a\nb", "a\0b", "\ud800"])
@@ -330,7 +330,7 @@ def told(body: bytes) -> Answer:
 
 
 def test_json_of_the_right_shape_is_understood() -> None:
-    assert understood(told(b'{"name": "a", "more": 1}'), Shape, "Somebody").name == "a"
+    assert parse_answer(told(b'{"name": "a", "more": 1}'), Shape, "Somebody").name == "a"
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_json_of_the_right_shape_is_understood() -> None:
 )
 def test_any_other_shape_blocks_the_account_without_being_quoted(body: bytes, why: str) -> None:
     with pytest.raises(AccountBlocked, match="answered in a shape that is not understood") as blocked:
-        understood(told(body), Shape, "Somebody")
+        parse_answer(told(body), Shape, "Somebody")
     shown = "".join(traceback.format_exception(blocked.value))
     assert why in str(blocked.value)
     assert "Anna" not in shown
@@ -355,4 +355,4 @@ def test_any_other_shape_blocks_the_account_without_being_quoted(body: bytes, wh
 @given(st.binary(max_size=100) | st.text('{}[]":,name0123456789', max_size=60).map(str.encode))
 def test_no_body_raises_anything_but_our_errors(body: bytes) -> None:
     with contextlib.suppress(AccountBlocked):
-        assert isinstance(understood(told(body), Shape, "Somebody"), Shape)
+        assert isinstance(parse_answer(told(body), Shape, "Somebody"), Shape)

@@ -1,4 +1,4 @@
-"""Calls of an API that create something: one commit point, and no doubt left unsaid."""
+"""Calls of an API that create something: one commit point, and every doubt is an unknown outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.http.clients import Clients
 from tasks.http.exchange import Answer
 from tasks.model.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater
 from tests.tasks.storage_server import Script, StorageServer, Visit
-from tests.tasks.transfer.conftest import Guarding
+from tests.tasks.transfer.conftest import FakeGate
 
 BLOCKS = (b'{"data": "', b"x" * 300_000, b'"}')
 LENGTH = sum(map(len, BLOCKS))
@@ -26,12 +26,12 @@ class Calling:
         self.length = LENGTH
         self.signed: list[tuple[str, str]] = []
         self.commit: Callable[[], None] = lambda: None
-        self.beat: Callable[[], None] = lambda: None
+        self.check: Callable[[], None] = lambda: None
         self.blocks: Callable[[], Iterator[bytes]] = lambda: iter(BLOCKS)
         self.api = ApiClient(
             clients,
             base_url,
-            provider="Anyone",
+            provider="Provider",
             headers=self._sign,
             limiter=lambda: None,
             on_call=self._count,
@@ -40,7 +40,7 @@ class Calling:
 
     def __call__(self, **options: object) -> Answer:
         body = Body("application/fhir+json", self.length, self.blocks)
-        gate = Guarding(self._commit, self.beat)
+        gate = FakeGate(self._commit, self.check)
         return self.api.create("POST", "Bundle", body=body, gate=gate, **options)  # type: ignore[arg-type]
 
     def _sign(self, method: str, url: str) -> dict[str, str]:
@@ -125,9 +125,9 @@ def test_a_server_error_after_all_was_sent_is_of_unknown_outcome(
     assert unknown.value.unreachable
 
 
-def test_a_server_error_that_means_not_taken_is_an_answer(storage: StorageServer, create: Calling) -> None:
+def test_a_server_error_that_means_not_processed_is_an_answer(storage: StorageServer, create: Calling) -> None:
     storage.script = answering("502 Bad Gateway")
-    assert create(not_taken={502}).status == 502
+    assert create(not_processed={502}).status == 502
 
 
 def test_no_answer_after_all_was_sent_is_of_unknown_outcome(storage: StorageServer, create: Calling) -> None:
@@ -176,12 +176,12 @@ def test_an_early_success_is_not_believed(storage: StorageServer, create: Callin
 
     storage.script = early
     create.blocks, create.length = lambda: iter([b"x" * 65_536] * 600), 600 * 65_536
-    create.commit = lambda: pytest.fail("nothing is to be committed")
+    create.commit = lambda: pytest.fail("nothing must be committed")
     with pytest.raises(RetryLater):
         create()
 
 
-def test_each_call_is_signed_anew_and_after_the_limiter(storage: StorageServer, create: Calling) -> None:
+def test_each_call_is_signed_for_itself_and_after_the_limiter(storage: StorageServer, create: Calling) -> None:
     create()
     create.api.call("GET", "Bundle")
     assert [method for method, _ in create.signed] == ["POST", "GET"]
@@ -190,9 +190,9 @@ def test_each_call_is_signed_anew_and_after_the_limiter(storage: StorageServer, 
 # --- addresses that are handed out -----------------------------------------------------------------------------------
 
 
-def test_an_address_that_was_handed_out_is_visited_without_keys(storage: StorageServer, create: Calling) -> None:
+def test_an_address_that_was_handed_out_is_fetched_without_keys(storage: StorageServer, create: Calling) -> None:
     storage.script = answering("206 Partial Content", "x", Content_Range="bytes 0-0/7")
-    answer = create.api.visit(
+    answer = create.api.fetch(
         f"{storage.url}file?X-Amz-Signature=s", hosts=["127.0.0.1"], headers={"Range": "bytes=0-0"}
     )
     assert answer.headers["content-range"] == "bytes 0-0/7"
@@ -204,8 +204,8 @@ def test_an_address_that_was_handed_out_is_visited_without_keys(storage: Storage
 @pytest.mark.parametrize(
     "url", ["http://elsewhere.example/x", "ftp://127.0.0.1/x", "https://u:p@127.0.0.1/", "nonsense", "https://"]
 )
-def test_an_address_of_elsewhere_is_not_visited(clients: Clients, create: Calling, url: str) -> None:
+def test_an_address_of_another_host_is_not_fetched(clients: Clients, create: Calling, url: str) -> None:
     with pytest.raises(AccountBlocked) as blocked:
-        create.api.visit(url, hosts=["*.amazonaws.com"])
+        create.api.fetch(url, hosts=["*.amazonaws.com"])
     assert "elsewhere" not in str(blocked.value)
     assert create.calls == 0

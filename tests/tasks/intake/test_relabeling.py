@@ -26,7 +26,7 @@ from tasks.sources.sources import Sources
 from tests.tasks.ledger.test_ledger import held
 from tests.tasks.pipeline.runners import recovery_of, runner_of
 from tests.tasks.pipeline.test_runner import NoResults
-from tests.tasks.providers.doubles import DictMemory
+from tests.tasks.providers.doubles import DictCache
 from tests.tasks.providers.odd_nhn import DOCUMENT_ID, PATCH, TOKEN, OddNhn, labelled
 from tests.tasks.providers.odd_server import Reply, Request
 from tests.tasks.providers.test_nhn import account_at
@@ -38,7 +38,7 @@ class Hospital:
     def __init__(self, client: redis.Redis, odd: OddNhn, data: Path) -> None:
         self.odd = odd
         self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
-        self.account = Account("hospital", account_at(odd), RateLimit(client), DictMemory())
+        self.account = Account("hospital", account_at(odd), RateLimit(client), DictCache())
         documents = Documents(Sources(Files([data]), Objects([])))
         commit_log = CommitLog(Folders(data), None)
         recovery = recovery_of(self.ledger, commit_log, documents)

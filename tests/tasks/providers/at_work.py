@@ -20,7 +20,7 @@ from tasks.providers.table import build
 from tasks.sources.base import OpenSource
 from tasks.sources.files import Files, file_address
 from tasks.transfer.upload import post
-from tests.tasks.providers.doubles import NO_OWNERS, DictMemory, Slots, Trying, job
+from tests.tasks.providers.doubles import NO_OWNERS, CountingGate, DictCache, Slots, connected, job
 from tests.worlds import SandboxProcess
 
 PATIENCE_SECONDS = 8
@@ -29,7 +29,7 @@ _numbers = itertools.count(100)
 
 @dataclass(frozen=True)
 class Habits:
-    """What a provider's page says of it, and its sandbox does, as far as the contract must know.
+    """How a provider and its sandbox behave, as far as the contract must know.
 
     `calls` is the most that one small document may cost. `lost` is the word in a file's name by which the answer to
     the creating call is lost. `secret` names the setting by which the sandbox revokes the account. `patients`: it
@@ -53,21 +53,21 @@ HABITS = {
 
 
 def fresh() -> int:
-    """A number that nobody else has."""
+    """A number that is used once in this process."""
     return next(_numbers)
 
 
-def eventually(look: Callable[[], Any]) -> Any:
+def eventually(condition: Callable[[], Any]) -> Any:
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
-        if seen := look():
-            return seen
+        if result := condition():
+            return result
         time.sleep(0.05)
-    raise AssertionError("it did not come true in time")
+    raise AssertionError("it did not become true in time")
 
 
 class AtWork:
-    """An account at the sandbox. `sent` takes a document all the way; the single steps may be taken by themselves."""
+    """An account at the sandbox. `sent` takes a document all the way; the single steps may be taken on their own."""
 
     def __init__(self, sandbox: SandboxProcess, clients: Clients, folder: Path, name: str, **settings: Any) -> None:
         self.sandbox = sandbox
@@ -77,11 +77,10 @@ class AtWork:
         self.kind = self.settings.provider
         self.habits = HABITS[self.kind]
         self.slots = Slots()
-        self.cache = DictMemory()
-        self.gate = Trying()
-        self.provider: Provider = build(
-            name, self.settings, clients=clients, limiter=self.slots.take, on_call=self.slots.count, cache=self.cache
-        )
+        self.cache = DictCache()
+        self.gate = CountingGate()
+        connection = connected(clients, self.slots, self.cache, insecure=self.settings.insecure)
+        self.provider: Provider = build(name, self.settings, connection)
         self._clients = clients
         self._files = Files([folder])
         self._folder = folder
@@ -133,7 +132,7 @@ class AtWork:
         job = self.begun(job)
         if not isinstance(self.provider, TakesForms):
             return job
-        form = self.provider.presign(job, self.trying(job))
+        form = self.provider.presign(job, self.new_gate(job))
         facts = replace(job.facts, form=form, key=form.key, record=form.record)
         return replace(job, facts=facts, stage=Stage.PRESIGNED, step=Step.POST)
 
@@ -146,7 +145,7 @@ class AtWork:
 
     def post(self, job: Job) -> Stored:
         if isinstance(self.provider, Stores):
-            return self.provider.store(job, self.trying(job))
+            return self.provider.store(job, self.new_gate(job))
         assert isinstance(self.provider, TakesForms)
         assert job.facts.form is not None
         with self._open(job) as source:
@@ -162,21 +161,21 @@ class AtWork:
             )
 
     def registered(self, job: Job) -> Job:
-        """Told to the provider, where that is a step of its own."""
+        """Registered with the provider, where that is a step of its own."""
         if not isinstance(self.provider, Registers):
             return job
-        registered = self.provider.register(job, self.trying(job))
+        registered = self.provider.register(job, self.new_gate(job))
         stage = Stage.DELIVERED if registered.processed else Stage.REGISTERED
         stored = registered.stored or job.facts.stored
         facts = replace(job.facts, record=registered.record, stored=stored)
         return replace(job, facts=facts, stage=stage, step=Step.CONFIRM)
 
     def sent(self, job: Job) -> Job:
-        """All the way to where only the confirmation is missing, if anything."""
+        """With all steps taken but the confirmation."""
         return self.registered(self.stored(self.presigned(job)))
 
     def created(self, job: Job) -> Job:
-        """The creating call of a job that is ready for it, once more."""
+        """The creating call of a job that is ready for it; it may be repeated."""
         return self.registered(job) if isinstance(self.provider, Registers) else self.stored(job)
 
     def ready(self, job: Job) -> Job:
@@ -184,12 +183,12 @@ class AtWork:
         job = self.presigned(job)
         return self.stored(job) if isinstance(self.provider, Registers) else job
 
-    # --- what became of it -------------------------------------------------------------------------------------
+    # --- finding -----------------------------------------------------------------------------------------------
 
     def found(self, job: Job) -> Found | None:
-        return self.provider.find([job], NO_OWNERS).get(job.id) if self.looks(job) else None
+        return self.provider.find([job], NO_OWNERS).get(job.id) if self.reconciles(job) else None
 
-    def looks(self, job: Job) -> bool:
+    def reconciles(self, job: Job) -> bool:
         return self.route(job).on_unknown_outcome is OnUnknownOutcome.RECONCILE
 
     def record_of(self, job: Job) -> Record:
@@ -205,8 +204,8 @@ class AtWork:
         record: Record = eventually(proven)
         return record
 
-    def trying(self, job: Job) -> Trying:
-        self.gate = Trying(lambda: self._open(job), self.gate)
+    def new_gate(self, job: Job) -> CountingGate:
+        self.gate = CountingGate(lambda: self._open(job), self.gate)
         return self.gate
 
     def _open(self, job: Job) -> OpenSource:

@@ -10,7 +10,7 @@ from config.accounts import PracsuiteAccount
 from tasks.http.clients import Clients
 from tasks.providers.pracsuite import PracSuite
 from tasks.providers.table import KINDS
-from tests.tasks.providers.doubles import DictMemory, Slots
+from tests.tasks.providers.doubles import DictCache, Slots, connected
 from tests.tasks.providers.odd_pracsuite import OddPracSuite
 from tests.worlds import SandboxProcess
 
@@ -29,8 +29,8 @@ def clients() -> Iterator[Clients]:
 
 
 @pytest.fixture
-def cache() -> DictMemory:
-    return DictMemory()
+def cache() -> DictCache:
+    return DictCache()
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def slots() -> Slots:
 
 
 @pytest.fixture
-def pracsuite(odd: OddPracSuite, clients: Clients, cache: DictMemory, slots: Slots) -> PracSuite:
+def pracsuite(odd: OddPracSuite, clients: Clients, cache: DictCache, slots: Slots) -> PracSuite:
     account = PracsuiteAccount.model_validate(
         {
             "provider": "pracsuite",
@@ -49,7 +49,7 @@ def pracsuite(odd: OddPracSuite, clients: Clients, cache: DictMemory, slots: Slo
             "insecure": True,
         }
     )
-    return PracSuite("north_clinic", account, clients=clients, limiter=slots.take, on_call=slots.count, cache=cache)
+    return PracSuite("north_clinic", account, connected(clients, slots, cache))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What a provider is given in tests: a memory, a limiter, jobs."""
+"""What a provider is given in tests: a cache, a limiter, a gate, jobs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tasks.http.clients import Clients
 from tasks.model.document import Document
 from tasks.model.errors import RetryLater
 from tasks.model.job import Facts, Job
 from tasks.model.route import Stage, Step
+from tasks.providers.connection import Connection
 from tasks.sources.base import OpenSource
 
 THEN = datetime(2026, 11, 21, 10, tzinfo=UTC)
 _numbers = itertools.count(1)
 
 
-class DictMemory:
-    """Remembers for as long as it was told to, or until told to forget."""
+class DictCache:
+    """Implements `Cache` in a dict; a test may clear `values`."""
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, str], str] = {}
@@ -63,6 +65,11 @@ class Slots:
         self.calls += 1
 
 
+def connected(clients: Clients, slots: Slots, cache: DictCache, *, insecure: bool = True) -> Connection:
+    """A connection to servers on this machine."""
+    return Connection(clients=clients, limiter=slots.take, on_call=slots.count, cache=cache, insecure=insecure)
+
+
 def job(
     *,
     patient_id: str | None = "4711",
@@ -86,12 +93,10 @@ def job(
     )
 
 
-class Trying:
-    """An attempt at a document: counts what it is asked; `open` gives what a test has for it."""
+class CountingGate:
+    """Counts its commits, beginning with those of the gate `before`; `open` returns a test's source."""
 
-    def __init__(self, open_source: Callable[[], OpenSource] | None = None, before: Trying | None = None) -> None:
-        """It goes on counting where the one before has ended."""
-        self.beats: int = before.beats if before else 0
+    def __init__(self, open_source: Callable[[], OpenSource] | None = None, before: CountingGate | None = None) -> None:
         self.commits: int = before.commits if before else 0
         self._open = open_source
 
@@ -99,12 +104,12 @@ class Trying:
         assert self._open is not None, "this document cannot be opened"
         return self._open()
 
-    def beat(self) -> None:
-        self.beats += 1
+    def check(self) -> None:
+        pass
 
     def commit(self) -> None:
         self.commits += 1
 
 
-NO_ATTEMPT = Trying()
+NO_GATE = CountingGate()
 NO_OWNERS: Mapping[str, str] = {}

@@ -16,7 +16,7 @@ from tasks.http.clients import Clients
 from tasks.model.job import Job
 from tasks.model.route import Step
 from tasks.providers.redox.client import Redox
-from tests.tasks.providers.doubles import DictMemory, Slots, Trying, job
+from tests.tasks.providers.doubles import CountingGate, DictCache, Slots, connected, job
 from tests.tasks.providers.odd_pracsuite import OddPracSuite
 from tests.tasks.providers.odd_server import Reply, Request
 
@@ -84,7 +84,7 @@ class AtOdd:
     def __init__(self, odd: OddRedox, clients: Clients, **settings: Any) -> None:
         self.odd = odd
         self.slots = Slots()
-        self.cache = DictMemory()
+        self.cache = DictCache()
         self.clients = clients
         self.settings = RedoxAccount.model_validate(
             {
@@ -106,14 +106,8 @@ class AtOdd:
 
     def another(self, name: str = "hospital") -> Redox:
         """The same account in another worker."""
-        return Redox(
-            name,
-            self.settings,
-            clients=self.clients,
-            limiter=self.slots.take,
-            on_call=self.slots.count,
-            cache=self.cache,
-        )
+        connection = connected(self.clients, self.slots, self.cache, insecure=self.settings.insecure)
+        return Redox(name, self.settings, connection)
 
     def job(self, content: bytes = b"some bytes", **document: Any) -> Job:
         made = job(size_bytes=len(content), account="hospital")
@@ -132,8 +126,8 @@ class Opened(io.BytesIO):
         return True
 
 
-def trying(content: bytes = b"some bytes", size: int | None = None) -> Trying:
-    return Trying(lambda: Opened(content, size))  # type: ignore[arg-type, return-value]  # as much of one as is asked
+def gate_for(content: bytes = b"some bytes", size: int | None = None) -> CountingGate:
+    return CountingGate(lambda: Opened(content, size))  # type: ignore[arg-type, return-value]  # as much of one as is asked
 
 
 def forms(request: Request) -> dict[str, str]:

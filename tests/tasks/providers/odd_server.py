@@ -35,13 +35,14 @@ Answering = Reply | Callable[[Request], Reply]
 class OddServer:
     """`answers` maps a method and path ("GET /v1/…") to what is answered; anything else is answered `otherwise`.
 
-    A reply of status 0 cuts the connection without an answer.
+    A reply of status 0 cuts the connection without an answer. A reply in `early` is sent before the body is read.
     """
 
     otherwise: Answering = Reply(404, {"message": "Not Found"})
 
     def __init__(self) -> None:
         self.answers: dict[str, Answering] = {}
+        self.early: dict[str, Reply] = {}
         self.requests: list[Request] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -79,8 +80,11 @@ class OddServer:
                 length = int(self.headers.get("content-length", 0))
                 address = urlsplit(self.path)
                 headers = {name.lower(): value for name, value in self.headers.items()}
+                if early := world.early.get(f"{self.command} {address.path}"):
+                    self._say(early)
+                    self.close_connection = True
                 body = self.rfile.read(length)
-                if len(body) < length:  # it broke off: no provider would act on it
+                if early or len(body) < length:  # it broke off: no provider would act on it
                     self.close_connection = True
                     return
                 request = Request(self.command, address.path, parse_qs(address.query), headers, body)

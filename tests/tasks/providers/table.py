@@ -10,7 +10,7 @@ from collections import defaultdict
 from tasks.providers.table import KINDS
 from tests.worlds import ROOT
 
-CONTRACT = ROOT / "tests" / "providers" / "test_contract.py"
+CONTRACT = ROOT / "tests" / "tasks" / "providers" / "test_contract.py"
 _RESULT = re.compile(r"^(PASSED|FAILED|ERROR) .*::test_(\w+)\[(\w+)(?:-([^\]]*))?\]", re.MULTILINE)
 _SIGNS = {"PASSED": "✓"}
 

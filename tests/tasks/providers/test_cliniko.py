@@ -32,9 +32,9 @@ from tasks.model.errors import (
 from tasks.model.job import Job, Record, Stored
 from tasks.model.route import Stage
 from tasks.providers.cliniko.client import Cliniko
-from tasks.providers.cliniko.records import MAX_DESCRIPTION, MAX_NAME, description, sent_name, token
+from tasks.providers.cliniko.naming import MAX_DESCRIPTION, MAX_NAME, description, sent_name, token
 from tests.tasks.providers.at_work import AtWork, eventually
-from tests.tasks.providers.doubles import NO_OWNERS, THEN, DictMemory, Slots, Trying, job
+from tests.tasks.providers.doubles import NO_OWNERS, THEN, CountingGate, DictCache, Slots, connected, job
 from tests.tasks.providers.odd_server import OddServer, Reply, Request
 from tests.worlds import SandboxProcess
 
@@ -56,17 +56,15 @@ def odd() -> Iterator[OddServer]:
         yield server
 
 
-def made(odd: OddServer, clients: Clients, cache: DictMemory, slots: Slots, key: str = KEY) -> Cliniko:
+def made(odd: OddServer, clients: Clients, cache: DictCache, slots: Slots, key: str = KEY) -> Cliniko:
     account = ClinikoAccount.model_validate(
         {"provider": "cliniko", "base_url": f"{odd.base}/v1", "api_key": key, "contact": CONTACT, "insecure": True}
     )
-    return Cliniko(
-        "clinic", account, clients=clients, limiter=slots.take, on_call=slots.count, cache=cache, now=lambda: THEN
-    )
+    return Cliniko("clinic", account, connected(clients, slots, cache), now=lambda: THEN)
 
 
 @pytest.fixture
-def cliniko(odd: OddServer, clients: Clients, cache: DictMemory, slots: Slots) -> Cliniko:
+def cliniko(odd: OddServer, clients: Clients, cache: DictCache, slots: Slots) -> Cliniko:
     return made(odd, clients, cache, slots)
 
 
@@ -117,8 +115,8 @@ def test_the_key_goes_as_user_name_with_an_empty_password_and_the_contact_as_use
 ) -> None:
     odd.answers[PRESIGN] = Reply(body=FORM)
     odd.answers[REGISTER] = Reply(201, pending(7))
-    cliniko.presign(job(), Trying())
-    cliniko.register(stored_job(), Trying())
+    cliniko.presign(job(), CountingGate())
+    cliniko.register(stored_job(), CountingGate())
     for request in odd.requests:
         scheme, _, encoded = request.headers["authorization"].partition(" ")
         assert (scheme, base64.b64decode(encoded).decode()) == ("Basic", f"{KEY}:")
@@ -139,8 +137,8 @@ def test_the_key_is_never_carried_along_a_redirect(odd: OddServer, cliniko: Clin
 
 def every_call(cliniko: Cliniko) -> Sequence[Callable[[], object]]:
     return (
-        lambda: cliniko.presign(job(), Trying()),
-        lambda: cliniko.register(stored_job(), Trying()),
+        lambda: cliniko.presign(job(), CountingGate()),
+        lambda: cliniko.register(stored_job(), CountingGate()),
         lambda: cliniko.find([lost_job()], NO_OWNERS),
         lambda: cliniko.find([registered_job("7")], NO_OWNERS),
         cliniko.probe,
@@ -148,7 +146,7 @@ def every_call(cliniko: Cliniko) -> Sequence[Callable[[], object]]:
 
 
 def test_one_user_has_one_limit_whatever_the_shard_in_the_key_and_it_shows_nothing(
-    odd: OddServer, clients: Clients, cache: DictMemory, slots: Slots
+    odd: OddServer, clients: Clients, cache: DictCache, slots: Slots
 ) -> None:
     groups = [made(odd, clients, cache, slots, key).limit_group for key in ("key-au1", "key", "other-au1")]
     assert groups[0] == groups[1] != groups[2]
@@ -260,7 +258,7 @@ def test_a_form_keeps_the_order_of_its_fields_and_obtaining_it_creates_nothing(
 ) -> None:
     fields = {"key": "temp/${filename}", "policy": "p", "x-amz-date": "d", "acl": "private", "more": "m"}
     odd.answers[PRESIGN] = Reply(body={"url": BUCKET, "fields": fields, "new": [1]})
-    gate = Trying()
+    gate = CountingGate()
     form = cliniko.presign(job(), gate)
     assert (form.url, list(form.fields.items())) == (BUCKET, list(fields.items()))
     assert gate.commits == 0
@@ -272,7 +270,7 @@ def test_a_form_keeps_the_order_of_its_fields_and_obtaining_it_creates_nothing(
 def test_an_address_that_is_not_there_yet_is_asked_for_later(odd: OddServer, cliniko: Cliniko, body: object) -> None:
     odd.answers[PRESIGN] = Reply(body=body)
     with pytest.raises(RetryLater) as later:
-        cliniko.presign(job(), Trying())
+        cliniko.presign(job(), CountingGate())
     assert not later.value.throttled
 
 
@@ -294,7 +292,7 @@ def test_an_address_that_is_not_there_yet_is_asked_for_later(odd: OddServer, cli
 def test_a_form_of_another_shape_blocks_the_account(odd: OddServer, cliniko: Cliniko, body: object) -> None:
     odd.answers[PRESIGN] = Reply(body=body)
     with pytest.raises(AccountBlocked, match="answered in a shape that is not understood") as blocked:
-        cliniko.presign(job(), Trying())
+        cliniko.presign(job(), CountingGate())
     assert not blocked.value.credentials
 
 
@@ -321,7 +319,7 @@ def test_each_status_of_presign_says_what_happens_next(
 ) -> None:
     odd.answers[PRESIGN] = Reply(status)
     with pytest.raises(StageError) as raised:
-        cliniko.presign(job(), Trying())
+        cliniko.presign(job(), CountingGate())
     assert type(raised.value) is meant
 
 
@@ -331,7 +329,7 @@ def test_each_status_of_registering_says_what_happens_next(
 ) -> None:
     odd.answers[REGISTER] = Reply(status)
     with pytest.raises(StageError) as raised:
-        cliniko.register(stored_job(), Trying())
+        cliniko.register(stored_job(), CountingGate())
     assert type(raised.value) is meant
 
 
@@ -380,7 +378,7 @@ def test_what_cliniko_says_of_a_refused_document_is_kept_apart(odd: OddServer, c
     said = {"message": "Validation Failed", "errors": {"patient": "Anna Meier is archived", "x": ["y"]}}
     odd.answers[REGISTER] = Reply(422, said)
     with pytest.raises(DocumentRefused) as refused:
-        cliniko.register(stored_job(), Trying())
+        cliniko.register(stored_job(), CountingGate())
     assert refused.value.code is Code.REFUSED_BY_PROVIDER
     assert refused.value.detail == "Validation Failed; patient Anna Meier is archived; x ['y']"
     assert "Anna" not in "".join(traceback.format_exception(refused.value, limit=0))
@@ -391,7 +389,7 @@ def test_what_cliniko_says_of_a_refused_document_is_kept_apart(odd: OddServer, c
 
 def test_the_upload_is_named_by_the_forms_address_and_its_raw_key(odd: OddServer, cliniko: Cliniko) -> None:
     odd.answers[REGISTER] = Reply(201, pending("1152921504606846977"))
-    gate, asked = Trying(), stored_job(patient_id="0456")
+    gate, asked = CountingGate(), stored_job(patient_id="0456")
     registered = cliniko.register(asked, gate)
     (request,) = odd.requests
     assert json.loads(request.body) == {
@@ -415,11 +413,11 @@ def test_the_upload_is_named_by_the_forms_address_and_its_raw_key(odd: OddServer
         (record(7, size=9), False),
     ],
 )
-def test_a_record_that_is_processed_at_once_needs_no_look_unless_there_is_a_fault_to_find(
+def test_a_record_that_is_processed_at_once_needs_no_search_unless_it_has_a_fault(
     odd: OddServer, cliniko: Cliniko, answered: dict[str, Any], processed: bool
 ) -> None:
     odd.answers[REGISTER] = Reply(201, answered)
-    registered = cliniko.register(stored_job(), Trying())
+    registered = cliniko.register(stored_job(), CountingGate())
     assert (registered.record.id, registered.processed) == ("7", processed)
 
 
@@ -431,25 +429,25 @@ def test_an_answer_that_is_lost_or_unwell_leaves_open_what_became_of_it(
 ) -> None:
     odd.answers[REGISTER] = reply
     with pytest.raises(OutcomeUnknown) as unknown:
-        cliniko.register(stored_job(), Trying())
+        cliniko.register(stored_job(), CountingGate())
     assert unknown.value.unreachable
 
 
 @pytest.mark.parametrize("body", ["", "<html>", [], {}, {"id": None}, {"id": ""}, {"id": {}}, "null"])
-def test_a_success_that_cannot_be_read_is_a_record_that_must_be_looked_for(
+def test_a_success_that_cannot_be_read_is_a_record_that_must_be_searched_for(
     odd: OddServer, cliniko: Cliniko, body: object
 ) -> None:
     elsewhere = "https://elsewhere.example/v1/patient_attachments/8"
     for headers in ({}, {"Location": elsewhere}, {"Location": f"{odd.base}/v1/patient_attachments/"}):
         odd.answers[REGISTER] = Reply(201, body, headers)
         with pytest.raises(OutcomeUnknown):
-            cliniko.register(stored_job(), Trying())
+            cliniko.register(stored_job(), CountingGate())
     odd.answers[REGISTER] = Reply(201, body, {"Location": f"{odd.base}/v1/patient_attachments/8"})
-    assert cliniko.register(stored_job(), Trying()).record.id == "8"
+    assert cliniko.register(stored_job(), CountingGate()).record.id == "8"
 
 
-def test_whoever_may_not_commit_registers_nothing(odd: OddServer, cliniko: Cliniko) -> None:
-    class Late(Trying):
+def test_a_worker_that_may_not_commit_registers_nothing(odd: OddServer, cliniko: Cliniko) -> None:
+    class Late(CountingGate):
         def commit(self) -> None:
             raise LeaseLost("lost")
 
@@ -460,9 +458,9 @@ def test_whoever_may_not_commit_registers_nothing(odd: OddServer, cliniko: Clini
 
 
 @pytest.mark.parametrize("stored", [None, Stored(TEMP, None, False, "5" * 64, "e" * 32)])
-def test_an_upload_that_nobody_remembers_is_sent_anew(odd: OddServer, cliniko: Cliniko, stored: Stored | None) -> None:
+def test_an_upload_that_is_forgotten_is_sent_again(odd: OddServer, cliniko: Cliniko, stored: Stored | None) -> None:
     with pytest.raises(PresignAgain):
-        cliniko.register(job(stored=stored), Trying())
+        cliniko.register(job(stored=stored), CountingGate())
     assert odd.requests == []
 
 
@@ -475,7 +473,7 @@ def test_an_upload_that_an_unseen_registering_has_taken_leads_to_its_record(odd:
     odd.answers[REGISTER] = Reply(422, URL_IS_INVALID)
     for answered, processed in ((record(7, bears=asked), True), (pending(7, bears=asked), False)):
         odd.answers[OF_PATIENT] = page(record(1), answered, record(2, bears=job()))
-        registered = cliniko.register(asked, Trying())
+        registered = cliniko.register(asked, CountingGate())
         assert (registered.record.id, registered.processed) == ("7", processed)
 
 
@@ -484,31 +482,31 @@ def test_an_upload_that_is_gone_is_sent_once_more_and_then_refused(odd: OddServe
     odd.answers[REGISTER] = Reply(422, URL_IS_INVALID)
     odd.answers[OF_PATIENT] = page()
     with pytest.raises(PresignAgain):
-        cliniko.register(asked, Trying())
+        cliniko.register(asked, CountingGate())
     with pytest.raises(DocumentRefused) as refused:
-        cliniko.register(replace(asked, presigns=2), Trying())
+        cliniko.register(replace(asked, presigns=2), CountingGate())
     assert refused.value.detail == "Validation Failed; temp_attachment_url is invalid"
     assert odd.paths().count(OF_PATIENT) == 2, "looked for before each"
     with pytest.raises(PresignAgain):
-        cliniko.register(asked, Trying())  # retried by a person, it begins anew
+        cliniko.register(asked, CountingGate())  # retried by a person, it starts over
 
 
 def test_forms_that_had_expired_before_do_not_count(odd: OddServer, cliniko: Cliniko) -> None:
     odd.answers[REGISTER] = Reply(422, URL_IS_INVALID)
     odd.answers[OF_PATIENT] = page()
     with pytest.raises(PresignAgain):
-        cliniko.register(replace(lost_job(), presigns=4), Trying())
+        cliniko.register(replace(lost_job(), presigns=4), CountingGate())
 
 
-def test_an_upload_is_not_sent_anew_for_a_patient_that_cliniko_refuses(odd: OddServer, cliniko: Cliniko) -> None:
+def test_an_upload_is_not_sent_again_for_a_patient_that_cliniko_refuses(odd: OddServer, cliniko: Cliniko) -> None:
     errors = {"patient": "can't be blank", **URL_IS_INVALID["errors"]}  # type: ignore[dict-item]
     odd.answers[REGISTER] = Reply(422, {"message": "Validation Failed", "errors": errors})
     odd.answers[OF_PATIENT] = page()
     with pytest.raises(DocumentRefused):
-        cliniko.register(lost_job(), Trying())
+        cliniko.register(lost_job(), CountingGate())
 
 
-# --- looking ---------------------------------------------------------------------------------------------------------
+# --- finding ---------------------------------------------------------------------------------------------------------
 
 
 def found_of(cliniko: Cliniko, asked: Job) -> tuple[str, Stage] | None:
@@ -528,7 +526,7 @@ def test_a_known_record_is_found_in_the_list_of_what_changed_lately(
 
 
 def test_one_list_serves_many_patients_and_forgets_within_seconds(
-    odd: OddServer, cliniko: Cliniko, cache: DictMemory
+    odd: OddServer, cliniko: Cliniko, cache: DictCache
 ) -> None:
     odd.answers[RECENT] = page(*(record(number) for number in range(60)))
     for number in range(60):
@@ -541,7 +539,7 @@ def test_one_list_serves_many_patients_and_forgets_within_seconds(
     assert not any("description" in value for value in cache.values.values()), "nothing that names a patient is kept"
 
 
-def test_what_is_not_in_that_list_is_read_by_itself(odd: OddServer, cliniko: Cliniko) -> None:
+def test_a_record_that_is_not_in_that_list_is_read_on_its_own(odd: OddServer, cliniko: Cliniko) -> None:
     odd.answers[RECENT] = page(record(1))
     odd.answers["GET /v1/patient_attachments/7"] = Reply(body=pending(7))
     assert found_of(cliniko, registered_job("7")) == ("7", Stage.REGISTERED)
@@ -559,7 +557,7 @@ def test_several_of_a_patient_that_are_not_in_that_list_are_read_in_one_of_their
     assert odd.paths() == [RECENT, OF_PATIENT]
 
 
-def test_the_list_is_turned_only_as_far_as_somebody_is_waited_for(odd: OddServer, cliniko: Cliniko) -> None:
+def test_the_list_is_read_only_as_far_as_records_are_missing(odd: OddServer, cliniko: Cliniko) -> None:
     def pages(request: Request) -> Reply:
         number = int(request.query["page"][0])
         query = f"q%5B%5D=updated_at%3A%3E%3D2026-11-21T09%3A00%3A00Z&page={number + 1}"
@@ -577,7 +575,7 @@ def test_a_link_that_leads_elsewhere_is_not_followed(odd: OddServer, cliniko: Cl
         for lead in leads:
             asked = registered_job("9", patient_id=f"p{leads.index(lead)}")
             odd.requests.clear()
-            cliniko._cache = DictMemory()
+            cliniko._cache = DictCache()
             odd.answers[RECENT] = page(record(1), total_entries=2, links={"next": lead})
             odd.answers["GET /v1/patient_attachments/9"] = Reply(body=record(9))
             assert found_of(cliniko, asked) == ("9", Stage.DELIVERED)
@@ -596,7 +594,7 @@ def test_a_lost_registering_is_found_by_our_token_processed_or_not(odd: OddServe
     assert found_of(cliniko, asked) is None
 
 
-def test_a_look_goes_back_before_the_job_was_opened_since_clocks_differ(odd: OddServer, cliniko: Cliniko) -> None:
+def test_a_search_goes_back_before_the_job_was_opened_since_clocks_differ(odd: OddServer, cliniko: Cliniko) -> None:
     odd.answers[OF_PATIENT] = page()
     opened = cliniko.before_sending(job())
     assert cliniko.before_sending(replace(job(), facts=opened)) == opened, "the first sending counts"
@@ -630,7 +628,7 @@ def test_a_patient_who_is_gone_by_now_leaves_the_answer_to_the_deadline(odd: Odd
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 0])
-def test_a_look_that_could_not_look_is_no_look(odd: OddServer, cliniko: Cliniko, status: int) -> None:
+def test_a_search_that_failed_is_not_a_search(odd: OddServer, cliniko: Cliniko, status: int) -> None:
     odd.otherwise = Reply(status)
     for asked in (lost_job(), registered_job("7")):
         with pytest.raises(RetryLater):
@@ -672,7 +670,7 @@ def test_a_record_of_another_size_is_a_fault(odd: OddServer, cliniko: Cliniko, s
         ({"size": None}, "how large"),
     ],
 )
-def test_what_a_person_should_look_at_is_a_remark(
+def test_what_a_person_should_check_is_a_remark(
     odd: OddServer, cliniko: Cliniko, change: dict[str, Any], says: str
 ) -> None:
     (remark,), fault = made_of_it(odd, cliniko, **change)
@@ -735,7 +733,7 @@ BODIES = ANYTHING | RECORDS | PAGES | FORMS | REFUSALS
 def test_no_answer_leads_to_anything_but_our_own_errors(
     odd: OddServer, cliniko: Cliniko, body: object, status: int, location: str | None
 ) -> None:
-    cliniko._cache = DictMemory()
+    cliniko._cache = DictCache()
     headers = {"Location": f"{odd.base}/v1/patient_attachments/{location}"} if location else {}
     odd.otherwise = Reply(status, json.dumps(body), headers)
     by_people: Sequence[Callable[[], object]] = (
@@ -751,7 +749,7 @@ def test_no_answer_leads_to_anything_but_our_own_errors(
 @given(st.binary(max_size=60))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_lead_to_anything_but_our_own_errors(odd: OddServer, cliniko: Cliniko, body: bytes) -> None:
-    cliniko._cache = DictMemory()
+    cliniko._cache = DictCache()
     odd.otherwise = Reply(200, body.decode("latin-1"))
     for act in every_call(cliniko)[:4]:
         with pytest.raises(StageError):
@@ -776,7 +774,7 @@ def at_work(own_sandbox: SandboxProcess, clients: Clients, tmp_path: Path) -> At
     return AtWork(own_sandbox, clients, tmp_path, "cliniko_clinic")
 
 
-def test_a_registering_that_is_answered_with_a_502_is_never_repeated_without_a_look(at_work: AtWork) -> None:
+def test_a_registering_that_is_answered_with_a_502_is_never_repeated_without_a_search(at_work: AtWork) -> None:
     for word, made_one in (("DOWNCOMMIT", False), ("LOSTCOMMIT", True)):
         asked = at_work.ready(at_work.named(word))
         with pytest.raises(OutcomeUnknown):

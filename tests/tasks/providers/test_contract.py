@@ -53,8 +53,8 @@ def test_a_provider_is_what_its_kind_says(at_work: AtWork) -> None:
 
 
 def test_what_shares_a_limit_shows_no_secret(at_work: AtWork) -> None:
-    said = at_work.sandbox.settings["accounts"][at_work.name]
-    for secret in (said[at_work.habits.secret], said["base_url"]):
+    settings = at_work.sandbox.settings["accounts"][at_work.name]
+    for secret in (settings[at_work.habits.secret], settings["base_url"]):
         assert secret not in at_work.provider.limit_group
 
 
@@ -84,7 +84,7 @@ def test_before_anything_is_sent_nothing_is_found(at_work: AtWork) -> None:
     assert found is None or found.stage is not Stage.DELIVERED
 
 
-def test_what_was_in_the_chart_before_is_not_taken_for_ours(at_work: AtWork) -> None:
+def test_a_record_that_was_in_the_chart_before_is_not_treated_as_ours(at_work: AtWork) -> None:
     """The patient has a document of the same name and size already."""
     first = at_work.sent(at_work.job())
     earlier = at_work.record_of(first)
@@ -100,7 +100,7 @@ def test_what_was_in_the_chart_before_is_not_taken_for_ours(at_work: AtWork) -> 
 def test_many_documents_of_a_patient_each_find_their_own_record(at_work: AtWork) -> None:
     patient = f"patient-{fresh()}"
     jobs = [at_work.sent(at_work.job(b"x" * (number % 3 + 1), patient_id=patient)) for number in range(8)]
-    if at_work.looks(jobs[0]) and at_work.route(jobs[0]).together:
+    if at_work.reconciles(jobs[0]) and at_work.route(jobs[0]).together:
         eventually(lambda: len(at_work.provider.find(jobs, NO_OWNERS)) == len(jobs))
     records = {job.id: at_work.record_of(job).id for job in jobs}
     names = {charted["record_id"]: charted["file_name"] for charted in at_work.sandbox.charts(provider=at_work.kind)}
@@ -131,7 +131,7 @@ def test_a_creating_call_whose_answer_is_lost_is_of_unknown_outcome_and_leads_to
     job = at_work.ready(at_work.named(at_work.habits.lost))
     with pytest.raises(OutcomeUnknown):
         at_work.created(job)
-    if at_work.looks(job):
+    if at_work.reconciles(job):
         at_work.record_of(job)
     elif at_work.route(job).on_unknown_outcome is OnUnknownOutcome.RESEND:
         at_work.record_of(at_work.created(job))
@@ -222,7 +222,7 @@ def test_refused_keys_block_the_account_until_they_work_again(at_work: AtWork) -
 def test_a_record_still_stands_until_it_does_not(at_work: AtWork) -> None:
     job = at_work.sent(at_work.job())
     assert at_work.provider.still_there(job.document, at_work.record_of(job))
-    if at_work.looks(job):
+    if at_work.reconciles(job):
         assert not at_work.provider.still_there(job.document, Record("1"))
 
 
@@ -238,12 +238,12 @@ def test_errors_name_neither_patient_nor_file(at_work: AtWork) -> None:
     patient = f"500-{fresh()}"
     job = at_work.job(patient_id=patient, file_name=f"secret-name-{fresh()} INVALID.pdf")
     at_work.sandbox.world(throttle={at_work.kind: {"per_minute": 1}})
-    said = []
+    messages = []
     for _ in range(4):
         try:
             at_work.sent(job)
         except StageError as error:
-            said.append(str(error))
-    assert said
-    assert patient not in "".join(said)
-    assert "secret-name" not in "".join(said)
+            messages.append(str(error))
+    assert messages
+    assert patient not in "".join(messages)
+    assert "secret-name" not in "".join(messages)

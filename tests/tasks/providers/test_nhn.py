@@ -29,7 +29,7 @@ from tasks.model.route import OnUnknownOutcome, Stage, Step
 from tasks.providers.nhn.answers import EARLIER
 from tasks.providers.nhn.client import Nhn
 from tasks.sources.files import Files, file_address
-from tests.tasks.providers.doubles import NO_ATTEMPT, DictMemory, Slots, Trying, job
+from tests.tasks.providers.doubles import NO_GATE, CountingGate, DictCache, Slots, connected, job
 from tests.tasks.providers.odd_nhn import (
     BUNDLE,
     DOCUMENT_ID,
@@ -99,12 +99,12 @@ def account_at(odd: OddNhn, key: ECKey | None = None, **said: Any) -> NhnAccount
 
 
 @pytest.fixture
-def make(odd: OddNhn, clients: Clients, cache: DictMemory, slots: Slots, key: ECKey) -> Make:
+def make(odd: OddNhn, clients: Clients, cache: DictCache, slots: Slots, key: ECKey) -> Make:
     """Makes an account at the odd server; keywords are its settings."""
 
     def made(**said: Any) -> Nhn:
         account = account_at(odd, key, **said)
-        return Nhn("hospital", account, clients=clients, limiter=slots.take, on_call=slots.count, cache=cache)
+        return Nhn("hospital", account, connected(clients, slots, cache, insecure=account.insecure))
 
     return made
 
@@ -127,7 +127,7 @@ class Sending:
         self.nhn = nhn
         self.path = folder / "document"
         self.files = Files([folder])
-        self.gate = Trying(lambda: self.files.open(self.job.document.source, self.job.document.identity))
+        self.gate = CountingGate(lambda: self.files.open(self.job.document.source, self.job.document.identity))
         self.job = self.of(CONTENT)
         odd.answers[BUNDLE] = lambda request: Reply(body=transaction(located(self.location(request))))
 
@@ -175,7 +175,7 @@ def whole(error: BaseException) -> str:
 
 def test_a_token_is_asked_for_as_helseid_wants_it(odd: OddNhn, nhn: Nhn, key: ECKey) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N"))
-    nhn.relabel(relabeling("N"), NO_ATTEMPT)
+    nhn.relabel(relabeling("N"), NO_GATE)
     (request,) = odd.to(TOKEN)
     form = form_of(request)
     header, claims = opened(form.pop("client_assertion"), key)
@@ -202,7 +202,7 @@ def test_a_token_is_asked_for_as_helseid_wants_it(odd: OddNhn, nhn: Nhn, key: EC
 
 def test_a_unit_of_a_legal_body_is_named_with_it(odd: OddNhn, make: Make, key: ECKey) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N"))
-    make(organization={"child": "200000002", "parent": "100000001"}).relabel(relabeling("N"), NO_ATTEMPT)
+    make(organization={"child": "200000002", "parent": "100000001"}).relabel(relabeling("N"), NO_GATE)
     _, claims = opened(form_of(odd.to(TOKEN)[0])["client_assertion"], key)
     organization = claims["assertion_details"]["practitioner_role"]["organization"]
     assert organization["identifier"]["system"] == "urn:oid:1.0.6523"
@@ -211,7 +211,7 @@ def test_a_unit_of_a_legal_body_is_named_with_it(odd: OddNhn, make: Make, key: E
 
 def test_the_proof_of_a_token_request_holds_the_public_key_and_no_token(odd: OddNhn, nhn: Nhn, key: ECKey) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N"))
-    nhn.relabel(relabeling("N"), NO_ATTEMPT)
+    nhn.relabel(relabeling("N"), NO_GATE)
     header, claims = proof_of(odd.to(TOKEN)[0])
     assert header["typ"] == "dpop+jwt"
     assert header["jwk"] == {name: key.as_dict(private=False)[name] for name in ("kty", "crv", "x", "y")}
@@ -221,7 +221,7 @@ def test_the_proof_of_a_token_request_holds_the_public_key_and_no_token(odd: Odd
 
 
 def test_a_nonce_is_sent_back_with_another_assertion_and_remembered(
-    odd: OddNhn, nhn: Nhn, key: ECKey, cache: DictMemory
+    odd: OddNhn, nhn: Nhn, key: ECKey, cache: DictCache
 ) -> None:
     def answer(request: Request) -> Reply:
         if proof_of(request)[1].get("nonce") == "n-1":
@@ -258,12 +258,12 @@ def test_a_helseid_that_is_never_content_with_its_nonce_is_asked_again_later(odd
         (7, "client_id"),
     ],
 )
-def test_a_client_that_helseid_refuses_is_blocked_in_words_of_ours(
+def test_a_client_that_helseid_refuses_is_blocked_in_our_words(
     odd: OddNhn, nhn: Nhn, status: int, error: object, words: str
 ) -> None:
     odd.answers[TOKEN] = Reply(status, {"error": error, "error_description": "said of the-secret"})
     with pytest.raises(AccountBlocked, match=words) as blocked:
-        nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N"), NO_GATE)
     assert blocked.value.credentials
     assert "the-secret" not in whole(blocked.value)
 
@@ -281,7 +281,7 @@ def test_a_client_that_helseid_refuses_is_blocked_in_words_of_ours(
 def test_a_helseid_that_is_unwell_is_asked_again_later(odd: OddNhn, nhn: Nhn, reply: Reply, throttled: bool) -> None:
     odd.answers[TOKEN] = reply
     with pytest.raises(RetryLater) as later:
-        nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N"), NO_GATE)
     assert later.value.throttled is throttled
     assert later.value.unreachable is not throttled
 
@@ -305,7 +305,7 @@ def test_a_helseid_that_is_unwell_is_asked_again_later(odd: OddNhn, nhn: Nhn, re
 def test_a_token_that_is_of_no_use_blocks_the_account(odd: OddNhn, nhn: Nhn, given: dict[str, Any], words: str) -> None:
     odd.answers[TOKEN] = lambda request: odd.give_token(request, **given)
     with pytest.raises(AccountBlocked, match=words) as blocked:
-        nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N"), NO_GATE)
     assert "token-" not in whole(blocked.value)
     assert len(odd.requests) == 1
 
@@ -317,7 +317,7 @@ def test_what_helseid_may_leave_open_does_not_matter(odd: OddNhn, nhn: Nhn, give
     odd.answers[TOKEN] = lambda request: odd.give_token(request, **given)
     odd.answers[PATCH] = Reply(body=labelled("N"))
     for _ in range(3):
-        nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N"), NO_GATE)
     assert odd.tokens == 1
 
 
@@ -328,13 +328,13 @@ def test_another_scope_organization_or_key_needs_another_token(odd: OddNhn, make
     odd.answers[TOKEN] = lambda request: odd.give_token(request, scope=None)
     odd.answers[PATCH] = Reply(body=labelled("N"))
     for account in (make(), make(), make(**other), make()):
-        account.relabel(relabeling("N"), NO_ATTEMPT)
+        account.relabel(relabeling("N"), NO_GATE)
     assert odd.tokens == 2
 
 
 def test_a_key_may_be_a_jwk(odd: OddNhn, make: Make, key: ECKey) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N"))
-    make(private_key=json.dumps(key.as_dict(private=True))).relabel(relabeling("N"), NO_ATTEMPT)
+    make(private_key=json.dumps(key.as_dict(private=True))).relabel(relabeling("N"), NO_GATE)
     assert set(proof_of(odd.to(PATCH)[0])[0]["jwk"]) == {"kty", "crv", "x", "y"}, "nothing private, nothing more"
 
 
@@ -343,7 +343,7 @@ def test_a_key_may_be_a_jwk(odd: OddNhn, make: Make, key: ECKey) -> None:
 
 def test_a_call_carries_a_proof_for_itself_and_the_headers_of_the_vendors_page(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N"))
-    nhn.relabel(relabeling("N"), NO_ATTEMPT)
+    nhn.relabel(relabeling("N"), NO_GATE)
     (request,) = odd.to(PATCH)
     assert request.headers["authorization"] == "DPoP token-1"
     assert request.headers["accept"] == "application/fhir+json; fhirVersion=4.0"
@@ -362,7 +362,7 @@ def test_a_call_carries_a_proof_for_itself_and_the_headers_of_the_vendors_page(o
 def test_no_proof_is_used_twice_and_each_event_has_an_id_that_is_logged(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = Reply(body=labelled("other"))
     with capture_logs() as logs, pytest.raises(DocumentRefused):
-        nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N"), NO_GATE)
     requests = odd.to(PATCH)
     assert len(requests) == 2
     assert len({proof_of(request)[1]["jti"] for request in requests}) == 2
@@ -381,9 +381,9 @@ def test_a_nonce_is_sent_back_at_once_remembered_and_replaced_by_what_a_success_
         return Reply(body=labelled("N"), headers={"DPoP-Nonce": nonces[0]})
 
     odd.answers[PATCH] = answer
-    nhn.relabel(relabeling("N"), NO_ATTEMPT)
+    nhn.relabel(relabeling("N"), NO_GATE)
     assert len(odd.to(PATCH)) == 2
-    nhn.relabel(relabeling("N"), NO_ATTEMPT)
+    nhn.relabel(relabeling("N"), NO_GATE)
     assert len(odd.to(PATCH)) == 3
     assert odd.tokens == 1
 
@@ -391,14 +391,14 @@ def test_a_nonce_is_sent_back_at_once_remembered_and_replaced_by_what_a_success_
 def test_helseid_and_the_api_have_nonces_of_their_own(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[TOKEN] = lambda request: Reply(body=odd.give_token(request).body, headers={"DPoP-Nonce": "of-helseid"})
     odd.answers[PATCH] = Reply(body=labelled("N"))
-    nhn.relabel(relabeling("N"), NO_ATTEMPT)
+    nhn.relabel(relabeling("N"), NO_GATE)
     assert "nonce" not in proof_of(odd.to(PATCH)[0])[1]
 
 
 def test_an_api_that_is_never_content_with_its_nonce_is_asked_again_later(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = lambda _: unauthorized("use_dpop_nonce", f"n-{len(odd.requests)}")
     with pytest.raises(RetryLater):
-        nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N"), NO_GATE)
     assert len(odd.to(PATCH)) == 2
 
 
@@ -408,9 +408,9 @@ def test_a_token_that_is_refused_is_replaced_once(odd: OddNhn, nhn: Nhn) -> None
         if request.headers["authorization"] == "DPoP token-2"
         else unauthorized("invalid_token")
     )
-    nhn.relabel(relabeling("N"), NO_ATTEMPT)
+    nhn.relabel(relabeling("N"), NO_GATE)
     assert (odd.tokens, len(odd.to(PATCH))) == (2, 2)
-    nhn.relabel(relabeling("N"), NO_ATTEMPT)
+    nhn.relabel(relabeling("N"), NO_GATE)
     assert (odd.tokens, len(odd.to(PATCH))) == (2, 3)
 
 
@@ -418,7 +418,7 @@ def test_a_token_that_is_refused_is_replaced_once(odd: OddNhn, nhn: Nhn) -> None
 def test_a_token_given_just_now_and_refused_blocks_the_account(odd: OddNhn, nhn: Nhn, reply: Reply) -> None:
     odd.answers[PATCH] = reply
     with pytest.raises(AccountBlocked, match="token") as blocked:
-        nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N"), NO_GATE)
     assert blocked.value.credentials
     assert (odd.tokens, len(odd.to(PATCH))) == (2, 2)
 
@@ -426,7 +426,7 @@ def test_a_token_given_just_now_and_refused_blocks_the_account(odd: OddNhn, nhn:
 def test_a_refused_proof_is_the_clocks_fault_and_no_tokens(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = unauthorized("invalid_dpop_proof")
     with pytest.raises(AccountBlocked, match="clock"):
-        nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N"), NO_GATE)
     assert odd.tokens == 1
 
 
@@ -445,7 +445,7 @@ def test_a_refused_proof_of_a_large_document_is_reported_apart(sending: Sending)
 
 def test_a_probe_takes_a_new_token_and_makes_a_call_that_cannot_change_anything(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH], odd.answers[PROBE] = Reply(body=labelled("N")), Reply(400, outcome("error", "structure"))
-    nhn.relabel(relabeling("N"), NO_ATTEMPT)
+    nhn.relabel(relabeling("N"), NO_GATE)
     nhn.probe()
     assert odd.tokens == 2
     (request,) = odd.to(PROBE)
@@ -487,7 +487,7 @@ def test_a_probe_tells_whether_the_api_takes_our_calls(
 
 def test_labels_are_replaced_by_a_resource_that_holds_nothing_else(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N", "NORS"))
-    relabeled = nhn.relabel(relabeling("N", "NORS"), NO_ATTEMPT)
+    relabeled = nhn.relabel(relabeling("N", "NORS"), NO_GATE)
     (request,) = odd.to(PATCH)
     assert request.headers["content-type"] == "application/fhir+json"
     assert json.loads(request.body) == {
@@ -509,7 +509,7 @@ def test_labels_are_replaced_by_a_json_patch_of_one_operation(odd: OddNhn, nhn: 
     labels = (Label("urn:oid:2.999", "N", "Normal"),)
     nhn.relabel(
         replace(asked, document=replace(asked.document, relabeling=Relabeling(DOCUMENT_ID, labels, "json-patch"))),
-        NO_ATTEMPT,
+        NO_GATE,
     )
     (request,) = odd.to(PATCH)
     assert request.headers["content-type"] == "application/json-patch+json"
@@ -533,7 +533,7 @@ def test_labels_are_replaced_by_a_json_patch_of_one_operation(odd: OddNhn, nhn: 
 )
 def test_the_order_of_labels_and_their_wrapping_do_not_matter(odd: OddNhn, nhn: Nhn, answer: dict[str, Any]) -> None:
     odd.answers[PATCH] = Reply(body=answer)
-    assert nhn.relabel(relabeling("N", "NORS"), NO_ATTEMPT).remarks == ()
+    assert nhn.relabel(relabeling("N", "NORS"), NO_GATE).remarks == ()
     assert len(odd.to(PATCH)) == 1
 
 
@@ -551,7 +551,7 @@ def test_the_order_of_labels_and_their_wrapping_do_not_matter(odd: OddNhn, nhn: 
 def test_other_labels_in_the_answer_are_no_delivery(odd: OddNhn, nhn: Nhn, answer: dict[str, Any]) -> None:
     odd.answers[PATCH] = Reply(body=answer)
     with pytest.raises(DocumentRefused, match="other labels") as refused:
-        nhn.relabel(relabeling("N", "NORS"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N", "NORS"), NO_GATE)
     assert refused.value.code is Code.REFUSED_BY_PROVIDER
     assert refused.value.hint
     assert len(odd.to(PATCH)) == 2, "it is tried once more"
@@ -559,18 +559,18 @@ def test_other_labels_in_the_answer_are_no_delivery(odd: OddNhn, nhn: Nhn, answe
 
 def test_an_answer_that_was_a_moment_late_is_believed_the_second_time(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = lambda _: Reply(body=labelled("N" if len(odd.to(PATCH)) == 1 else "NORS"))
-    nhn.relabel(relabeling("NORS"), NO_ATTEMPT)
+    nhn.relabel(relabeling("NORS"), NO_GATE)
     assert len(odd.to(PATCH)) == 2
 
 
 def test_a_success_in_an_outcome_is_remarked_upon_and_an_error_in_it_is_none(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = Reply(body=outcome("information", "informational"))
-    assert nhn.relabel(relabeling("N"), NO_ATTEMPT).remarks == (
+    assert nhn.relabel(relabeling("N"), NO_GATE).remarks == (
         "NHN said that the labels were changed, and did not show them.",
     )
     odd.answers[PATCH] = Reply(body=outcome("error", "processing", f"not for {NATIONAL_ID}"))
     with pytest.raises(DocumentRefused) as refused:
-        nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N"), NO_GATE)
     assert NATIONAL_ID in refused.value.detail
     assert NATIONAL_ID not in str(refused.value)
 
@@ -592,7 +592,7 @@ def test_a_success_in_an_outcome_is_remarked_upon_and_an_error_in_it_is_none(odd
 def test_a_relabeling_is_refused_with_a_hint(odd: OddNhn, nhn: Nhn, reply: Reply, words: str) -> None:
     odd.answers[PATCH] = reply
     with pytest.raises(DocumentRefused, match=words) as refused:
-        nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N"), NO_GATE)
     assert refused.value.code is Code.REFUSED_BY_PROVIDER
     assert refused.value.hint
     assert DOCUMENT_ID not in str(refused.value)
@@ -605,7 +605,7 @@ def test_an_api_that_is_unwell_is_asked_again_later(
 ) -> None:
     odd.answers[what] = Reply(status, outcome("error", "exception"), {"Retry-After": "7"})
     with pytest.raises((RetryLater, OutcomeUnknown)) as unwell:
-        nhn.relabel(relabeling("N"), NO_ATTEMPT) if what is PATCH else sending()
+        nhn.relabel(relabeling("N"), NO_GATE) if what is PATCH else sending()
     if status >= 500 and what is BUNDLE:
         assert isinstance(unwell.value, OutcomeUnknown), "it may have been stored"
     else:
@@ -621,7 +621,7 @@ def test_what_no_document_can_help_blocks_the_account(
 ) -> None:
     odd.answers[what] = Reply(status, headers={"Location": "https://elsewhere.example/"})
     with pytest.raises(AccountBlocked) as blocked:
-        nhn.relabel(relabeling("N"), NO_ATTEMPT) if what is PATCH else sending()
+        nhn.relabel(relabeling("N"), NO_GATE) if what is PATCH else sending()
     assert not blocked.value.credentials, "a document is only failed if others get through"
     assert not blocked.value.outcome_unknown
 
@@ -634,7 +634,7 @@ def test_what_no_document_can_help_blocks_the_account(
 def test_a_changed_document_in_another_shape_blocks_the_account(odd: OddNhn, nhn: Nhn, body: Any) -> None:
     odd.answers[PATCH] = Reply(body=body)
     with pytest.raises(AccountBlocked, match="not understood"):
-        nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N"), NO_GATE)
 
 
 # --- before any call -------------------------------------------------------------------------------------------------
@@ -826,7 +826,7 @@ def test_any_number_of_bytes_leaves_with_its_exact_length(sending: Sending, size
 def test_a_document_that_changes_between_its_two_readings_does_not_leave(sending: Sending) -> None:
     """Its size, time and inode stay what they were: only the digest tells."""
 
-    class Swapped(Trying):
+    class Swapped(CountingGate):
         opens = 0
 
         def open(self) -> Any:
@@ -992,6 +992,17 @@ def test_our_own_ids_being_there_already_mean_that_an_earlier_sending_was_stored
     assert registered.remarks == (EARLIER,)
 
 
+def test_what_was_stored_before_has_the_digests_of_the_whole_document_however_early_nhn_says_so(
+    sending: Sending,
+) -> None:
+    content = b"x" * 20_000_000  # more than fits into the sockets' buffers
+    sending.of(content)
+    sending.odd.early[BUNDLE] = Reply(400, outcome("error", "duplicate", "Non unique ID in Repository"))
+    registered = sending()
+    assert registered.remarks == (EARLIER,)
+    assert registered.stored.sha256 == hashlib.sha256(content).hexdigest()
+
+
 @pytest.mark.parametrize(
     "issues",
     [
@@ -1055,7 +1066,7 @@ def test_no_answer_to_a_document_raises_anything_but_our_errors(sending: Sending
 def test_no_answer_to_labels_raises_anything_but_our_errors(odd: OddNhn, nhn: Nhn, status: int, body: Any) -> None:
     odd.answers[PATCH] = Reply(status, body)
     try:
-        relabeled = nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        relabeled = nhn.relabel(relabeling("N"), NO_GATE)
     except StageError:
         return
     assert status == 200
@@ -1065,12 +1076,12 @@ def test_no_answer_to_labels_raises_anything_but_our_errors(odd: OddNhn, nhn: Nh
 @fuzzed
 @given(st.sampled_from([200, 400, 401]), values)
 def test_no_answer_of_helseid_raises_anything_but_our_errors(
-    odd: OddNhn, nhn: Nhn, cache: DictMemory, status: int, body: Any
+    odd: OddNhn, nhn: Nhn, cache: DictCache, status: int, body: Any
 ) -> None:
     cache.values.clear()
     odd.answers[TOKEN], odd.answers[PATCH] = Reply(status, body), Reply(body=labelled("N"))
     try:
-        nhn.relabel(relabeling("N"), NO_ATTEMPT)
+        nhn.relabel(relabeling("N"), NO_GATE)
     except StageError:
         return
     assert isinstance(body, dict)

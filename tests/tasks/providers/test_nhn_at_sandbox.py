@@ -14,7 +14,7 @@ from tasks.model.document import Label, Relabeling
 from tasks.model.errors import AccountBlocked, DocumentRefused, OutcomeUnknown, RetryLater
 from tasks.providers.nhn.client import Nhn
 from tests.tasks.providers.at_work import AtWork
-from tests.tasks.providers.doubles import NO_ATTEMPT, job
+from tests.tasks.providers.doubles import NO_GATE, job
 from tests.worlds import SandboxProcess
 
 
@@ -33,7 +33,7 @@ def relabeled(at_work: AtWork, document_id: str, *codes: str, payload: str = "re
     labels = tuple(Label("urn:oid:2.999", code) for code in codes)
     made = job(patient_id=None, file_name="", size_bytes=0)
     asked = Relabeling(document_id, labels, payload)
-    return provider.relabel(replace(made, document=replace(made.document, source="", relabeling=asked)), NO_ATTEMPT)
+    return provider.relabel(replace(made, document=replace(made.document, source="", relabeling=asked)), NO_GATE)
 
 
 @pytest.mark.parametrize("payload", ["resource", "json-patch"])

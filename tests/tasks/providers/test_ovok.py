@@ -25,7 +25,7 @@ from tasks.model.route import Stage, Step
 from tasks.providers.base import Found
 from tasks.providers.ovok.client import Ovok
 from tests.tasks.providers.at_work import AtWork, fresh
-from tests.tasks.providers.doubles import NO_OWNERS, THEN, DictMemory, Slots, Trying, job
+from tests.tasks.providers.doubles import NO_OWNERS, THEN, CountingGate, DictCache, Slots, connected, job
 from tests.tasks.providers.odd_ovok import (
     API,
     CREATE,
@@ -54,10 +54,10 @@ def odd() -> Iterator[OddOvok]:
 
 
 class Making:
-    """Makes clients of an odd Ovok that share one memory."""
+    """Makes clients of an odd Ovok that share one cache."""
 
-    def __init__(self, odd: OddOvok, clients: Clients, cache: DictMemory, slots: Slots) -> None:
-        self._odd, self._clients, self._memory, self._slots = odd, clients, cache, slots
+    def __init__(self, odd: OddOvok, clients: Clients, cache: DictCache, slots: Slots) -> None:
+        self._odd, self._clients, self._cache, self._slots = odd, clients, cache, slots
 
     def __call__(self, **changed: Any) -> Ovok:
         said = {
@@ -69,18 +69,12 @@ class Making:
             "insecure": True,
         }
         account = OvokAccount.model_validate(said | changed)
-        return Ovok(
-            "ovok_clinic",
-            account,
-            clients=self._clients,
-            limiter=self._slots.take,
-            on_call=self._slots.count,
-            cache=self._memory,
-        )
+        connection = connected(self._clients, self._slots, self._cache, insecure=account.insecure)
+        return Ovok("ovok_clinic", account, connection)
 
 
 @pytest.fixture
-def making(odd: OddOvok, clients: Clients, cache: DictMemory, slots: Slots) -> Making:
+def making(odd: OddOvok, clients: Clients, cache: DictCache, slots: Slots) -> Making:
     return Making(odd, clients, cache, slots)
 
 
@@ -108,7 +102,7 @@ def stored(content: str = CONTENT, etag: str | None = "", *, verified: bool = Tr
 
 
 def presigned(ovok: Ovok, job: Job) -> Any:
-    return ovok.presign(job, Trying())
+    return ovok.presign(job, CountingGate())
 
 
 def found(ovok: Ovok, job: Job, **owners: str) -> Found | None:
@@ -278,7 +272,7 @@ def test_only_one_worker_refreshes(odd: OddOvok, making: Making) -> None:
 
     odd.answers |= {LIST: refusing("token-1"), REFRESH: refresh}
     workers = [making() for _ in range(6)]
-    workers[0]._session._tokens.current()
+    workers[0]._api._tokens.current()
     threads = [threading.Thread(target=worker.probe) for worker in workers]
     for thread in threads:
         thread.start()
@@ -338,7 +332,7 @@ def test_a_document_needs_no_patient_and_may_go_into_another(ovok: Ovok) -> None
 
 def test_a_create_says_name_and_type_and_nothing_else(odd: OddOvok, ovok: Ovok) -> None:
     odd.answers[CREATE] = Reply(body=entry())
-    gate, made = Trying(), sending()
+    gate, made = CountingGate(), sending()
     named = replace(made, document=replace(made.document, file_name="Über weisung.pdf"))
     form = ovok.presign(named, gate)
     assert json.loads(odd.requests[-1].body) == {"fileName": "Über weisung.pdf", "contentType": "application/pdf"}
@@ -417,7 +411,7 @@ def test_each_answer_to_a_replace_has_its_meaning_and_none_leaves_a_doubt(
     odd: OddOvok, ovok: Ovok, status: int, meant: type[StageError]
 ) -> None:
     odd.answers |= {f"{CREATE}/d-9": Reply(status, "no"), REFRESH: Reply(401)}
-    gate = Trying()
+    gate = CountingGate()
     with pytest.raises(meant):
         ovok.presign(sending("d-9"), gate)
     assert gate.commits == 0
@@ -434,7 +428,7 @@ def test_a_replacement_goes_into_the_document_that_is_named_and_makes_none(odd: 
 
 def test_every_later_try_goes_into_the_document_that_was_made(odd: OddOvok, ovok: Ovok) -> None:
     odd.answers[f"{CREATE}/d-1"] = Reply(body=entry("d-1"))
-    gate = Trying()
+    gate = CountingGate()
     form = ovok.presign(sending(record=Record("d-1", version="old")), gate)
     assert form.record == Record("d-1", f"{odd.base}{API}/document/d-1")
     assert gate.commits == 0
@@ -496,7 +490,7 @@ def test_a_create_that_was_refused_for_its_token_is_made_once_with_another(odd: 
         return Reply(401) if request.headers["authorization"] == "Bearer token-1" else Reply(body=entry())
 
     odd.answers |= {CREATE: create, REFRESH: Reply(body=refreshed(2))}
-    gate = Trying()
+    gate = CountingGate()
     assert ovok.presign(sending(), gate).record == Record("d-1", f"{odd.base}{API}/document/d-1")
     assert odd.paths() == [LOGIN, CREATE, REFRESH, CREATE]
     assert odd.requests[1].body == odd.requests[3].body != b""
@@ -504,7 +498,7 @@ def test_a_create_that_was_refused_for_its_token_is_made_once_with_another(odd: 
 
 
 def test_nothing_is_created_without_leave(odd: OddOvok, ovok: Ovok) -> None:
-    class NoLeave(Trying):
+    class NoLeave(CountingGate):
         def commit(self) -> None:
             raise RetryLater("no leave")
 
@@ -549,7 +543,7 @@ def test_a_document_that_was_made_for_it_and_is_gone_is_made_again(odd: OddOvok,
 # --- reading back ----------------------------------------------------------------------------------------------------
 
 
-def test_a_file_of_ours_is_read_back_by_one_byte_and_without_the_token(odd: OddOvok, ovok: Ovok, slots: Slots) -> None:
+def test_our_file_is_read_back_by_one_byte_and_without_the_token(odd: OddOvok, ovok: Ovok, slots: Slots) -> None:
     odd.leases("d-1", CONTENT)
     ours = sending(record=Record("d-1"), stored=stored())
     seen = found(ovok, ours)
@@ -642,7 +636,7 @@ def test_an_upload_whose_answer_was_lost_is_proven_by_a_change_of_what_was_there
     assert seen.record.id == "d-1"
 
 
-def test_each_repetition_waits_for_one_look_more_and_a_humans_retry_only_looks(odd: OddOvok, ovok: Ovok) -> None:
+def test_each_repetition_waits_for_one_more_search_and_a_persons_retry_only_searches(odd: OddOvok, ovok: Ovok) -> None:
     odd.leases("d-1", None)
     unseen = replace(sending(record=Record("d-1")), committed=True, unknown_step=Step.POST)
 
@@ -925,7 +919,7 @@ def test_no_list_raises_anything_but_our_errors(odd: OddOvok, ovok: Ovok, body: 
 @FUZZ
 @given(json_values)
 def test_no_answer_to_a_create_or_a_login_raises_anything_but_our_errors(
-    odd: OddOvok, making: Making, cache: DictMemory, body: object
+    odd: OddOvok, making: Making, cache: DictCache, body: object
 ) -> None:
     for path in (CREATE, LOGIN, REFRESH):
         cache.values.clear()
@@ -989,7 +983,7 @@ def made(at_work: AtWork, job: Job) -> list[dict[str, Any]]:
 def test_a_lost_create_leads_to_one_document(at_work: AtWork) -> None:
     begun = at_work.begun(at_work.named("LOSTCREATE"))
     with pytest.raises(OutcomeUnknown):
-        at_work.provider.presign(begun, at_work.trying(begun))  # type: ignore[attr-defined]
+        at_work.provider.presign(begun, at_work.new_gate(begun))  # type: ignore[attr-defined]
     unseen = replace(begun, committed=True, unknown_step=Step.PRESIGN)
     seen = at_work.found(unseen)
     assert seen is not None
@@ -1036,7 +1030,7 @@ def test_what_the_sandbox_leaves_open_does_not_matter(at_work: AtWork, change: d
 
 
 def test_facts_survive_being_written_down(at_work: AtWork) -> None:
-    """What a look needs is plain JSON, in the ledger as in job.json."""
+    """What a search needs is plain JSON, in the ledger as in job.json."""
     begun = at_work.begun(at_work.job())
     assert json.loads(json.dumps(begun.facts.provider)) == begun.facts.provider
     assert at_work.provider.find([replace(begun, facts=Facts())], NO_OWNERS) == {}

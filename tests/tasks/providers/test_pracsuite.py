@@ -17,7 +17,7 @@ from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater
 from tasks.model.job import Record
 from tasks.model.route import Step
 from tasks.providers.pracsuite import PracSuite
-from tests.tasks.providers.doubles import NO_ATTEMPT, NO_OWNERS, DictMemory, Slots, job
+from tests.tasks.providers.doubles import NO_GATE, NO_OWNERS, DictCache, Slots, connected, job
 from tests.tasks.providers.odd_pracsuite import LIST, OddPracSuite
 from tests.tasks.providers.odd_server import Reply, Request
 
@@ -38,7 +38,7 @@ def error(code: str, detail: str = "") -> dict[str, Any]:
 
 def test_both_keys_go_with_each_call_and_nothing_else_that_is_secret(odd: OddPracSuite, pracsuite: PracSuite) -> None:
     odd.answers[PRESIGN] = Reply(body=FORM)
-    pracsuite.presign(job(), NO_ATTEMPT)
+    pracsuite.presign(job(), NO_GATE)
     (request,) = odd.requests
     assert request.headers["x-api-key"] == "the-vendor-key"
     assert request.headers["a-api-key"] == "the-clinic-key"
@@ -52,18 +52,18 @@ def test_keys_are_never_carried_along_a_redirect(odd: OddPracSuite, pracsuite: P
     with OddPracSuite() as elsewhere:
         odd.answers[PRESIGN] = Reply(status, headers={"Location": elsewhere.base + LIST})
         with pytest.raises(AccountBlocked, match="redirect"):
-            pracsuite.presign(job(), NO_ATTEMPT)
+            pracsuite.presign(job(), NO_GATE)
         assert elsewhere.requests == []
 
 
 def test_accounts_with_one_vendor_key_share_a_limit_that_does_not_show_the_key(
-    pracsuite: PracSuite, clients: Clients, cache: DictMemory, slots: Slots
+    pracsuite: PracSuite, clients: Clients, cache: DictCache, slots: Slots
 ) -> None:
     def group(vendor_key: str, api_key: str) -> str:
         account = PracsuiteAccount.model_validate(
             {"provider": "pracsuite", "vendor_api_key": vendor_key, "api_key": api_key}
         )
-        made = PracSuite("a", account, clients=clients, limiter=slots.take, on_call=slots.count, cache=cache)
+        made = PracSuite("a", account, connected(clients, slots, cache))
         return made.limit_group
 
     ours = group("the-vendor-key", "the-clinic-key")
@@ -114,7 +114,7 @@ def test_any_success_with_address_and_fields_is_a_form_whose_fields_keep_their_o
 ) -> None:
     fields = {"key": "temp/a", "Policy": "p", "x-amz-security-token": "t", "a": "1", "B": "2"}
     odd.answers[PRESIGN] = Reply(status, {"url": "https://b/", "fields": fields, "more": [1]})
-    form = pracsuite.presign(job(file_name="folder/Über weisung.pdf"), NO_ATTEMPT)
+    form = pracsuite.presign(job(file_name="folder/Über weisung.pdf"), NO_GATE)
     assert form.url == "https://b/"
     assert list(form.fields.items()) == list(fields.items())
     assert odd.requests[0].body.decode() == '{"file_name":"Über weisung.pdf"}'
@@ -139,7 +139,7 @@ def test_any_success_with_address_and_fields_is_a_form_whose_fields_keep_their_o
 def test_a_form_of_another_shape_blocks_the_account(odd: OddPracSuite, pracsuite: PracSuite, body: object) -> None:
     odd.answers[PRESIGN] = Reply(body=body)
     with pytest.raises(AccountBlocked, match="answered in a shape that is not understood") as blocked:
-        pracsuite.presign(job(), NO_ATTEMPT)
+        pracsuite.presign(job(), NO_GATE)
     assert not blocked.value.credentials
 
 
@@ -167,14 +167,14 @@ def test_each_status_says_what_happens_next(
 ) -> None:
     odd.answers[PRESIGN] = reply
     with pytest.raises(StageError) as raised:
-        pracsuite.presign(job(), NO_ATTEMPT)
+        pracsuite.presign(job(), NO_GATE)
     assert type(raised.value) is meant
 
 
 def test_the_providers_words_about_a_refused_document_are_kept_apart(odd: OddPracSuite, pracsuite: PracSuite) -> None:
     odd.answers[PRESIGN] = Reply(404, error("NOT_FOUND", "No patient 4711 Anna Müller"))
     with pytest.raises(DocumentRefused) as refused:
-        pracsuite.presign(job(), NO_ATTEMPT)
+        pracsuite.presign(job(), NO_GATE)
     assert refused.value.code is Code.REFUSED_BY_PROVIDER
     assert refused.value.detail == "NOT_FOUND: No patient 4711 Anna Müller r-1"
     assert refused.value.hint
@@ -187,7 +187,7 @@ def test_a_refusal_without_words_is_a_refusal_all_the_same(
 ) -> None:
     odd.answers[PRESIGN] = Reply(400, body)
     with pytest.raises(DocumentRefused):
-        pracsuite.presign(job(), NO_ATTEMPT)
+        pracsuite.presign(job(), NO_GATE)
 
 
 def test_refused_keys_are_told_from_other_faults_of_the_account(odd: OddPracSuite, pracsuite: PracSuite) -> None:
@@ -195,7 +195,7 @@ def test_refused_keys_are_told_from_other_faults_of_the_account(odd: OddPracSuit
     for status in (401, 403, 405):
         odd.answers[PRESIGN] = Reply(status)
         with pytest.raises(AccountBlocked) as raised:
-            pracsuite.presign(job(), NO_ATTEMPT)
+            pracsuite.presign(job(), NO_GATE)
         blocked.append(raised.value.credentials)
     assert blocked == [True, True, False]
 
@@ -207,7 +207,7 @@ def test_throttling_is_said_of_the_whole_group_and_an_outage_of_the_provider(
     for status in (429, 500, 503):
         odd.answers[PRESIGN] = Reply(status, headers={"Retry-After": "7"})
         with pytest.raises(RetryLater) as raised:
-            pracsuite.presign(job(), NO_ATTEMPT)
+            pracsuite.presign(job(), NO_GATE)
         said.append((raised.value.after_seconds, raised.value.throttled, raised.value.unreachable))
     assert said == [(7, True, False), (7, False, True), (7, False, True)]
 
@@ -443,7 +443,7 @@ def test_no_list_raises_anything_but_our_errors(odd: OddPracSuite, pracsuite: Pr
 
 
 def test_one_listing_serves_all_documents_of_a_patient_that_start_together(
-    odd: OddPracSuite, pracsuite: PracSuite, cache: DictMemory
+    odd: OddPracSuite, pracsuite: PracSuite, cache: DictCache
 ) -> None:
     odd.lists(record(1), total_entries=1)
     first, second = pracsuite.before_sending(job()), pracsuite.before_sending(job(file_name="b.pdf"))
@@ -547,7 +547,7 @@ def test_one_listing_serves_all_jobs_of_a_patient(odd: OddPracSuite, pracsuite: 
     assert slots.calls == 1 + 20
 
 
-def test_each_candidate_is_asked_for_its_name_once_however_often_we_look(
+def test_each_candidate_is_asked_for_its_name_once_however_often_we_search(
     odd: OddPracSuite, pracsuite: PracSuite
 ) -> None:
     odd.lists(record(1), record(2), total_entries=2)
@@ -623,7 +623,7 @@ def test_what_is_found_before_the_slots_run_out_is_not_lost(
     assert found(pracsuite, second) == {second.id: "2"}
 
 
-def test_a_look_that_could_not_ask_for_every_name_is_no_look_for_a_document_that_might_be_sent_again(
+def test_a_search_without_every_name_proves_nothing_for_a_document_that_might_be_sent_again(
     odd: OddPracSuite, pracsuite: PracSuite, slots: Slots
 ) -> None:
     odd.lists(record(1), record(2, size=20), total_entries=2)

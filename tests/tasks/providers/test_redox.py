@@ -25,8 +25,9 @@ from tasks.http.clients import Clients
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StageError
 from tasks.model.job import Job, Record, Stored
 from tasks.model.route import OnUnknownOutcome, Stage, Step
-from tasks.providers.redox.client import Sending, embedding
-from tests.tasks.providers.doubles import NO_OWNERS, Trying
+from tasks.providers.document_body import DocumentBody
+from tasks.providers.redox.message import CONTENT_TYPE, embedding_message
+from tests.tasks.providers.doubles import NO_OWNERS, CountingGate
 from tests.tasks.providers.odd_redox import (
     BINARY,
     BLOB,
@@ -38,10 +39,10 @@ from tests.tasks.providers.odd_redox import (
     OddRedox,
     created,
     forms,
+    gate_for,
     outcome,
     private_key,
     token,
-    trying,
 )
 from tests.tasks.providers.odd_server import Reply
 
@@ -82,7 +83,7 @@ def shown(error: BaseException) -> str:
 
 
 def test_a_token_is_bought_with_an_assertion_as_the_vendor_asks_for_it(at: AtOdd) -> None:
-    at.redox.register(at.job(), trying())
+    at.redox.register(at.job(), gate_for())
     (request,) = at.odd.sent(TOKEN)
     form = forms(request)
     assertion = jwt.decode(form.pop("client_assertion"), RSAKey.import_key(private_key()), algorithms=["RS384"])
@@ -109,24 +110,24 @@ def test_no_assertion_is_used_twice(at: AtOdd) -> None:
 
 
 def test_one_token_serves_all_calls_of_all_workers(at: AtOdd) -> None:
-    at.redox.register(at.job(), trying())
-    at.another().register(at.job(LARGE), trying(LARGE))
+    at.redox.register(at.job(), gate_for())
+    at.another().register(at.job(LARGE), gate_for(LARGE))
     assert len(at.odd.sent(TOKEN)) == 1
     assert {request.headers["authorization"] for request in at.odd.requests[1:]} == {"Bearer a-token"}
 
 
 def test_another_account_does_not_use_it(at: AtOdd, making: Callable[..., AtOdd]) -> None:
-    at.redox.register(at.job(), trying())
+    at.redox.register(at.job(), gate_for())
     other = making(client_id="another")
     other.cache = at.cache
-    other.another().register(other.job(), trying())
+    other.another().register(other.job(), gate_for())
     assert len(at.odd.sent(TOKEN)) == 2
 
 
 def test_a_token_lives_as_long_as_its_server_says(at: AtOdd) -> None:
     at.odd.answers[TOKEN] = token(expires_in=0)
     for _ in range(2):
-        at.redox.register(at.job(), trying())
+        at.redox.register(at.job(), gate_for())
     assert len(at.odd.sent(TOKEN)) == 2
 
 
@@ -134,7 +135,7 @@ def test_a_token_lives_as_long_as_its_server_says(at: AtOdd) -> None:
 def test_a_token_answer_may_be_written_in_more_than_one_way(at: AtOdd, more: dict[str, Any]) -> None:
     at.odd.answers[TOKEN] = token(**more)
     for _ in range(2):
-        at.redox.register(at.job(), trying())
+        at.redox.register(at.job(), gate_for())
     assert len(at.odd.sent(TOKEN)) == 1
 
 
@@ -146,7 +147,7 @@ def test_a_token_answer_may_be_written_in_more_than_one_way(at: AtOdd, more: dic
 def test_a_token_answer_of_another_shape_blocks_the_account(at: AtOdd, body: object) -> None:
     at.odd.answers[TOKEN] = Reply(body=body)
     with pytest.raises(AccountBlocked, match="not understood") as blocked:
-        at.redox.register(at.job(), trying())
+        at.redox.register(at.job(), gate_for())
     assert not blocked.value.credentials
     assert at.odd.sent(CREATE) == []
 
@@ -162,7 +163,7 @@ def test_each_status_of_the_token_server_says_what_happens_next(
     at: AtOdd, status: int, meant: type[StageError]
 ) -> None:
     at.odd.answers[TOKEN] = Reply(status, {"error": "invalid_client"})
-    gate = trying()
+    gate = gate_for()
     for act in (lambda: at.redox.register(at.job(), gate), at.redox.probe):
         with pytest.raises(meant) as raised:
             act()
@@ -179,7 +180,7 @@ def test_a_call_whose_token_is_refused_is_made_once_more_with_another(at: AtOdd)
     at.odd.answers[CREATE] = lambda request: (
         created() if request.headers["authorization"] == "Bearer second" else Reply(401)
     )
-    registered = at.redox.register(at.job(), trying())
+    registered = at.redox.register(at.job(), gate_for())
     assert [request.headers["authorization"] for request in at.odd.sent(CREATE)] == ["Bearer first", "Bearer second"]
     assert registered.stored is not None
     assert registered.stored.sha256 == sha256(b"some bytes").hexdigest()
@@ -197,8 +198,8 @@ def test_a_token_that_is_refused_fresh_as_it_is_blocks_the_account(at: AtOdd, ca
 
 def act(at: AtOdd, call: str) -> object:
     if call == BINARY:
-        return at.redox.store(at.job(LARGE), trying(LARGE))
-    return at.redox.register(at.job(), trying())
+        return at.redox.store(at.job(LARGE), gate_for(LARGE))
+    return at.redox.register(at.job(), gate_for())
 
 
 def test_neither_key_nor_token_nor_assertion_is_in_any_error(at: AtOdd) -> None:
@@ -213,7 +214,7 @@ def test_neither_key_nor_token_nor_assertion_is_in_any_error(at: AtOdd) -> None:
     ]:
         at.odd.answers |= {TOKEN: token(), CREATE: created()} | {call: reply}
         with pytest.raises(StageError) as raised:
-            at.redox.register(at.job(options={"patient": PATIENT}, patient_id="4711-secret"), trying())
+            at.redox.register(at.job(options={"patient": PATIENT}, patient_id="4711-secret"), gate_for())
         secrets += [forms(request)["client_assertion"] for request in at.odd.sent(TOKEN)]
         for secret in (*secrets, *lines, "4711-secret", "Meier", "referral.pdf"):
             assert secret not in shown(raised.value)
@@ -223,7 +224,7 @@ def test_neither_key_nor_token_nor_assertion_is_in_any_error(at: AtOdd) -> None:
 
 
 def test_a_probe_never_trusts_a_token_that_is_remembered(at: AtOdd) -> None:
-    at.redox.register(at.job(), trying())
+    at.redox.register(at.job(), gate_for())
     at.odd.answers[TOKEN] = Reply(401, {"error": "invalid_client"})
     with pytest.raises(AccountBlocked) as blocked:
         at.redox.probe()
@@ -264,7 +265,7 @@ def test_small_documents_travel_in_the_message_and_larger_ones_are_uploaded_firs
 @pytest.mark.parametrize(
     ("said", "on_unknown_outcome"), [("hold", OnUnknownOutcome.HOLD), ("resend", OnUnknownOutcome.RESEND)]
 )
-def test_the_account_says_what_follows_on_an_outcome_that_nobody_saw(
+def test_the_account_says_what_follows_an_unknown_outcome(
     making: Callable[..., AtOdd], said: str, on_unknown_outcome: OnUnknownOutcome
 ) -> None:
     at = making(on_unknown_outcome=said)
@@ -277,14 +278,14 @@ def test_with_no_bytes_to_be_embedded_every_document_is_uploaded(making: Callabl
     assert at.redox.route(at.job(b"x").document).first is Step.POST
 
 
-def test_accounts_at_one_address_share_a_limit_whoever_they_are(making: Callable[..., AtOdd]) -> None:
+def test_all_accounts_at_one_address_share_a_limit(making: Callable[..., AtOdd]) -> None:
     ours = making().redox.limit_group
     assert making(client_id="another", destination="elsewhere").redox.limit_group == ours
     assert making(base_url="https://api.redox.example/fhir/R4").redox.limit_group != ours
     assert ours.startswith("redox:")
 
 
-def test_nothing_is_looked_up(at: AtOdd) -> None:
+def test_there_is_no_search(at: AtOdd) -> None:
     job = at.job()
     assert at.redox.find([job], NO_OWNERS) == {}
     assert at.redox.still_there(job.document, Record("r-1"))
@@ -364,7 +365,7 @@ def test_the_message_is_what_fhir_and_the_vendor_ask_for(making: Callable[..., A
     at = making(metadata=metadata)
     own = {"metadata": {"type": "http://loinc.org|11502-2|Lab report"}, "patient": PATIENT}
     made = at.job(b"abc", options=own, description="of May", content_type="Application/PDF; x=1", file_name="Über.pdf")
-    at.redox.register(made, trying(b"abc"))
+    at.redox.register(made, gate_for(b"abc"))
     message, document = at.odd.message(), at.odd.resource("DocumentReference")
     assert [each["resource"]["resourceType"] for each in message["entry"]] == [
         "MessageHeader",
@@ -392,8 +393,8 @@ def test_the_message_is_what_fhir_and_the_vendor_ask_for(making: Callable[..., A
     assert patient["identifier"] == [{"system": "urn:oid:2.999.1", "value": "4711"}]
 
 
-def test_what_nobody_has_said_is_left_out_of_the_message(at: AtOdd) -> None:
-    at.redox.register(at.job(), trying())
+def test_fields_without_a_value_are_left_out_of_the_message(at: AtOdd) -> None:
+    at.redox.register(at.job(), gate_for())
     assert set(at.odd.resource("Patient")) == {"resourceType", "id", "identifier"}
     assert set(at.odd.resource("DocumentReference")) == {
         *("resourceType", "id", "identifier", "status", "type", "subject", "date", "content")
@@ -402,12 +403,12 @@ def test_what_nobody_has_said_is_left_out_of_the_message(at: AtOdd) -> None:
 
 def test_the_patients_id_comes_before_other_identifiers(at: AtOdd) -> None:
     others = [{"system": "urn:oid:9", "value": "another"}]
-    at.redox.register(at.job(options={"patient": {**PATIENT, "identifier": others}}), trying())
+    at.redox.register(at.job(options={"patient": {**PATIENT, "identifier": others}}), gate_for())
     assert [each["value"] for each in at.odd.resource("Patient")["identifier"]] == ["4711", "another"]
 
 
 def test_the_call_is_a_fhir_call_to_the_destination_with_a_dollar_in_its_address(at: AtOdd) -> None:
-    at.redox.register(at.job(), trying())
+    at.redox.register(at.job(), gate_for())
     (request,) = at.odd.sent(CREATE)
     assert request.path.endswith("/north-hospital/Staging/DocumentReference/$documentreference-create")
     assert request.headers["content-type"] == "application/fhir+json"
@@ -418,10 +419,10 @@ def test_the_call_is_a_fhir_call_to_the_destination_with_a_dollar_in_its_address
 def test_a_message_that_is_sent_again_is_the_same_message(at: AtOdd) -> None:
     made = at.job(options={"patient": PATIENT})
     for _ in range(2):
-        at.redox.register(made, trying())
+        at.redox.register(made, gate_for())
     first, second = (request.body for request in at.odd.sent(CREATE))
     assert first == second
-    at.another().register(at.job(), trying())
+    at.another().register(at.job(), gate_for())
     ids = [re.findall(rb'"id": "([^"]+)"', request.body) for request in at.odd.sent(CREATE)]
     assert not set(ids[0]) & set(ids[2]), "another document has ids of its own"
 
@@ -429,7 +430,7 @@ def test_a_message_that_is_sent_again_is_the_same_message(at: AtOdd) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 196_607, 196_608, 196_609, 199_999])
 def test_an_embedded_document_arrives_as_it_is(at: AtOdd, size: int) -> None:
     content = bytes(number % 251 for number in range(size))
-    registered = at.redox.register(at.job(content), trying(content))
+    registered = at.redox.register(at.job(content), gate_for(content))
     assert base64.b64decode(at.odd.attachment()["data"], validate=True) == content
     assert registered.stored is not None
     assert registered.stored.sha256 == sha256(content).hexdigest()
@@ -442,9 +443,10 @@ def test_an_embedded_document_passes_in_constant_memory(at: AtOdd) -> None:
 
 
 def peak_of_embedding(at: AtOdd, size: int) -> int:
-    """In bytes, besides the document itself."""
-    gate = trying(b"x" * size)
-    body = embedding(at.job(size_bytes=size), at.settings, Sending(at.job().document, gate))
+    """In bytes, without the document itself."""
+    made = at.job(size_bytes=size)
+    document = DocumentBody(made.document, gate_for(b"x" * size))
+    body = document.in_json(CONTENT_TYPE, lambda data: embedding_message(made, at.settings, data))
     tracemalloc.start()
     sent = sum(map(len, body.blocks()))
     peak = tracemalloc.get_traced_memory()[1]
@@ -457,7 +459,7 @@ def peak_of_embedding(at: AtOdd, size: int) -> int:
 
 
 def test_an_upload_is_the_documents_bytes_and_its_media_type_without_a_commit(at: AtOdd) -> None:
-    gate = trying(LARGE)
+    gate = gate_for(LARGE)
     stored = at.redox.store(at.job(LARGE, file_name="scan.tiff"), gate)
     (request,) = at.odd.sent(BINARY)
     assert request.body == LARGE
@@ -473,7 +475,7 @@ def test_an_upload_is_the_documents_bytes_and_its_media_type_without_a_commit(at
 )
 def test_where_an_upload_lies_is_read_from_header_or_body(at: AtOdd, reply: Reply) -> None:
     at.odd.answers[BINARY] = reply
-    assert at.redox.store(at.job(LARGE), trying(LARGE)).location == BLOB
+    assert at.redox.store(at.job(LARGE), gate_for(LARGE)).location == BLOB
 
 
 @pytest.mark.parametrize(
@@ -483,10 +485,10 @@ def test_where_an_upload_lies_is_read_from_header_or_body(at: AtOdd, reply: Repl
     + [Reply(201, {"location": place}) for place in ("/blob/1", "https://redoxengine.com.evil.example/", "https://a b")]
     + [Reply(201, headers={"Location": "https://evil.example/1"})],
 )
-def test_an_upload_that_lies_nobody_knows_where_blocks_the_account(at: AtOdd, reply: Reply) -> None:
+def test_an_upload_without_a_known_location_blocks_the_account(at: AtOdd, reply: Reply) -> None:
     at.odd.answers[BINARY] = reply
     with pytest.raises(AccountBlocked) as blocked:
-        at.redox.store(at.job(LARGE), trying(LARGE))
+        at.redox.store(at.job(LARGE), gate_for(LARGE))
     assert not blocked.value.credentials
     assert "evil" not in shown(blocked.value)
 
@@ -512,7 +514,7 @@ def test_each_answer_to_an_upload_says_what_happens_next(
     at: AtOdd, reply: Reply, meant: type[StageError], code: Code | None
 ) -> None:
     at.odd.answers[BINARY] = reply
-    gate = trying(LARGE)
+    gate = gate_for(LARGE)
     with pytest.raises(StageError) as raised:
         at.redox.store(at.job(LARGE), gate)
     assert type(raised.value) is meant
@@ -524,12 +526,12 @@ def test_each_answer_to_an_upload_says_what_happens_next(
 
 def test_a_document_that_changed_is_not_uploaded(at: AtOdd) -> None:
     with pytest.raises(DocumentRefused) as refused:
-        at.redox.store(at.job(LARGE), trying(LARGE[:-1], size=len(LARGE)))
+        at.redox.store(at.job(LARGE), gate_for(LARGE[:-1], size=len(LARGE)))
     assert refused.value.code is Code.FILE_CHANGED
 
 
 def test_an_uploaded_document_is_referred_to_and_not_embedded(at: AtOdd) -> None:
-    registered = at.redox.register(uploaded(at.job(LARGE)), Trying())
+    registered = at.redox.register(uploaded(at.job(LARGE)), CountingGate())
     assert at.odd.attachment() == {"contentType": "application/pdf", "url": BLOB, "title": "referral.pdf"}
     assert registered.stored is not None
     assert registered.stored.location == BLOB
@@ -545,11 +547,11 @@ def test_an_uploaded_document_is_referred_to_and_not_embedded(at: AtOdd) -> None
         lambda job: job,
     ],
 )
-def test_what_goes_late_or_again_is_uploaded_anew(at: AtOdd, late: Callable[[Job], Job]) -> None:
+def test_a_message_that_goes_late_or_again_has_a_new_upload(at: AtOdd, late: Callable[[Job], Job]) -> None:
     """An uploaded file may be gone by then, or good for one message only."""
     fresh = "https://blob.redoxengine.com/another"
     at.odd.answers[BINARY] = Reply(201, headers={"Location": fresh})
-    registered = at.redox.register(late(at.job(LARGE)), trying(LARGE))
+    registered = at.redox.register(late(at.job(LARGE)), gate_for(LARGE))
     assert at.odd.attachment()["url"] == fresh
     assert registered.stored is not None
     assert (registered.stored.location, registered.stored.sha256) == (fresh, sha256(LARGE).hexdigest())
@@ -558,7 +560,7 @@ def test_what_goes_late_or_again_is_uploaded_anew(at: AtOdd, late: Callable[[Job
 def test_what_is_too_large_for_a_message_after_all_is_uploaded_once(at: AtOdd) -> None:
     replies = iter([Reply(413), created()])
     at.odd.answers[CREATE] = lambda request: next(replies)
-    registered = at.redox.register(at.job(), trying())
+    registered = at.redox.register(at.job(), gate_for())
     assert "data" not in at.odd.attachment()
     assert at.odd.attachment()["url"] == BLOB
     assert len(registered.remarks) == 1
@@ -568,7 +570,7 @@ def test_what_is_too_large_for_a_message_after_all_is_uploaded_once(at: AtOdd) -
 def test_what_is_too_large_even_then_is_refused(at: AtOdd) -> None:
     at.odd.answers[CREATE] = outcome("error", "too-long", status=413)
     with pytest.raises(DocumentRefused) as refused:
-        at.redox.register(at.job(), trying())
+        at.redox.register(at.job(), gate_for())
     assert refused.value.code is Code.FILE_TOO_LARGE
     assert len(at.odd.sent(CREATE)) == 2
 
@@ -578,7 +580,7 @@ def test_what_is_too_large_even_then_is_refused(at: AtOdd) -> None:
 
 def test_the_record_is_the_one_that_is_named(at: AtOdd) -> None:
     at.odd.answers[CREATE] = created("DocumentReference/abc-1")
-    registered = at.redox.register(at.job(), trying())
+    registered = at.redox.register(at.job(), gate_for())
     assert (registered.record, registered.processed) == (Record("abc-1"), True)
 
 
@@ -586,7 +588,7 @@ def test_the_record_is_the_one_that_is_named(at: AtOdd) -> None:
 def test_a_whole_address_is_kept(at: AtOdd, place: str) -> None:
     whole = place.format(base=at.odd.base)
     at.odd.answers[CREATE] = created(whole)
-    assert at.redox.register(at.job(), trying()).record == Record("abc-1", whole)
+    assert at.redox.register(at.job(), gate_for()).record == Record("abc-1", whole)
 
 
 @pytest.mark.parametrize(
@@ -609,7 +611,7 @@ def test_a_whole_address_is_kept(at: AtOdd, place: str) -> None:
 )
 def test_a_success_without_a_record_is_known_by_our_own_identifier(at: AtOdd, reply: Reply) -> None:
     at.odd.answers[CREATE] = reply
-    record = at.redox.register(at.job(), trying()).record
+    record = at.redox.register(at.job(), gate_for()).record
     assert record.id == at.odd.resource("DocumentReference")["identifier"][0]["value"]
     assert record.url is None
 
@@ -642,7 +644,7 @@ def test_a_success_without_a_record_is_known_by_our_own_identifier(at: AtOdd, re
 def test_an_error_in_a_200_refuses_the_document(at: AtOdd, reply: Reply) -> None:
     at.odd.answers[CREATE] = reply
     with pytest.raises(DocumentRefused) as refused:
-        at.redox.register(at.job(), trying())
+        at.redox.register(at.job(), gate_for())
     assert refused.value.code is Code.REFUSED_BY_PROVIDER
     assert "its own words" not in shown(refused.value)
 
@@ -651,7 +653,7 @@ def test_the_providers_words_are_kept_apart(at: AtOdd) -> None:
     for reply in (outcome("error", text="No Anna Meier here"), outcome("error", text="No Anna Meier here", status=400)):
         at.odd.answers[CREATE] = reply
         with pytest.raises(DocumentRefused) as refused:
-            at.redox.register(at.job(), trying())
+            at.redox.register(at.job(), gate_for())
         assert refused.value.detail == "processing: No Anna Meier here."
         assert "Anna" not in str(refused.value) + refused.value.hint
 
@@ -674,7 +676,7 @@ def test_what_may_have_been_taken_is_of_unknown_outcome_and_counts_as_the_provid
 ) -> None:
     at.odd.answers[CREATE] = reply
     with pytest.raises(OutcomeUnknown) as unknown:
-        at.redox.register(at.job(), trying())
+        at.redox.register(at.job(), gate_for())
     assert unknown.value.unreachable
     assert len(at.odd.sent(CREATE)) == 1
 
@@ -699,7 +701,7 @@ def test_a_success_that_is_not_understood_blocks_the_account_and_leaves_the_comm
 ) -> None:
     at.odd.answers[CREATE] = reply
     with pytest.raises(AccountBlocked, match="not understood") as blocked:
-        at.redox.register(at.job(), trying())
+        at.redox.register(at.job(), gate_for())
     assert blocked.value.outcome_unknown
     assert not blocked.value.credentials
 
@@ -724,7 +726,7 @@ def test_what_was_certainly_not_taken_is_told_from_what_may_have_been(
 ) -> None:
     at.odd.answers[CREATE] = reply
     with pytest.raises(StageError) as raised:
-        at.redox.register(at.job(), trying())
+        at.redox.register(at.job(), gate_for())
     assert type(raised.value) is meant
     assert not getattr(raised.value, "credentials", False)
     assert getattr(raised.value, "throttled", False) is (reply.status == 429)
@@ -733,11 +735,11 @@ def test_what_was_certainly_not_taken_is_told_from_what_may_have_been(
 def test_a_throttle_waits_as_long_as_the_reset_says(at: AtOdd) -> None:
     at.odd.answers[CREATE] = Reply(429, headers={"X-RateLimit-Reset": str(int(time.time()) + 30)})
     with pytest.raises(RetryLater) as later:
-        at.redox.register(at.job(), trying())
+        at.redox.register(at.job(), gate_for())
     assert 25 < (later.value.after_seconds or 0) <= 30
     at.odd.answers[CREATE] = Reply(429)
     with pytest.raises(RetryLater) as later:
-        at.redox.register(at.job(), trying())
+        at.redox.register(at.job(), gate_for())
     assert later.value.after_seconds is None
 
 
@@ -749,7 +751,7 @@ def test_the_refusal_of_a_repetition_leaves_the_first_sending_to_a_human(
     """It may be refused because it has arrived."""
     at.odd.answers[CREATE] = reply
     with pytest.raises(DocumentRefused) as refused:
-        at.redox.register(replace(at.job(), **before), trying())  # type: ignore[arg-type]
+        at.redox.register(replace(at.job(), **before), gate_for())  # type: ignore[arg-type]
     assert refused.value.code is Code.OUTCOME_UNKNOWN
     assert "resolve" in refused.value.hint
 
@@ -757,7 +759,7 @@ def test_the_refusal_of_a_repetition_leaves_the_first_sending_to_a_human(
 # --- the commit point ------------------------------------------------------------------------------------------------
 
 
-class Refusing(Trying):
+class Refusing(CountingGate):
     """Its lease is lost at the commit."""
 
     def commit(self) -> None:
@@ -769,7 +771,7 @@ class Refusing(Trying):
 def test_without_the_commit_no_message_is_whole(at: AtOdd, embedded: bool) -> None:
     made = at.job() if embedded else uploaded(at.job(LARGE))
     content = b"some bytes"
-    gate = Refusing(lambda: trying(content).open())
+    gate = Refusing(lambda: gate_for(content).open())
     with pytest.raises(LeaseLost):
         at.redox.register(made, gate)
     assert gate.commits == 1
@@ -778,7 +780,7 @@ def test_without_the_commit_no_message_is_whole(at: AtOdd, embedded: bool) -> No
 
 @pytest.mark.parametrize(("content", "size"), [(b"some byte", 10), (b"some bytes!", 10)])
 def test_a_document_that_changed_is_not_committed(at: AtOdd, content: bytes, size: int) -> None:
-    gate = trying(content, size)
+    gate = gate_for(content, size)
     with pytest.raises(DocumentRefused) as refused:
         at.redox.register(at.job(), gate)
     assert refused.value.code is Code.FILE_CHANGED
@@ -787,7 +789,7 @@ def test_a_document_that_changed_is_not_committed(at: AtOdd, content: bytes, siz
 
 
 def test_without_a_free_slot_nothing_leaves(at: AtOdd) -> None:
-    at.redox.register(at.job(), trying())
+    at.redox.register(at.job(), gate_for())
     at.odd.requests.clear()
     at.slots.free = 0
     for call in (CREATE, BINARY):
@@ -798,7 +800,7 @@ def test_without_a_free_slot_nothing_leaves(at: AtOdd) -> None:
 
 def test_every_call_is_counted(at: AtOdd) -> None:
     made = at.job(LARGE)
-    at.redox.register(made, trying(LARGE))
+    at.redox.register(made, gate_for(LARGE))
     assert at.slots.calls == len(at.odd.requests) == 3
 
 
@@ -830,7 +832,7 @@ def test_no_answer_raises_anything_but_our_errors(at: AtOdd, call: str, status: 
     at.odd.answers |= {TOKEN: token(), CREATE: created(), BINARY: Reply(201, headers={"Location": BLOB})}
     at.odd.answers[call] = Reply(status, body.encode("utf-8", "replace").decode())
     with suppress(StageError):
-        at.redox.register(at.job(LARGE), trying(LARGE))
+        at.redox.register(at.job(LARGE), gate_for(LARGE))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,9 +1,10 @@
-"""A document's bytes as they go by, plain and in base64."""
+"""A document's bytes as they are read, plain and in base64."""
 
 from __future__ import annotations
 
 import base64
 from hashlib import md5, sha256
+from typing import Self
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,12 @@ class Dripping:
         self._rest = content
         self._drip = drip
         self._unchanged = unchanged
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
 
     def read(self, count: int) -> bytes:
         block, self._rest = self._rest[: min(count, self._drip)], self._rest[min(count, self._drip) :]
@@ -61,6 +68,6 @@ def test_what_is_not_what_was_accepted_never_ends_well(source: Dripping) -> None
 
 
 def test_it_asks_before_each_block() -> None:
-    beats: list[int] = []
-    list(HashingReader(Dripping(b"x" * 30, 10), lambda: beats.append(1)))
-    assert len(beats) == 4
+    checks: list[int] = []
+    list(HashingReader(Dripping(b"x" * 30, 10), lambda: checks.append(1)))
+    assert len(checks) == 4

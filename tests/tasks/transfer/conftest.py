@@ -1,16 +1,17 @@
-"""Uploads to a server of our own, under the eyes of the test."""
+"""Uploads to a server that each test scripts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 import httpx
 import pytest
 
 from tasks.http.clients import Clients
 from tasks.model.job import Form, Stored
-from tasks.sources.stream import Source
+from tasks.sources.base import OpenSource
 from tasks.transfer.upload import post
 from tests.tasks.storage_server import StorageServer
 
@@ -33,6 +34,12 @@ class Bytes:
         self._rest = memoryview(content)
         self._unchanged = unchanged
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
     def read(self, count: int) -> bytes:
         block, self._rest = self._rest[:count], self._rest[count:]
         return bytes(block)
@@ -42,11 +49,11 @@ class Bytes:
 
 
 @dataclass(frozen=True)
-class Guarding:
-    """What an upload asks before it goes on."""
+class FakeGate:
+    """Implements `CommitGate`."""
 
     commit: Callable[[], None] = lambda: None
-    beat: Callable[[], None] = lambda: None
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -58,11 +65,11 @@ class Upload:
     commits: int = 0
     calls: int = 0
     commit: Callable[[], None] = lambda: None
-    beat: Callable[[], None] = lambda: None
+    check: Callable[[], None] = lambda: None
     file_name: str = "referral.pdf"
     allowed_hosts: list[str] = field(default_factory=list)
 
-    def send(self, content: bytes | Source) -> Stored:
+    def send(self, content: bytes | OpenSource) -> Stored:
         return post(
             self.form,
             Bytes(content) if isinstance(content, bytes) else content,
@@ -70,7 +77,7 @@ class Upload:
             client=self.client,
             allowed_hosts=self.allowed_hosts,
             insecure=True,
-            gate=Guarding(self._commit, self.beat),
+            gate=FakeGate(self._commit, self.check),
             on_call=self._count,
         )
 

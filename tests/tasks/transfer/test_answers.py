@@ -19,7 +19,7 @@ from tasks.model.errors import (
     RetryLater,
     StageError,
 )
-from tasks.transfer.answers import Place, place_of
+from tasks.transfer.answers import StoredObject, stored_object
 from tests.tasks.storage_server import StorageServer, Visit
 from tests.tasks.transfer.conftest import KEY, Upload
 
@@ -38,13 +38,13 @@ def answer(status: int, body: str | bytes = b"", *, lost: bool = False, **header
     return Answer(status, httpx.Headers(named), body if isinstance(body, bytes) else body.encode(), lost)
 
 
-def place(told: Answer, *, sent_whole: bool = True) -> Place:
-    return place_of(told, sent_whole=sent_whole, key=KEY, now=NOW)
+def stored(told: Answer, *, sent_whole: bool = True) -> StoredObject:
+    return stored_object(told, sent_whole=sent_whole, key=KEY, now=NOW)
 
 
 def meaning(told: Answer, *, sent_whole: bool = True) -> StageError:
     with pytest.raises(StageError) as raised:
-        place(told, sent_whole=sent_whole)
+        stored(told, sent_whole=sent_whole)
     return raised.value
 
 
@@ -159,7 +159,7 @@ def test_without_s3s_words_the_status_decides(told: Answer, before: type[StageEr
 
 @pytest.mark.parametrize("status", [200, 201, 204])
 def test_a_success_counts_only_when_the_whole_file_was_sent(status: int) -> None:
-    assert place(answer(status, etag='"1"')) == Place(etag='"1"')
+    assert stored(answer(status, etag='"1"')) == StoredObject(etag='"1"')
     assert isinstance(meaning(answer(status), sent_whole=False), RetryLater)
 
 
@@ -170,14 +170,14 @@ def test_a_created_file_tells_where_it_is(lost: bool) -> None:
         "<Location>https://b.s3.amazonaws.com/a%2Fb.pdf</Location><Bucket>b</Bucket><Key>a/b.pdf</Key>"
         "<ETag>&quot;d41d8cd98f00b204e9800998ecf8427e&quot;</ETag></PostResponse>"
     )
-    assert place(answer(201, body, lost=lost)) == Place(
+    assert stored(answer(201, body, lost=lost)) == StoredObject(
         "a/b.pdf", '"d41d8cd98f00b204e9800998ecf8427e"', "https://b.s3.amazonaws.com/a%2Fb.pdf"
     )
 
 
 def test_a_success_action_redirect_to_our_key_counts_as_stored() -> None:
     told = answer(303, location=f"https://app.example/done?bucket=b&key={KEY}&etag=%221%22")
-    assert place(told) == Place(key=KEY, etag='"1"')
+    assert stored(told) == StoredObject(key=KEY, etag='"1"')
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_success_action_redirect_to_our_key_counts_as_stored() -> None:
     ],
 )
 def test_xml_that_is_not_plain_is_ignored_and_the_file_still_counts_as_stored(body: str | bytes) -> None:
-    assert place(answer(201, body)) == Place()
+    assert stored(answer(201, body)) == StoredObject()
 
 
 @given(
@@ -211,7 +211,7 @@ def test_no_answer_raises_anything_but_our_errors(
     status: int, body: bytes, headers: dict[str, str], lost: bool, sent_whole: bool
 ) -> None:
     try:
-        place_of(Answer(status, headers, body, lost), sent_whole=sent_whole, key=KEY, now=NOW)
+        stored_object(Answer(status, headers, body, lost), sent_whole=sent_whole, key=KEY, now=NOW)
     except StageError:
         return
     assert sent_whole
@@ -219,7 +219,7 @@ def test_no_answer_raises_anything_but_our_errors(
 
 
 def test_deeply_nested_xml_does_no_harm() -> None:
-    assert place(answer(201, "<a>" * 9000 + "</a>" * 9000)) == Place()
+    assert stored(answer(201, "<a>" * 9000 + "</a>" * 9000)) == StoredObject()
 
 
 # --- end to end ------------------------------------------------------------------------------------------------------

@@ -74,28 +74,28 @@ def test_a_commit_that_fails_cuts_the_connection(
     assert not storage.visit.whole
 
 
-@pytest.mark.parametrize("beats", [1, 2, 3])
-def test_a_beat_that_fails_cuts_the_connection_before_the_commit(
-    storage: StorageServer, upload: Upload, beats: int
+@pytest.mark.parametrize("checks", [1, 2, 3])
+def test_a_check_that_fails_cuts_the_connection_before_the_commit(
+    storage: StorageServer, upload: Upload, checks: int
 ) -> None:
-    left = iter(range(beats - 1))
+    left = iter(range(checks - 1))
 
-    def beat() -> None:
+    def check() -> None:
         if next(left, None) is None:
             raise LeaseLost("lost")
 
-    upload.beat = beat
+    upload.check = check
     with pytest.raises(LeaseLost):
         upload.send(b"x" * 2 * BLOCK_BYTES)
     assert upload.commits == 0
     assert not storage.visit.whole
 
 
-def test_a_beat_comes_with_each_block(upload: Upload) -> None:
-    beats = []
-    upload.beat = lambda: beats.append(1)
+def test_a_check_comes_with_each_block(upload: Upload) -> None:
+    checks = []
+    upload.check = lambda: checks.append(1)
     upload.send(b"x" * 3 * BLOCK_BYTES)
-    assert len(beats) == 4  # the last reading finds the end
+    assert len(checks) == 4  # the last reading finds the end
 
 
 @pytest.mark.parametrize(
@@ -246,15 +246,15 @@ def test_a_refusal_heard_just_before_the_commit_prevents_it(request: pytest.Fixt
         answered.set()
         visit.stay()
 
-    beats = itertools.count(1)
+    checks = itertools.count(1)
 
-    def beat() -> None:
-        if next(beats) == 3:  # the last: it finds the end of the file
+    def check() -> None:
+        if next(checks) == 3:  # the last: it finds the end of the file
             at_the_end.set()
             answered.wait(PATIENCE_SECONDS)
             time.sleep(0.02)
 
-    storage.script, upload.beat = refuse_before_the_end, beat
+    storage.script, upload.check = refuse_before_the_end, check
     with pytest.raises(DocumentRefused, match="file_too_large"):
         upload.send(b"x" * (BLOCK_BYTES + 1))
     assert upload.commits == 0

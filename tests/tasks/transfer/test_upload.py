@@ -87,7 +87,7 @@ def test_a_name_that_cannot_arrive_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_digests_are_of_the_bytes_that_went_by(upload: Upload, size: int) -> None:
+def test_digests_are_of_the_bytes_that_were_sent(upload: Upload, size: int) -> None:
     stored = upload.send(content(size))
     assert stored.sha256 == sha256(content(size)).hexdigest()
     assert stored.md5 == stored.etag == md5(content(size), usedforsecurity=False).hexdigest()
@@ -153,7 +153,7 @@ def test_memory_does_not_grow_with_the_file(storage: StorageServer, upload: Uplo
 
 
 def test_an_upload_over_tls_arrives_whole(secure_storage: StorageServer, secure_upload: Upload) -> None:
-    """TLS 1.3 servers send session tickets first, which must not be taken for an early answer."""
+    """TLS 1.3 servers send session tickets first, which must not be treated as an early answer."""
     stored = secure_upload.send(content(SIZES[-1]))
     assert secure_storage.visit.parts[-1][1] == content(SIZES[-1])
     assert stored.etag_verified

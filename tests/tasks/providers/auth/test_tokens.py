@@ -62,7 +62,7 @@ def test_a_refused_token_is_replaced_once_by_all_who_had_it(cache: SealedCache) 
     first = Tokens(cache, "account", server, keep=1000)
     second = Tokens(cache, "account", server, keep=1000)
     refused = first.current()
-    assert [first.instead_of(refused), second.instead_of(refused)] == ["token-2", "token-2"]
+    assert [first.replace(refused), second.replace(refused)] == ["token-2", "token-2"]
     assert server.last[1] is not None
     assert server.last[1].refresh == "refresh-1"
 
@@ -70,7 +70,7 @@ def test_a_refused_token_is_replaced_once_by_all_who_had_it(cache: SealedCache) 
 def test_a_token_can_be_replaced_without_the_help_of_the_last(cache: SealedCache) -> None:
     server = Server()
     tokens = Tokens(cache, "account", server, keep=1000)
-    assert tokens.instead_of(tokens.current(), forgetting=True) == "token-2"
+    assert tokens.replace(tokens.current(), forget_last=True) == "token-2"
     assert server.last == [None, None]
 
 
@@ -82,10 +82,10 @@ def test_a_token_that_is_about_to_expire_is_renewed(cache: SealedCache) -> None:
     assert tokens.current() == "token-2"
 
 
-def test_a_token_given_just_now_is_none_that_was_remembered_and_serves_all_from_then_on(cache: SealedCache) -> None:
+def test_a_fresh_token_is_not_the_remembered_one_and_serves_all_from_then_on(cache: SealedCache) -> None:
     server = Server()
     tokens = Tokens(cache, "account", server, keep=1000)
-    assert [tokens.current(), tokens.anew(), tokens.current()] == ["token-1", "token-2", "token-2"]
+    assert [tokens.current(), tokens.fresh(), tokens.current()] == ["token-1", "token-2", "token-2"]
 
 
 def test_accounts_do_not_share_tokens(cache: SealedCache) -> None:
@@ -109,7 +109,7 @@ def test_no_token_stands_in_the_clear(cache: SealedCache, valkey: redis.Redis) -
     assert "account" not in everything_in(valkey)
 
 
-def test_whoever_dies_in_a_turn_holds_it_no_longer_than_it_may(cache: SealedCache) -> None:
+def test_a_lock_whose_holder_has_died_ends_in_time(cache: SealedCache) -> None:
     dead = cache.lock("topic", "key", 0.3)
     dead.__enter__()
     began = time.monotonic()
@@ -119,7 +119,7 @@ def test_whoever_dies_in_a_turn_holds_it_no_longer_than_it_may(cache: SealedCach
     dead.__exit__(None, None, None)
 
 
-def test_a_turn_that_has_run_out_is_not_taken_from_the_next(cache: SealedCache) -> None:
+def test_a_lock_that_has_run_out_is_not_taken_from_its_next_holder(cache: SealedCache) -> None:
     slow = cache.lock("topic", "key", 0.1)
     slow.__enter__()
     time.sleep(0.2)

@@ -1,0 +1,55 @@
+"""How one account's provider reaches the outside: HTTP clients, rate limit, call counter and cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from tasks.http.api import ApiClient, Signer
+from tasks.http.clients import Clients
+
+
+class Cache(Protocol):
+    """A small sealed cache in Redis, shared by all workers; a miss costs a provider call, never correctness.
+
+    `topic` and `key` may hold patient data: they are stored only as an HMAC, the value sealed.
+    """
+
+    def get(self, topic: str, key: str) -> str | None: ...
+
+    def put(self, topic: str, key: str, value: str, seconds: float) -> None: ...
+
+    def lock(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:
+        """No other thread or worker is in a block of this topic and key, for at most so many seconds.
+
+        Waits that long for its turn, then goes on without it: what is done inside must be harmless when two do it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a provider's client is built from, for one account."""
+
+    clients: Clients
+    # Called before each call of the API; raises RetryLater when no slot is free.
+    limiter: Callable[[], None]
+    # Called for every request that is about to leave, to the provider and to its storage.
+    on_call: Callable[[], None]
+    cache: Cache
+    # Allows http:// and loopback addresses, as the sandbox has them.
+    insecure: bool = False
+
+    def api(self, base_url: str, *, provider: str, headers: Mapping[str, str] | Signer) -> ApiClient:
+        """A client for the API at `base_url`; `headers` hold its keys, or make them for each request."""
+        return ApiClient(
+            self.clients,
+            base_url,
+            provider=provider,
+            headers=headers,
+            limiter=self.limiter,
+            on_call=self.on_call,
+            insecure=self.insecure,
+        )

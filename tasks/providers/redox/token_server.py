@@ -1,0 +1,71 @@
+"""Redox's access tokens, for a signed assertion (RFC 7523, 2.2).
+
+https://developer.redoxengine.com/api-reference/fhir-api-reference/authenticate-an-oauth-api-key
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from config.accounts import RedoxAccount
+from tasks.http.api import parse_answer
+from tasks.providers.auth.jwt import ASSERTION_TYPE, Signer
+from tasks.providers.auth.tokens import Token, Tokens, good_for
+from tasks.providers.connection import Connection
+from tasks.providers.redox.answers import NAME
+from tasks.providers.statuses import StatusTable, blocked, locked_out
+
+_ALGORITHM = "RS384"
+_ASSERTION_SECONDS = 240  # of 300 that Redox allows: clocks differ
+_DEFAULT_SECONDS = 300.0  # where the answer does not say how long its token is good
+_KEEP_SECONDS = 3600.0
+
+
+class TokenServer:
+    """The tokens of one account."""
+
+    def __init__(self, name: str, account: RedoxAccount, connection: Connection) -> None:
+        key = account.private_key.get_secret_value()
+        self._account = account
+        self._signer = Signer(key, account.algorithm or _ALGORITHM)
+        self._api = connection.api(account.token_url, provider=NAME, headers={})
+        scope = "\0".join((name, account.base_url, account.token_url, account.client_id, account.key_id, key))
+        self.tokens = Tokens(connection.cache, scope, self._obtain, keep=_KEEP_SECONDS)
+
+    def _obtain(self, last: Token | None) -> Token:
+        account = self._account
+        header = {"kid": account.key_id, "typ": "JWT"}
+        assertion = self._signer.assertion(account.client_id, account.token_url, _ASSERTION_SECONDS, header)
+        form = {
+            "grant_type": "client_credentials",
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": assertion,
+        }
+        granted = parse_answer(_STATUSES.success(self._api.call("POST", form=form)), _Granted, NAME)
+        return Token(access=granted.access_token, expires_at=good_for(granted.expires_in))
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+class _Granted(BaseModel):
+    """RFC 6749, 5.1; the characters of a token are those of RFC 6750, 2.1."""
+
+    access_token: Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9._~+/=-]{1,8000}$")]
+    expires_in: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] = _DEFAULT_SECONDS
+
+
+_NO_TOKEN = locked_out(
+    "Redox gives no token: check client_id, key_id, private_key, algorithm and token_url of this account."
+)
+_STATUSES = StatusTable(
+    f"{NAME}'s token server",
+    {
+        400: _NO_TOKEN,
+        401: _NO_TOKEN,
+        403: _NO_TOKEN,
+        404: blocked("There is no token server at this account's token_url (404): check it."),
+    },
+)
