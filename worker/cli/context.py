@@ -1,4 +1,4 @@
-"""The settings that every command works with. `startup` builds what most commands need besides."""
+"""The settings that every command works with. What most commands also need is built by `startup`."""
 
 from __future__ import annotations
 

@@ -9,7 +9,9 @@ from tests.worker.cli.jobs import Jobs
 
 
 @pytest.mark.parametrize("command", ["health", "jobs", "accounts"])
-def test_a_redis_that_is_away_is_said_in_a_sentence(chartpost: CommandLine, valkey_url: str, command: str) -> None:
+def test_redis_being_away_is_a_sentence_without_the_password(
+    chartpost: CommandLine, valkey_url: str, command: str
+) -> None:
     chartpost.config.write_text(chartpost.config.read_text().replace(valkey_url, "redis://:hidden@127.0.0.1:1/0"))
     result = chartpost(command)
     assert result.exit_code == 1
@@ -17,7 +19,7 @@ def test_a_redis_that_is_away_is_said_in_a_sentence(chartpost: CommandLine, valk
     assert "hidden" not in result.output
 
 
-def test_a_job_sealed_under_another_key_is_said_in_a_sentence(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_a_job_sealed_under_another_key_is_a_sentence(chartpost: CommandLine, jobs: Jobs) -> None:
     jobs.received()
     chartpost.config.write_text(chartpost.config.read_text().replace("a secret for tests", "another secret"))
     result = chartpost("jobs")

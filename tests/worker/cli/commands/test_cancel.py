@@ -18,7 +18,7 @@ def test_a_job_that_was_not_sent_is_cancelled_and_closed(chartpost: CommandLine,
     assert (cancelled.stage, cancelled.code, cancelled.step) == (Stage.CANCELLED, "cancelled", Step.NOTIFY)
 
 
-def test_it_may_be_cancelled_twice(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_a_job_may_be_cancelled_twice(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.received()
     assert [chartpost("cancel", job.id).exit_code for _ in range(2)] == [0, 0]
 
@@ -33,7 +33,7 @@ def test_once_the_upload_is_committed_it_is_too_late(chartpost: CommandLine, job
 
 
 @pytest.mark.parametrize("end", ["stored", "delivered", "failed"])
-def test_what_is_sent_or_ended_is_too_late_too(chartpost: CommandLine, jobs: Jobs, end: str) -> None:
+def test_a_job_that_is_sent_or_has_ended_cannot_be_cancelled(chartpost: CommandLine, jobs: Jobs, end: str) -> None:
     moves = {"stored": jobs.stored, "delivered": jobs.delivered, "failed": jobs.failed}
     job = moves[end](jobs.received())
     result = chartpost("cancel", job.id)
@@ -42,7 +42,7 @@ def test_what_is_sent_or_ended_is_too_late_too(chartpost: CommandLine, jobs: Job
     assert jobs.get(job.id).stage is Stage(end)
 
 
-def test_one_that_cannot_be_cancelled_does_not_spare_the_others(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_a_job_that_cannot_be_cancelled_does_not_keep_the_others_from_it(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.received()
     result = chartpost("cancel", str(uuid4()), job.id)
     assert result.exit_code == 1

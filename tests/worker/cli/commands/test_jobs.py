@@ -39,12 +39,12 @@ def test_jobs_are_listed_in_the_order_in_which_they_came(chartpost: CommandLine,
     ids = []
     for number in range(5):
         ids.append(jobs.received(f"{number}.pdf").id)
-        time.sleep(0.002)  # Redis's time is told in milliseconds
+        time.sleep(0.002)  # Redis keeps times in milliseconds
     assert [row["id"] for row in chartpost.rows("jobs")] == ids
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("options", "expected"),
     [
         (["--state", "failed"], {"refused.pdf", "empty.pdf"}),
         (["--state", "received"], {"new.pdf", "theirs.pdf"}),
@@ -56,13 +56,13 @@ def test_jobs_are_listed_in_the_order_in_which_they_came(chartpost: CommandLine,
     ],
 )
 def test_jobs_are_listed_by_state_account_and_code(
-    chartpost: CommandLine, jobs: Jobs, asked: list[str], found: set[str]
+    chartpost: CommandLine, jobs: Jobs, options: list[str], expected: set[str]
 ) -> None:
     jobs.received("new.pdf")
     jobs.received("theirs.pdf", account="south_clinic")
     jobs.failed(jobs.received("refused.pdf"))
     jobs.failed(jobs.received("empty.pdf"), Code.FILE_EMPTY)
-    assert {row["file_name"] for row in chartpost.rows("jobs", *asked)} == found
+    assert {row["file_name"] for row in chartpost.rows("jobs", *options)} == expected
 
 
 def test_an_unknown_state_or_code_is_wrong_usage(chartpost: CommandLine) -> None:
@@ -70,7 +70,7 @@ def test_an_unknown_state_or_code_is_wrong_usage(chartpost: CommandLine) -> None
     assert chartpost("jobs", "--code", "lost").exit_code == 2
 
 
-def test_nothing_is_printed_that_would_move_a_terminals_cursor(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_nothing_that_would_move_the_cursor_is_printed(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.failed(jobs.received(), detail="no\x1b[2Jthing\r\nof the kind")
     for command in (["jobs"], ["show", job.id]):
         printed = chartpost(*command).stdout

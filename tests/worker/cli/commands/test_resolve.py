@@ -1,4 +1,4 @@
-"""`resolve` ends a job of unknown outcome by what a person has found."""
+"""`resolve` ends a job of unknown outcome by what a person has receipt_now."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.worker.cli.conftest import CommandLine
 from tests.worker.cli.jobs import Jobs
 
 
-def test_a_human_finding_is_marked_in_the_receipt(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_the_receipt_says_that_a_person_decided(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.not_confirmed(jobs.received())
     assert chartpost("resolve", job.id, "--delivered", "--record", "78").exit_code == 0
-    found = receipt_of(jobs, job)
-    assert (found["record"]["id"], found["resolved_by"]) == ("78", "human")
+    receipt_now = receipt_of(jobs, job)
+    assert (receipt_now["record"]["id"], receipt_now["resolved_by"]) == ("78", "human")
 
 
-def test_a_finding_without_a_record_claims_none(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_without_a_record_none_is_claimed(chartpost: CommandLine, jobs: Jobs) -> None:
     for name in ("one.pdf", "two.pdf"):
         job = jobs.not_confirmed(jobs.received(name))
         assert chartpost("resolve", job.id, "--delivered").exit_code == 0
@@ -46,7 +46,7 @@ def test_only_an_open_outcome_can_be_resolved(chartpost: CommandLine, jobs: Jobs
     assert jobs.get(job.id).stage is Stage(end)
 
 
-def test_what_was_found_must_be_said(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_delivered_must_be_said(chartpost: CommandLine, jobs: Jobs) -> None:
     assert chartpost("resolve", jobs.not_confirmed(jobs.received()).id).exit_code == 2
 
 

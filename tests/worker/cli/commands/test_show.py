@@ -34,7 +34,7 @@ def test_show_says_how_to_end_an_open_outcome(chartpost: CommandLine, jobs: Jobs
     assert "--send-again" in shown["next"]
 
 
-def test_show_says_for_how_long_an_answer_that_was_lost_is_looked_for(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_show_says_how_long_a_document_is_searched_for_after_a_lost_answer(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.presigned(jobs.received())
     lease = jobs.lease(job, Step.POST)
     jobs.ledger.committed(lease)
@@ -43,7 +43,7 @@ def test_show_says_for_how_long_an_answer_that_was_lost_is_looked_for(chartpost:
     assert "for 1800 s (confirm.look_seconds)" in shown["next"]
 
 
-def test_show_says_once_what_to_do_where_nothing_can_be_looked_up(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_show_says_once_what_to_do_where_nothing_can_be_searched(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.received()
     jobs.ledger.failed(jobs.lease(job, Step.PRESIGN), CANNOT_SEARCH, calls=1)
     (shown,) = chartpost.rows("show", job.id)
@@ -67,7 +67,7 @@ def test_show_says_that_a_job_waits_for_its_account(chartpost: CommandLine, jobs
     assert "chartpost accounts resume north_clinic" in shown["next"]
 
 
-def test_show_says_for_whose_outcome_a_job_of_the_same_name_waits(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_show_names_the_job_of_the_same_name_that_another_waits_for(chartpost: CommandLine, jobs: Jobs) -> None:
     first, second = jobs.received(), jobs.received()
     jobs.ledger.reserve_name(first)
     shown = chartpost.rows("show", second.id)[0]
@@ -84,13 +84,13 @@ def test_show_takes_the_id_of_a_stream_entry(chartpost: CommandLine, jobs: Jobs)
     assert shown["id"] == job_id
 
 
-def test_show_takes_the_id_of_another_call_for_the_same(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_show_takes_the_id_of_another_call_for_the_same_document(chartpost: CommandLine, jobs: Jobs) -> None:
     job, other = jobs.received(), str(uuid4())
     jobs.ledger.alias(other, job.id)
     assert chartpost.rows("show", other)[0]["id"] == job.id
 
 
-def test_show_tells_of_a_message_that_was_rejected(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_show_gives_a_rejected_message(chartpost: CommandLine, jobs: Jobs) -> None:
     redis = jobs.runtime.redis
     entry = str(redis.xadd("chartpost:intake", {"job": '{"account": "nobody"}'}))
     reader = stream_reader(jobs.runtime, block_ms=10)
@@ -118,7 +118,7 @@ def test_show_reads_the_receipt_of_a_job_that_has_left_redis(chartpost: CommandL
     assert shown["receipt"]["record"]["id"] == "77"
 
 
-def test_show_says_when_nobody_knows_the_job(chartpost: CommandLine) -> None:
+def test_an_unknown_job_is_exit_code_1(chartpost: CommandLine) -> None:
     result = chartpost("show", str(uuid4()))
     assert result.exit_code == 1
     assert "chartpost jobs" in result.stderr

@@ -11,7 +11,7 @@ def test_every_line_has_the_fields_of_the_contract(chartpost: CommandLine) -> No
     assert {row["check"] for row in rows} >= {"settings", "folders", "redis", "persistence", "clock", "account"}
 
 
-def test_a_redis_that_is_away_is_found_and_no_account_is_asked(chartpost: CommandLine, valkey_url: str) -> None:
+def test_while_redis_is_away_no_account_is_asked(chartpost: CommandLine, valkey_url: str) -> None:
     chartpost.config.write_text(chartpost.config.read_text().replace(valkey_url, "redis://127.0.0.1:1/0"))
     rows = lines(chartpost("check", "--json"))
     assert [row["ok"] for row in rows if row["check"] == "redis"] == [False]

@@ -11,7 +11,7 @@ from worker.cli.commands.check.inbox import REASONS
 from worker.inbox.filter import Reason
 
 
-def test_what_the_inbox_leaves_alone_is_told_by_its_path(chartpost: CommandLine, runtime: Runtime) -> None:
+def test_files_that_are_not_accepted_are_listed_by_path_and_pseudonym(chartpost: CommandLine, runtime: Runtime) -> None:
     inbox = runtime.folders.inbox
     (inbox / "east_clinic").mkdir(parents=True)
     (inbox / "east_clinic" / "scan.pdf").write_text("")
@@ -19,16 +19,16 @@ def test_what_the_inbox_leaves_alone_is_told_by_its_path(chartpost: CommandLine,
     (inbox / "north_clinic" / "4711" / "scan.pdf").write_text("")
     (inbox / "north_clinic" / "4711" / "scan.pdf.part").write_text("")
     rows = lines_of(chartpost, "inbox")
-    told = {Path(row["message"].partition(" is left alone")[0]).relative_to(inbox).as_posix(): row for row in rows}
-    assert {path: row["ok"] for path, row in told.items()} == {
+    by_path = {Path(row["message"].partition(" is left alone")[0]).relative_to(inbox).as_posix(): row for row in rows}
+    assert {path: row["ok"] for path, row in by_path.items()} == {
         "east_clinic": False,
         "north_clinic/4711/scan.pdf.part": True,
     }
     mark = runtime.seal.lookup("inbox", "north_clinic", "4711", "scan.pdf.part")  # what the watcher logs
-    assert mark in told["north_clinic/4711/scan.pdf.part"]["message"]
+    assert mark in by_path["north_clinic/4711/scan.pdf.part"]["message"]
 
 
-def test_an_error_file_that_came_back_with_its_document_is_told_and_harms_nothing(
+def test_an_error_file_that_came_back_with_its_document_is_listed_and_is_not_a_fault(
     chartpost: CommandLine, runtime: Runtime
 ) -> None:
     folder = runtime.folders.inbox / "north_clinic" / "4711"
@@ -39,5 +39,5 @@ def test_an_error_file_that_came_back_with_its_document_is_told_and_harms_nothin
     assert "a receipt or an error file" in row["message"]
 
 
-def test_there_are_words_for_every_reason_to_leave_something_alone() -> None:
+def test_every_reason_has_a_sentence() -> None:
     assert set(REASONS) == set(Reason)

@@ -20,7 +20,7 @@ from tests.worker.cli.conftest import CommandLine
 from worker.cli.commands.check.ledger import documents_without_jobs, jobs_without_documents
 
 
-def test_a_deep_check_mends_a_due_entry_without_its_job(chartpost: CommandLine, runtime: Runtime) -> None:
+def test_a_due_entry_without_its_job_is_removed(chartpost: CommandLine, runtime: Runtime) -> None:
     gone = str(uuid4())
     runtime.redis.zadd(f"{PREFIX}due:north_clinic", {gone: 1})
     first = chartpost("check", "--deep")
@@ -31,7 +31,7 @@ def test_a_deep_check_mends_a_due_entry_without_its_job(chartpost: CommandLine, 
     assert runtime.redis.zcard(f"{PREFIX}due:north_clinic") == 0
 
 
-def test_a_job_whose_file_is_not_in_our_care_is_told(valkey: redis.Redis, tmp_path: Path) -> None:
+def test_a_job_whose_file_is_gone_from_processing_is_reported(valkey: redis.Redis, tmp_path: Path) -> None:
     ledger = Ledger(valkey, Seal("a secret"), lease_seconds=30, jobs_days=30)
     job = opened(ledger, Door.INBOX)
     assert [(orphan.what, orphan.id) for orphan in jobs_without_documents(ledger, Folders(tmp_path))] == [
@@ -39,7 +39,7 @@ def test_a_job_whose_file_is_not_in_our_care_is_told(valkey: redis.Redis, tmp_pa
     ]
 
 
-def test_a_document_whose_job_is_gone_is_told_also_when_its_job_json_is_damaged(
+def test_a_document_without_its_job_is_reported_even_if_its_job_json_is_damaged(
     valkey: redis.Redis, tmp_path: Path
 ) -> None:
     ledger, folders = Ledger(valkey, Seal("a secret"), lease_seconds=30, jobs_days=30), Folders(tmp_path)
@@ -48,5 +48,5 @@ def test_a_document_whose_job_is_gone_is_told_also_when_its_job_json_is_damaged(
     claim(folders, drop(folders, "lost.pdf"), lost)
     claim(folders, drop(folders, "damaged.pdf"), damaged)
     (folders.processing / damaged / "job.json").write_text("{")
-    told = {(orphan.what, orphan.id) for orphan in documents_without_jobs(ledger, Claims(folders))}
-    assert told == {("document without job", lost), ("document with a damaged job.json", damaged)}
+    reported = {(orphan.what, orphan.id) for orphan in documents_without_jobs(ledger, Claims(folders))}
+    assert reported == {("document without job", lost), ("document with a damaged job.json", damaged)}
