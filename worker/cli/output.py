@@ -81,11 +81,9 @@ def printable(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "".join(" " if char in "\t\n" else char if _is_printable(char) else "�" for char in str(value))
-
-
-def _is_printable(char: str) -> bool:
-    return unicodedata.category(char) not in ("Cc", "Cs")  # controls, and halves of characters
+    text = str(value).replace("\t", " ").replace("\n", " ")
+    # Cc are control characters; Cs are the halves that stand for bytes which are not UTF-8, in file names.
+    return "".join("�" if unicodedata.category(char) in ("Cc", "Cs") else char for char in text)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -42,18 +42,15 @@ class JobProgress:
 
     def wait(self, job_id: str) -> Job:
         """The job when it has ended and its files are in place. Continues while Redis is away; Ctrl-C exits with 1."""
-        stages = self._stages(job_id)
+        job = self._ledger.get(job_id)
+        between = self._accounts[job.account].provider.route(job.document).stages if job else ()
+        stages = (Stage.RECEIVED, *between, Stage.DELIVERED)
         try:
             with _display(total=len(stages) - 1) as show:
                 return self._poll(job_id, stages, show)
         except KeyboardInterrupt:
             note(f"The job continues without this command. To see how far it has come: chartpost show {job_id}")
             raise SystemExit(1) from None
-
-    def _stages(self, job_id: str) -> Sequence[Stage]:
-        job = self._ledger.get(job_id)
-        between = self._accounts[job.account].provider.route(job.document).stages if job else ()
-        return (Stage.RECEIVED, *between, Stage.DELIVERED)
 
     def _poll(self, job_id: str, stages: Sequence[Stage], show: Show) -> Job:
         done, shown, final_since = 0, "", float("inf")

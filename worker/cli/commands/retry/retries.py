@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from tasks.accounts.account import Accounts
 from tasks.ledger.ledger import Ledger
 from tasks.model.document import Document
-from tasks.model.errors import Code
-from tasks.model.job import Job, still_reconciling
+from tasks.model.job import Job
 from tasks.sources.sources import Sources
 from worker.cli.commands.retry.failed_documents import FailedDocuments, NotRetried, refusals_as_not_retried
 from worker.cli.commands.retry.targets import Target
-from worker.cli.lookup import UNCERTAIN
 
 _POLL_SECONDS = 0.1
 
@@ -61,7 +59,7 @@ class Retries:
             with refusals_as_not_retried():
                 located = self._sources.locate(document.source)
             document = replace(document, size_bytes=located.size_bytes, identity=located.identity)
-        search_first = not send_again and _may_have_arrived(target)
+        search_first = not send_again and target.may_have_arrived
         return Plan(target, search_first, forget_sending=send_again, document=document)
 
     def carry_out(self, plan: Plan) -> None:
@@ -100,13 +98,3 @@ class Retries:
         now = self._ledger.get(job.id) if result == "moved" else None
         if now is None or now.stage.final:
             raise NotRetried(f"it was changed meanwhile; see `chartpost show {job.id}`, then repeat the command.")
-
-
-def _may_have_arrived(target: Target) -> bool:
-    """True if the chart must be searched before the document is sent again."""
-    if target.code not in UNCERTAIN:
-        return False
-    if target.job is None:
-        return True
-    # not_confirmed needs no search once the day of searching after it has found nothing.
-    return target.code == Code.OUTCOME_UNKNOWN or still_reconciling(target.job)

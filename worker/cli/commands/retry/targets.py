@@ -8,9 +8,9 @@ from tasks.folders.outcomes import Outcomes
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.queries import LedgerQueries, Wanted
 from tasks.model.errors import Code
-from tasks.model.job import Job
+from tasks.model.job import Job, still_reconciling
 from tasks.model.route import Stage
-from worker.cli.lookup import JobOnDisk, find_job, find_on_disk
+from worker.cli.lookup import UNCERTAIN, JobOnDisk, find_job, find_on_disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,14 @@ class Target:
         if self.job:
             return self.job.stage is Stage.DELIVERED
         return self.on_disk is not None and self.on_disk.delivered
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """True if the chart must be searched before the document is sent again."""
+        if self.code not in UNCERTAIN:
+            return False
+        # not_confirmed needs no search once the day of searching after it has found nothing.
+        return self.job is None or self.code == Code.OUTCOME_UNKNOWN or still_reconciling(self.job)
 
     def _written(self, field: str) -> str | None:
         return self.on_disk.content.get(field) if self.on_disk else None
