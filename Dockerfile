@@ -19,7 +19,7 @@ RUN python -m venv /opt/chartpost \
 RUN sed -n '/^setuptools==/,/[^\\]$/p' requirements-dev.lock > build.lock \
     && python -m venv /opt/tools \
     && /opt/tools/bin/pip install --require-hashes --only-binary :all: -r build.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY config config
 COPY tasks tasks
 COPY worker worker

@@ -1,4 +1,4 @@
-"""The Celery application, shared by workers and producers. `tasks.runtime` configures it when it is first used."""
+"""The Celery application, shared by workers and callers. `tasks.runtime` configures it when it is first used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tasks.private_args import PrivateArgsAMQP
 
 
 class App(Celery):
-    amqp_cls = PrivateArgsAMQP  # type: ignore[assignment]  # a class is taken as well as its name
+    amqp_cls = PrivateArgsAMQP  # type: ignore[assignment]  # Celery takes a class as well as its name
 
 
 app = App("chartpost", include=["tasks.celery_tasks"])
@@ -20,6 +20,7 @@ def task_name(step: Step) -> str:
 
 
 def send_steps(job_id: str, steps: list[Step]) -> None:
-    """Send the chain of these steps of one job; its messages carry the job's id and nothing else."""
+    """Send one job's steps as a chain. Its messages carry the job's id and nothing else."""
+    # immutable: the next task gets the job's id, not the result of the task before.
     signatures = [app.signature(task_name(step), args=(job_id,), immutable=True) for step in steps]
     chain(*signatures).apply_async() if len(signatures) > 1 else signatures[0].apply_async()

@@ -1,7 +1,4 @@
-"""The composition root: everything that one process of ours holds, built in one place and only when first needed.
-
-Built lazily, because Redis and HTTP clients made before a fork would answer with other requests' answers.
-"""
+"""The composition root: builds the collaborators of one process, each when it is first used."""
 
 from __future__ import annotations
 
@@ -35,6 +32,7 @@ from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.staging import Staging
 from tasks.intake.admission import Admission
+from tasks.intake.calls import CallIntake
 from tasks.intake.relabeling import RelabelAdmission
 from tasks.ledger.cache import SealedCache
 from tasks.ledger.ledger import Ledger
@@ -57,10 +55,13 @@ _current: Runtime | None = None
 
 
 class Runtime:
-    """The collaborators of one process, each built when first used. `stopping` is set when the process must end.
+    """The collaborators of one process. `stopping` is set when the process must end.
 
     `owns_folders` is true in the watcher, which alone closes the files of documents that it staged to S3.
     """
+
+    # Every collaborator is built late: Redis and HTTP clients that are made before a fork share their connections with
+    # the child, and each process would read the other's answers.
 
     def __init__(self, settings: Settings, *, celery: Celery = app, owns_folders: bool = False) -> None:
         self.settings = ensure_secret_key(settings)
@@ -72,7 +73,7 @@ class Runtime:
 
     @cached_property
     def redis_url(self) -> str:
-        """The configured address, else that of the embedded server. Raises SettingsError when neither is there."""
+        """The configured address, else that of the embedded server. Raises SettingsError if there is neither."""
         if self.settings.redis.url:
             return self.settings.redis.url
         path = self.settings.data_dir / "redis.url"
@@ -153,7 +154,7 @@ class Runtime:
 
     @cached_property
     def sources(self) -> Sources:
-        """Those that the settings allow callers to name."""
+        """The sources that callers may name."""
         return Sources.of(self.settings)
 
     @cached_property
@@ -167,7 +168,7 @@ class Runtime:
 
     @cached_property
     def _own_sources(self) -> Sources:
-        """Those of callers, and the bucket to which we stage documents ourselves."""
+        """The sources that callers may name, and the bucket that inbox documents are staged to."""
         return Sources.of(self.settings, staged=True)
 
     # --- Celery ------------------------------------------------------------------------------------------------
@@ -178,11 +179,11 @@ class Runtime:
 
     @cached_property
     def workers(self) -> Workers:
-        """For reading which workers consume; a worker makes one of its own that beats."""
+        """For reading which workers take messages. A worker process makes its own, with its name and slots."""
         return Workers(self.redis)
 
     def feeder(self, workers: Workers) -> Feeder:
-        """The feeder of a worker process, whose heartbeat `workers` is."""
+        """The feeder of a worker process. `workers` is that process's own."""
         return Feeder(
             client=self.redis,
             breaker=self.breaker,
@@ -194,7 +195,7 @@ class Runtime:
         )
 
     def send_closing(self, job_id: str) -> None:
-        """Send the closing step of a job at once. If the message is lost, a feeder sends it again."""
+        """Send the closing step of a job now. If the message is lost, a feeder sends it again."""
         self.celery.send_task(task_name(Step.NOTIFY), args=(job_id,))
 
     # --- what happens to a document ----------------------------------------------------------------------------
@@ -214,6 +215,10 @@ class Runtime:
     @cached_property
     def relabel_admission(self) -> RelabelAdmission:
         return RelabelAdmission(self.admission)
+
+    @cached_property
+    def call_intake(self) -> CallIntake:
+        return CallIntake(self.results, self.stopping)
 
     @cached_property
     def step_runner(self) -> StepRunner:
@@ -262,6 +267,6 @@ def using(runtime: Runtime) -> Iterator[None]:
 
 @app.on_configure.connect
 def _configure_celery(sender: Celery, **_: Any) -> None:
-    """Celery's settings rest on ours, which are read when the application is first used, not on import."""
+    # Celery's settings follow from ours, which are read when the application is first used, not on import.
     runtime = current()
     sender.config_from_object(celery_settings(runtime.redis_url, runtime.settings))

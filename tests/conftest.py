@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests.valkeys import emptied, running_valkey
+from tests.harness.valkey import emptied, running_valkey
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 
 PAGE = ROOT / "docs" / "adding-a-provider.md"
 _FENCE = re.compile(r"^```python title=(\S+)(?: (before|after)=(\"[^\n]*\"))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

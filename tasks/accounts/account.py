@@ -1,4 +1,4 @@
-"""The accounts of this process: settings, the provider's client, and a count of the calls made."""
+"""The configured accounts of this process: each has its settings, its provider and a count of calls."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tasks.providers.table import build
 
 
 class Account:
-    """One account at work. Calls are counted per thread, so that each step knows its own."""
+    """One account. Calls are counted per thread, and each step runs in one thread, so that it knows its own calls."""
 
     def __init__(self, name: str, settings: AccountSettings, rate_limit: RateLimit, cache: Cache) -> None:
         self.name = name
         self.settings = settings
         self._clients = Clients(settings.ca_bundle)
-        self._rate_limit = rate_limit
         self._count = threading.local()
         connection = Connection(
             clients=self._clients,
-            limiter=self._take_call,
+            # Called with the first request, when the provider is built: the limit group is its own.
+            limiter=lambda: rate_limit.take_call(self.provider.limit_group, settings.requests_per_minute),
             on_call=self.count_call,
             cache=cache,
             insecure=settings.insecure,
@@ -46,9 +46,6 @@ class Account:
     def storage_client(self) -> httpx.Client:
         """This thread's client for uploads: no keys, no cookies, no redirects."""
         return self._clients.storage()
-
-    def _take_call(self) -> None:
-        self._rate_limit.take_call(self.provider.limit_group, self.settings.requests_per_minute)
 
 
 class Accounts(Mapping[str, Account]):

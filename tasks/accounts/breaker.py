@@ -18,37 +18,41 @@ from tasks.ledger.redis import PREFIX, load_script
 from tasks.model.job import Job
 from tasks.model.times import from_ms
 
-_FAILURES_UNTIL_DOWN = 5
+_FAILURES_UNTIL_DOWN = 5  # in a row: single failures are common, and each is retried anyway
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCircuit:
-    """Why an account is not used. `status` is parked or down; `job_id` the job that parked it, or empty."""
+    """Why an account is not used."""
 
+    # parked or down
     status: str
     reason: str
+    # The job that parked the account. Empty if it is down, or a person parked it.
     job_id: str
     since: datetime
+    # When the next probe is due.
     probe_at: datetime
 
 
 class CircuitBreaker:
-    """Asked by the feeder before a job is sent, told by the pipeline and the probes."""
+    """The pipeline and the probes report to it. `take_due.lua` reads its state before jobs are sent."""
 
     def __init__(self, client: redis.Redis, *, probe_first_seconds: float, probe_cap_seconds: float) -> None:
         self._redis = client
         self._probe_first_ms = int(probe_first_seconds * 1000)
         self._probe_cap_ms = int(probe_cap_seconds * 1000)
         self._open_circuit = load_script(client, "open_circuit")
-        self._probe = load_script(client, "probe")
+        self._take_probe = load_script(client, "take_probe")
+        self._half_open = load_script(client, "half_open")
 
     def park(self, account: str, reason: str, job_id: str = "") -> str:
         """Credentials or set-up are wrong: nothing is sent until a probe succeeds. Returns the account's state."""
-        return self._opened(account, "parked", reason, job_id, failures_until_open=1)
+        return self._open(account, "parked", reason, job_id)
 
     def unreachable(self, account: str, reason: str) -> str:
-        """The provider did not answer; after several in a row the account is down. Returns the account's state."""
-        return self._opened(account, "down", reason, "", failures_until_open=_FAILURES_UNTIL_DOWN)
+        """The provider did not answer. After several times in a row the account is down. Returns its state."""
+        return self._open(account, "down", reason, "")
 
     def open_accounts(self, accounts: Iterable[str]) -> list[str]:
         """Which of these accounts are parked or down."""
@@ -59,16 +63,14 @@ class CircuitBreaker:
         return [name for name, state in zip(names, pipe.execute(), strict=True) if state in ("parked", "down")]
 
     def take_probe(self, account: str) -> bool:
-        """True if the caller must probe this account now; at most one caller at a time is told so."""
-        return bool(self._probe(args=[PREFIX, account, "take", self._probe_cap_ms]))
+        """True if the caller must probe this account now. Of all workers, one gets this answer."""
+        return bool(self._take_probe(args=[PREFIX, account, self._probe_cap_ms]))
 
     def half_open(self, account: str) -> bool:
-        """A probe has succeeded: try documents, one at a time. False if the account was not parked or down.
-
-        Documents ask for more than a probe does. One more failure opens the circuit again, for longer; one document
-        that is taken closes it.
-        """
-        return bool(self._probe(args=[PREFIX, account, "well", self._probe_cap_ms]))
+        """A probe has succeeded: send documents one at a time. False if the account was not parked or down."""
+        # Not closed yet: a document needs more than a probe, such as a destination that exists. One failure opens the
+        # circuit again, for longer. One document that the provider takes closes it (`healthy` in move.lua).
+        return bool(self._half_open(args=[PREFIX, account]))
 
     def progress_since(self, account: str, moment: datetime) -> bool:
         """True if a document of this account has been stored or delivered since then."""
@@ -82,7 +84,7 @@ class CircuitBreaker:
         return float(row.get("sick_ms", 0)) / 1000 + max(0.0, current)
 
     def waited(self, job: Job, now: datetime, since: datetime) -> timedelta:
-        """How long a job has waited since then; the time in which its account was parked or down does not count."""
+        """How long a job has waited since then, without the time in which its account was parked or down."""
         excused = self.open_seconds(job.account, now) - job.open_seconds_before
         return now - since - timedelta(seconds=max(0.0, excused))
 
@@ -99,8 +101,8 @@ class CircuitBreaker:
             probe_at=from_ms(row["probe_at"]),
         )
 
-    def _opened(self, account: str, state: str, reason: str, job_id: str, *, failures_until_open: int) -> str:
-        args: list[str | int] = [PREFIX, account, state, reason, job_id, self._probe_first_ms, failures_until_open]
+    def _open(self, account: str, state: str, reason: str, job_id: str) -> str:
+        args: list[str | int] = [PREFIX, account, state, reason, job_id, self._probe_first_ms, _FAILURES_UNTIL_DOWN]
         return str(self._open_circuit(args=args))
 
     def _row(self, account: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The rate limit of a limit group: accounts that share a provider's limit share one, over all workers."""
+"""The rate limit of a limit group, shared by all workers. Accounts that share a provider's limit are one group."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from limits import RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from tasks.ledger.redis import PREFIX
+from tasks.ledger.redis import PREFIX, now_ms
 from tasks.model.errors import RetryLater
 from tasks.model.times import from_ms
 
 _LONGEST_PAUSE_SECONDS = 10.0
+_CALLS_AFTER_PAUSE = 10
 
 
 class RateLimit:
-    """Asked by every call to a provider, and by the feeder before a job is sent."""
+    """Every call to a provider asks it. `take_due.lua` sends no jobs of a group that is throttled."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
@@ -27,18 +28,19 @@ class RateLimit:
         )
 
     def take_call(self, group: str, per_minute: int) -> None:
-        """Count one request of this limit group. Raises RetryLater while there is none left."""
+        """Count one request of this limit group. Raises RetryLater if the limit is used up."""
         item = RateLimitItemPerMinute(per_minute)
         if self._window.hit(item, group):
             return
         free_at = float(self._window.get_window_stats(item, group).reset_time)
-        # Wait until some calls are free: else jobs are sent one by one against a limit that lets one call through.
-        pause = max(free_at - time.time(), min(_LONGEST_PAUSE_SECONDS, 10 * 60 / per_minute), 0.1)
+        # Wait until some calls are free. With a shorter pause, jobs would be sent one by one against a limit that lets
+        # one call through each time, and most steps need several calls.
+        pause = max(free_at - time.time(), min(_LONGEST_PAUSE_SECONDS, _CALLS_AFTER_PAUSE * 60 / per_minute), 0.1)
         self.throttle(group, pause)
         raise RetryLater("The account's own limit of requests per minute is used up.", after_seconds=pause)
 
     def throttle(self, group: str, seconds: float) -> None:
-        """Send nothing more for this limit group until `seconds` have passed."""
+        """Send nothing for this limit group until `seconds` have passed."""
         self._redis.set(PREFIX + "limit:" + group, "1", px=max(1, int(seconds * 1000)))
 
     def throttled_until(self, group: str) -> datetime | None:
@@ -46,5 +48,4 @@ class RateLimit:
         pause_ms = int(self._redis.pttl(PREFIX + "limit:" + group))
         if pause_ms <= 0:
             return None
-        seconds, micros = self._redis.time()
-        return from_ms(seconds * 1000 + micros / 1000 + pause_ms)
+        return from_ms(now_ms(self._redis) + pause_ms)

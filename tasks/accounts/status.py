@@ -1,4 +1,4 @@
-"""How each account fares, for people and metrics: `chartpost accounts`, `show`, `check`."""
+"""The status of each account, as `chartpost accounts`, `show` and `check` and the metrics show it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import redis
 from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
 from tasks.accounts.rate_limit import RateLimit
-from tasks.ledger.redis import PREFIX
+from tasks.ledger.redis import PREFIX, now_ms
 from tasks.model.times import from_ms, iso
 
 _NOT_IN_SETTINGS = "The settings do not name this account any more: add it again, or cancel its jobs."
@@ -20,23 +20,26 @@ _NOT_IN_SETTINGS = "The settings do not name this account any more: add it again
 
 @dataclass(frozen=True, slots=True)
 class AccountHealth:
-    """`status` is ok, throttled, parked or down; `resumes_at` is when the account is tried again."""
-
+    # ok, throttled, parked or down
     status: str
     reason: str = ""
+    # When the account is tried again.
     resumes_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """An account and its unfinished documents: `in_flight` hold a slot, `waiting` do not."""
+    """An account and its unfinished documents."""
 
     name: str
+    # None for an account that has left the settings.
     provider: str | None
     status: str
     reason: str | None
+    # Documents without a slot and with one.
     waiting: int
     in_flight: int
+    # When the oldest of them came in.
     oldest_at: datetime | None
     resumes_at: datetime | None
 
@@ -63,14 +66,15 @@ class AccountStatuses:
 
     def all(self) -> Iterator[AccountStatus]:
         """Every account of the settings, and those that have left the settings and still have unfinished documents."""
-        seen = {str(name) for name in self._redis.smembers(PREFIX + "accounts")}
-        for name in sorted({*self._accounts, *seen}):
+        ever_used = {str(name) for name in self._redis.smembers(PREFIX + "accounts")}
+        for name in sorted({*self._accounts, *ever_used}):
             unfinished = int(self._redis.zcard(PREFIX + "open:" + name))
             if name in self._accounts or unfinished:
                 yield self._status(name, unfinished)
 
     def health(self, name: str) -> AccountHealth:
         """Raises KeyError for an account that is not in the settings."""
+        # The circuit first: it stops the account for longer than a limit does, and needs attention.
         circuit = self._breaker.state(name)
         if circuit:
             return AccountHealth(circuit.status, circuit.reason, circuit.probe_at)
@@ -80,9 +84,9 @@ class AccountStatuses:
         return AccountHealth("ok")
 
     def _status(self, name: str, unfinished: int) -> AccountStatus:
-        seconds, micros = self._redis.time()
-        # Stays `flying` in Redis: older workers share the key.
-        in_flight = int(self._redis.zcount(PREFIX + "flying:" + name, seconds * 1000 + micros // 1000, "+inf"))
+        # The key is called "flying", since workers of an earlier version share it. Entries before now have lost their
+        # lease, and their slots are free.
+        in_flight = int(self._redis.zcount(PREFIX + "flying:" + name, now_ms(self._redis), "+inf"))
         oldest = self._redis.zrange(PREFIX + "open:" + name, 0, 0, withscores=True)
         account = self._accounts.get(name)
         health = self.health(name) if account else AccountHealth("parked", _NOT_IN_SETTINGS)

@@ -1,6 +1,6 @@
-"""Closing a finished job: receipt or error file, file move, result, event, source removal, callback.
+"""Closing a job that has ended: its files, its source, and everyone who must be told.
 
-Every step may be repeated after a kill; what is done is recorded, and the rest is run again.
+Every step may be repeated after a kill. A step is recorded when it is done, and the next run begins after it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import structlog
 from config.settings import Settings
 from tasks.closing.callback import Callback
 from tasks.closing.files import DocumentFiles
-from tasks.closing.receipts import event_of, written
+from tasks.closing.receipts import event_of
 from tasks.closing.results import Results
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.ledger import Ledger
@@ -41,63 +41,70 @@ class Closing:
     ) -> None:
         self._ledger = ledger
         self._lease_renewer = lease_renewer
-        self._files = files
         self._sources = sources
-        self._results = results
         self._settings = settings
-        # In this order: the files first, since they are what a human and a wiped Redis are left with.
+        # In this order, and recorded in the ledger under these names.
         self._steps: dict[str, Callable[[Lease], None]] = {
-            "files": lambda lease: self._files.close(lease.job, written(lease.job)),
-            "staged": lambda lease: None if still_reconciling(lease.job) else self._files.unstage(lease.job),
+            # First: once the outcome is on disk the watcher does not open the job again, even if Redis is wiped.
+            "files": lambda lease: files.close(lease.job),
+            # Not before: until then the staged job.json is all that a wiped Redis would leave of the commit.
+            "staged": lambda lease: files.unstage(lease.job),
+            # Before callers are told: they may then use the path for their next document.
             "source": lambda lease: self._remove_source(lease.job),
-            "result": lambda lease: self._results.final(lease.job),
-            "event": lambda lease: None,  # written in one move with the record that it is done
+            "result": lambda lease: results.final(lease.job),
+            # Nothing to do here: `_close` writes the event in one move with the record that it is done, so never twice.
+            "event": lambda lease: None,
+            # Last: a caller that cannot be reached would hold up for a day whatever came after it.
             "callback": callback.post,
         }
 
     def run(self, job_id: str) -> None:
-        """Do what is left of a job's closing. Raises Redis's errors and what nobody foresaw."""
+        """Do what is left of a job's closing. Raises Redis's errors, and any that no step foresees."""
         started = self._ledger.start(job_id, Step.NOTIFY)
         if isinstance(started, NotStarted):
             log.info("step_not_started", job=job_id, step=Step.NOTIFY, why=started.why)
             return
         with self._lease_renewer.renewing(started) as renewal:
+            lease = started[0]
             try:
-                self._close(started[0], renewal)
+                self._close(lease, renewal)
             except LeaseLost as error:
                 log.info("lease_lost", job=job_id, step=Step.NOTIFY, why=str(error))
             except (StageError, OSError) as error:
-                self._defer(started[0], error)
+                self._defer(lease, error)
 
     def _close(self, lease: Lease, renewal: Renewal) -> None:
-        done = set(lease.job.closed)
+        job, done = lease.job, set(lease.job.closed)
         for name, act in self._steps.items():
             if name in done:
                 continue
             renewal.check()
             act(lease)
             done.add(name)
-            self._ledger.closed(lease, done, event=event_of(lease.job) if name == "event" else None)
-        if still_reconciling(lease.job):
-            self._ledger.reconcile_slowly(lease, self._settings.accounts[lease.job.account].confirm.cap_seconds)
+            self._ledger.closed(lease, done, event=event_of(job) if name == "event" else None)
+        if still_reconciling(job):
+            self._ledger.reconcile_slowly(lease, self._settings.accounts[job.account].confirm.cap_seconds)
         else:
             self._ledger.finished(lease)
-        log.info("job_closed", job=lease.job.id, account=lease.job.account, state=lease.job.stage, code=lease.job.code)
+        log.info("job_closed", job=job.id, account=job.account, state=job.stage, code=job.code)
 
     def _defer(self, lease: Lease, error: StageError | OSError) -> None:
-        policy = self._settings.retry
-        wait = backoff.delay(lease.job.failures + 1, policy.first_seconds, policy.cap_seconds, random.random)
-        # An OSError's words name the path, and so the patient.
+        job, policy = lease.job, self._settings.retry
+        wait = backoff.delay(job.failures + 1, policy.first_seconds, policy.cap_seconds, random.random)
+        # An OSError's words hold the path, and so the patient.
         reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__} {error.errno or ''}"
-        if lease.job.document.home:
-            self._ledger.leave_to(lease.job.document.home, lease.job.id)
-        log.warning("closing_deferred", job=lease.job.id, account=lease.job.account, reason=reason, seconds=wait)
+        if job.document.home:
+            # Only the watcher on that machine can close the files; it asks for the jobs that are left to it.
+            self._ledger.leave_to(job.document.home, job.id)
+        log.warning("closing_deferred", job=job.id, account=job.account, reason=reason, seconds=wait)
         self._ledger.closing_deferred(lease, wait)
 
     def _remove_source(self, job: Job) -> None:
+        """Remove the sender's own file or object, if the sender asked for it and the document has arrived."""
         if job.stage is not Stage.DELIVERED or not job.document.delete_source or job.document.door.has_folder:
             return
         try:
             self._sources.remove(job.document.source, job.document.identity)
         except DocumentRefused as error:
+            # No reason to repeat the closing: the document has arrived, and its source is the sender's.
             log.warning("source_not_removed", job=job.id, account=job.account, code=error.code)

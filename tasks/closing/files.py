@@ -1,14 +1,12 @@
-"""A finished document's files: into delivered/ or failed/, and out of the staging bucket."""
+"""The files of a job that has ended: the document's move to delivered/ or failed/, and its staged copy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from tasks.closing.receipts import error_file, receipt
 from tasks.folders.outcomes import Outcomes
-from tasks.folders.staging import Staging, is_staged
+from tasks.folders.staging import Staging, is_staged, staging_of
 from tasks.model.errors import RetryLater
-from tasks.model.job import Job
+from tasks.model.job import Job, still_reconciling
 from tasks.model.route import Stage
 
 
@@ -20,22 +18,26 @@ class DocumentFiles:
         self._staging = staging
         self._owns_folders = owns_folders
 
-    def close(self, job: Job, companion: Mapping[str, Any]) -> None:
-        """Move the document to `delivered/` or `failed/`, with its receipt or error file beside it. May be repeated.
+    def close(self, job: Job) -> None:
+        """Move the document to delivered/ or failed/, with its receipt or error file beside it.
 
         Raises RetryLater for a staged document whose folders are another process's.
         """
-        if not job.document.door.has_folder:
+        document = job.document
+        if not document.door.has_folder:
             return
         if is_staged(job) and not self._owns_folders:
             raise RetryLater("The document's folders lie with the watcher that staged it; it closes the files.")
-        move = self._outcomes.deliver if job.stage is Stage.DELIVERED else self._outcomes.fail
-        move(job.id, job.account, job.document.patient_id, dict(companion))
+        if job.stage is Stage.DELIVERED:
+            self._outcomes.deliver(job.id, job.account, document.patient_id, receipt(job))
+        else:
+            self._outcomes.fail(job.id, job.account, document.patient_id, error_file(job))
 
     def unstage(self, job: Job) -> None:
-        """Remove the staged copy and its job.json, if the document was staged. May be repeated."""
-        if not is_staged(job) or not job.document.source.startswith("s3://"):
+        """Remove the staged copy and its job.json, if there are any."""
+        # A search that goes on may find that the document never arrived, and send it again: from the staged copy.
+        if still_reconciling(job):
             return
-        if self._staging is None:
-            raise RetryLater("The document is staged to S3, and this worker's settings have no s3.stage_inbox.")
-        self._staging.remove(job.id)
+        staging = staging_of(job, self._staging)
+        if staging:
+            staging.remove(job.id)

@@ -1,4 +1,7 @@
-"""What a finished document leaves behind for people and programs: the receipt, or the error file."""
+"""What is told of a job when it has ended: the receipt, the error file, and what events and lists show of it.
+
+The fields are those of the public contract.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,23 @@ from dataclasses import asdict
 from typing import Any
 
 from tasks.model.errors import Code
-from tasks.model.job import Assurance, Job, still_reconciling
+from tasks.model.job import Job, still_reconciling
 from tasks.model.route import Stage
 from tasks.model.times import iso
 from tasks.providers.table import assurance_of
 
+_BEFORE_THE_END = (Stage.RECEIVED, Stage.PRESIGNED, Stage.STORED, Stage.REGISTERED)
 
-def receipt(job: Job, assurance: Assurance) -> dict[str, Any]:
-    """The receipt of a delivered document, in the fields of the public contract."""
+
+def receipt_or_error_file(job: Job) -> dict[str, Any]:
+    """The receipt of a delivered job, else its error file."""
+    return receipt(job) if job.stage is Stage.DELIVERED else error_file(job)
+
+
+def receipt(job: Job) -> dict[str, Any]:
+    """The receipt of a delivered document."""
     document, stored, record = job.document, job.facts.stored, job.facts.record
-    made: dict[str, Any] = {
+    content: dict[str, Any] = {
         "job_id": job.id,
         "account": job.account,
         "provider": job.provider,
@@ -23,34 +33,43 @@ def receipt(job: Job, assurance: Assurance) -> dict[str, Any]:
         "file_name": document.file_name or None,
         "size_bytes": document.size_bytes,
         "sha256": job.sha256,
-        "assurance": assurance,
+        "assurance": assurance_of(job.provider),
         "record": {"id": record.id if record else None, "url": record.url if record else None},
         "stored": {
+            # Without an upload's answer, as after a search that found the record, the form's key is all we know.
             "key": stored.key if stored else job.facts.key,
             "etag": stored.etag if stored else None,
             "etag_verified": stored.etag_verified if stored else False,
         },
         "attempts": job.attempts,
         "provider_calls": job.provider_calls,
-        "times": {
-            str(stage): iso(job.times.get(stage))
-            for stage in (Stage.RECEIVED, Stage.PRESIGNED, Stage.STORED, Stage.REGISTERED, Stage.DELIVERED)
-        },
+        "times": {str(stage): iso(job.times.get(stage)) for stage in (*_BEFORE_THE_END, Stage.DELIVERED)},
     }
+    # Only where they apply.
     if job.duplicate_of:
-        made |= {"code": Code.DUPLICATE, "duplicate_of": job.duplicate_of}
+        content |= {"code": Code.DUPLICATE, "duplicate_of": job.duplicate_of}
     if job.resolved_by_human:
-        made["resolved_by"] = "human"
+        content["resolved_by"] = "human"
     if job.facts.remarks:
-        made["remarks"] = list(job.facts.remarks)
+        content["remarks"] = list(job.facts.remarks)
     if document.relabeling:
-        made |= {"size_bytes": None, "labels": [asdict(label) for label in document.relabeling.labels]}
-    return made
+        content |= {"size_bytes": None, "labels": [asdict(label) for label in document.relabeling.labels]}
+    return content
 
 
-def error(job: Job) -> dict[str, Any]:
+def public_receipt(job: Job) -> dict[str, Any]:
+    """The receipt without what must not be in the clear in Redis: patient, file name and storage key."""
+    content = receipt(job)
+    for private in ("patient_id", "file_name"):
+        del content[private]
+    del content["stored"]["key"]
+    return content
+
+
+def error_file(job: Job) -> dict[str, Any]:
     """The error file of a document that failed or was cancelled."""
     failure, document = job.failure, job.document
+    stages = [stage for stage in _BEFORE_THE_END if stage in job.times]
     return {
         "job_id": job.id,
         "account": job.account,
@@ -59,47 +78,17 @@ def error(job: Job) -> dict[str, Any]:
         "file_name": document.file_name or None,
         "state": job.stage,
         "code": failure.code if failure else None,
-        "message": words(job),
+        "message": _message(job),
         "hint": failure.hint if failure else "",
         "attempts": job.attempts,
-        "stage": reached(job),
+        "stage": str(stages[-1] if stages else Stage.RECEIVED),  # the last one that the job had reached
         "at": iso(job.times.get(job.stage) or job.updated_at),
-        "final": not still_reconciling(job),
+        "final": not still_reconciling(job),  # false while a search may still turn it into a delivery
     }
 
 
-def words(job: Job) -> str:
-    """Why a job failed, with the provider's words, which may name the patient: for the error file and the terminal."""
-    failure = job.failure
-    if failure is None:
-        return "The job ended without a reason being known."
-    return f"{failure.message} The provider's words: {failure.detail}" if failure.detail else failure.message
-
-
-def public(job: Job, assurance: Assurance) -> dict[str, Any]:
-    """The receipt without what may not stand in the clear in Redis; Celery's callers know it anyway."""
-    made = receipt(job, assurance)
-    for private in ("patient_id", "file_name"):
-        del made[private]
-    del made["stored"]["key"]
-    return made
-
-
-def reached(job: Job) -> str:
-    """The last stage that a failed job had reached before it ended."""
-    passed = [
-        stage for stage in (Stage.RECEIVED, Stage.PRESIGNED, Stage.STORED, Stage.REGISTERED) if stage in job.times
-    ]
-    return str(passed[-1]) if passed else str(Stage.RECEIVED)
-
-
-def written(job: Job) -> dict[str, Any]:
-    """The receipt of a delivered job, else its error file."""
-    return receipt(job, assurance_of(job.provider)) if job.stage is Stage.DELIVERED else error(job)
-
-
 def event_of(job: Job) -> dict[str, str]:
-    """The entry of the events stream, in the fields of the public contract."""
+    """The entry of the events stream. Redis keeps it in the clear: nothing in it names patient or file."""
     return {
         "job": job.id,
         "account": job.account,
@@ -111,7 +100,7 @@ def event_of(job: Job) -> dict[str, str]:
 
 
 def fields_of(job: Job) -> dict[str, Any]:
-    """A job as the public contract lists it."""
+    """A job as the commands list it, whatever its stage."""
     record = job.facts.record
     return {
         "id": job.id,
@@ -119,7 +108,7 @@ def fields_of(job: Job) -> dict[str, Any]:
         "provider": job.provider or None,
         "state": job.stage,
         "code": job.code,
-        "message": words(job) if job.failure else None,
+        "message": _message(job) if job.failure else None,
         "patient_id": job.document.patient_id,
         "file_name": job.document.file_name or None,
         "size_bytes": None if job.document.relabeling else job.document.size_bytes,
@@ -131,3 +120,11 @@ def fields_of(job: Job) -> dict[str, Any]:
         "record_id": record.id if record else None,
         "assurance": assurance_of(job.provider) if job.stage is Stage.DELIVERED else None,
     }
+
+
+def _message(job: Job) -> str:
+    """Why the job failed, with the provider's words: these may name the patient, and go beside the file only."""
+    failure = job.failure
+    if failure is None:
+        return "The job ended without a reason being known."
+    return f"{failure.message} The provider's words: {failure.detail}" if failure.detail else failure.message

@@ -1,4 +1,4 @@
-"""What a Celery caller's AsyncResult shows: the stage while it runs, the receipt or DocumentFailed at the end.
+"""What a Celery caller's AsyncResult shows: the stage while the job runs, the receipt or DocumentFailed at the end.
 
 Celery keeps results in the clear, so nothing here names patient, file or storage key.
 """
@@ -11,13 +11,12 @@ import structlog
 from celery import Celery, states
 from redis.exceptions import RedisError
 
-from tasks.closing.receipts import public
+from tasks.closing.receipts import public_receipt
 from tasks.ledger.ledger import Ledger
 from tasks.model.document import Door
 from tasks.model.errors import Code
 from tasks.model.job import Job
 from tasks.model.route import Stage
-from tasks.providers.table import assurance_of
 
 log = structlog.get_logger()
 
@@ -32,12 +31,13 @@ class Results:
         self._ledger = ledger
 
     def progress(self, job: Job, stage: Stage) -> None:
-        """Show a stage. Best effort: the next one, or the end, says it again."""
+        """Show a stage while the job runs."""
         if job.document.door is not Door.CELERY:
             return
         try:
             self._store(job.id, {"stage": str(stage)}, stage.upper())
         except (RedisError, OSError) as error:
+            # Not worth a retry: the next stage, or the outcome, replaces it anyway.
             log.info("progress_not_shown", job=job.id, error=type(error).__name__)
 
     def final(self, job: Job) -> None:
@@ -48,8 +48,9 @@ class Results:
 
     def outcome(self, task_id: str, job: Job) -> None:
         if job.stage is Stage.DELIVERED:
-            self._store(task_id, public(job, assurance_of(job.provider)), states.SUCCESS)
+            self._store(task_id, public_receipt(job), states.SUCCESS)
         elif job.failure:
+            # Its message alone: the provider's words, in `detail`, may name the patient.
             self.refused(task_id, job.failure.code, job.failure.message)
 
     def refused(self, task_id: str, code: Code, message: str) -> None:

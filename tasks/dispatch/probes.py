@@ -16,23 +16,23 @@ log = structlog.get_logger()
 
 
 class Probes:
-    """`on_resumed` is called when an account's documents may go on. Probes run in threads of their own."""
+    """`on_resumed` is called when an account's documents may go on."""
 
     def __init__(self, breaker: CircuitBreaker, accounts: Accounts, on_resumed: Callable[[], None]) -> None:
         self._breaker = breaker
         self._accounts = accounts
         self._on_resumed = on_resumed
-        # A provider that hangs must not keep the feeder from feeding the other accounts.
+        # In threads: a provider that hangs must not keep the feeder from feeding the other accounts.
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="account-probe")
 
     def start_due(self) -> None:
-        """Start the probes that are due. Over all workers, each account is probed by one at a time."""
+        """Start the probes that are due. Of all workers, one probes an account."""
         for name in self._breaker.open_accounts(self._accounts):
             if self._breaker.take_probe(name):
                 self._threads.submit(self._probe, name)
 
     def stop(self) -> None:
-        """Start no more. Does not wait for those that run."""
+        """Start no more probes. Does not wait for those that run."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _probe(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Which workers consume, and how many slots they have: a key each, that leaves by itself when its worker does."""
+"""Which workers take messages, and how many slots they have. Each has a key that expires unless it is set again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import redis
 
 from tasks.ledger.redis import PREFIX
 
-_ALIVE_SECONDS = 10.0
 _BEAT_SECONDS = 2.0
+_ALIVE_SECONDS = 10.0  # five beats, so that one that comes late removes no worker
 
 
 class Workers:
-    """`consuming` tells whether this worker's consumer is alive; a worker that is not is not counted."""
+    """`consuming` tells whether this worker's consumer is alive. A worker whose consumer is not does not count."""
 
     def __init__(
         self, client: redis.Redis, name: str = "", slots: int = 0, consuming: Callable[[], bool] = lambda: False
@@ -27,7 +27,7 @@ class Workers:
         self._beaten_at = float("-inf")
 
     def beat(self) -> None:
-        """Say that this worker consumes, every now and then."""
+        """Set this worker's key again, if it consumes and two seconds have passed."""
         if not self._name or time.monotonic() - self._beaten_at < _BEAT_SECONDS or not self._consuming():
             return
         self._redis.set(f"{PREFIX}worker:{self._name}", self._slots, px=int(_ALIVE_SECONDS * 1000))
@@ -35,7 +35,7 @@ class Workers:
         self._beaten_at = time.monotonic()
 
     def leave(self) -> None:
-        """Be counted no more; without Redis the key leaves by itself."""
+        """Count no longer. If Redis is away, the key expires."""
         with suppress(redis.RedisError):
             self._redis.delete(f"{PREFIX}worker:{self._name}")
 
@@ -49,6 +49,7 @@ class Workers:
         if not names:
             return {}
         slots = self._redis.mget([f"{PREFIX}worker:{name}" for name in names])
+        # The set of names does not expire, unlike the keys.
         gone = [name for name, value in zip(names, slots, strict=True) if value is None]
         if gone:
             self._redis.srem(PREFIX + "workers", *gone)

@@ -1,7 +1,10 @@
-"""`delivered/` and `failed/`: a document beside the companion that says what became of it.
+"""`delivered/` and `failed/`: a closed document beside its companion, which is a receipt or an error file.
 
-The companion is written first and thereby reserves the name; the document follows. Whoever repeats this after a kill
-finds the companion by the job id in it, and goes on from there.
+Closing takes these steps, and a repetition after a kill finds by the job id in the companion how far it had come:
+
+1.  The companion is written under a free name. That reserves the document's name, too.
+2.  The document is moved beside it.
+3.  The sidecar is moved beside both, in failed/ only: a person may have to correct it.
 """
 
 from __future__ import annotations
@@ -17,17 +20,17 @@ from typing import Any
 from tasks.folders import durable
 from tasks.folders.disk_names import beside, tagged, tags
 from tasks.folders.job_folder import OURS
-from tasks.folders.job_json import JobFileDamaged, from_bytes, to_bytes
+from tasks.folders.job_json import JobFileDamaged, from_bytes, round_of, to_bytes
 
 SIDECAR_ENDING = ".meta.json"
 _FOLDER_MODE, _FILE_MODE = 0o770, 0o660  # the umask decides who else may read
-_NAMES_LOOKED_AT = 12
-_LARGEST_COMPANION = 4 << 20
+_NAMES_SEARCHED = 12  # for an earlier try; a thirteenth file of one name would get a second companion after a kill
+_LARGEST_COMPANION = 4 << 20  # anything larger is not ours
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a document, its companion and its sidecar lie, or would lie."""
+class ClosedDocument:
+    """Where a document, its companion and its sidecar are in delivered/ or failed/, or would be."""
 
     document: Path
     companion: Path
@@ -35,8 +38,8 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """A job's end: what is written beside which name, and the files to bring there as far as they still exist."""
+class Outcome:
+    """How a job ends: what its companion says, and the files to move beside that as far as they still exist."""
 
     job_id: str
     account: str
@@ -49,102 +52,120 @@ class Ending:
 
 
 class CompanionFolder:
-    """One of the two folders; `ending` is what its companions' names end in."""
+    """`delivered/` or `failed/`. `ending` is what the names of its companions end in."""
 
     def __init__(self, root: Path, ending: str) -> None:
         self.root = root
         self._ending = ending
 
-    def put(self, end: Ending) -> Place:
-        """Write the companion and bring the document beside it, each unless that is done already.
+    def put(self, outcome: Outcome) -> ClosedDocument:
+        """Write the companion and move the files beside it, or finish what an earlier try began.
 
-        Nothing is overwritten: a name that is taken, as the document's or as its companion's, is passed over.
+        Overwrites nothing: it passes over a name that is taken as a document's, a companion's or a sidecar's.
         """
-        standing = self.standing(end)
-        if standing:
-            _drop_placeholder(standing.document, end.document)
-        for place in chain([standing] if standing else [], self._reserved(end)):
-            if _fill(place, end):
-                return place
+        begun = self.find_begun(outcome)
+        if begun and outcome.document and outcome.document.exists():
+            # On a disk without hard links a kill may have left an empty file under the name that is reserved for us.
+            with suppress(FileNotFoundError):
+                if begun.document.lstat().st_size == 0:
+                    begun.document.unlink()
+        for closed in chain([begun] if begun else [], self._reserve(outcome)):
+            draft = closed.document.with_name(OURS + outcome.job_id)
+            try:
+                _move(outcome.document, closed.document, draft)
+            except FileExistsError:
+                # Another program has taken the document's name after we reserved it: go on to the next name.
+                closed.companion.unlink(missing_ok=True)
+                continue
+            with suppress(FileExistsError):
+                _move(outcome.sidecar, closed.sidecar, draft)
+            draft.unlink(missing_ok=True)  # left by a kill during a copy from another file system
+            return closed
         raise AssertionError("there is always another name")
 
-    def standing(self, end: Ending) -> Place | None:
-        """Where this end stands already, under one of the names that it may have taken."""
-        for folder in self._folders(end.account, end.patient_id, end.job_id):
-            for place in islice(self._places(folder, end.disk_name, end.job_id), _NAMES_LOOKED_AT):
-                companion = _read(place.companion)
-                if companion.get("job_id") == end.job_id and round_of(companion) >= end.round:
-                    return place
+    def find_begun(self, outcome: Outcome) -> ClosedDocument | None:
+        """Where an earlier try of this outcome has written its companion."""
+        for folder in self._folders(outcome.account, outcome.patient_id, outcome.job_id):
+            for closed in islice(self._names(folder, outcome.disk_name, outcome.job_id), _NAMES_SEARCHED):
+                companion = read_companion(closed.companion)
+                # An error file of an earlier round is stale: the job was taken up again since.
+                if companion.get("job_id") == outcome.job_id and round_of(companion) >= outcome.round:
+                    return closed
         return None
 
-    def find(self, job_id: str, account: str, patient_id: str | None) -> Place | None:
-        """Where a job's end stands, whatever its document was called."""
-        folders = self._folders(account, patient_id, job_id)
-        found = (place for folder in folders for place, content in self._in(folder) if content["job_id"] == job_id)
-        return next(found, None)
+    def find(self, job_id: str, account: str, patient_id: str | None) -> ClosedDocument | None:
+        """Where a job's companion is, whatever the document is called. Reads every companion of the patient."""
+        for folder in self._folders(account, patient_id, job_id):
+            for closed, content in self._closed_in(folder):
+                if content["job_id"] == job_id:
+                    return closed
+        return None
 
-    def all(self) -> Iterator[tuple[Place, dict[str, Any]]]:
-        """Every end that stands, with what its companion says."""
+    def all(self) -> Iterator[tuple[ClosedDocument, dict[str, Any]]]:
+        """Every document that was closed here, with the content of its companion."""
         for folder, _, _ in os.walk(self.root):
-            yield from self._in(Path(folder))
+            yield from self._closed_in(Path(folder))
 
-    def read(self, place: Place) -> dict[str, Any]:
-        """What the companion says; nothing if it has gone or is not ours."""
-        return _read(place.companion)
+    def amend(self, closed: ClosedDocument, content: Mapping[str, Any], job_id: str) -> None:
+        """Change the companion to say this; what else it says stays."""
+        before = read_companion(closed.companion)
+        after = {**before, **content}
+        if after != before:
+            draft = closed.companion.with_name(OURS + job_id)
+            durable.replace(closed.companion, to_bytes(after), draft, _FILE_MODE)
 
-    def amend(self, place: Place, content: Mapping[str, Any], job_id: str) -> None:
-        """Let the companion say this, beside what else it says, unless it does so already."""
-        said = _read(place.companion)
-        amended = {**said, **content}
-        if amended != said:
-            draft = place.companion.with_name(OURS + job_id)
-            durable.replace(place.companion, to_bytes(amended), draft, _FILE_MODE)
-
-    def _in(self, folder: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
+    def _closed_in(self, folder: Path) -> Iterator[tuple[ClosedDocument, dict[str, Any]]]:
         names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
         for name in sorted(names):
-            # What has a companion itself is a document, even if it looks like a companion.
+            # A file that has a companion is a document, even if its own name looks like a companion's.
             if name.endswith(self._ending) and name != self._ending and name + self._ending not in names:
-                content = _read(folder / name)
+                content = read_companion(folder / name)
                 if isinstance(content.get("job_id"), str):
-                    yield self._place_of(folder / name, content), content
+                    yield self._closed_document(folder / name, content), content
 
-    def _place_of(self, companion: Path, content: Mapping[str, Any]) -> Place:
-        """The place that a companion belongs to; its name alone does not tell when it was cut."""
+    def _closed_document(self, companion: Path, content: Mapping[str, Any]) -> ClosedDocument:
+        """The document that a companion belongs to."""
+        # The companion's name tells it, unless it was cut because it was too long. The error file then knows better.
         document = companion.with_name(companion.name.removesuffix(self._ending))
-        by_name = Place(document, companion, companion.with_name(beside(document.name, "", SIDECAR_ENDING)))
+        by_name = ClosedDocument(document, companion, companion.with_name(beside(document.name, "", SIDECAR_ENDING)))
         job_file = content.get("job_file")
         disk_name = job_file.get("disk_name") if isinstance(job_file, dict) else None
-        if not isinstance(disk_name, str) or not _is_one_name(disk_name):
-            return by_name
-        places = islice(self._places(companion.parent, disk_name, content["job_id"]), _NAMES_LOOKED_AT)
-        return next((place for place in places if place.companion == companion), by_name)
+        if isinstance(disk_name, str):
+            with suppress(ValueError):  # the file was edited, and the name in it leads elsewhere
+                for closed in islice(self._names(companion.parent, disk_name, content["job_id"]), _NAMES_SEARCHED):
+                    if closed.companion == companion:
+                        return closed
+        return by_name
 
     def _folders(self, account: str, patient_id: str | None, job_id: str) -> list[Path]:
-        """Where an end may stand: the patient's folder, or one beside it if a document has taken that name."""
+        """Where a document may be closed. Raises ValueError for a name that would lead elsewhere."""
         folder = self.root / _one_name(account)
         if patient_id is None:
             return [folder]
+        # A document without a patient may have the name that the patient's folder would have.
         return [folder / _one_name(patient_id), folder / tagged(patient_id, "-" + job_id[:8])]
 
-    def _places(self, folder: Path, disk_name: str, job_id: str) -> Iterator[Place]:
+    def _names(self, folder: Path, disk_name: str, job_id: str) -> Iterator[ClosedDocument]:
+        """The names that a document may get, without end and in the order in which they are tried."""
         for tag in tags(job_id):
             name = tagged(_one_name(disk_name), tag)
             companion, sidecar = beside(name, tag, self._ending), beside(name, tag, SIDECAR_ENDING)
-            yield Place(folder / name, folder / companion, folder / sidecar)
+            yield ClosedDocument(folder / name, folder / companion, folder / sidecar)
 
-    def _reserved(self, end: Ending) -> Iterator[Place]:
-        """Free places, each with its companion written, so that nobody else takes it."""
-        folder = self._made_folder(end)
-        for place in self._places(folder, end.disk_name, end.job_id):
-            if any(os.path.lexists(path) for path in (place.document, place.companion, place.sidecar)):
+    def _reserve(self, outcome: Outcome) -> Iterator[ClosedDocument]:
+        """Free names, one after the other, each with the companion written: so no other job takes it."""
+        folder = self._make_folder(outcome)
+        for closed in self._names(folder, outcome.disk_name, outcome.job_id):
+            if any(os.path.lexists(path) for path in (closed.document, closed.companion, closed.sidecar)):
                 continue
+            content, draft = to_bytes(outcome.content), folder / (OURS + outcome.job_id)
+            # Another process may take the companion's name at the same moment: only one of the two can write it.
             with suppress(FileExistsError):
-                durable.write_new(place.companion, to_bytes(end.content), folder / (OURS + end.job_id), _FILE_MODE)
-                yield place
+                durable.write_new(closed.companion, content, draft, _FILE_MODE)
+                yield closed
 
-    def _made_folder(self, end: Ending) -> Path:
-        *others, last = self._folders(end.account, end.patient_id, end.job_id)
+    def _make_folder(self, outcome: Outcome) -> Path:
+        *others, last = self._folders(outcome.account, outcome.patient_id, outcome.job_id)
         for folder in others:
             with suppress(NotADirectoryError):
                 durable.make_folder(folder, _FOLDER_MODE)
@@ -153,52 +174,21 @@ class CompanionFolder:
         return last
 
 
-def _fill(place: Place, end: Ending) -> bool:
-    """Bring the files beside their companion. False, and the place given up, if something else has the name."""
-    draft = place.document.with_name(OURS + end.job_id)
-    try:
-        _bring(end.document, place.document, draft)
-    except FileExistsError:
-        place.companion.unlink(missing_ok=True)
-        return False
-    with suppress(FileExistsError):
-        _bring(end.sidecar, place.sidecar, draft)
-    draft.unlink(missing_ok=True)
-    return True
+def read_companion(path: Path) -> dict[str, Any]:
+    """What a receipt or an error file says; empty if it is missing or was not written by us."""
+    with suppress(OSError, JobFileDamaged):
+        if path.lstat().st_size <= _LARGEST_COMPANION:
+            return from_bytes(path.read_bytes())
+    return {}
 
 
-def _bring(source: Path | None, target: Path, draft: Path) -> None:
+def _move(source: Path | None, target: Path, draft: Path) -> None:
+    """Move a file, unless there is none or an earlier try has moved it."""
     if source is not None and source.exists():
         durable.move_new(source, target, draft)
 
 
-def _drop_placeholder(target: Path, source: Path | None) -> None:
-    """Remove the empty file that a kill left where `disk.move_new` cannot link; the name is reserved for us."""
-    with suppress(FileNotFoundError):
-        if source is not None and source.exists() and target.lstat().st_size == 0:
-            target.unlink()
-
-
-def _read(companion: Path) -> dict[str, Any]:
-    with suppress(OSError, JobFileDamaged):
-        if companion.lstat().st_size <= _LARGEST_COMPANION:
-            return from_bytes(companion.read_bytes())
-    return {}
-
-
-def round_of(companion: Mapping[str, Any]) -> int:
-    """Which round of its job a companion tells of."""
-    job_file = companion.get("job_file")
-    found = job_file.get("round") if isinstance(job_file, dict) else 0
-    return found if isinstance(found, int) else 0
-
-
 def _one_name(name: str) -> str:
-    """Raises ValueError for what would leave its folder."""
-    if not _is_one_name(name):
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError("this cannot be the name of one file or folder")
     return name
-
-
-def _is_one_name(name: str) -> bool:
-    return name not in ("", ".", "..") and "/" not in name and "\0" not in name

@@ -1,4 +1,4 @@
-"""Names on disk: what a name may become, never longer than Linux allows and never in the middle of a character."""
+"""Names on disk: how they are cleaned, tagged and cut, so that Linux takes them and no character is cut in half."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNCLEAN = ("Cc", "Cs")  # control characters, and the surrogates that stand for
 
 
 def clean(disk_name: str) -> str:
-    """The name to give the provider: as on disk, with `_` for every byte or character that no text should hold."""
+    """The name to give the provider: as on disk, with `_` for control characters and for bytes that are not UTF-8."""
     return "".join("_" if unicodedata.category(char) in _UNCLEAN else char for char in disk_name)
 
 
@@ -22,29 +22,28 @@ def byte_length(name: str) -> int:
 
 def cut(name: str, max_bytes: int) -> str:
     """As many whole characters from the beginning as fit into `max_bytes`."""
+    # Character by character, since a byte that is not UTF-8 is a surrogate here, which no codec would cut right.
     while byte_length(name) > max_bytes:
         name = name[:-1]
     return name
 
 
 def tagged(name: str, tag: str) -> str:
-    """`tag` put before the last suffix. Only where nothing else fits is the stem cut to make room for the tag."""
+    """The name with `tag` before its last suffix. The stem is cut only if there is no room for the tag."""
     if not tag:
         return name
     dot = name.rfind(".")
     stem, suffix = (name[:dot], name[dot:]) if 0 < dot < len(name) - 1 else (name, "")
-    if byte_length(suffix + tag) >= MAX_NAME_BYTES:  # one long "suffix": no suffix that anyone would miss
+    if byte_length(suffix + tag) >= MAX_NAME_BYTES:  # one long "suffix" is not a suffix
         stem, suffix = name, ""
     return cut(stem, MAX_NAME_BYTES - byte_length(suffix + tag)) + tag + suffix
 
 
 def beside(name: str, tag: str, ending: str) -> str:
-    """The name of a companion of `name`: `ending` appended, the stem cut where both together are too long.
-
-    A cut name keeps the tag, so that two documents whose names are cut alike still get two companions.
-    """
+    """The name of a companion of `name`: `ending` appended, the stem cut where both together are too long."""
     if byte_length(name + ending) <= MAX_NAME_BYTES:
         return name + ending
+    # The tag is appended again: the cut may have taken it, and two long names that begin alike need two companions.
     return cut(name, MAX_NAME_BYTES - byte_length(tag + ending)) + tag + ending
 
 

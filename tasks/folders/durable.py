@@ -1,7 +1,15 @@
 """Writing and moving files so that a kill leaves the old state or the new one, and nothing is ever overwritten.
 
-A *draft* is a file under a name of ours in which something grows until it gets its own name. Its path is given, not
-made up, so that whoever repeats the step after a kill begins with the same draft and leaves no second one behind.
+Three rules make that so, and every function here follows them:
+
+1.  Content is synced before it gets its name. A disk may write the name first: after a power cut the file would then
+    stand there, empty.
+2.  The folder is synced after a name was given. Until then a power cut may lose the name, while the ledger
+    has been told that the file is there.
+3.  A name is taken by a hard link. A link fails if the name is taken, a rename would silently overwrite what is there.
+
+A *draft* is a hidden file in which content grows until it gets its own name. The caller gives its path, always the same
+for one job: a repetition after a kill begins with the same draft, and leaves no second one.
 """
 
 from __future__ import annotations
@@ -20,13 +28,18 @@ from typing import BinaryIO, Self
 # FAT and some network shares have no hard links; Linux also refuses them for files of other owners
 # (fs.protected_hardlinks), such as those that a file server puts into an inbox.
 _NO_HARD_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
+# Some network shares cannot sync a folder; there we must trust them to keep a name once it is given.
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF)
 _COPY_BYTES = 1 << 20
 
 
+class ChangedMeanwhile(Exception):
+    """A file is not the one that was seen before, or was written to since."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """What stays the same as long as a file is the same and unchanged. Time in nanoseconds since the epoch."""
+    """Stays the same as long as a file is the same and unchanged. Time in nanoseconds since the epoch."""
 
     device: int
     inode: int
@@ -39,7 +52,7 @@ class FileIdentity:
 
     @classmethod
     def at(cls, path: Path) -> Self:
-        """Of the file itself, not of what a link points to."""
+        """Of the file itself, not of what a symlink leads to."""
         return cls.of(path.lstat())
 
 
@@ -50,12 +63,12 @@ def make_folder(path: Path, mode: int) -> None:
     if os.path.lexists(path):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     make_folder(path.parent, mode)
-    path.mkdir(mode, exist_ok=True)
+    path.mkdir(mode, exist_ok=True)  # another process may have been faster
     sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable, where the file system knows how to."""
+    """Make the names in a folder durable, if the file system can."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
@@ -67,23 +80,25 @@ def sync_folder(path: Path) -> None:
 
 
 def replace(path: Path, content: bytes, draft: Path, mode: int) -> None:
-    """Give `path` this content, whatever it had before, durably."""
-    with _drafted(draft, mode) as file:
+    """Give `path` this content, durably, whether it existed or not."""
+    with _new_draft(draft, mode) as file:
         file.write(content)
+    # A rename, since here the old content is to go. A reader sees the old file or the new one, never half of it.
     draft.rename(path)
     sync_folder(path.parent)
 
 
 def write_new(path: Path, content: bytes, draft: Path, mode: int) -> None:
     """Write a file that was not there, durably. Raises FileExistsError."""
-    with _drafted(draft, mode) as file:
+    with _new_draft(draft, mode) as file:
         file.write(content)
     try:
         path.hardlink_to(draft)
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        with _synced(path, mode) as file:  # a kill here leaves a torn file of no use; the next try takes another name
+        # Write under the name itself. A kill here leaves half a file under it, and the next try takes another name.
+        with _new_file(path, mode) as file:
             file.write(content)
     finally:
         draft.unlink(missing_ok=True)
@@ -93,21 +108,23 @@ def write_new(path: Path, content: bytes, draft: Path, mode: int) -> None:
 def move_new(source: Path, target: Path, draft: Path) -> None:
     """Move a regular file, durably, to a name that is free or already its own; also to another file system.
 
-    After a kill it may lie under both names: repeat the call. Raises FileExistsError if other content has the name.
+    A kill may leave it under both names: repeat the call. Raises FileExistsError if other content has the name.
     """
     try:
         target.hardlink_to(source)
     except FileExistsError:
+        # Ours already, if an earlier try was killed after the link, or after the copy to another file system.
         if not same_content(source, target):
             raise
     except OSError as error:
         if error.errno == errno.EXDEV:
             copy(source, draft)
-            move_new(draft, target, draft)
+            move_new(draft, target, draft)  # now within one file system
         elif error.errno in _NO_HARD_LINKS:
-            _rename_new(source, target)
+            _rename_to_free_name(source, target)
         else:
             raise
+    # The new name must be durable before the old one goes: in between, a power cut could lose both.
     sync_folder(target.parent)
     source.unlink(missing_ok=True)
 
@@ -115,7 +132,7 @@ def move_new(source: Path, target: Path, draft: Path) -> None:
 def copy(source: Path, draft: Path) -> FileIdentity:
     """Copy a regular file into a draft, durably, with its times. Returns the identity of what was copied.
 
-    Raises OSError (ELOOP for a link), and `ChangedMeanwhile` when the file was written to while we read it.
+    Raises OSError (ELOOP for a symlink), and ChangedMeanwhile if the file was written to while it was read.
     """
     with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         return copy_stream(file, draft)
@@ -124,51 +141,51 @@ def copy(source: Path, draft: Path) -> FileIdentity:
 def copy_stream(file: BinaryIO, draft: Path) -> FileIdentity:
     """Copy an open file as `copy` does."""
     before = os.fstat(file.fileno())
-    with _drafted(draft, stat.S_IMODE(before.st_mode) | stat.S_IRUSR | stat.S_IWUSR) as copied:
+    # The copy must stay readable and writable to us, whatever the original's owner allows.
+    with _new_draft(draft, stat.S_IMODE(before.st_mode) | stat.S_IRUSR | stat.S_IWUSR) as copied:
         shutil.copyfileobj(file, copied, _COPY_BYTES)
-        copied.flush()
+        copied.flush()  # a write after `utime` would set the time again
         os.utime(copied.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
-        length = copied.tell()
+        copied_bytes = copied.tell()
     identity = FileIdentity.of(before)
-    if FileIdentity.of(os.fstat(file.fileno())) != identity or length != identity.size_bytes:
+    if FileIdentity.of(os.fstat(file.fileno())) != identity or copied_bytes != identity.size_bytes:
         raise ChangedMeanwhile("The file was written to while it was being copied.")
     return identity
 
 
 def same_content(source: Path, target: Path) -> bool:
-    """Whether both names stand for one file, or for a file and its finished copy on another file system."""
+    """True if both names are one file, or a file and its complete copy on another file system."""
     with suppress(FileNotFoundError):
-        one, other = source.lstat(), target.lstat()
-        if os.path.samestat(one, other):
+        source_status, target_status = source.lstat(), target.lstat()
+        if os.path.samestat(source_status, target_status):
             return True
-        regular = stat.S_ISREG(one.st_mode) and stat.S_ISREG(other.st_mode)
+        regular = stat.S_ISREG(source_status.st_mode) and stat.S_ISREG(target_status.st_mode)
         return regular and filecmp.cmp(source, target, shallow=False)
     return False
 
 
-class ChangedMeanwhile(Exception):
-    """A file is no longer the one that was looked at before."""
-
-
 @contextmanager
-def _drafted(draft: Path, mode: int) -> Iterator[BinaryIO]:
-    """As `_synced`, over what a kill may have left. That is removed and not truncated: it may have its name already."""
+def _new_draft(draft: Path, mode: int) -> Iterator[BinaryIO]:
+    """As `_new_file`, in place of a draft that a kill may have left."""
+    # Removed and not truncated: the old draft may have got its name already, and would be emptied under it.
     draft.unlink(missing_ok=True)
-    with _synced(draft, mode) as file:
+    with _new_file(draft, mode) as file:
         yield file
 
 
 @contextmanager
-def _synced(path: Path, mode: int) -> Iterator[BinaryIO]:
-    """A new file to write into, durable when the block ends. Raises FileExistsError."""
+def _new_file(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """A new file to write into, whose content is durable when the block ends. Raises FileExistsError."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
 
 
-def _rename_new(source: Path, target: Path) -> None:
-    """Rename without overwriting where there are no links: an empty file of ours holds the name meanwhile."""
+def _rename_to_free_name(source: Path, target: Path) -> None:
+    """Rename without overwriting where there are no hard links. Raises FileExistsError."""
+    # O_EXCL takes the name or fails, as a link would; the rename then replaces our own empty file.
+    # A kill between the two leaves that empty file: `CompanionFolder.put` removes it.
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         source.rename(target)

@@ -1,7 +1,13 @@
-"""`processing/<job id>/`: one document in our care, its job.json, and how it comes in from the inbox.
+"""`processing/<job id>/`: one document in our care, its job.json and its sidecar, and how the document gets there.
 
-A claim writes job.json, moves the sidecar, and then the document, by one rename. So a folder without a document is
-an unfinished claim, whose file is still where it was (or an end whose last step is missing).
+A claim takes these steps. A kill leaves what the last of them has done, and the next run settles it:
+
+1.  The folder and job.json are written. The document is still in the inbox: the claim is undone.
+2.  The sidecar is moved here. The document is still in the inbox: the sidecar goes back to it.
+3.  The document is moved here, by one rename. From now on it is ours: if the ledger does not know the job, it is
+    opened again.
+
+So a folder without a document is an unfinished claim, or a closing of which only the last step is missing.
 """
 
 from __future__ import annotations
@@ -12,7 +18,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -22,19 +28,19 @@ from tasks.folders.durable import ChangedMeanwhile, FileIdentity
 from tasks.folders.job_json import JobFile, from_bytes, to_bytes
 from tasks.model.errors import Code, DocumentRefused
 
-OURS = ".chartpost-"  # whatever begins so is no document
+OURS = ".chartpost-"  # the names of our hidden files begin so; the inbox ignores hidden files
 JOB_FILE = "job.json"
 _LOCK = OURS + "lock"
 _DRAFT = OURS + "draft"
 _SIDECAR = OURS + "sidecar"
 _COPY = OURS + "copy"
-_TAKING = OURS + "taking"  # names the inbox file on another file system that is being copied
-_INSTEAD = "document"  # the name in our care of a document that is called as our own files are
+_MOVE_NOTE = OURS + "taking"  # names the inbox file that is being copied from another file system
+_OTHER_NAME = "document"  # for a document that is called as one of our own files
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class JobFolder:
-    """The folder of one job; it need not exist."""
+    """The folder of one job. It need not exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,7 +48,7 @@ class JobFolder:
 
     @property
     def document(self) -> Path | None:
-        """The document, under whatever name it lies here."""
+        """The document, under whatever name it has here."""
         with suppress(FileNotFoundError):
             return next((entry for entry in self.path.iterdir() if not _is_ours(entry.name)), None)
         return None
@@ -56,24 +62,30 @@ class JobFolder:
     def draft(self) -> Path:
         return self.path / _DRAFT
 
-    def place_for(self, disk_name: str) -> Path:
-        """Where a document of this name is to lie."""
-        return self.path / (_INSTEAD if _is_ours(disk_name) else disk_name)
+    def document_path(self, disk_name: str) -> Path:
+        """Where a document of this name belongs."""
+        return self.path / (_OTHER_NAME if _is_ours(disk_name) else disk_name)
 
     def read(self) -> JobFile:
         """job.json. Raises FileNotFoundError and JobFileDamaged."""
         return JobFile.from_json(from_bytes((self.path / JOB_FILE).read_bytes()))
+
+    def read_if_possible(self) -> JobFile | None:
+        """job.json; None if it is missing or damaged, so that its document can be closed all the same."""
+        with suppress(OSError):
+            return self.read()
+        return None
 
     def write(self, job_file: JobFile) -> None:
         durable.replace(self.path / JOB_FILE, to_bytes(job_file.to_json()), self.draft, 0o600)
 
     @contextmanager
     def lock(self, *, make: bool = False, wait: bool = True) -> Iterator[None]:
-        """Nobody else is at work on this folder, in any process, while the block runs; the kernel sees to it.
+        """Keep every other process out of this folder while the block runs; a killed holder lets go.
 
-        A folder that is missing stays so unless `make`. Raises BlockingIOError instead of waiting if not `wait`.
+        A missing folder stays missing, without a lock, unless `make`. Without `wait`, raises BlockingIOError.
         """
-        lock = self._lock(make=make, wait=wait)
+        lock = self._open_lock(make=make, wait=wait)
         try:
             yield
         finally:
@@ -84,98 +96,76 @@ class JobFolder:
         durable.move_new(path, self.path / _SIDECAR, self.draft)
 
     def return_sidecar(self, path: Path) -> None:
-        """Put the sidecar back where it was, unless another one has come there."""
+        """Put the sidecar back where it was, unless another one is there now."""
         if self.sidecar:
             with suppress(FileExistsError, FileNotFoundError):
                 durable.move_new(self.path / _SIDECAR, path, path.with_name(OURS + self.job_id))
 
     def take(self, path: Path, seen: FileIdentity) -> Path:
-        """Bring the document in; it must still be the file that was seen.
+        """Move the document here; it must still be the file that was seen.
 
         Raises ChangedMeanwhile and OSError; the document is then where it was.
         """
-        target = self.place_for(path.name)
+        target = self.document_path(path.name)
         try:
+            # A rename may overwrite. Here nothing has the name: the caller has checked that, under the lock.
             path.rename(target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            self._take_over(path, target, seen)
+            self._take_from_other_disk(path, target, seen)
         else:
-            _keep_if_same(target, path, seen)
+            # Checked after the rename and not before: a check before it could be true and the next moment false.
+            _give_back_unless_same(target, path, seen)
             durable.sync_folder(self.path)
         return target
 
     def adopt(self, source: Path | BinaryIO, job_file: JobFile) -> Path:
-        """Copy a regular file in; job.json gets the size of what was copied.
+        """Copy a regular file here; job.json gets the size that was copied.
 
         Raises DocumentRefused (`file_missing`, `not_a_regular_file`, `file_changed`) and OSError.
         """
-        copy, target = self.path / _COPY, self.place_for(job_file.disk_name)
-        size_bytes = _copy_of(source, copy)
+        copy, target = self.path / _COPY, self.document_path(job_file.disk_name)
+        size_bytes = _copy_regular_file(source, copy)
         self.write(replace(job_file, size_bytes=size_bytes))
+        # Last: until the copy has its name there is no document here, and a kill leaves a folder to be removed.
         copy.rename(target)
         durable.sync_folder(self.path)
         return target
 
     def finish_copy(self) -> None:
         """Go on with a copy from another file system that a kill has interrupted."""
-        note = self.path / _TAKING
+        note = self.path / _MOVE_NOTE
         if note.exists():
             original = Path(os.fsdecode(bytes.fromhex(json.loads(note.read_bytes())["path"])))
-            self._bring_over(original.with_name(OURS + self.job_id), self.place_for(original.name))
+            self._bring_over(original.with_name(OURS + self.job_id), self.document_path(original.name))
 
     def remove(self) -> None:
-        """Remove the folder with what is ours in it, job.json last; if a document lies here, nothing."""
+        """Remove the folder and our own files in it. Does nothing if a document is here."""
         if not self.path.is_dir() or self.document:
             return
-        ours = [path for path in self.path.iterdir() if path.name not in (JOB_FILE, _LOCK)]
-        for path in (*ours, self.path / JOB_FILE, self.path / _LOCK):
+        others = [path for path in self.path.iterdir() if path.name not in (JOB_FILE, _LOCK)]
+        # job.json goes after everything else that it explains, and the lock goes last: we still hold it.
+        for path in (*others, self.path / JOB_FILE, self.path / _LOCK):
             path.unlink(missing_ok=True)
-        with suppress(OSError):  # somebody waits for the lock and has made it anew: the next tidying finds it empty
+        # It fails if another process waited for the lock and has made a new one: the next sweep finds an empty folder.
+        with suppress(OSError):
             self.path.rmdir()
 
-    def _take_over(self, path: Path, target: Path, seen: FileIdentity) -> None:
-        """Bring the document in from another file system.
-
-        It is first renamed where it lies, to a hidden name: from then on it is ours alone and cannot be claimed a
-        second time, and a folder that does not let us remove it is noticed before there are two. The note that is
-        written before that lets `finish_copy` go on after a kill: with the copy while the hidden file is there,
-        with nothing otherwise, since it goes only when the copy is durable.
-        """
-        aside = path.with_name(OURS + self.job_id)
-        note = {"path": os.fsencode(path).hex()}
-        durable.replace(self.path / _TAKING, json.dumps(note).encode(), self.draft, 0o600)
-        path.rename(aside)
-        _keep_if_same(aside, path, seen)
-        try:
-            self._bring_over(aside, target)
-        except (OSError, ChangedMeanwhile):
-            _give_back(aside, path)
-            raise
-
-    def _bring_over(self, aside: Path, target: Path) -> None:
-        if aside.exists() and not target.exists():
-            durable.copy(aside, self.path / _COPY)
-            (self.path / _COPY).rename(target)
-            durable.sync_folder(self.path)
-        with suppress(OSError):  # a hidden file that stays is only untidy; the document is ours
-            aside.unlink(missing_ok=True)
-        (self.path / _TAKING).unlink()
-
-    def _lock(self, *, make: bool, wait: bool) -> int | None:
-        """The open lock file; None if the folder is missing. Made anew when it was removed while we waited for it."""
+    def _open_lock(self, *, make: bool, wait: bool) -> int | None:
+        """The open lock file; None if the folder is missing."""
         while True:
             if make:
                 durable.make_folder(self.path, 0o700)
             try:
                 lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
             except FileNotFoundError:
-                if make:
+                if make:  # the folder was removed since: make it again
                     continue
                 return None
             try:
-                _lock_file(lock, wait=wait)
+                _flock(lock, wait=wait)
+                # While we waited the holder may have removed the folder: the lock of a removed file keeps no one out.
                 if os.path.samestat(os.fstat(lock), (self.path / _LOCK).stat()):
                     return lock
             except FileNotFoundError:
@@ -185,12 +175,41 @@ class JobFolder:
                 raise
             os.close(lock)
 
+    # --- from another file system ----------------------------------------------------------------------------------
 
-def _lock_file(lock: int, *, wait: bool) -> None:
+    def _take_from_other_disk(self, path: Path, target: Path, seen: FileIdentity) -> None:
+        # First the note of where the document was. It lets `finish_copy` go on after a kill: while the hidden file
+        # exists it copies it; afterwards there is nothing to do, since that file goes only when the copy is durable.
+        note = {"path": os.fsencode(path).hex()}  # the bytes, since a path may not be UTF-8
+        durable.replace(self.path / _MOVE_NOTE, json.dumps(note).encode(), self.draft, 0o600)
+        # Then the document is hidden where it is. From here on no other claim can take it; and a folder from which we
+        # may not remove it shows now, and not when there are two of it.
+        hidden = path.with_name(OURS + self.job_id)
+        path.rename(hidden)
+        _give_back_unless_same(hidden, path, seen)
+        try:
+            self._bring_over(hidden, target)
+        except (OSError, ChangedMeanwhile):
+            _give_back(hidden, path)
+            raise
+
+    def _bring_over(self, hidden: Path, target: Path) -> None:
+        if hidden.exists() and not target.exists():
+            durable.copy(hidden, self.path / _COPY)
+            (self.path / _COPY).rename(target)
+            durable.sync_folder(self.path)
+        # The document is ours now; a hidden file that cannot be removed is only untidy.
+        with suppress(OSError):
+            hidden.unlink(missing_ok=True)
+        (self.path / _MOVE_NOTE).unlink()
+
+
+def _flock(lock: int, *, wait: bool) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno not in _NO_LOCKS:  # without locks, every step being repeatable has to do
+        # Some network shares have no locks. There we rely on every step being repeatable.
+        if error.errno not in _NO_LOCKS:
             raise
 
 
@@ -199,46 +218,37 @@ def _is_ours(name: str) -> bool:
     return folded == JOB_FILE or folded.startswith(OURS)
 
 
-def _keep_if_same(moved: Path, path: Path, seen: FileIdentity) -> None:
-    """Raises ChangedMeanwhile, after giving back what was moved, if it is not what was seen under its name."""
+def _give_back_unless_same(moved: Path, path: Path, seen: FileIdentity) -> None:
+    """Raises ChangedMeanwhile if what was moved from `path` is not the file that was seen there."""
     if FileIdentity.at(moved) != seen:
         _give_back(moved, path)
         raise ChangedMeanwhile("The file was replaced while it was being claimed.")
 
 
 def _give_back(moved: Path, path: Path) -> None:
-    """Put a file back. If yet another has come there it stays where it is now, and its claim is finished later."""
+    # If another file has its name by now it stays where it was moved to, and its claim is finished later.
     with suppress(FileExistsError):
         durable.move_new(moved, path, path.with_name(OURS + "returned"))
 
 
-def _copy_of(source: Path | BinaryIO, copy: Path) -> int:
-    """Copy a regular file; returns its size in bytes. Raises DocumentRefused and OSError."""
+def _copy_regular_file(source: Path | BinaryIO, copy: Path) -> int:
+    """Copy a regular file; returns its size in bytes. A stream is left open. Raises DocumentRefused and OSError."""
+    refusal = DocumentRefused(Code.NOT_A_REGULAR_FILE, "Only a regular file can be sent.")
     try:
         with _opened(source) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise refusal
             return durable.copy_stream(file, copy).size_bytes
+    except IsADirectoryError:
+        raise refusal from None
     except FileNotFoundError as error:
         raise DocumentRefused(Code.FILE_MISSING, "The file is not there.") from error
     except ChangedMeanwhile as error:
         raise DocumentRefused(Code.FILE_CHANGED, str(error), hint="Send it once it is complete.") from error
 
 
-@contextmanager
-def _opened(source: Path | BinaryIO) -> Iterator[BinaryIO]:
-    """The source as an open file. A stream is left open; a pipe is refused without waiting for somebody to write."""
+def _opened(source: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
     if not isinstance(source, Path):
-        _check_regular(source.fileno())
-        yield source
-        return
-    descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        _check_regular(descriptor)
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            yield file
-    finally:
-        os.close(descriptor)
-
-
-def _check_regular(descriptor: int) -> None:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise DocumentRefused(Code.NOT_A_REGULAR_FILE, "Only a regular file can be sent.")
+        return nullcontext(source)
+    # Without NONBLOCK, opening a pipe would wait until another program writes to it.
+    return open(source, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))

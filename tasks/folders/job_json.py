@@ -1,4 +1,4 @@
-"""`job.json`: what a document in our care is, and what a look at the provider would need if Redis were wiped."""
+"""`job.json`: what a document in our care is, and what a search at the provider needs if Redis is wiped."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from tasks.model.route import Step
 
 
 class JobFileDamaged(OSError):
-    """A `job.json` is there and cannot be understood; the document beside it must be left for a human."""
+    """A `job.json` that cannot be understood. Leave the document beside it to a person.
+
+    An OSError, since callers treat it as any other file that cannot be read.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class JobFile:
-    """`disk_name` is the document's name as it came, which may hold surrogate escapes; `file_name` is what we send.
-
-    `round` counts how often the job has been taken up again after it had failed: an error file of an earlier round
-    tells nothing about this one. `refused` is why the document was refused before the job was even opened.
-    `committed`: the last block of `committed_step`'s request may have left. `record_id` is the record that the provider
-    has made for the document before it was uploaded.
-    """
+    """The fields of `job.json`. Unknown ones are ignored when it is read: earlier versions wrote others."""
 
     job_id: str
     account: str
+    # The name of the patient's folder as it was found. It may not be UTF-8; then it holds surrogate escapes.
     patient_id: str | None
+    # The name that the provider is given.
     file_name: str
+    # The name as it came, which the file keeps in delivered/ or failed/. It may hold surrogate escapes, too.
     disk_name: str
     size_bytes: int
     received_at: AwareDatetime
@@ -45,25 +45,33 @@ class JobFile:
     options: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     callback_url: str | None = None
+    # How often the job was taken up again after it had failed. An error file of an earlier round does not end this one.
     round: int = 0
+    # Why the document was refused even before its job was opened.
     refused: Failure | None = None
+
+    # --- the commit: written before the last block of a creating request leaves ---
+
+    # The last block of the request of `committed_step` may have left: the provider may have the document.
     committed: bool = False
     committed_step: Step = Step.POST
+    # The record that the provider made for this document before it was uploaded.
     record_id: str | None = None
+    # When the commit was noted, or the last one that was searched for.
     unknown_since: AwareDatetime | None = None
+    # As in the job's `Facts`: the records that the patient had before, the S3 key, and what the provider itself needs.
     snapshot: tuple[str, ...] | None = None
     key: str | None = None
     provider_facts: Mapping[str, Any] = field(default_factory=dict)
-    sent_at: AwareDatetime | None = None
+
+    # Of the format. A version that is not known here may mean something else by the same fields: the file is damaged.
     version: Literal[1] = 1
 
     def document(self, path: Path) -> Document:
-        """The document as a job knows it, lying at `path`; its identity is for whoever locates it to add.
-
-        A patient's folder whose name is no text becomes text that is no id either: it is refused by whoever checks it.
-        """
+        """The document as a job knows it, for a file at `path`. Its identity is empty until it is located."""
         return Document(
             account=self.account,
+            # A name that is not UTF-8 becomes text that no patient's id matches, and so is refused when it is checked.
             patient_id=self.patient_id and os.fsencode(self.patient_id).decode(errors="replace"),
             source=path.absolute().as_uri(),
             file_name=self.file_name,
@@ -77,22 +85,28 @@ class JobFile:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        """As `to_bytes` takes it."""
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: object) -> JobFile:
-        """Raises JobFileDamaged."""
+        """Raises JobFileDamaged, which names the fields and not their values."""
         try:
             return _adapter.validate_python(values)
         except ValidationError as error:
             faults = ", ".join(sorted({str(fault["loc"][0]) if fault["loc"] else "it" for fault in error.errors()}))
+            # Without the cause: its words hold the values, which may be a patient's.
             raise JobFileDamaged(f"job.json is not what we write: {faults} cannot be understood") from None
 
 
+_adapter = TypeAdapter(JobFile)
+
+
 def to_bytes(values: Mapping[str, Any]) -> bytes:
-    """JSON for people to read. A byte of a name that is not UTF-8 becomes the escape of its surrogate."""
-    return json.dumps(values, ensure_ascii=False, indent=2, default=_plain).encode("utf-8", "backslashreplace") + b"\n"
+    """The JSON of a job.json, a receipt or an error file, indented for people."""
+    text = json.dumps(values, ensure_ascii=False, indent=2, default=datetime.isoformat)
+    # Bytes of a name that are not UTF-8 are surrogates here; as \udcXX, which JSON knows, any program can read them.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def from_bytes(content: bytes) -> dict[str, Any]:
@@ -106,15 +120,15 @@ def from_bytes(content: bytes) -> dict[str, Any]:
     return values
 
 
-def _plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-_adapter = TypeAdapter(JobFile)
-
-
-def _known_by(error: Mapping[str, Any]) -> JobFile | None:
-    """What an error file knows of its job, unless somebody has written another one."""
+def job_file_in(error_file: Mapping[str, Any]) -> JobFile | None:
+    """The job.json that an error file carries; None if it was edited or replaced by hand."""
     with suppress(JobFileDamaged):
-        return JobFile.from_json(error.get("job_file"))
+        return JobFile.from_json(error_file.get("job_file"))
     return None
+
+
+def round_of(companion: Mapping[str, Any]) -> int:
+    """The round of its job that a receipt or an error file tells of; receipts do not carry it, and count as 0."""
+    job_file = companion.get("job_file")
+    number = job_file.get("round") if isinstance(job_file, dict) else 0
+    return number if isinstance(number, int) else 0

@@ -1,7 +1,4 @@
-"""The folders of the public contract: a document's way from the inbox through our care into delivered/ or failed/.
-
-Every step may be repeated after a SIGKILL at any moment. What the order of steps rests on is said where it stands.
-"""
+"""The four folders of the public contract: inbox/, processing/, delivered/ and failed/."""
 
 from __future__ import annotations
 
@@ -18,30 +15,32 @@ from tasks.folders.job_json import JobFile
 
 
 class Folders:
-    """`inbox/`, `processing/`, `delivered/` and `failed/` below the data folder; each is made when first needed."""
+    """The folders below `data_dir`, and the jobs in `processing/`."""
 
     def __init__(self, data_dir: Path) -> None:
         self.inbox = data_dir / "inbox"
         self.processing = data_dir / "processing"
         self.delivered = data_dir / "delivered"
         self.failed = data_dir / "failed"
-        self.receipt_companions = CompanionFolder(self.delivered, ".receipt.json")
-        self.error_companions = CompanionFolder(self.failed, ".error.json")
+        self.receipts = CompanionFolder(self.delivered, ".receipt.json")
+        self.error_files = CompanionFolder(self.failed, ".error.json")
 
     def create(self) -> None:
-        """Make the four folders. `processing/` is ours alone; who else may use the others is up to the umask."""
+        """Make the folders that are missing."""
+        # Senders and staff use these three; the umask decides which of them may.
         for folder in (self.inbox, self.delivered, self.failed):
             durable.make_folder(folder, 0o770)
+        # Nobody else has business here: a file that changes while it is sent would be refused, or sent half.
         durable.make_folder(self.processing, 0o700)
 
     def job_folder(self, job_id: str) -> JobFolder:
-        """Raises ValueError for what is no job id, and so might lead elsewhere."""
+        """Raises ValueError for anything but a job id: it could lead out of `processing/`."""
         if not _is_job_id(job_id):
             raise ValueError("a job id is a UUID, in lower case and with hyphens")
         return JobFolder(self.processing / job_id)
 
     def document(self, job_id: str) -> Path | None:
-        """Where the job's document lies in our care, if it does."""
+        """Where the job's document is in our care; None if it is not."""
         return self.job_folder(job_id).document
 
     def read_job_file(self, job_id: str) -> JobFile:
@@ -49,11 +48,9 @@ class Folders:
         return self.job_folder(job_id).read()
 
     def update_job_file(self, job_id: str, **changes: Any) -> JobFile:
-        """Change fields of job.json, durably before this returns. Raises OSError if that cannot be.
-
-        Another process may change other fields at the same time; none of the changes is lost.
-        """
+        """Change fields of job.json, durably before this returns. Raises OSError."""
         job = self.job_folder(job_id)
+        # Under the lock, since another process may change other fields at the same time.
         with job.lock():
             job_file = replace(job.read(), **changes)
             job.write(job_file)

@@ -8,101 +8,87 @@ from pathlib import Path
 from typing import Any
 
 from tasks.folders import durable
-from tasks.folders.companions import CompanionFolder, Ending, Place
+from tasks.folders.companions import ClosedDocument, CompanionFolder, Outcome, read_companion
 from tasks.folders.disk_names import clean
 from tasks.folders.job_folder import JobFolder
-from tasks.folders.job_json import JobFile, _known_by
+from tasks.folders.job_json import JobFile, job_file_in
 from tasks.folders.layout import Folders
 
 
 class Outcomes:
-    """Brings a job's document to its end and finds it there. Every step may be repeated."""
+    """Closes the documents of jobs that have ended, and finds them again. Every step may be repeated."""
 
     def __init__(self, folders: Folders) -> None:
         self._folders = folders
-        self._delivered = folders.receipt_companions
-        self._failed = folders.error_companions
 
     def deliver(self, job_id: str, account: str, patient_id: str | None, receipt: Mapping[str, Any]) -> Path:
-        """Write the receipt into delivered/ and bring the document beside it; repeatable.
+        """Write the receipt into delivered/ and move the document beside it.
 
-        A document that lies in failed/ is brought from there, and its error file removed. When a human has moved it
-        away the receipt is written alone. Returns where the document lies, or would lie.
+        A document that had failed is taken from failed/, and its error file is removed. If a person has moved the
+        document away, the receipt is written alone. Returns where the document is, or would be.
         """
         job = self._folders.job_folder(job_id)
         with job.lock():
-            patient_id = _folder_of(job, patient_id)
-            failed = self._failed_before(job, account, patient_id)
-            document = job.document or _existing(failed.document if failed else None)
-            name = self._disk_name(job, failed, receipt)
-            place = self._end(self._delivered, job, Ending(job_id, account, patient_id, name, receipt, document))
-            drop_stale(failed, job)
+            job_file = job.read_if_possible()
+            # As found on disk: the name of the patient's folder may not be UTF-8, and then the ledger has another text.
+            patient_id = job_file.patient_id if job_file else patient_id
+            in_first_round = job.document and job_file and job_file.round == 0
+            # In its first round a document cannot have failed; searching would read all the patient's error files.
+            failed = None if in_first_round else self._folders.error_files.find(job_id, account, patient_id)
+            document = job.document or (failed.document if failed and failed.document.exists() else None)
+            name = _disk_name(job, job_file, failed, receipt)
+            closed = _close(self._folders.receipts, job, Outcome(job_id, account, patient_id, name, receipt, document))
+            # Last the error file, then the job's folder: until then a repetition still finds what it needs.
+            drop_stale_error_file(failed, job)
             job.remove()
-            return place.document
+            return closed.document
 
     def fail(self, job_id: str, account: str, patient_id: str | None, error: Mapping[str, Any]) -> Path:
-        """Write the error file into failed/ and bring the document and its sidecar beside it; repeatable.
+        """Write the error file into failed/ and move the document and its sidecar beside it.
 
-        An error file of this round that stands already gets the new content. It also holds `job_file`, which
-        `reopen_failed` needs once the job has left Redis. Returns where the document lies, or would lie.
+        An error file of this round that was written before gets the new content. Returns where the document is, or
+        would be.
         """
         job = self._folders.job_folder(job_id)
         with job.lock():
-            job_file = _readable(job)
+            job_file = job.read_if_possible()
+            # With job.json in it, the document can be sent again even when the job has left Redis.
             content = {**error, "job_file": job_file.to_json()} if job_file else error
-            name, lap = self._disk_name(job, None, error), job_file.round if job_file else 0
-            folder = _folder_of(job, patient_id)
-            end = Ending(job_id, account, folder, name, content, job.document, job.sidecar, lap)
-            place = self._end(self._failed, job, end)
-            self._failed.amend(place, error, job_id)
+            outcome = Outcome(
+                job_id,
+                account,
+                job_file.patient_id if job_file else patient_id,
+                _disk_name(job, job_file, None, error),
+                content,
+                job.document,
+                job.sidecar,
+                job_file.round if job_file else 0,
+            )
+            closed = _close(self._folders.error_files, job, outcome)
+            self._folders.error_files.amend(closed, error, job_id)
             job.remove()
-            return place.document
+            return closed.document
 
-    def find_error_file(self, job_id: str, account: str, patient_id: str | None) -> Place | None:
-        """Where a failed job's error file lies, and its document unless a human has moved that."""
-        return self._failed.find(job_id, account, patient_id)
+    def find_error_file(self, job_id: str, account: str, patient_id: str | None) -> ClosedDocument | None:
+        """Where a failed job's error file is, and its document unless a person has moved it."""
+        return self._folders.error_files.find(job_id, account, patient_id)
 
-    def receipts(self) -> Iterator[tuple[Place, dict[str, Any]]]:
-        """Every receipt in delivered/, with what it says."""
-        return self._delivered.all()
+    def receipts(self) -> Iterator[tuple[ClosedDocument, dict[str, Any]]]:
+        """Every receipt in delivered/, with its content."""
+        return self._folders.receipts.all()
 
-    def error_files(self) -> Iterator[tuple[Place, dict[str, Any]]]:
-        """Every error file in failed/, with what it says."""
-        return self._failed.all()
-
-    def _end(self, companions: CompanionFolder, job: JobFolder, end: Ending) -> Place:
-        """Put the end where it belongs; once all of it is done, find it whatever the document was called."""
-        done = not job.path.exists() and end.document is None
-        found = companions.find(end.job_id, end.account, end.patient_id) if done else None
-        return found or companions.put(end)
-
-    def _failed_before(self, job: JobFolder, account: str, patient_id: str | None) -> Place | None:
-        """Where the job has failed before; not looked for in the first round of a document that is here."""
-        job_file = _readable(job)
-        if job.document and job_file and not job_file.round:
-            return None
-        return self._failed.find(job.job_id, account, patient_id)
-
-    def _disk_name(self, job: JobFolder, failed: Place | None, content: Mapping[str, Any]) -> str:
-        """The document's name as it came, from the best witness that there is."""
-        job_file = _readable(job)
-        if job_file:
-            return job_file.disk_name
-        if failed:
-            kept = _known_by(self._failed.read(failed))
-            return kept.disk_name if kept else failed.document.name
-        document = job.document
-        return document.name if document else clean(str(content["file_name"])).replace("/", "_")
+    def error_files(self) -> Iterator[tuple[ClosedDocument, dict[str, Any]]]:
+        """Every error file in failed/, with its content."""
+        return self._folders.error_files.all()
 
 
-def drop_stale(failed: Place | None, job: JobFolder) -> None:
-    """Remove an error file whose document has left failed/, or is here too: a human copied it, a kill doubled it.
-
-    Its sidecar follows the document if that is here.
-    """
+def drop_stale_error_file(failed: ClosedDocument | None, job: JobFolder) -> None:
+    """Remove the error file of a document that is not in failed/ any more, or is in our care as well."""
     if failed is None:
         return
     if failed.document.exists():
+        # In both places: a person has copied it to the inbox, or a kill came before it was removed from failed/.
+        # If the content differs, a person has changed it: that document is theirs, and stays with its error file.
         if not (job.document and durable.same_content(failed.document, job.document)):
             return
         failed.document.unlink()
@@ -110,20 +96,26 @@ def drop_stale(failed: Place | None, job: JobFolder) -> None:
         with suppress(FileNotFoundError):
             job.take_sidecar(failed.sidecar)
     failed.sidecar.unlink(missing_ok=True)
+    # Last: while the error file is there, a repetition finds the rest by it.
     failed.companion.unlink(missing_ok=True)
 
 
-def _readable(job: JobFolder) -> JobFile | None:
-    with suppress(OSError):
-        return job.read()
-    return None
+def _close(companions: CompanionFolder, job: JobFolder, outcome: Outcome) -> ClosedDocument:
+    # Everything was done before, and only the ledger did not learn of it. job.json has gone, and with it the name that
+    # the document has on disk, so that only a search by the job's id finds it.
+    done_before = not job.path.exists() and outcome.document is None
+    closed = companions.find(outcome.job_id, outcome.account, outcome.patient_id) if done_before else None
+    return closed or companions.put(outcome)
 
 
-def _folder_of(job: JobFolder, patient_id: str | None) -> str | None:
-    """The patient's folder as it was found: it may be no text, and then the job knows another."""
-    job_file = _readable(job)
-    return job_file.patient_id if job_file else patient_id
-
-
-def _existing(path: Path | None) -> Path | None:
-    return path if path is not None and path.exists() else None
+def _disk_name(
+    job: JobFolder, job_file: JobFile | None, failed: ClosedDocument | None, companion: Mapping[str, Any]
+) -> str:
+    """The document's name as it came, from the best source that is left."""
+    if job_file:
+        return job_file.disk_name
+    if failed:
+        kept = job_file_in(read_companion(failed.companion))
+        return kept.disk_name if kept else failed.document.name
+    document = job.document
+    return document.name if document else clean(str(companion["file_name"])).replace("/", "_")

@@ -1,4 +1,4 @@
-"""From a request to an open job, or to a refusal with its reason: what every door does with a document."""
+"""From a request to an open job, or to a refusal with a reason. Every door uses it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import structlog
 
 from tasks.accounts.account import Account, Accounts
 from tasks.closing.results import Results
-from tasks.intake.requests import Request, name_of, read_request
+from tasks.intake.requests import Request, file_name_of, read_request
 from tasks.ledger.ledger import Ledger, Opened
 from tasks.model.document import Document, Door
-from tasks.model.errors import Code, DocumentRefused
+from tasks.model.errors import Code, DocumentRefused, invalid_request
 from tasks.model.job import Failure, Job, outcome_open
 from tasks.sources.documents import Documents
 from tasks.sources.sources import Sources
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 class Admission:
     """Opens jobs in the ledger, each once. Every call may be repeated under the same id.
 
-    `sources` are those that callers may name. `send_closing` sends the closing step of a job that was refused.
+    `sources` are those that callers may name. `send_closing` sends the closing step of a refused job.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Admission:
 
     def open_call(self, job_id: str, fields: Mapping[str, Any]) -> None:
         """Open the job of a Celery call. Raises DocumentRefused where not even a failed job can be opened."""
+        # A request that is not understood may lack an account, so no job can be opened: only the result tells why.
         request = read_request(fields)
         try:
             document = self.admit(request, Door.CELERY)
@@ -60,12 +61,13 @@ class Admission:
         self.open_admitted(job_id, document)
 
     def open_admitted(self, job_id: str, document: Document) -> Opened:
-        """Open the job of a call whose document is admitted, and show an earlier job's outcome if that is the same.
+        """Open the job of a call whose document is admitted.
 
-        Raises DocumentRefused when its idempotency key was used for something else.
+        Raises DocumentRefused if its idempotency key was used for another document.
         """
         opened = self.open_document(job_id, document)
         if opened.kind == "same":
+            # Closing shows the outcome to all who ask for the same. An earlier job that is closed does so no more.
             earlier = self._ledger.get(opened.job_id)
             if earlier and earlier.stage.final:
                 self._results.outcome(job_id, earlier)
@@ -74,7 +76,7 @@ class Admission:
     # --- any door ----------------------------------------------------------------------------------------------
 
     def admit(self, request: Request, door: Door, stream_id: str | None = None) -> Document:
-        """The document that a request asks for, checked as far as that goes without asking its provider.
+        """The document that a request asks for. It is checked as far as possible without a call to the provider.
 
         Raises DocumentRefused with the code that the public contract names, and RetryLater.
         """
@@ -91,24 +93,21 @@ class Admission:
         return document
 
     def open_document(self, job_id: str, document: Document) -> Opened:
-        """Open a job. Raises DocumentRefused when its idempotency key was used for something else."""
+        """Open a job. Raises DocumentRefused if its idempotency key was used for another document."""
         earlier = self.continued_job(document)
         if earlier and earlier.id != job_id:
             return self._continue(earlier, job_id, document)
         provider = self._accounts[document.account].provider
         opened = self._ledger.open(job_id, document, provider.kind, route=provider.route(document))
         if opened.kind == "conflict":
-            raise DocumentRefused(
-                Code.INVALID_REQUEST,
-                "This idempotency key was used for another document.",
-                hint="Use one key for one document only.",
-            )
+            message = "This idempotency key was used for another document."
+            raise invalid_request(message, "Use one key for one document only.")
         if opened.kind == "opened":
             log.info("job_opened", job=job_id, account=document.account, door=document.door, size=document.size_bytes)
         return opened
 
     def open_refused(self, job_id: str, document: Document, refusal: DocumentRefused) -> None:
-        """Open a job that is refused at the door: it fails at once, and is closed like any other."""
+        """Open a job that has failed already, so that a refusal is listed, closed and shown like any other failure."""
         failure = Failure(refusal.code, refusal.message, refusal.hint, refusal.detail)
         account = self._accounts.get(document.account)
         opened = self._ledger.open(job_id, document, account.provider.kind if account else "", failure=failure)
@@ -120,16 +119,25 @@ class Admission:
 
     def continued_job(self, document: Document) -> Job | None:
         """The failed job of unknown outcome that this document continues: the same bytes, name and patient."""
+        # A job whose outcome is open keeps its name, so it is the holder.
         holder = self._ledger.name_holder(document)
         job = self._ledger.get(holder) if holder else None
-        if job is None or not outcome_open(job) or not _same_asked(job.document, document):
+        if job is None or not outcome_open(job):
             return None
+        before = job.document
+        if (before.patient_id, before.file_name, before.size_bytes) != (
+            document.patient_id,
+            document.file_name,
+            document.size_bytes,
+        ):
+            return None
+        # Last, since it reads the whole document.
         if job.sha256 and job.sha256 != self._documents.sha256_at(document.source):
             return None
         return job
 
     def account(self, name: str) -> Account:
-        """Raises DocumentRefused for an account that the settings do not name."""
+        """The account of this name. Raises DocumentRefused if the settings do not name it."""
         account = self._accounts.get(name)
         if account is None:
             known = ", ".join(self._accounts) or "none"
@@ -141,24 +149,24 @@ class Admission:
         return account
 
     def check_callback(self, url: str | None) -> None:
-        """Raises DocumentRefused for an address to which the settings let no callback go."""
+        """Raises DocumentRefused for an address that the settings do not allow."""
         if url is None:
             return
         try:
             parts = urlsplit(url)
+            # No user name: an address is kept and shown, so it is not a place for credentials.
             allowed = parts.scheme == "https" and parts.hostname in self._callback_hosts and not parts.username
         except ValueError:
             allowed = False
         if not allowed:
-            raise DocumentRefused(
-                Code.INVALID_REQUEST,
-                "The callback_url is not https to one of the callback_hosts in the settings.",
-                hint="Add its host to callback_hosts, or leave callback_url out.",
-            )
+            message = "The callback_url is not https to one of the callback_hosts in the settings."
+            raise invalid_request(message, "Add its host to callback_hosts, or leave callback_url out.")
 
     def _continue(self, earlier: Job, job_id: str, document: Document) -> Opened:
         """Let the earlier job go on with this copy of the document; `job_id` becomes another name for it."""
         again = replace(earlier.document, source=document.source, identity=document.identity)
+        # The alias first. A call that is repeated after a kill in between then continues the job. The other way round,
+        # it would find a job that is continued already, and open a second one.
         self._ledger.adopt_alias(job_id, earlier.id)
         first = self._accounts[again.account].provider.route(again).first
         why = self._ledger.retry_reconciling(earlier, again, first=first)
@@ -167,12 +175,12 @@ class Admission:
 
 
 def unadmitted(request: Request, door: Door) -> Document:
-    """The document as it was asked for, before anyone has looked at its source."""
+    """The document as the caller asks for it: its source was not located yet, so it has no size."""
     return Document(
         account=request.account,
         patient_id=request.patient_id,
         source=request.source,
-        file_name=name_of(request),
+        file_name=file_name_of(request),
         size_bytes=0,
         door=door,
         content_type=request.content_type,
@@ -182,7 +190,3 @@ def unadmitted(request: Request, door: Door) -> Document:
         callback_url=request.callback_url,
         delete_source=request.delete_source,
     )
-
-
-def _same_asked(one: Document, other: Document) -> bool:
-    return (one.patient_id, one.file_name, one.size_bytes) == (other.patient_id, other.file_name, other.size_bytes)

@@ -1,4 +1,4 @@
-"""Relabelings: a job that replaces the security labels of a document that the provider has, as a whole."""
+"""From a relabel request to an open job, which replaces the whole list of a document's security labels."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.intake.admission import Admission
-from tasks.intake.requests import AskedLabel, RelabelRequest, read_relabel_request
+from tasks.intake.requests import RelabelRequest, RequestedLabel, read_relabel_request
 from tasks.ledger.ledger import Opened
 from tasks.model.document import Document, Door, Label, Relabeling
-from tasks.model.errors import Code, DocumentRefused
+from tasks.model.errors import DocumentRefused, invalid_request
 from tasks.providers.base import Relabels
 
 # https://utviklerportal.nhn.no, Patch Document Reference: the label "Sperret"
@@ -37,17 +37,19 @@ class RelabelAdmission:
         """Raises DocumentRefused, with the public contract's code, for labels that must not or cannot be set."""
         account = self._admission.account(request.account)
         if not isinstance(account.provider, Relabels):
-            raise _not_to_be_set("The documents of this account's provider have no labels to be changed.")
+            raise invalid_request("The documents of this account's provider have no labels to be changed.")
         self._admission.check_callback(request.callback_url)
+        # A list replaces the whole list before it. A caller that only forgets NORS would open a blocked document to
+        # every reader, so leaving it out must be said.
         if not request.allow_unblock and not any(blocks(label) for label in request.labels):
-            raise _not_to_be_set(
+            raise invalid_request(
                 "The new labels leave out NORS, which blocks a document, and the call does not allow that.",
                 "Add the label NORS, or say allow_unblock (--allow-unblock) if all readers may open the document.",
             )
         account.provider.check(document)
 
 
-def blocks(label: AskedLabel) -> bool:
+def blocks(label: RequestedLabel) -> bool:
     """True for the label that blocks a document from being read ("Sperret")."""
     return (label.system, label.code) == (BLOCKING_SYSTEM, BLOCKING_CODE)
 
@@ -66,7 +68,3 @@ def relabeling_of(request: RelabelRequest, door: Door) -> Document:
         callback_url=request.callback_url,
         relabeling=Relabeling(request.document_id, labels, request.payload),
     )
-
-
-def _not_to_be_set(message: str, hint: str = "Correct the request and send it again.") -> DocumentRefused:
-    return DocumentRefused(Code.INVALID_REQUEST, message, hint=hint)

@@ -1,4 +1,4 @@
-"""What another service asks for, checked once at the door: a Celery call, a stream message, `chartpost send`."""
+"""What another service asks for: a Celery call, a stream message or `chartpost send`, checked once at the door."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.model.errors import Code, DocumentRefused, invalid_request
-from tasks.model.names import MAX_NAME_BYTES, check_file_name, check_patient_id
+from tasks.model.names import check_file_name, check_patient_id
 
 _ACCOUNT = re.compile(r"[a-z][a-z0-9_]{0,63}")
-
-
-Asked = TypeVar("Asked", bound=BaseModel)
+_LONGEST_FIELD_NAME = 64  # longer ones are cut before they are compared, which takes quadratic time
 
 
 class Request(BaseModel):
     """The fields of `chartpost.upload` and of a stream message."""
 
+    # strict: "1" is not accepted as a number, nor 1 as true. A caller that mixes types up must hear of it.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     account: str
@@ -36,7 +35,7 @@ class Request(BaseModel):
     delete_source: bool = False
 
 
-class AskedLabel(BaseModel):
+class RequestedLabel(BaseModel):
     """One security label of a relabeling."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -53,58 +52,31 @@ class RelabelRequest(BaseModel):
 
     account: str
     document_id: str = Field(min_length=1, max_length=200)
-    labels: list[AskedLabel] = Field(min_length=1, max_length=50)
+    labels: list[RequestedLabel] = Field(min_length=1, max_length=50)
     allow_unblock: bool = False
     payload: Literal["resource", "json-patch"] = "resource"
     idempotency_key: str | None = None
     callback_url: str | None = None
 
 
+AnyRequest = TypeVar("AnyRequest", Request, RelabelRequest)
+
+
 def read_request(fields: Mapping[str, Any]) -> Request:
-    """The request in these fields. Raises DocumentRefused, `invalid_request`, that names every faulty field."""
-    request = _understood(fields, Request)
-    _check_account(request.account)
+    """The request in these fields. Raises DocumentRefused, `invalid_request`, which names every faulty field."""
+    request = _validated(fields, Request)
     check_patient_id(request.patient_id)
-    check_file_name(name_of(request))
+    check_file_name(file_name_of(request))
     return request
 
 
 def read_relabel_request(fields: Mapping[str, Any]) -> RelabelRequest:
     """The request in these fields. Raises DocumentRefused, as `read_request` does."""
-    request = _understood(fields, RelabelRequest)
-    _check_account(request.account)
-    return request
+    return _validated(fields, RelabelRequest)
 
 
-def _understood(fields: Mapping[str, Any], model: type[Asked]) -> Asked:
-    try:
-        return model.model_validate(dict(fields))
-    except ValidationError as error:
-        raise invalid_request(f"The request is not understood: {faults(error, model)}.") from None
-
-
-def _check_account(account: str) -> None:
-    if not _ACCOUNT.fullmatch(account):
-        # Nor is it repeated anywhere: a caller may have put a patient's name into the wrong field.
-        hint = "Use a name from the settings: small letters, digits and _."
-        raise DocumentRefused(Code.UNKNOWN_ACCOUNT, "No account can have this name.", hint=hint)
-
-
-def faults(error: ValidationError, model: type[BaseModel] = Request) -> str:
-    """Which fields are wrong and how, without their values and without names not ours: they may name the patient."""
-    found = []
-    for fault in error.errors(include_url=False, include_input=False, include_context=False):
-        field = str(fault["loc"][0]) if fault["loc"] else "the request"
-        if fault["type"] == "extra_forbidden":
-            near = get_close_matches(field[:MAX_NAME_BYTES], list(model.model_fields), n=1)
-            found.append("there is a field that is not known" + (f": is it meant to be {near[0]}?" if near else ""))
-        else:
-            found.append(f"{field}: {fault['msg'][:1].lower()}{fault['msg'][1:]}")
-    return "; ".join(sorted(set(found)))
-
-
-def name_of(request: Request) -> str:
-    """The document's name: as asked, or the last part of the source's path."""
+def file_name_of(request: Request) -> str:
+    """The document's name: as the caller gives it, or the last part of the source's path."""
     if request.file_name is not None:
         return request.file_name
     try:
@@ -112,3 +84,28 @@ def name_of(request: Request) -> str:
     except ValueError:
         raise invalid_request("The source is not an address; use file:///path or s3://bucket/key.") from None
     return unquote(path, errors="replace").rstrip("/").rsplit("/", 1)[-1]
+
+
+def _validated(fields: Mapping[str, Any], model: type[AnyRequest]) -> AnyRequest:
+    try:
+        request = model.model_validate(dict(fields))
+    except ValidationError as error:
+        raise invalid_request(f"The request is not understood: {_faulty_fields(error, model)}.") from None
+    if not _ACCOUNT.fullmatch(request.account):
+        # The message leaves the name out: a caller may have put a patient's name into the wrong field.
+        hint = "Use a name from the settings: small letters, digits and _."
+        raise DocumentRefused(Code.UNKNOWN_ACCOUNT, "No account can have this name.", hint=hint)
+    return request
+
+
+def _faulty_fields(error: ValidationError, model: type[BaseModel]) -> str:
+    """Which fields are wrong, and how. Only our own field names appear: values and others may name the patient."""
+    faults = []
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        field = str(fault["loc"][0]) if fault["loc"] else "the request"
+        if fault["type"] == "extra_forbidden":
+            near = get_close_matches(field[:_LONGEST_FIELD_NAME], list(model.model_fields), n=1)
+            faults.append("there is a field that is not known" + (f": is it meant to be {near[0]}?" if near else ""))
+        else:
+            faults.append(f"{field}: {fault['msg'][:1].lower()}{fault['msg'][1:]}")
+    return "; ".join(sorted(set(faults)))

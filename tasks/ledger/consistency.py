@@ -1,6 +1,6 @@
-"""The ledger looked through as a whole: orphans found, and mended where that can do no harm.
+"""Checks the whole ledger for entries that belong to nothing, and mends those where that is safe.
 
-Nothing of ours makes orphans; a Redis restored from a backup, or a hand in the keys, does.
+chartpost leaves no such entries. A Redis that was restored from a backup may have them, or one that a person edited.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """Something that belongs to nothing. `what` says how, `id` whose it is or was; `mended` whether that is over."""
+    """An entry that belongs to nothing."""
 
+    # What is wrong, such as "due without job".
     what: str
+    # Of the job that it belongs to, or belonged to.
     id: str
     mended: bool
+    # What a person should do.
     advice: str = ""
 
 
@@ -30,42 +33,39 @@ class Consistency:
     def __init__(self, client: redis.Redis, ledger: Ledger) -> None:
         self._redis = client
         self._ledger = ledger
-        self._mend = load_script(client, "mend")
+        self._check_job = load_script(client, "check_job")
 
     def orphans(self, *, mend: bool) -> Iterator[Orphan]:
-        """Everything that does not fit. With `mend` each is put right under the same look, so no job is disturbed."""
-        yield from self._due_entries(mend)
-        yield from self._jobs(mend)
-        yield from self._index(mend)
-        yield from self._names(mend)
-
-    def _due_entries(self, mend: bool) -> Iterator[Orphan]:
-        for key in self._redis.scan_iter(PREFIX + "due:*", count=_BATCH):
-            lane = str(key).removeprefix(PREFIX + "due:")
-            for job_id, _ in self._redis.zscan_iter(str(key), count=_BATCH):
-                yield from self._check_job(str(job_id), lane, mend)
-
-    def _jobs(self, mend: bool) -> Iterator[Orphan]:
+        """Everything that does not fit. Safe while workers run: jobs are checked and mended in one script."""
+        for job_id, lane in self._due_entries():
+            yield from self._checked(job_id, lane, mend)
         for key in self._redis.scan_iter(PREFIX + "job:*", count=_BATCH):
-            yield from self._check_job(str(key).removeprefix(PREFIX + "job:"), "", mend)
+            yield from self._checked(str(key).removeprefix(PREFIX + "job:"), "", mend)
+        yield from self._listed_without_job(mend)
+        yield from self._names_without_job(mend)
 
-    def _check_job(self, job_id: str, lane: str, mend: bool) -> Iterator[Orphan]:
-        wrong = str(self._mend(args=[PREFIX, job_id, lane, "1" if mend else ""]))
+    def _due_entries(self) -> Iterator[tuple[str, str]]:
+        """The job's id and the lane of each."""
+        for key in self._redis.scan_iter(PREFIX + "due:*", count=_BATCH):
+            for job_id, _ in self._redis.zscan_iter(str(key), count=_BATCH):
+                yield str(job_id), str(key).removeprefix(PREFIX + "due:")
+
+    def _checked(self, job_id: str, lane: str, mend: bool) -> Iterator[Orphan]:
+        wrong = str(self._check_job(args=[PREFIX, job_id, lane, "1" if mend else ""]))
         if wrong:
             yield Orphan(wrong, job_id, mend)
 
-    def _index(self, mend: bool) -> Iterator[Orphan]:
-        """Entries of the lists of jobs whose row has left."""
+    def _listed_without_job(self, mend: bool) -> Iterator[Orphan]:
         open_lists = [str(key) for key in self._redis.scan_iter(PREFIX + "open:*")]
         for key in [PREFIX + "jobs", PREFIX + "finished", *open_lists]:
             for job_id, _ in self._redis.zscan_iter(key, count=_BATCH):
-                if not self._redis.exists(f"{PREFIX}job:{job_id!s}"):
+                if not self._ledger.known(str(job_id)):
                     if mend:
                         self._redis.zrem(key, str(job_id))
                     yield Orphan("listed without job", str(job_id), mend)
 
-    def _names(self, mend: bool) -> Iterator[Orphan]:
-        """Names held by jobs that are gone: documents of that name would wait for nobody."""
+    def _names_without_job(self, mend: bool) -> Iterator[Orphan]:
+        # A name that is held by a job that is gone is never given back: documents of that name would wait for ever.
         for key in self._redis.scan_iter(PREFIX + "name:*", count=_BATCH):
             holder = str(self._redis.get(str(key)) or "")
             if holder and not self._ledger.known(holder):

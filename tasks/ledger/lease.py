@@ -1,4 +1,4 @@
-"""TODO"""
+"""The lease that a worker has on a job while it runs one of its steps."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from tasks.model.job import Job
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A job that this process works on, as it was at the start, and the token that proves it. `now` is Redis's."""
+    """The right to move one job, until it runs out or another worker has started the job."""
 
+    # The job as it was when the step started.
     job: Job
+    # The fencing token that proves the right. The ledger refuses the moves of every earlier one.
     token: str
+    # When the step started, by Redis's clock.
     now: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
-    """Why a step did not start: gone, moved (it was done already) or leased (another worker is at it)."""
+    """A step did not start."""
 
+    # gone (no such job), moved (the step is done already) or leased (another worker runs it).
     why: str

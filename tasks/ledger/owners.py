@@ -1,4 +1,4 @@
-"""The records that prove a job already, of one scope: read one by one, and all only by who wants them all."""
+"""Which job each of the provider's records proves, within one scope: a patient, or an account."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import redis
 
 
 class RecordOwners(Mapping[str, str]):
-    """Record id -> job id, as Redis has it. An account-wide scope may hold a month of deliveries."""
+    """Record id -> id of the job that it proves."""
 
     def __init__(self, client: redis.Redis, key: str) -> None:
         self._redis = client
         self._key = key
         self._all: dict[str, str] | None = None
 
+    # One record is read alone: the scope of a whole account may hold a month of deliveries.
     def __getitem__(self, record_id: str) -> str:
         if self._all is not None:
             return self._all[record_id]
@@ -24,12 +25,12 @@ class RecordOwners(Mapping[str, str]):
         return str(owner)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._read())
+        return iter(self._read_all())
 
     def __len__(self) -> int:
-        return len(self._read())
+        return len(self._read_all())
 
-    def _read(self) -> dict[str, str]:
+    def _read_all(self) -> dict[str, str]:
         if self._all is None:
             self._all = {str(record): str(job) for record, job in self._redis.hgetall(self._key).items()}
         return self._all

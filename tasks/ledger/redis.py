@@ -1,4 +1,4 @@
-"""TODO"""
+"""The connection to Redis: its client, its errors and the names that several rooms share."""
 
 from __future__ import annotations
 
@@ -11,33 +11,22 @@ from redis.commands.core import Script
 from redis.retry import Retry
 
 PREFIX = "chartpost:"
-CLOSING = "~closing"
-"""The lane of closing work, which no sick account holds up."""
-WRITABLE = PREFIX + "writable"
-"""Written, for a moment, to see whether Redis takes writes."""
-AWAY = (redis.RedisError, OperationalError)
-"""Redis cannot be reached, or will not take what we write: as the ledger, or as Celery's broker."""
-REFUSES = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError, redis.exceptions.MasterDownError)
-"""Redis answers, but takes no writes now; the same write will do later."""
-GONE = (redis.ConnectionError, redis.TimeoutError, OperationalError, *REFUSES)
-"""Of AWAY what passes by itself, whoever asks and whatever is asked."""
+CLOSING_LANE = "~closing"  # ~ cannot begin an account's name, so no account's lane is called so
+"""The lane of closing work. It belongs to no account, so an open circuit never stops it."""
+WRITE_TEST_KEY = PREFIX + "writable"
+"""Set for a moment to find out whether Redis accepts writes."""
+
+# Redis is the ledger and Celery's broker at once. As the ledger it raises redis-py's errors; as the broker, kombu's.
+REDIS_ERRORS = (redis.RedisError, OperationalError)
+"""Redis cannot be reached, or refuses a command."""
+WRITES_REFUSED = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError, redis.exceptions.MasterDownError)
+"""Redis answers and refuses every write for now: a replica, a full memory, a primary that is down."""
+REDIS_OUTAGES = (redis.ConnectionError, redis.TimeoutError, OperationalError, *WRITES_REFUSED)
+"""Those of REDIS_ERRORS that pass without a change to the command, so that repeating it helps."""
 
 
 def connect(url: str) -> redis.Redis:
-    """A Redis client with bounds on every wait. Thread-safe; make it after any fork.
-
-    It repeats nothing by itself, so that no script runs twice behind our back: a script whose answer is lost may have
-    run. What then follows, for each (all times are leases or bounded waits, never a lost or a doubled document):
-
-    - open, renew, reserve, mend: the same again when repeated, for the same id, token or holder.
-    - start: nobody knows the token that it gave, so the lease runs out and the step is sent again.
-    - feed: what it took was never sent, and is due again after a lease (after five, while older messages wait).
-    - move: guarded by stage and token, so that a repetition is refused. The next step stands in the row with a due
-      entry, from which a feeder sends it. A commit counts as passed though the last block was held back: its job looks
-      first. Counters and events change in the same script as the guard, so once.
-    - unwell, probe: a failure counted twice would only call a dead account down sooner; a lost probe comes again
-      after its interval.
-    """
+    """A Redis client with a bound on every wait. Thread-safe. Make it after a fork, never before."""
     return redis.Redis.from_url(
         url,
         decode_responses=True,
@@ -45,10 +34,27 @@ def connect(url: str) -> redis.Redis:
         socket_connect_timeout=5,
         health_check_interval=25,
         client_name="chartpost",
+        # No automatic retries. A script whose answer is lost may have run, so its caller must know about the loss.
+        # What a lost answer leads to is bounded for each script, and never a lost or a doubled document:
+        # - open, renew, reserve_name, check_job: repeating them has the same result for the same id, token or holder.
+        # - start: its token is lost, so no worker holds the lease. It runs out, and the step is sent again.
+        # - take_due: the jobs that it took are not sent. They are due again after one lease, or after five while older
+        #   messages wait in the queue.
+        # - move: the repetition is refused by stage and token. The next step is in the row and has a due entry, from
+        #   which a feeder sends it. A commit may count although the last block was held back: that job searches first.
+        #   Counters and events change in the same script as the stage, so once.
+        # - open_circuit: a failure that counts twice opens the circuit sooner. take_probe: a lost probe is due again
+        #   after its interval.
         retry=Retry(NoBackoff(), 0),
     )
 
 
 def load_script(client: redis.Redis, name: str) -> Script:
-    """Register `scripts/<name>.lua`; its first lines say what it takes and returns."""
+    """Register `scripts/<name>.lua`. The script's header lists its arguments and what it returns."""
     return client.register_script(resources.files("tasks.ledger").joinpath("scripts", f"{name}.lua").read_text())
+
+
+def now_ms(client: redis.Redis) -> int:
+    """The time by Redis's clock, the only one that all workers share, in milliseconds since 1970."""
+    seconds, micros = client.time()
+    return seconds * 1000 + micros // 1000

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 class Renewal:
-    """What a running step asks before it goes on: are all my leases still mine?"""
+    """The leases of one running step. The step asks it, before it goes on, whether it still has them all."""
 
     def __init__(self, leases: Sequence[Lease], lease_seconds: float) -> None:
         self.leases = leases
@@ -27,9 +27,10 @@ class Renewal:
         self._lost = False
 
     def check(self) -> None:
-        """Raises LeaseLost once a renewal was refused, or none succeeded for a whole lease."""
+        """Raises LeaseLost once a renewal was refused, or none has succeeded for a whole lease."""
         if self._lost:
             raise LeaseLost("The lease was lost: another worker holds the job.")
+        # By our own clock: while Redis is away nothing tells that the lease has run out there.
         if time.monotonic() - self._renewed_at >= self._lease_seconds:
             raise LeaseLost("The lease ran out without being renewed: was the process or Redis stopped?")
 
@@ -41,7 +42,7 @@ class Renewal:
 
 
 class LeaseRenewer:
-    """Renews every third of a lease. Start it once per process; it idles while nothing runs."""
+    """Renews every third of a lease. One per process; its thread starts with the first step."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -52,11 +53,12 @@ class LeaseRenewer:
 
     @contextmanager
     def renewing(self, leases: Sequence[Lease]) -> Iterator[Renewal]:
+        """Keep these leases until the block ends."""
         renewal = Renewal(leases, self._ledger.lease_seconds)
         with self._lock:
             self._renewals.add(renewal)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="lease-renewer", daemon=True)
                 self._thread.start()
         try:
             yield renewal
@@ -68,20 +70,23 @@ class LeaseRenewer:
         self._stopped.set()
 
     def _run(self) -> None:
-        away = False
+        failing = False
         while not self._stopped.wait(self._ledger.lease_seconds / 3):
+            with self._lock:
+                renewals = list(self._renewals)
             try:
-                self._renew()
-                away = False
+                self._renew(renewals)
+                failing = False
             except redis.RedisError as error:
-                if not away:
+                # Once per outage. Steps find out by `check` when it lasts for a whole lease.
+                if not failing:
                     log.warning("leases_not_renewed", error=type(error).__name__)
-                away = True
+                failing = True
 
-    def _renew(self) -> None:
-        with self._lock:
-            renewals = list(self._renewals)
+    def _renew(self, renewals: Sequence[Renewal]) -> None:
         pairs = [(renewal, (lease.job.id, lease.token)) for renewal in renewals for lease in renewal.leases]
-        at = time.monotonic()
-        for (renewal, _), kept in zip(pairs, self._ledger.renew(pair for _, pair in pairs), strict=True):
-            renewal.renewed(at) if kept else renewal.lost()
+        # Taken before Redis is asked: a lease runs from then at the latest, so ours never seems longer than it is.
+        asked_at = time.monotonic()
+        kept = self._ledger.renew(pair for _, pair in pairs)
+        for (renewal, _), is_kept in zip(pairs, kept, strict=True):
+            renewal.renewed(asked_at) if is_kept else renewal.lost()

@@ -1,8 +1,4 @@
-"""Patient data at rest in Redis: sealed values, and look-up keys that are only an HMAC.
-
-Both keys are derived from `secret_key` with HKDF (RFC 5869). A sealed value is bound to the place where it
-stands, so that a value moved to another job's row does not open.
-"""
+"""Patient data at rest in Redis: sealed values, and look-up keys that are only an HMAC."""
 
 from __future__ import annotations
 
@@ -16,11 +12,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-_NONCE_BYTES = 12
+_NONCE_BYTES = 12  # 96 bits, as NIST SP 800-38D recommends for GCM
 
 
 class SealBroken(Exception):
-    """A sealed value does not open: written under another `secret_key`, moved, or damaged."""
+    """A sealed value does not open: it was sealed with another `secret_key`, moved, or damaged."""
 
 
 class Seal:
@@ -29,17 +25,20 @@ class Seal:
     def __init__(self, secret_key: str) -> None:
         if not secret_key:
             raise ValueError("secret_key must not be empty")
+        # Two keys derived from one (HKDF, RFC 5869), so that what is learned about one says nothing about the other.
         self._aead = AESGCM(_derive(secret_key, b"chartpost seal"))
         self._lookup_key = _derive(secret_key, b"chartpost lookup")
 
     def seal(self, plain: str, *, place: str) -> str:
-        """Seal `plain` for `place` (such as `<job id>:document`); text in, URL-safe text out."""
+        """Seal `plain` for `place`, such as `<job id>:document`. Text in, URL-safe text out."""
+        # Bound to its place: a value that is moved to another job's row does not open there.
         nonce = os.urandom(_NONCE_BYTES)
+        # surrogatepass: file names may hold bytes that are not UTF-8, as lone surrogates.
         sealed = self._aead.encrypt(nonce, plain.encode("utf-8", "surrogatepass"), place.encode())
         return base64.urlsafe_b64encode(nonce + sealed).decode()
 
     def open(self, sealed: str, *, place: str) -> str:
-        """The plain text again. Raises SealBroken."""
+        """The plain text of a sealed value. Raises SealBroken."""
         try:
             raw = base64.urlsafe_b64decode(sealed)
             plain = self._aead.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], place.encode())
@@ -50,7 +49,8 @@ class Seal:
         return plain.decode("utf-8", "surrogatepass")
 
     def lookup(self, *parts: str) -> str:
-        """A key under which something may be found again without saying what: 32 hex digits."""
+        """A key under which something can be found again and that does not tell what it is: 32 hex digits."""
+        # With the lengths, so that ("ab", "c") and ("a", "bc") have different keys.
         message = "\0".join(f"{len(part)}:{part}" for part in parts)
         return hmac.new(self._lookup_key, message.encode("utf-8", "surrogatepass"), sha256).hexdigest()[:32]
 

@@ -1,4 +1,4 @@
-"""TODO"""
+"""What a caller asks for: a document to deliver, or the labels of one that is already in the chart."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ class Door(StrEnum):
     """Where a document came in."""
 
     INBOX = "inbox"
-    SEND = "send"
+    SEND = "send"  # `chartpost send`
     STREAM = "stream"
     CELERY = "celery"
-    COMMAND = "command"
+    COMMAND = "command"  # `chartpost relabel`: no document, so no folder
 
     @property
     def has_folder(self) -> bool:
-        """Whether the file itself lies in our care, in `processing/<job id>/`."""
+        """True if the file itself is in our care, in `processing/<job id>/`."""
         return self in (Door.INBOX, Door.SEND)
+
+
+# Label, Relabeling and Document are sealed in the ledger by field name. A renamed field would make the jobs of an
+# earlier version unreadable.
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One security label: a FHIR Coding without what nobody needs."""
+    """One security label: system, code and display of a FHIR Coding (https://hl7.org/fhir/R4/datatypes.html#Coding)."""
 
     system: str
     code: str
@@ -34,39 +38,40 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Relabeling:
-    """The whole new list of security labels for a document that the provider has already.
-
-    `payload` is how it is sent: `resource` (a DocumentReference with only its labels) or `json-patch` (RFC 6902).
-    """
+    """The whole new list of security labels for a document that the provider already has."""
 
     document_id: str
     labels: tuple[Label, ...]
+    # How it is sent: "resource" (a DocumentReference with only its labels) or "json-patch" (RFC 6902).
     payload: str = "resource"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What is to be delivered. Patient data: sealed wherever it rests outside our folders.
-
-    `source` is a `file://` or `s3://` address; `identity` is what must not change while we send (inode, size and
-    mtime of a file, ETag of an object). `stream_id` is the entry of the intake stream that it came by. `home` names
-    the machine whose folders hold a document that was staged to S3. With `relabeling` there is nothing to be sent but
-    the labels of a document that the provider has.
-    """
+    """What must be delivered. Patient data: sealed wherever it rests outside our folders."""
 
     account: str
+    # None where the provider needs no patient, and for relabelings.
     patient_id: str | None
+    # A file:// or s3:// address. Empty for relabelings.
     source: str
     file_name: str
     size_bytes: int
+    # What must not change while we send: inode, size and mtime of a file, ETag of an object.
     identity: str = ""
     door: Door = Door.CELERY
+    # None: the type follows from the name's suffix.
     content_type: str | None = None
     description: str | None = None
+    # Options of the provider, as the public contract lists them.
     options: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     callback_url: str | None = None
+    # Remove the source after delivery.
     delete_source: bool = False
+    # The entry of the intake stream that asked for it.
     stream_id: str | None = None
+    # The machine whose folders hold a document that was staged to S3.
     home: str | None = None
+    # Set: nothing is sent but these labels, and there is no file.
     relabeling: Relabeling | None = None

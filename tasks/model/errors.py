@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Code(StrEnum):
-    """Why a document is not in the chart (or not there twice); the public list of INTERFACE's error files."""
+    """Why a document is not in the chart, or not there twice. Part of the public contract of error files."""
 
     FILE_EMPTY = "file_empty"
     FILE_TOO_LARGE = "file_too_large"
@@ -28,16 +28,11 @@ class Code(StrEnum):
 
 
 class StageError(Exception):
-    """Base of everything a stage may raise. `str()` of any of them names neither patient nor file nor secret."""
+    """Base of everything that a step may raise. `str()` of it names no patient, no file and no secret."""
 
 
 class RetryLater(StageError):
-    """The same stage again, later.
-
-    `after_seconds` is what the other side asked for (Retry-After, X-RateLimit-Reset); None means our own back-off.
-    `throttled` says that the whole limit group must wait, `unreachable` that the provider did not answer or
-    answered 5xx, which counts towards the account's circuit breaker.
-    """
+    """The same step again, later."""
 
     def __init__(
         self,
@@ -48,61 +43,59 @@ class RetryLater(StageError):
         unreachable: bool = False,
     ) -> None:
         super().__init__(reason)
+        # What the other side asked for (Retry-After, X-RateLimit-Reset). None: our own back-off.
         self.after_seconds = after_seconds
+        # The whole limit group must wait, not this document alone.
         self.throttled = throttled
+        # The provider did not answer, or answered 5xx. Counts towards opening the account's circuit breaker.
         self.unreachable = unreachable
 
 
 class PresignAgain(StageError):
-    """The form is of no more use: back to presign at once."""
+    """The form can no longer be used: back to presign at once."""
 
 
 class DocumentRefused(StageError):
-    """This document cannot be sent as it is; it is never retried by itself.
+    """This document cannot be sent as it is. It is never retried automatically.
 
-    With the code `outcome_unknown` it is held for a human: an earlier sending may have arrived.
-
-    `message` is our own sentence and safe for logs, events and Celery's result. `detail` holds the provider's
-    words, which may name the patient: it is shown only in the error file and by `chartpost show`.
+    With the code `outcome_unknown` it needs a person: an earlier sending may have arrived.
     """
 
     def __init__(self, code: Code, message: str, *, hint: str = "", detail: str = "") -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+        # Our own sentence: safe for logs, events and Celery's result.
         self.message = message
         self.hint = hint
+        # The provider's words. They may name the patient, so only the error file and `chartpost show` have them.
         self.detail = detail
 
 
 class AccountBlocked(StageError):
-    """Credentials, permission or set-up of the account are wrong: park the account, leave the document untouched.
-
-    `credentials` is True for what looks like refused credentials (401, 403). Some providers refuse a single document
-    in that way, so such a document is tried again when the account works, and then failed. `outcome_unknown` is True
-    for a success whose body is not understood: it may have created something.
-    """
+    """Credentials, permission or set-up of the account are wrong: park the account, leave the document untouched."""
 
     def __init__(self, reason: str, *, credentials: bool = False, outcome_unknown: bool = False) -> None:
         super().__init__(reason)
+        # It looks like refused credentials (401, 403). Some providers refuse a single document in that way. So the
+        # document is tried again once the account works, and has failed if it is refused again.
         self.credentials = credentials
+        # The answer was a success with a body that is not understood: something may have been created.
         self.outcome_unknown = outcome_unknown
 
 
 class OutcomeUnknown(StageError):
-    """The document may have been stored, and we could not see whether: look before sending again.
-
-    `unreachable` says that the provider did not answer or answered 5xx, as for RetryLater.
-    """
+    """The document may have been stored, and we did not see the answer: search before sending again."""
 
     def __init__(self, reason: str, *, unreachable: bool = False) -> None:
         super().__init__(reason)
+        # As for RetryLater.
         self.unreachable = unreachable
 
 
 class LeaseLost(StageError):
-    """Another worker holds the job now; what this one does from here on must change nothing."""
+    """Another worker holds the job now. The worker that raises this must change nothing from here on."""
 
 
 def invalid_request(message: str, hint: str = "Correct the request and send it again.") -> DocumentRefused:
-    """The refusal of a document that asks for something that cannot be done."""
+    """What the caller asks for cannot be done."""
     return DocumentRefused(Code.INVALID_REQUEST, message, hint=hint)

@@ -14,35 +14,37 @@ from tasks.model.route import Stage, Step
 
 
 class Assurance(StrEnum):
-    """What `delivered` rests on: the provider's own record, or its durable acceptance."""
+    """What `delivered` rests on."""
 
-    CONFIRMED = "confirmed"
-    ACCEPTED = "accepted"
+    CONFIRMED = "confirmed"  # the provider's own record
+    ACCEPTED = "accepted"  # the provider's durable acceptance; it gives no later sign
+
+
+# Record, Form, Stored, Facts and Failure are sealed in the ledger by field name. A renamed field would make the jobs of
+# an earlier version unreadable.
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The provider's record of a document: its id there, and its address where there is one.
-
-    `shared`: it was there before, and this document is only put into it, as others may be: no job may claim it, and it
-    is no job's own to go on with. `version` tells what it holds from what it held before, where the provider says.
-    """
+    """The provider's record of a document."""
 
     id: str
+    # Its address, where the provider gives one.
     url: str | None = None
+    # It existed before, and this document is only put into it, as others may be. So no single job owns it.
     shared: bool = False
+    # Changes when the record's content changes, where the provider has such a value.
     version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A presigned S3 POST: `fields` verbatim and in the order in which they must be sent.
-
-    `record` is there where the provider has made its record before the upload, which then completes it.
-    """
+    """A presigned S3 POST."""
 
     url: str
+    # Sent verbatim and in this order.
     fields: Mapping[str, str]
+    # Set where the provider makes its record before the upload, which then completes it.
     record: Record | None = None
 
     @property
@@ -52,101 +54,122 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What an upload told us: where it landed and what went by.
-
-    `etag_verified` is True when the ETag equals the MD5 of the bytes sent, False when it differs or cannot be one.
-    `form_url` is the address of the form that it was posted with: the form itself is gone once it has served.
-    """
+    """What an upload told us: where the document is stored, and which bytes were sent."""
 
     key: str
     etag: str | None
+    # True if the ETag is the MD5 of the bytes sent. False if it differs, or is not an MD5 at all.
     etag_verified: bool
+    # Both digests are of the bytes sent, in hexadecimal.
     sha256: str
     md5: str
     location: str | None = None
+    # The address of the form. The form itself is dropped once it has been used.
     form_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What became known on the way; sealed in the ledger, since keys and snapshots tell about patients.
-
-    `snapshot` holds the ids of the records that the patient had before presign; `key` is the S3 key of the form.
-    `record` is known from when the provider has made it, which may be before it proves anything. `provider` is the
-    provider's own: ids fixed beforehand, when it was first tried. `remarks` are sentences for the receipt.
-    """
+    """What became known on the way. Sealed in the ledger: keys and snapshots tell about patients."""
 
     form: Form | None = None
+    # Ids of the records that the patient had before presign. A search ignores them.
     snapshot: tuple[str, ...] | None = None
+    # The S3 key of the form.
     key: str | None = None
     stored: Stored | None = None
+    # Known once the provider has made it, which may be before it proves anything.
     record: Record | None = None
+    # The provider's own, such as ids that it fixed before the first try.
     provider: Mapping[str, Any] = field(default_factory=dict)
+    # Sentences for the receipt.
     remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a job failed. `message` is safe anywhere; `detail` (the provider's words) only beside the file."""
+    """Why a job failed."""
 
     code: Code
+    # Our own sentence, without patient data: safe in logs and results.
     message: str
+    # What a person should do next.
     hint: str = ""
+    # The provider's words. They may name the patient, so they are shown only beside the file and in the terminal.
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One document and how far it has come, as the ledger had it when it was read.
-
-    `committed` is true from the commit point on: the last block of the creating request may have left.
-    `times` holds when each stage was reached. `attempts` counts how often it was tried: 1 when all went well.
-    `failures` counts tries since the last progress that ended in a delay (`failing_since`), `presigns` forms obtained,
-    `looks` polls without a result; `provider_calls` counts requests to the provider and its storage.
-    `blocked_since`: when it first parked its account, since it was last stored or looked for without a refusal.
-    `sha256` is the digest of the bytes that went by, or of the document as it lay there when its answer was lost.
-    `unknown_step`: the step whose outcome nobody saw, to be repeated when a look has found nothing.
-    `looked`: its last commit was looked for, long enough, and found to have led to nothing; that was the one of which
-    job.json was told at `looked_for`.
-    `sent_before`: an earlier sending, of unknown outcome, is repeated with the same ids. `held`: only a human can say
-    what became of it. `scope` is under which the provider's records are claimed, an HMAC.
-    `long_look`: taken up again after an outcome that nobody saw, so looked for during a day before it is sent again.
-    `sick_before` is how long the account had been parked or down, in seconds, when the stage was reached.
-    """
+    """One document and how far it has come, as the ledger had it when it was read."""
 
     id: str
+    # The kind of provider, such as "cliniko".
     provider: str
     stage: Stage
+    # What happens next.
     step: Step
     document: Document
     facts: Facts
+
+    # --- when, by Redis's clock ---
     created_at: datetime
     updated_at: datetime
+    # When its due entry is due. None when no work is left.
     next_at: datetime | None = None
-    committed: bool = False
-    unknown_since: datetime | None = None
-    failing_since: datetime | None = None
-    attempts: int = 0
-    failures: int = 0
-    presigns: int = 0
-    polls: int = 0
-    provider_calls: int = 0
+    # When each stage was reached.
     times: Mapping[str, datetime] = field(default_factory=dict)
-    failure: Failure | None = None
-    resolved_by_human: bool = False
+    # The first of the failures in a row. The retry budget runs from here.
+    failing_since: datetime | None = None
+    # When it first parked its account. Cleared when it is stored, or when a search is not refused.
     blocked_since: datetime | None = None
-    reconciled: bool = False
-    reconciled_commit_at: datetime | None = None
-    long_reconciliation: bool = False
-    duplicate_of: str | None = None
-    closed: frozenset[str] = frozenset()
-    sha256: str | None = None
-    redis_run: str = ""
+    # For how long the account had been parked or down in total, in seconds, when the stage was reached.
     open_seconds_before: float = 0.0
+
+    # --- how often ---
+    # Tries at the document: 1 when all went well.
+    attempts: int = 0
+    # Tries since the last progress that ended in a delay. The back-off grows with it.
+    failures: int = 0
+    # Forms obtained.
+    presigns: int = 0
+    # Searches at the provider that found nothing.
+    polls: int = 0
+    # Requests to the provider and its storage.
+    provider_calls: int = 0
+
+    # --- the unknown outcome ---
+    # The last block of the creating request may have left. Set at the commit point.
+    committed: bool = False
+    # Since when it is unknown whether the document arrived.
+    unknown_since: datetime | None = None
+    # The step whose outcome is unknown. Repeated when the search has found nothing.
     unknown_step: Step = Step.NONE
+    # An earlier sending has an unknown outcome, and is repeated with the same ids.
     earlier_sending_unknown: bool = False
+    # The last commit was searched for until the deadline, and led to nothing.
+    reconciled: bool = False
+    # When job.json was told of that commit. A later commit in job.json was not searched for yet.
+    reconciled_commit_at: datetime | None = None
+    # Continued after a failure of unknown outcome: searched for during a day before it is sent again.
+    long_reconciliation: bool = False
+    # Only a person can find out whether it arrived.
     needs_person: bool = False
+    # The run id of the Redis in which it was presigned. Another one now means that a commit may be forgotten.
+    redis_run: str = ""
+    # The HMAC under which the owners of the provider's records are kept: of the patient, or of the account.
     scope: str = ""
+
+    # --- how it ended ---
+    failure: Failure | None = None
+    # The job that delivered the same document before.
+    duplicate_of: str | None = None
+    # `delivered` rests on what a person found in the chart.
+    resolved_by_human: bool = False
+    # The digest of the bytes sent. If the upload's answer was lost, of the document where it lies.
+    sha256: str | None = None
+    # The closing steps that are done.
+    closed: frozenset[str] = frozenset()
 
     @property
     def account(self) -> str:
@@ -159,14 +182,13 @@ class Job:
         return Code.DUPLICATE if self.duplicate_of else None
 
 
-_WITHOUT_RECORD_YET = (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
-
-
 def outcome_open(job: Job) -> bool:
-    """Whether nobody knows what became of a failed job: its name stays its own, and its document continues it."""
-    return job.stage is Stage.FAILED and job.code in _WITHOUT_RECORD_YET and job.unknown_since is not None
+    """True for a failed job that may still be delivered. It keeps its name, and the same document continues it."""
+    unconfirmed = job.code in (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
+    # Once the slow search has ended, `unknown_since` is empty: the code stays, the question is settled.
+    return job.stage is Stage.FAILED and unconfirmed and job.unknown_since is not None
 
 
 def still_reconciling(job: Job) -> bool:
-    """Whether the failure may yet turn into a delivery by itself."""
+    """True for a failed job that a search may turn into a delivery, without a person."""
     return outcome_open(job) and not job.needs_person

@@ -7,9 +7,10 @@ import unicodedata
 
 from tasks.model.errors import invalid_request
 
+# https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html, field `key`
 PLACEHOLDER = "${filename}"
 """S3 replaces it in a form's key by the name of the file that is sent."""
-MAX_NAME_BYTES = 255
+MAX_NAME_BYTES = 255  # NAME_MAX of the file systems that documents are moved in
 _PATIENT_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
 
@@ -17,6 +18,7 @@ def check_patient_id(patient_id: str | None) -> None:
     """Raises DocumentRefused for what cannot be a patient's id at any provider."""
     if patient_id is None:
         return
+    # The id becomes a part of folders and of addresses, where . and .. lead elsewhere.
     if patient_id in (".", "..") or not _PATIENT_ID.fullmatch(patient_id):
         raise invalid_request("The patient id must be 1 to 128 of A-Z a-z 0-9 . _ : @ - and not . or ..")
 
@@ -27,7 +29,7 @@ def check_file_name(name: str) -> None:
         raise invalid_request("The file name is empty; give file_name.")
     if base_name(name) != name:
         raise invalid_request("The file name holds a slash; give the name alone, without folders.")
-    # Cs: the surrogates that stand for bytes which are not UTF-8.
+    # Cc: control characters. Cs: lone surrogates, by which Python represents bytes that are not UTF-8.
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
         raise invalid_request("The file name holds a control character; rename the file.")
     upload_name(name)

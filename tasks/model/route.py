@@ -1,4 +1,4 @@
-"""TODO"""
+"""How far a job has come, what happens to it next, and the way through both that a provider has for a document."""
 
 from __future__ import annotations
 
@@ -30,40 +30,38 @@ class Step(StrEnum):
     REGISTER = "register"
     CONFIRM = "confirm"
     NOTIFY = "notify"
-    NONE = ""
+    NONE = ""  # no work is left
 
 
 class OnUnknownOutcome(StrEnum):
-    """What follows on an outcome that nobody saw, by what the provider offers."""
+    """What follows when we did not see the outcome of a sending. It depends on what the provider offers."""
 
-    RECONCILE = "reconcile"  # for the record, before anything is sent again
-    RESEND = "resend"  # with the same ids, by which the provider knows it again
-    HOLD = "hold"  # for a human
+    RECONCILE = "reconcile"  # search for the record before anything is sent again
+    RESEND = "resend"  # send with the same ids, by which the provider recognises the document
+    HOLD = "hold"  # wait for a person: the provider offers no search and recognises nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How a provider takes one document.
+    """How a provider takes one document."""
 
-    `stages` lie between received and delivered, in order; `first` is the step that it begins with. `together`: one
-    look serves all of a patient's documents. `account_wide`: its records are known by the account, not by a patient.
-    """
-
+    # Those between received and delivered, in order.
     stages: tuple[Stage, ...] = (Stage.PRESIGNED, Stage.STORED)
+    # The step that a new job begins with.
     first: Step = Step.PRESIGN
+    # One search serves all documents of a patient that wait.
     together: bool = True
+    # The provider's records are known by the account, not by a patient.
     account_wide: bool = False
     on_unknown_outcome: OnUnknownOutcome = OnUnknownOutcome.RECONCILE
 
     @property
     def upload_creates(self) -> bool:
-        """Whether an upload by itself makes a document in the chart; where one must be registered, it means nothing."""
+        """True if the upload alone makes a document in the chart. Where it must be registered, that makes it."""
         return Stage.REGISTERED not in self.stages
 
     def stage_before(self, step: Step) -> Stage:
-        """The stage from which a step starts."""
-        before = _STAGES_BEFORE.get(step, Stage.RECEIVED)
+        """The stage from which a step starts on this route."""
+        before = {Step.POST: Stage.PRESIGNED, Step.REGISTER: Stage.STORED}.get(step, Stage.RECEIVED)
+        # A route may begin with that step, and then lacks the stage that others have before it.
         return before if before in self.stages else Stage.RECEIVED
-
-
-_STAGES_BEFORE = {Step.POST: Stage.PRESIGNED, Step.REGISTER: Stage.STORED}

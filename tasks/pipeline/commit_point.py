@@ -110,5 +110,5 @@ class CommitPoint:
             self._commit_log.note_commit_undone(self._lease.job)
         except OSError as error:
             # The disk that would not take the commit refuses this as well. Should the commit stand there all the same,
-            # the next try looks before it sends, which costs time and nothing else.
+            # the next try searches before it sends, which costs only time.
             log.warning("commit_still_noted", job=self._lease.job.id, error=type(error).__name__)

@@ -11,7 +11,7 @@ import structlog
 from config.redaction import crash_site
 from tasks.accounts.account import Accounts
 from tasks.ledger.lease import NotStarted
-from tasks.ledger.redis import AWAY
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.ledger.renewal import LeaseRenewer
 from tasks.model.errors import LeaseLost, RetryLater, StageError
 from tasks.model.route import Step
@@ -43,7 +43,7 @@ class StepRunner:
         }
 
     def run(self, step: Step, job_id: str) -> StepResult:
-        """Run a step unless it was done already. Raises Redis's errors (AWAY)."""
+        """Run a step unless it was done already. Raises REDIS_ERRORS."""
         leases = self._ledger.start(job_id, step)
         if isinstance(leases, NotStarted):
             log.info("step_not_started", job=job_id, step=step, why=leases.why)
@@ -60,9 +60,9 @@ class StepRunner:
                 return StepResult()
             except StageError as error:
                 return StepResult(finished=self._recovery.after(error, leases, account))
-            except AWAY:
+            except REDIS_ERRORS:
                 raise
-            except Exception as error:  # noqa: BLE001, a fault of ours in one document must not hold up the others
+            except Exception as error:  # noqa: BLE001, our own fault with one document must not stop the others
                 log.error("step_crashed", job=job_id, step=step, **crash_site(error))
                 crashed = RetryLater(f"The step crashed with {type(error).__name__}; the log names the place.")
                 return StepResult(finished=self._recovery.after(crashed, leases, account))

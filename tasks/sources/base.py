@@ -1,4 +1,8 @@
-"""What every source offers: it is located once, opened for each attempt, and removed at the end if asked for."""
+"""What every kind of source offers: locate a document once, open it for each attempt, remove it if that was asked for.
+
+The refusals at the end of the file are common to all kinds. None of them names the file or its path: messages are
+logged, and both may name a patient.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,12 @@ from tasks.model.errors import Code, DocumentRefused
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A source as it was found. `identity` must stay the same from now on; `file_name` is how its address ends."""
+    """A document as it was found at its source."""
 
     size_bytes: int
+    # Changes with the content. `open` and `remove` are given it later, and refuse anything else.
     identity: str
+    # The last part of the address, as it is there: not yet checked or cleaned.
     file_name: str
 
 
@@ -37,16 +43,18 @@ class OpenSource(Protocol):
 
 
 class Store(Protocol):
-    """One kind of source. All methods raise DocumentRefused or, when it cannot be reached, RetryLater."""
+    """One kind of source. Every method raises DocumentRefused, or RetryLater while the source cannot be reached."""
 
-    def locate(self, address: str) -> Located: ...
+    def locate(self, address: str) -> Located:
+        """The document that is there now. An empty one is refused."""
+        ...
 
     def open(self, address: str, identity: str) -> OpenSource:
-        """A fresh stream. Raises DocumentRefused (file_changed) if it is not what was located."""
+        """A fresh stream. Raises DocumentRefused (`file_changed`) if it is not what was located."""
         ...
 
     def remove(self, address: str, identity: str) -> bool:
-        """Remove it if it still is what was located, else leave it and return False."""
+        """Remove what was located. True also if nothing is there any more; False if something else is, which stays."""
         ...
 
 

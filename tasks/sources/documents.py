@@ -1,4 +1,4 @@
-"""The bytes of a job's document, wherever its source keeps them."""
+"""The bytes and the digest of a job's document, whichever source holds it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK_BYTES = 1024 * 1024
 
 
 class Documents:
-    """Opens documents of jobs: those that callers name, and those that we have staged ourselves."""
+    """Opens the documents of jobs: those that callers name, and those that we staged ourselves."""
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
@@ -23,22 +23,21 @@ class Documents:
         return self.sources.open(document.source, document.identity)
 
     def sha256(self, document: Document, check: Callable[[], None] = lambda: None) -> str:
-        """The digest of the document as it lies there now. `check` is called at every block and may raise.
+        """The digest of the document as it is now. Calls `check` at every block; it may raise.
 
         Raises DocumentRefused and RetryLater.
         """
-        with self.open(document) as source:
-            return _sha256(source, check)
+        return self._sha256(document.source, document.identity, check)
 
     def sha256_at(self, address: str) -> str:
-        """The digest of what lies at a source's address now. Raises DocumentRefused and RetryLater."""
-        with self.sources.open(address, self.sources.locate(address).identity) as source:
-            return _sha256(source, lambda: None)
+        """The digest of whatever is at this address now. Raises DocumentRefused and RetryLater."""
+        return self._sha256(address, self.sources.locate(address).identity, lambda: None)
 
-
-def _sha256(source: OpenSource, check: Callable[[], None]) -> str:
-    digest = hashlib.sha256()
-    while block := source.read(_BLOCK_BYTES):
-        check()
-        digest.update(block)
-    return digest.hexdigest()
+    def _sha256(self, address: str, identity: str, check: Callable[[], None]) -> str:
+        digest = hashlib.sha256()
+        with self.sources.open(address, identity) as source:
+            while block := source.read(_BLOCK_BYTES):
+                # It raises once another worker holds the job: a large document is then not read to its end for nothing.
+                check()
+                digest.update(block)
+        return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""`file://` sources: regular files strictly inside the allowed folders, whatever symlinks lie on the way."""
+"""`file://` sources: regular files inside the allowed folders, even if symlinks on the way lead elsewhere."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from tasks.model.errors import DocumentRefused, RetryLater, StageError
+from tasks.model.errors import DocumentRefused, RetryLater
 from tasks.sources.base import Located, changed, empty, invalid, irregular, missing, not_allowed
 
 _ADDRESS = re.compile(r"file://(?:localhost)?(/[^?#]*)", re.IGNORECASE)
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# Without following a last symlink, and without waiting for a writer at the other end of a FIFO.
+# NOFOLLOW: a symlink in the last place could lead out of the allowed folders. NONBLOCK: opening a FIFO would wait for
+# a writer. NOCTTY: opening a terminal would make it this process's.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -28,7 +30,7 @@ def file_address(path: str | bytes | os.PathLike[str]) -> str:
 
 
 def path_of(address: str) -> str:
-    """The path in a `file://` address of this machine. Raises DocumentRefused (invalid_request)."""
+    """The path in a `file://` address of this machine. Raises DocumentRefused (`invalid_request`)."""
     match = _ADDRESS.fullmatch(address)
     if not match or _BROKEN_ESCAPE.search(match[1]):
         raise invalid("The source is not a file address of this machine.")
@@ -48,58 +50,58 @@ class Files:
         self._roots = tuple(roots)
 
     def locate(self, address: str) -> Located:
-        """Size and identity of a file that is there, regular, readable, and not empty."""
-        path = path_of(address)
-        with self._open(path) as file:
+        with self._open(address) as file:
             if not file.size:
                 raise empty()
-            return Located(file.size, file.identity, os.path.basename(path))  # noqa: PTH119 (paths are text here)
+            return Located(file.size, file.identity, os.path.basename(file.path))  # noqa: PTH119 (paths are text here)
 
     def open(self, address: str, identity: str) -> OpenFile:
-        file = self._open(path_of(address))
+        file = self._open(address)
         if file.identity != identity:
-            file.close()
+            os.close(file.descriptor)
             raise changed()
         return file
 
     def remove(self, address: str, identity: str) -> bool:
-        """Remove the file if it still is what was located; one that is gone already counts as removed."""
-        path = self._real(path_of(address))
+        path = self._allowed(address)
         with _translated():
             try:
+                # A sender may replace the file between these two lines; no system call removes a file by its identity.
                 if _identity(os.lstat(path)) != identity:
                     return False
                 os.unlink(path)  # noqa: PTH108
-            except FileNotFoundError:
+            except FileNotFoundError:  # an earlier try has removed it, and was killed before that was recorded
                 pass
         return True
 
-    def _open(self, path: str) -> OpenFile:
-        real = self._real(path)
+    def _allowed(self, address: str) -> str:
+        """The path of an address, without symlinks in its folders, if it is inside a root."""
+        folder, name = os.path.split(path_of(address))
+        if name in ("", ".", ".."):
+            raise irregular("a folder")
+        # The last part is not resolved: a file that is a symlink is refused when it is opened.
+        path = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
+        self._check_root(path)
+        return path
+
+    def _open(self, address: str) -> OpenFile:
+        path = self._allowed(address)
         with _translated():
-            descriptor = os.open(real, _FLAGS)
+            descriptor = os.open(path, _FLAGS)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise irregular(_kind(status.st_mode))
-            # The folders may have been swapped between the check and the opening: what counts is what was opened.
-            self._check(_opened_path(descriptor, real, status))
+                raise irregular(_KINDS.get(stat.S_IFMT(status.st_mode), "something else"))
+            # A folder may have become a symlink between the first check and the opening: check what was opened.
+            self._check_root(_opened_path(descriptor, path, status))
         except BaseException:
             os.close(descriptor)
             raise
-        return OpenFile(descriptor, real, status.st_size, _identity(status))
+        return OpenFile(descriptor, path, status.st_size, _identity(status))
 
-    def _real(self, path: str) -> str:
-        """The path with its folders' symlinks resolved, if it lies inside a root; its last part may still be one."""
-        folder, name = os.path.split(path)
-        if name in ("", ".", ".."):
-            raise irregular("a folder")
-        real = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
-        self._check(real)
-        return real
-
-    def _check(self, real: str) -> None:
-        if not any(_within(real, os.path.realpath(root)) for root in self._roots):
+    def _check_root(self, path: str) -> None:
+        # Roots are resolved each time: an administrator may move one and leave a symlink while the worker runs.
+        if not any(path.startswith(os.path.realpath(root).rstrip("/") + "/") for root in self._roots):
             raise not_allowed(
                 "The file does not lie in a folder from which files are taken.",
                 "Put it there, or add its folder to file_roots.",
@@ -119,9 +121,6 @@ class OpenFile:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         os.close(self.descriptor)
 
     def read(self, count: int) -> bytes:
@@ -129,7 +128,7 @@ class OpenFile:
             return os.read(self.descriptor, count)
 
     def unchanged(self) -> bool:
-        """Whether neither the open file has changed nor another one stands in its place."""
+        """True if the open file was not written to, and no other file has taken its place."""
         try:
             return self.identity == _identity(os.fstat(self.descriptor)) == _identity(os.lstat(self.path))
         except OSError:
@@ -137,27 +136,24 @@ class OpenFile:
 
 
 def _identity(status: os.stat_result) -> str:
-    # Without the device: its number differs from machine to machine, and after a reboot.
+    # Without the device: its number differs between machines that share a volume, and may change at a reboot.
     return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
 
 
-def _within(path: str, root: str) -> bool:
-    return path.startswith(root.rstrip("/") + "/")
-
-
 def _opened_path(descriptor: int, path: str, status: os.stat_result) -> str:
-    """Where the opened file really is: Linux knows; elsewhere the path is resolved and must lead to the same file."""
+    """Where the opened file really is."""
     try:
         return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
     except OSError:
-        real = os.path.realpath(path)
+        # Not Linux: resolve the path again, and see that it leads to the same file.
+        resolved = os.path.realpath(path)
     with _translated():
-        if not os.path.samestat(os.stat(real), status):  # noqa: PTH116
+        if not os.path.samestat(os.stat(resolved), status):  # noqa: PTH116
             raise changed()
-    return real
+    return resolved
 
 
-# --- what went wrong -------------------------------------------------------------------------------------------------
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -167,35 +163,30 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 
+_not_readable = partial(
+    not_allowed, "The worker may not read the file.", "Give the worker's user permission to read it."
+)
 
-def _kind(mode: int) -> str:
-    return _KINDS.get(stat.S_IFMT(mode), "something else")
-
-
-_NOT_READABLE = not_allowed("The worker may not read the file.", "Give the worker's user permission to read it.")
-
-_MEANINGS: Mapping[int, DocumentRefused] = {
-    errno.ENOENT: missing(),
-    errno.ENOTDIR: missing(),
-    errno.ENAMETOOLONG: missing(),
-    errno.ELOOP: irregular("a symlink"),
-    errno.ENXIO: irregular("a socket"),
-    errno.EACCES: _NOT_READABLE,
-    errno.EPERM: _NOT_READABLE,
+_REFUSALS: Mapping[int, Callable[[], DocumentRefused]] = {
+    errno.ENOENT: missing,
+    errno.ENOTDIR: missing,
+    errno.ENAMETOOLONG: missing,
+    errno.ELOOP: partial(irregular, "a symlink"),  # because of NOFOLLOW
+    errno.ENXIO: partial(irregular, "a socket"),  # sockets cannot be opened at all
+    errno.EACCES: _not_readable,
+    errno.EPERM: _not_readable,
 }
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """The system's errors as ours, which do not name the file."""
+    """Raises DocumentRefused and RetryLater instead of an OSError."""
     try:
         yield
     except OSError as error:
-        raise _meaning(error) from None
-
-
-def _meaning(error: OSError) -> StageError:
-    known = _MEANINGS.get(error.errno or 0)
-    if known is None:
-        return RetryLater(f"The file cannot be read at the moment ({errno.errorcode.get(error.errno or 0, '?')}).")
-    return DocumentRefused(known.code, known.message, hint=known.hint)
+        number = error.errno or 0
+        if number in _REFUSALS:
+            raise _REFUSALS[number]() from None  # without the cause: its words name the file
+        code = errno.errorcode.get(number, "?")
+        # Anything else, such as EIO or ESTALE, is the disk's fault and not the document's.
+        raise RetryLater(f"The file cannot be read at the moment ({code}).") from None

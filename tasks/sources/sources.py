@@ -1,4 +1,4 @@
-"""Where documents are read from: files and S3 objects, a fresh stream for every attempt."""
+"""The documents that callers may name, and those that we staged: each kind of source by the scheme of its addresses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.sources.objects import Objects
 
 
 class Sources:
-    """All sources that the settings allow, by the scheme of their address. Build one per process."""
+    """All sources that the settings allow. Build one per process."""
 
     def __init__(self, files: Files, objects: Objects) -> None:
         self.files = files
@@ -20,31 +20,36 @@ class Sources:
 
     @classmethod
     def of(cls, settings: Settings, *, staged: bool = False) -> Sources:
-        """Those that the settings allow callers; with `staged` also where we stage documents ourselves."""
-        stage = [settings.s3.stage_inbox.removeprefix("s3://").partition("/")[0]] if staged else []
+        """The sources that callers may name; with `staged` also the bucket to which we stage documents ourselves."""
+        # Callers must not be able to name staged objects: these are other people's documents.
+        staging_bucket = [settings.s3.stage_inbox.removeprefix("s3://").partition("/")[0]] if staged else []
         return cls(
             Files((settings.data_dir, *settings.file_roots)),
-            Objects([*settings.s3_buckets, *stage], settings.s3.endpoint_url),
+            Objects([*settings.s3_buckets, *staging_bucket], settings.s3.endpoint_url),
         )
 
     def locate(self, source: str) -> Located:
-        """What is there now; keep its identity for `open` and `remove`. Raises DocumentRefused and RetryLater."""
+        """The document that is there now; keep its identity for `open` and `remove`.
+
+        Raises DocumentRefused and RetryLater.
+        """
         return self._store(source).locate(source)
 
     def open(self, source: str, identity: str) -> OpenSource:
-        """A fresh stream of what was located, to be used in a `with` block.
+        """A fresh stream of what was located, for a `with` block.
 
-        Raises DocumentRefused (file_changed and others) and RetryLater.
+        Raises DocumentRefused (`file_changed` and others) and RetryLater.
         """
         return self._store(source).open(source, identity)
 
     def remove(self, source: str, identity: str) -> bool:
-        """Remove what was located; False if something else stands there now, which stays."""
+        """Remove what was located; False if something else is there now, which stays."""
         return self._store(source).remove(source, identity)
 
     def _store(self, source: str) -> Store:
-        scheme, colon, _ = source.partition("://")
-        store = self._stores.get(scheme.lower()) if colon else None
+        scheme, separator, _ = source.partition("://")
+        # Schemes are case-insensitive (RFC 3986, 3.1).
+        store = self._stores.get(scheme.lower()) if separator else None
         if store is None:
             raise invalid("The source is neither a file nor an S3 object.")
         return store

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tasks.providers.table import KINDS
-from tests.clinics import Clinic, clinic
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
 
 
 @pytest.fixture(scope="session")
@@ -21,14 +21,14 @@ def world() -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture
-def opened(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Callable[..., Clinic]]:
+def opened(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Callable[..., Installation]]:
     """Opens one clinic, on the shared Valkey emptied for it: `opened(account="ovok_clinic")`."""
     with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(clinic(tmp_path / "clinic", world, valkey_url, **options))
+        yield lambda **options: stack.enter_context(installed(tmp_path / "clinic", world, valkey_url, **options))
 
 
 @pytest.fixture
-def north(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Clinic]:
+def north(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Installation]:
     """A clinic on the shared Valkey, emptied for it."""
-    with clinic(tmp_path / "clinic", world, valkey_url) as started:
+    with installed(tmp_path / "clinic", world, valkey_url) as started:
         yield started

@@ -13,43 +13,46 @@ from uuid import uuid4
 
 import pytest
 
-from tests.clinics import Clinic, clinic, wait_until
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Clinic]:
-    with clinic(tmp_path_factory.mktemp("accounts") / "clinic", world) as started:
+def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Installation]:
+    with installed(tmp_path_factory.mktemp("accounts") / "clinic", world) as started:
         started.start_worker()
         yield started
 
 
 @pytest.fixture(autouse=True)
-def world_as_before(at_work: Clinic) -> Iterator[None]:
+def world_as_before(at_work: Installation) -> Iterator[None]:
     at_work.redis.flushall()
     yield
     at_work.world.world(reset=True)
 
 
-def key_of(clinic: Clinic, account: str) -> str:
+def key_of(clinic: Installation, account: str) -> str:
     return str(clinic.world.settings["accounts"][account]["api_key"])
 
 
-def status_of(clinic: Clinic, account: str) -> str:
+def status_of(clinic: Installation, account: str) -> str:
     return clinic.process.account_statuses.health(account).status
 
 
-def presigns(clinic: Clinic) -> int:
+def presigns(clinic: Installation) -> int:
     counts = clinic.world.requests()["counts"]
     return sum(count for call, count in counts.items() if call.startswith("POST /pracsuite"))
 
 
-def many(clinic: Clinic, count: int, account: str) -> list[Any]:
+def many(clinic: Installation, count: int, account: str) -> list[Any]:
     source = clinic.write(f"{uuid4()}.pdf", b"one of many")
     return [clinic.upload(source, f"a{uuid4()}", account=account, file_name=f"{n}.pdf") for n in range(count)]
 
 
-def test_refused_credentials_park_the_account_and_its_documents_go_on_when_they_work_again(at_work: Clinic) -> None:
+def test_refused_credentials_park_the_account_and_its_documents_go_on_when_they_work_again(
+    at_work: Installation,
+) -> None:
     at_work.world.world(revoke=[key_of(at_work, "north_clinic")])
     results = many(at_work, 30, "north_clinic")
     wait_until(lambda: status_of(at_work, "north_clinic") == "parked", "the account is parked")
@@ -66,7 +69,9 @@ def test_refused_credentials_park_the_account_and_its_documents_go_on_when_they_
     assert status_of(at_work, "north_clinic") == "ok"
 
 
-def test_a_document_that_is_refused_like_a_bad_credential_does_not_hold_its_account_for_ever(at_work: Clinic) -> None:
+def test_a_document_that_is_refused_like_a_bad_credential_does_not_hold_its_account_for_ever(
+    at_work: Installation,
+) -> None:
     refused = at_work.upload(at_work.write("refused.pdf", b"refused"), "401-not-ours")
     others = many(at_work, 10, "north_clinic")
     assert all(result.get(timeout=60)["size_bytes"] == 11 for result in others)
@@ -75,7 +80,7 @@ def test_a_document_that_is_refused_like_a_bad_credential_does_not_hold_its_acco
     wait_until(lambda: status_of(at_work, "north_clinic") == "ok", "the account is well")
 
 
-def test_time_spent_parked_does_not_turn_documents_into_gave_up(at_work: Clinic) -> None:
+def test_time_spent_parked_does_not_turn_documents_into_gave_up(at_work: Installation) -> None:
     account = at_work.process.settings.accounts["north_clinic"]
     assert account.confirm.give_up_after_seconds == 6.0
     [waiting] = many(at_work, 1, "north_clinic")
@@ -90,7 +95,7 @@ def test_time_spent_parked_does_not_turn_documents_into_gave_up(at_work: Clinic)
 
 
 def test_credentials_that_are_refused_a_second_time_fail_no_document_that_waited_through_the_first(
-    at_work: Clinic,
+    at_work: Installation,
 ) -> None:
     key = key_of(at_work, "north_clinic")
     slow = at_work.upload(at_work.write("SLOW-6.pdf", b"slow"), f"a{uuid4()}")
@@ -106,7 +111,9 @@ def test_credentials_that_are_refused_a_second_time_fail_no_document_that_waited
 
 
 @pytest.mark.parametrize("fault", ["503", "504", "reset"])
-def test_a_provider_that_is_down_costs_probes_and_not_a_failure_of_each_document(at_work: Clinic, fault: str) -> None:
+def test_a_provider_that_is_down_costs_probes_and_not_a_failure_of_each_document(
+    at_work: Installation, fault: str
+) -> None:
     at_work.world.world(down={"pracsuite": fault})
     results = many(at_work, 40, "north_clinic")
     wait_until(lambda: status_of(at_work, "north_clinic") == "down", "the account is down")
@@ -123,7 +130,7 @@ def test_a_backlog_of_a_throttled_account_does_not_delay_a_healthy_one(tmp_path:
     north = world.settings["accounts"]["north_clinic"]
     slow = {**north, "base_url": north["base_url"].replace("127.0.0.1", "localhost"), "requests_per_minute": 60}
     table = "".join(f"{key} = {json.dumps(value)}\n" for key, value in slow.items())
-    with clinic(tmp_path / "clinic", world, end=f"\n[accounts.slow_clinic]\n{table}") as throttled:
+    with installed(tmp_path / "clinic", world, end=f"\n[accounts.slow_clinic]\n{table}") as throttled:
         throttled.start("worker", "intake")
         throttled.start_worker()
         source = throttled.write("backlog.pdf", b"one of many")
@@ -144,7 +151,7 @@ def test_a_flood_of_foreign_calls_does_not_delay_the_calls_of_another_account_be
     tmp_path: Path, world: SandboxProcess
 ) -> None:
     """A queue is first come, first served: what helps is that opening a call is cheap."""
-    with clinic(tmp_path / "clinic", world) as flooded:
+    with installed(tmp_path / "clinic", world) as flooded:
         source = flooded.write("flood.pdf", b"one of many")
         for number in range(2000):
             flooded.send(source, f"f{number}", file_name=f"{number}.pdf")
@@ -160,7 +167,7 @@ def test_a_flood_of_foreign_calls_does_not_delay_the_calls_of_another_account_be
 
 def test_an_account_whose_uploads_hang_leaves_slots_to_the_others(tmp_path: Path, world: SandboxProcess) -> None:
     """The storage of one account takes connections and never answers; it is a socket of the test's."""
-    with hanging_server() as port, clinic(tmp_path / "clinic", world) as hung:
+    with hanging_server() as port, installed(tmp_path / "clinic", world) as hung:
         settings = hung.config.read_text()
         base = world.settings["accounts"]["north_clinic"]["base_url"]
         hung.config.write_text(settings.replace(base, f"http://127.0.0.1:{port}/pracsuite/v1", 1))

@@ -8,9 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests.callbacks import SETTINGS, Callee, called_back
-from tests.clinics import Clinic, clinic, wait_until
-from tests.worlds import SandboxProcess
+from tests.harness.callbacks import SETTINGS, Callee, called_back
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.waiting import wait_until
 
 
 @pytest.fixture
@@ -20,12 +21,12 @@ def callee(tmp_path: Path) -> Iterator[Callee]:
 
 
 @pytest.fixture
-def north(tmp_path: Path, world: SandboxProcess) -> Iterator[Clinic]:
-    with clinic(tmp_path / "clinic", world, top=SETTINGS) as started:
+def north(tmp_path: Path, world: SandboxProcess) -> Iterator[Installation]:
+    with installed(tmp_path / "clinic", world, top=SETTINGS) as started:
         yield started
 
 
-def test_the_receipt_is_called_back_signed_until_it_is_taken(north: Clinic, callee: Callee) -> None:
+def test_the_receipt_is_called_back_signed_until_it_is_taken(north: Installation, callee: Callee) -> None:
     callee.answer = lambda _: 503 if len(callee.calls) == 1 else 200
     north.start_worker(SSL_CERT_FILE=str(callee.ca_file))
     result = north.upload(north.write("called.pdf", b"called"), f"c{uuid4()}", callback_url=callee.url)

@@ -19,7 +19,7 @@ PLAN = Plan(
     settle_seconds=60,
     faults=FAULTS_OF_THE_SHORT_CUT,
     brief=True,
-    look_seconds=SLOWEST_SECONDS + 5,
+    search_seconds=SLOWEST_SECONDS + 5,
 )
 
 

@@ -10,20 +10,21 @@ from uuid import uuid4
 
 import pytest
 
-from tests.clinics import Clinic, clinic, wait_until
-from tests.valkeys import everything_in
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.valkey import everything_in
+from tests.harness.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Clinic]:
+def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Installation]:
     """One clinic with one worker, for all of these tests: none of them harms it."""
-    with clinic(tmp_path_factory.mktemp("celery") / "clinic", world) as started:
+    with installed(tmp_path_factory.mktemp("celery") / "clinic", world) as started:
         started.start_worker(**world.aws_environment)
         yield started
 
 
-def test_a_foreign_call_is_delivered_and_its_result_is_the_receipt(at_work: Clinic) -> None:
+def test_a_foreign_call_is_delivered_and_its_result_is_the_receipt(at_work: Installation) -> None:
     content = os.urandom(70_000)
     patient = f"c{uuid4()}"
     result = at_work.upload(at_work.write("Überweisung Meier.pdf", content), patient)
@@ -37,7 +38,7 @@ def test_a_foreign_call_is_delivered_and_its_result_is_the_receipt(at_work: Clin
     assert patient not in json.dumps(receipt)
 
 
-def test_the_same_call_sent_twice_is_delivered_once(at_work: Clinic) -> None:
+def test_the_same_call_sent_twice_is_delivered_once(at_work: Installation) -> None:
     patient = f"c{uuid4()}"
     source = at_work.write("twice.pdf", b"twice")
     result = at_work.upload(source, patient)
@@ -50,7 +51,7 @@ def test_the_same_call_sent_twice_is_delivered_once(at_work: Clinic) -> None:
     assert sorted(record["file_name"] for record in at_work.chart(patient_id=patient)) == ["after.pdf", "twice.pdf"]
 
 
-def test_a_call_under_a_known_idempotency_key_shows_the_earlier_outcome(at_work: Clinic) -> None:
+def test_a_call_under_a_known_idempotency_key_shows_the_earlier_outcome(at_work: Installation) -> None:
     patient = f"c{uuid4()}"
     source = at_work.write("keyed.pdf", b"keyed")
     first = at_work.upload(source, patient, idempotency_key="order 17")
@@ -69,7 +70,9 @@ def failure_of(result: object) -> tuple[str, str]:
     return code, message
 
 
-def test_each_kind_of_wrong_call_fails_with_its_code_and_the_good_one_behind_is_delivered(at_work: Clinic) -> None:
+def test_each_kind_of_wrong_call_fails_with_its_code_and_the_good_one_behind_is_delivered(
+    at_work: Installation,
+) -> None:
     good = at_work.write("good.pdf", b"good")
     (at_work.documents / "link.pdf").symlink_to(at_work.documents / "good.pdf")
     os.mkfifo(at_work.documents / "pipe.pdf")
@@ -108,7 +111,7 @@ def test_each_kind_of_wrong_call_fails_with_its_code_and_the_good_one_behind_is_
     assert [record["file_name"] for record in at_work.chart(patient_id=patient)] == ["good.pdf"]
 
 
-def test_what_a_caller_has_linked_to_a_call_does_not_run(at_work: Clinic) -> None:
+def test_what_a_caller_has_linked_to_a_call_does_not_run(at_work: Installation) -> None:
     """The task ends when the job is opened; its result comes later, so what waits for it would run too early."""
     source, patient = at_work.write("linked.pdf", b"linked"), f"c{uuid4()}"
     fields = {"account": "north_clinic", "patient_id": patient, "source": source}
@@ -128,13 +131,13 @@ def test_what_a_caller_has_linked_to_a_call_does_not_run(at_work: Clinic) -> Non
     assert sorted(record["file_name"] for record in at_work.chart(patient_id=patient)) == ["last.pdf", "linked.pdf"]
 
 
-def test_a_task_id_that_is_no_uuid_is_refused_under_that_id(at_work: Clinic) -> None:
+def test_a_task_id_that_is_no_uuid_is_refused_under_that_id(at_work: Installation) -> None:
     kwargs = {"account": "north_clinic", "patient_id": "1", "source": at_work.write("a.pdf", b"a")}
     result = at_work.celery.send_task("chartpost.upload", kwargs=kwargs, queue="chartpost", task_id="order-17")
     assert failure_of(result)[0] == "invalid_request"
 
 
-def test_an_s3_source_is_delivered(at_work: Clinic) -> None:
+def test_an_s3_source_is_delivered(at_work: Installation) -> None:
     bucket = at_work.world.objects()
     bucket.put_object(Bucket="sources", Key="in/Befund 1.pdf", Body=b"from s3")
     patient = f"c{uuid4()}"
@@ -146,14 +149,14 @@ def test_an_s3_source_is_delivered(at_work: Clinic) -> None:
     )
 
 
-def test_the_state_while_it_runs_is_the_jobs_state(at_work: Clinic) -> None:
+def test_the_state_while_it_runs_is_the_jobs_state(at_work: Installation) -> None:
     result = at_work.upload(at_work.write("SLOW-3.pdf", b"slow"), f"c{uuid4()}")
     wait_until(lambda: str(result.state) == "STORED", "the state STORED is shown")
     assert result.info == {"stage": "stored"}
     assert result.get(timeout=60)["size_bytes"] == 4
 
 
-def test_neither_logs_nor_redis_nor_messages_name_patient_or_file(at_work: Clinic) -> None:
+def test_neither_logs_nor_redis_nor_messages_name_patient_or_file(at_work: Installation) -> None:
     patient = "Patient-Meier-77"
     at_work.upload(at_work.write("Meier Befund.pdf", b"private"), patient).get(timeout=60)
     at_work.upload(at_work.write("Meier INVALID.pdf", b"private 2"), patient)

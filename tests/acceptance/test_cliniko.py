@@ -15,10 +15,11 @@ import httpx
 import pytest
 
 from tests.acceptance.test_kill_matrix import assert_nothing_is_left, points_met
-from tests.chaos.armed_worker import REGISTERING
-from tests.clinics import Clinic, clinic, wait_until
-from tests.valkeys import FaultyValkey, everything_in
-from tests.worlds import SandboxProcess
+from tests.harness.failpoint_worker import REGISTERING
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.valkey import FaultyValkey, everything_in
+from tests.harness.waiting import wait_until
 
 ACCOUNT = "cliniko_clinic"
 LEASE_SECONDS = 2.0
@@ -57,25 +58,25 @@ def unlimited(world: SandboxProcess) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Clinic]:
+def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Installation]:
     """A clinic with a worker and a watcher, for the tests that harm neither."""
-    with clinic(tmp_path_factory.mktemp("cliniko") / "clinic", world, account=ACCOUNT, quick=QUICK) as started:
+    with installed(tmp_path_factory.mktemp("cliniko") / "clinic", world, account=ACCOUNT, quick=QUICK) as started:
         started.start("worker", "watch")
         started.start_worker()
         yield started
 
 
-def charted(clinic: Clinic, run: str) -> list[dict[str, Any]]:
+def charted(clinic: Installation, run: str) -> list[dict[str, Any]]:
     return [record for record in clinic.chart(provider="cliniko") if str(record["patient_id"]).startswith(run)]
 
 
-def receipts(clinic: Clinic, run: str, count: int) -> list[dict[str, Any]]:
+def receipts(clinic: Installation, run: str, count: int) -> list[dict[str, Any]]:
     """The receipts of these patients' inbox documents, once there are so many."""
     mine = [receipt for receipt in clinic.receipts() if str(receipt["patient_id"]).startswith(run)]
     return mine if len(mine) == count else []
 
 
-def in_chart(clinic: Clinic, record_id: str) -> dict[str, Any]:
+def in_chart(clinic: Installation, record_id: str) -> dict[str, Any]:
     """The record as Cliniko shows it."""
     account = clinic.world.settings["accounts"][ACCOUNT]
     answer = httpx.get(
@@ -91,7 +92,7 @@ def in_chart(clinic: Clinic, record_id: str) -> dict[str, Any]:
 # --- both doors ------------------------------------------------------------------------------------------------------
 
 
-def test_documents_of_both_doors_are_each_once_in_the_chart_with_true_receipts(at_work: Clinic) -> None:
+def test_documents_of_both_doors_are_each_once_in_the_chart_with_true_receipts(at_work: Installation) -> None:
     run, rng = f"d{uuid4()}", random.Random(7)
     sent: list[tuple[str, str, str]] = []
     for number, name in enumerate([*NAMES, *NAMES]):
@@ -123,7 +124,7 @@ def test_documents_of_both_doors_are_each_once_in_the_chart_with_true_receipts(a
     assert not list((at_work.data / "processing").iterdir())
 
 
-def test_names_that_become_the_same_are_told_apart(at_work: Clinic) -> None:
+def test_names_that_become_the_same_are_told_apart(at_work: Installation) -> None:
     run = f"t{uuid4()}"
     names = ["a b.pdf", "a  b.pdf", "a_b.pdf", "a:b.pdf"]
     for name in names:
@@ -138,7 +139,7 @@ def test_names_that_become_the_same_are_told_apart(at_work: Clinic) -> None:
 # --- faults of Cliniko and its storage -------------------------------------------------------------------------------
 
 
-def test_lost_answers_and_faults_are_ridden_out_with_one_copy(at_work: Clinic) -> None:
+def test_lost_answers_and_faults_are_ridden_out_with_one_copy(at_work: Installation) -> None:
     run = f"f{uuid4()}"
     calls = {}
     for number, fault in enumerate(FAULTS):
@@ -153,14 +154,14 @@ def test_lost_answers_and_faults_are_ridden_out_with_one_copy(at_work: Clinic) -
     )
 
 
-def test_calls_that_are_throttled_or_unwell_at_first_lead_to_one_copy(at_work: Clinic) -> None:
+def test_calls_that_are_throttled_or_unwell_at_first_lead_to_one_copy(at_work: Installation) -> None:
     patients = [f"429-{uuid4()}", f"500-{uuid4()}"]
     calls = [at_work.upload(at_work.write(f"{patient}.pdf", b"in the end"), patient) for patient in patients]
     assert all(call.get(timeout=60)["size_bytes"] == 10 for call in calls)
     assert [len(at_work.chart(patient_id=patient)) for patient in patients] == [1, 1]
 
 
-def test_only_a_lost_registering_is_of_unknown_outcome_a_lost_upload_is_repeated_at_once(at_work: Clinic) -> None:
+def test_only_a_lost_registering_is_of_unknown_outcome_a_lost_upload_is_repeated_at_once(at_work: Installation) -> None:
     calls = {
         word: at_work.upload(at_work.write(f"{word}.pdf", b"lost"), f"o{uuid4()}") for word in ("LOST", "LOSTCOMMIT")
     }
@@ -173,13 +174,13 @@ def test_only_a_lost_registering_is_of_unknown_outcome_a_lost_upload_is_repeated
     assert unknown == {"LOSTCOMMIT"}
 
 
-def test_a_type_that_cliniko_cannot_tell_is_a_remark_in_the_receipt(at_work: Clinic) -> None:
+def test_a_type_that_cliniko_cannot_tell_is_a_remark_in_the_receipt(at_work: Installation) -> None:
     call = at_work.upload(at_work.write("BADTYPE.pdf", b"of no type"), f"b{uuid4()}")
     assert ["invalid/invalid" in remark for remark in call.get(timeout=60)["remarks"]] == [True]
 
 
 def test_what_is_processed_too_late_is_not_confirmed_and_delivered_after_all_and_what_never_is_fails(
-    at_work: Clinic,
+    at_work: Installation,
 ) -> None:
     run = f"l{uuid4()}"
     at_work.drop(f"{run}-late", "SLOW-5.pdf", b"later than its patience")
@@ -201,14 +202,14 @@ def test_what_is_processed_too_late_is_not_confirmed_and_delivered_after_all_and
 
 
 def test_a_worker_killed_around_the_registering_delivers_each_document_once(
-    opened: Callable[..., Clinic], tmp_path: Path
+    opened: Callable[..., Installation], tmp_path: Path
 ) -> None:
     patient = QUICK.replace("give_up_after_seconds = 4.0", "give_up_after_seconds = 60.0")
     north, run = opened(account=ACCOUNT, quick=patient), f"k{uuid4()}"
     (marks := tmp_path / "marks").mkdir()
     north.world.world(validation_seconds=2 * LEASE_SECONDS)  # a second registering before that is a second document
     north.start("worker", "watch")
-    north.start("tests.chaos.armed_worker", str(marks))
+    north.start("tests.harness.failpoint_worker", str(marks))
     names: list[str] = []
     # A kill for one document may take another past its own point: what was missed gets another round.
     for _ in range(4):
@@ -229,13 +230,13 @@ def test_a_redis_wiped_with_its_files_loses_and_doubles_no_inbox_document(
     (tmp_path / "valkey").mkdir()
     url = server.start()
     try:
-        with clinic(tmp_path / "clinic", world, url, account=ACCOUNT, quick=QUICK) as wiped:
+        with installed(tmp_path / "clinic", world, url, account=ACCOUNT, quick=QUICK) as wiped:
             assert_each_once_after_a_wipe(wiped, server)
     finally:
         server.stop()
 
 
-def assert_each_once_after_a_wipe(wiped: Clinic, server: FaultyValkey) -> None:
+def assert_each_once_after_a_wipe(wiped: Installation, server: FaultyValkey) -> None:
     run = f"w{uuid4()}"
     wiped.start("worker", "watch")
     worker = wiped.start_worker()
@@ -255,7 +256,7 @@ def assert_each_once_after_a_wipe(wiped: Clinic, server: FaultyValkey) -> None:
 # --- the account -----------------------------------------------------------------------------------------------------
 
 
-def test_a_revoked_key_parks_the_account_which_resumes_by_itself(at_work: Clinic) -> None:
+def test_a_revoked_key_parks_the_account_which_resumes_by_itself(at_work: Installation) -> None:
     key = at_work.world.settings["accounts"][ACCOUNT]["api_key"]
     at_work.world.world(revoke=[key])
     source = at_work.write("parked.pdf", b"parked")
@@ -270,7 +271,7 @@ def test_a_revoked_key_parks_the_account_which_resumes_by_itself(at_work: Clinic
     assert at_work.process.account_statuses.health(ACCOUNT).status == "ok"
 
 
-def test_nothing_secret_and_no_patient_is_in_a_log_or_in_the_clear_in_redis(at_work: Clinic) -> None:
+def test_nothing_secret_and_no_patient_is_in_a_log_or_in_the_clear_in_redis(at_work: Installation) -> None:
     run, name = f"s{uuid4()}", f"Meier-{uuid4()}"
     at_work.drop(run, f"{name}.pdf", b"kept secret")
     at_work.drop(run, f"LOSTCOMMIT {name}.pdf", b"kept secret as well")

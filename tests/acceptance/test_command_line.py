@@ -13,18 +13,19 @@ from uuid import uuid4
 
 import pytest
 
-from tests.clinics import Clinic, wait_until
-from tests.worlds import ROOT
+from tests.harness.installation import Installation
+from tests.harness.sandbox import ROOT
+from tests.harness.waiting import wait_until
 
 
 @pytest.fixture
-def working(north: Clinic) -> Clinic:
+def working(north: Installation) -> Installation:
     """A clinic with a worker."""
     north.start_worker()
     return north
 
 
-def written(clinic: Clinic, name: str) -> Path:
+def written(clinic: Installation, name: str) -> Path:
     path = clinic.folder / name
     path.write_bytes(os.urandom(3000))
     return path
@@ -35,7 +36,7 @@ def patient() -> str:
     return f"p{uuid4().hex[:12]}"
 
 
-def test_send_and_wait_ends_with_the_receipt_and_the_file_in_delivered(working: Clinic) -> None:
+def test_send_and_wait_ends_with_the_receipt_and_the_file_in_delivered(working: Installation) -> None:
     scan, who = written(working, "scan.pdf"), patient()
     ran = working.command("send", str(scan), "--account", "north_clinic", "--patient", who, "--wait", "--json")
     assert ran.returncode == 0, ran.stderr
@@ -47,7 +48,7 @@ def test_send_and_wait_ends_with_the_receipt_and_the_file_in_delivered(working: 
     assert "stored" in ran.stderr
 
 
-def test_send_and_wait_ends_with_the_error_of_what_fails(working: Clinic) -> None:
+def test_send_and_wait_ends_with_the_error_of_what_fails(working: Installation) -> None:
     scan, who = written(working, "INVALID scan.pdf"), patient()
     command = ("send", str(scan), "--account", "north_clinic", "--patient", who, "--wait")
     ran = working.command(*command)
@@ -62,7 +63,7 @@ def test_send_and_wait_ends_with_the_error_of_what_fails(working: Clinic) -> Non
     assert working.errors() == []
 
 
-def test_ctrl_c_while_waiting_leaves_the_job_on_its_way(working: Clinic) -> None:
+def test_ctrl_c_while_waiting_leaves_the_job_on_its_way(working: Installation) -> None:
     scan, who = written(working, "SLOW-3 scan.pdf"), patient()
     with subprocess.Popen(
         [sys.executable, "-m", "worker", "send", str(scan), "--account", "north_clinic", "--patient", who, "--wait"],
@@ -86,7 +87,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_on_its_way(working: Clinic) -> None
     wait_until(working.receipts, "the receipt is written")
 
 
-def test_a_cancelled_document_lies_in_failed_and_can_be_retried_after_a_wipe(working: Clinic) -> None:
+def test_a_cancelled_document_lies_in_failed_and_can_be_retried_after_a_wipe(working: Installation) -> None:
     scan, who = written(working, "BUSY-4 scan.pdf"), patient()
     sent = working.command("send", str(scan), "--account", "north_clinic", "--patient", who)
     job_id = sent.stdout.strip()
@@ -105,7 +106,7 @@ def test_a_cancelled_document_lies_in_failed_and_can_be_retried_after_a_wipe(wor
     assert len(working.chart(patient_id=who)) == 1
 
 
-def test_a_stream_message_and_its_outcome_are_found_by_the_entrys_id(working: Clinic) -> None:
+def test_a_stream_message_and_its_outcome_are_found_by_the_entrys_id(working: Installation) -> None:
     working.start("worker", "intake")
     good = {"account": "north_clinic", "patient_id": patient(), "source": working.write("scan.pdf", b"a scan")}
     bad = {**good, "source": working.write("empty.pdf", b"")}

@@ -14,19 +14,21 @@ from typing import Any
 
 import pytest
 
+from tasks.model.document import Door
 from tasks.model.errors import Code
-from tests.clinics import wait_until
-from tests.worlds import ROOT
-from worker.demo.expectations import End, Evidence, companion_of, judge, resting_place
-from worker.demo.scenario import Fault, Paper, papers
-from worker.demo.workspace import KEPT_RUNS, Place, new_place
+from tests.harness.sandbox import ROOT
+from tests.harness.waiting import wait_until
+from worker.demo.expectations import Evidence, companion_path, final_path, shortcomings
+from worker.demo.scenario import DemoDocument, Fault, documents
+from worker.demo.tracker import Progress
+from worker.demo.workspace import KEPT_RUNS, Workspace, new_workspace
 
 NOT_AS_EXPECTED = """
 import sys
 from tasks.model.errors import Code
-from worker.demo.scenario import Paper
-from worker.demo.runner import play
-sys.exit(play([Paper("demo-anna-1001", "letter.txt", b"arrives", ends=Code.REFUSED_BY_PROVIDER)]))
+from worker.demo.runner import run
+from worker.demo.scenario import DemoDocument
+sys.exit(run([DemoDocument("demo-anna-1001", "letter.pdf", fails_with=Code.REFUSED_BY_PROVIDER)]))
 """
 
 
@@ -65,9 +67,9 @@ def test_the_demo_ends_with_0_and_leaves_receipts_and_no_process(tmp_path: Path)
     [data] = tmp_path.glob("chartpost-demo-*/data")
     receipts = [json.loads(path.read_text()) for path in data.glob("delivered/**/*.receipt.json")]
     assert sorted(receipt["file_name"] for receipt in receipts) == [
-        "bloods BUSY-2.txt",
+        "bloods BUSY-2.pdf",
         "referral.pdf",
-        "x-ray LOST.png",
+        "x-ray LOST.pdf",
     ]
     errors = [json.loads(path.read_text()) for path in data.glob("failed/**/*.error.json")]
     assert sorted(error["code"] for error in errors) == ["file_too_large", "not_confirmed"]
@@ -77,7 +79,7 @@ def test_an_unexpected_end_is_named_with_exit_1_and_no_log_names_the_patient(tmp
     process = demo(tmp_path, "-c", NOT_AS_EXPECTED)
     said, _ = process.communicate(timeout=90)
     assert process.returncode == 1, said
-    assert "demo-anna-1001 letter.txt: expected to be failed, refused_by_provider, but it is delivered" in said
+    assert "demo-anna-1001 letter.pdf: expected to be failed, refused_by_provider, but it is delivered" in said
     [logs] = tmp_path.glob("chartpost-demo-*/logs")
     assert f"The logs are in {logs}" in said
     written = "".join(path.read_text() for path in logs.iterdir())
@@ -97,32 +99,32 @@ def test_asked_to_stop_in_the_middle_it_ends_in_order_and_says_so(tmp_path: Path
     assert list(processes_of(tmp_path)) == []
 
 
-# --- the verdict ---------------------------------------------------------------------------------------------------
+# --- expectations ------------------------------------------------------------------------------------------------
 
-ARRIVES = Paper("demo-a", "letter.txt", b"arrives")
-FAILS = Paper("demo-b", "scan.txt", b"fails", ends=Code.NOT_CONFIRMED)
+ARRIVES = DemoDocument("demo-a", "letter.txt")
+FAILS = DemoDocument("demo-b", "scan.txt", fails_with=Code.NOT_CONFIRMED)
 
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Evidence:
     """All as it should be."""
-    for paper in (ARRIVES, FAILS):
-        document = resting_place(paper, tmp_path)
-        document.parent.mkdir(parents=True)
-        document.write_bytes(paper.content)
-        companion_of(paper, tmp_path).write_text('{"job_id": "…"}')
-    ends = {ARRIVES.key: End("delivered", record_id="1"), FAILS.key: End("failed", Code.NOT_CONFIRMED)}
-    return Evidence(tmp_path, ends, [record_of(ARRIVES)])
+    for document in (ARRIVES, FAILS):
+        path = final_path(document, tmp_path)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(document.content)
+        companion_path(document, tmp_path).write_text('{"job_id": "…"}')
+    delivered = Progress(ARRIVES, "delivered", job_id="a", record_id="1")
+    failed = Progress(FAILS, "failed", job_id="b", code=Code.NOT_CONFIRMED)
+    return Evidence(tmp_path, {ARRIVES.key: delivered, FAILS.key: failed}, [record_of(ARRIVES)])
 
 
-def record_of(paper: Paper, **changes: Any) -> dict[str, Any]:
-    record = {"tenant": paper.account, "patient_id": paper.patient_id, "file_name": paper.file_name}
-    return {**record, "sha256": paper.sha256, "record_id": "1", **changes}
+def record_of(document: DemoDocument, **changes: Any) -> dict[str, Any]:
+    record = {"tenant": document.account, "patient_id": document.patient_id, "file_name": document.file_name}
+    return {**record, "sha256": document.sha256, "record_id": "1", **changes}
 
 
-def words(evidence: Evidence, *judged: Paper) -> str:
-    found = judge(judged or (ARRIVES, FAILS), evidence)
-    return "; ".join(f"{shortcoming.about}: {shortcoming.words}" for shortcoming in found)
+def words(evidence: Evidence, *expected: DemoDocument) -> str:
+    return "; ".join(shortcomings(expected or (ARRIVES, FAILS), evidence))
 
 
 def test_nothing_is_said_against_documents_that_met_their_ends(evidence: Evidence) -> None:
@@ -148,16 +150,17 @@ def test_the_charts_decide_and_not_our_own_word(
 
 
 def test_another_end_than_expected_is_named(evidence: Evidence) -> None:
-    ends = {ARRIVES.key: End("stored"), FAILS.key: End("failed", Code.GAVE_UP, "Tried for too long.")}
-    said = words(replace(evidence, ends=ends))
+    stored = Progress(ARRIVES, "stored", job_id="a")
+    gave_up = Progress(FAILS, "failed", job_id="b", code=Code.GAVE_UP, message="Tried for too long.")
+    said = words(replace(evidence, jobs={ARRIVES.key: stored, FAILS.key: gave_up}))
     assert "demo-a letter.txt: expected to be delivered, but it is stored" in said
     assert "expected to be failed, not_confirmed, but it is failed, gave_up: Tried for too long." in said
-    assert "demo-a letter.txt: no job was opened for it" in words(replace(evidence, ends={}))
+    assert "demo-a letter.txt: no job was opened for it" in words(replace(evidence, jobs={}))
 
 
 def test_files_that_are_not_where_they_belong_are_named(evidence: Evidence) -> None:
-    resting_place(ARRIVES, evidence.data).write_bytes(b"something else")
-    companion_of(FAILS, evidence.data).unlink()
+    final_path(ARRIVES, evidence.data).write_bytes(b"something else")
+    companion_path(FAILS, evidence.data).unlink()
     left = evidence.data / "processing" / "x" / "letter.txt"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"left")
@@ -176,12 +179,13 @@ def test_trouble_that_did_not_come_is_named(evidence: Evidence) -> None:
 
 
 def test_a_caller_without_a_receipt_and_keys_at_the_storage_are_named(evidence: Evidence) -> None:
-    [called] = [paper for paper in papers(12) if paper.way == "celery"]
+    [called] = [document for document in documents(12) if document.door is Door.CELERY]
     seen = replace(evidence, leaks=[{"header": "x-api-key"}], results={called.key: None})
     said = words(seen, called)
     assert "no job was opened for it" in said
     assert "the storage: got keys that are not meant for it (1 times)" in said
-    ended = replace(seen, ends={called.key: End("delivered", record_id="1")}, charts=[record_of(called)])
+    delivered = Progress(called, "delivered", job_id="a", record_id="1")
+    ended = replace(seen, jobs={called.key: delivered}, charts=[record_of(called)])
     assert "its caller did not get the receipt" in words(ended, called)
     assert "its caller" not in words(replace(ended, results={called.key: {"sha256": called.sha256}}), called)
 
@@ -189,13 +193,13 @@ def test_a_caller_without_a_receipt_and_keys_at_the_storage_are_named(evidence: 
 def test_the_last_runs_are_kept_and_a_running_one_is_never_swept_away(tmp_path: Path) -> None:
     someone_elses = tmp_path / "chartpost-demo-x"
     someone_elses.mkdir()
-    with new_place(tmp_path) as running:
+    with new_workspace(tmp_path) as running:
         dated(running, 0)
         for age in range(1, KEPT_RUNS + 3):
-            with new_place(tmp_path) as latest:
+            with new_workspace(tmp_path) as latest:
                 dated(latest, age)
         assert running.root.exists()
-    with new_place(tmp_path) as now:
+    with new_workspace(tmp_path) as now:
         left = {lock.parent for lock in tmp_path.glob("*/demo.lock")}
     assert len(left) == KEPT_RUNS
     assert {latest.root, now.root} < left
@@ -203,5 +207,5 @@ def test_the_last_runs_are_kept_and_a_running_one_is_never_swept_away(tmp_path: 
     assert someone_elses.exists()
 
 
-def dated(place: Place, age: int) -> None:
-    os.utime(place.root / "demo.lock", (age, age))
+def dated(workspace: Workspace, age: int) -> None:
+    os.utime(workspace.root / "demo.lock", (age, age))

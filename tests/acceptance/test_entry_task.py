@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from uuid import uuid4
 
-from tests.clinics import Clinic, wait_until
-from tests.worlds import ROOT
+from tests.harness.installation import Installation
+from tests.harness.sandbox import ROOT
+from tests.harness.waiting import wait_until
 
 _DYING = """
 import os, signal, time
@@ -20,7 +21,9 @@ app.worker_main(["worker", "--without-mingle", "--without-gossip"])
 """
 
 
-def test_a_worker_killed_before_the_ledger_has_a_call_leaves_it_to_the_next(north: Clinic, tmp_path: Path) -> None:
+def test_a_worker_killed_before_the_ledger_has_a_call_leaves_it_to_the_next(
+    north: Installation, tmp_path: Path
+) -> None:
     patient = f"u{uuid4()}"
     result = north.upload(north.write("call.pdf", b"call"), patient)
     script = tmp_path / "dying_worker.py"

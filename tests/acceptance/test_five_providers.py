@@ -13,7 +13,8 @@ from uuid import uuid4
 import httpx
 from celery.result import AsyncResult
 
-from tests.clinics import Clinic, wait_until
+from tests.harness.installation import Installation
+from tests.harness.waiting import wait_until
 
 EACH = 12
 NORMAL = {"system": "urn:oid:2.16.840.1.113883.5.25", "code": "N", "display": "Normal"}
@@ -53,7 +54,7 @@ def papers(run: str) -> Iterator[Paper]:
             yield Paper(account, patient, name, content, number % 2 == 0)
 
 
-def test_each_arrives_once_while_one_provider_is_down_and_one_throttles(opened: Callable[..., Clinic]) -> None:
+def test_each_arrives_once_while_one_provider_is_down_and_one_throttles(opened: Callable[..., Installation]) -> None:
     clinic = opened()
     run = uuid4().hex[:8]
     sent = list(papers(run))
@@ -85,7 +86,7 @@ def test_each_arrives_once_while_one_provider_is_down_and_one_throttles(opened: 
     assert clinic.world.leaks() == []
 
 
-def hand_in(clinic: Clinic, paper: Paper) -> AsyncResult[Any] | None:
+def hand_in(clinic: Installation, paper: Paper) -> AsyncResult[Any] | None:
     if paper.by_inbox:
         clinic.drop(paper.patient_id, paper.file_name, paper.content, paper.account)
         return None
@@ -93,7 +94,7 @@ def hand_in(clinic: Clinic, paper: Paper) -> AsyncResult[Any] | None:
     return clinic.upload(source, paper.patient_id, account=paper.account)
 
 
-def relabel(clinic: Clinic, run: str, number: int) -> AsyncResult[Any]:
+def relabel(clinic: Installation, run: str, number: int) -> AsyncResult[Any]:
     """Eight documents, one of them twice, one whose first answer is lost; by both payloads."""
     document = {3: f"{run}-2", 7: f"LOST-{run}"}.get(number, f"{run}-{number}")
     labels = (NORMAL, BLOCKED) if number % 2 else (BLOCKED,)
@@ -101,7 +102,7 @@ def relabel(clinic: Clinic, run: str, number: int) -> AsyncResult[Any]:
     return clinic.relabel(document, *labels, payload=payload, account="nhn_hospital")
 
 
-def assert_labels(clinic: Clinic, run: str) -> None:
+def assert_labels(clinic: Installation, run: str) -> None:
     with httpx.Client(trust_env=False) as client:
         labels = client.get(f"{clinic.world.base}/_sandbox/labels").json()["labels"]
     ours = {document: set_to for document, set_to in labels.items() if run in document}
@@ -110,7 +111,7 @@ def assert_labels(clinic: Clinic, run: str) -> None:
     assert len([document for document in ours if not document.endswith(".pdf")]) >= 9
 
 
-def charted(clinic: Clinic, sent: list[Paper]) -> Counter[tuple[str, str]]:
+def charted(clinic: Installation, sent: list[Paper]) -> Counter[tuple[str, str]]:
     """How often each of these is in a chart."""
     wanted = {(paper.account, paper.sha256) for paper in sent}
     found = [(record["tenant"], record["sha256"]) for record in clinic.chart()]
@@ -121,12 +122,12 @@ def once(sent: list[Paper]) -> Counter[tuple[str, str]]:
     return Counter((paper.account, paper.sha256) for paper in sent)
 
 
-def status_of(clinic: Clinic, account: str) -> str:
+def status_of(clinic: Installation, account: str) -> str:
     rows = [json.loads(line) for line in clinic.command("accounts", "--json").stdout.splitlines()]
     return next(str(row["status"]) for row in rows if row["name"] == account)
 
 
-def assurances(clinic: Clinic) -> dict[str, set[str]]:
+def assurances(clinic: Installation) -> dict[str, set[str]]:
     rows = [json.loads(line) for line in clinic.command("jobs", "--json").stdout.splitlines()]
     providers = {str(row["provider"]) for row in rows}
     return {name: {str(row["assurance"]) for row in rows if row["provider"] == name} for name in providers}

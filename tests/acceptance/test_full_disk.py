@@ -9,15 +9,16 @@ from uuid import uuid4
 
 import pytest
 
-from tests.clinics import Clinic, clinic, wait_until
-from tests.small_disks import NoSmallDisk, SmallDisk, small_disk
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.small_disk import NoSmallDisk, SmallDisk, small_disk
+from tests.harness.waiting import wait_until
 
 MEGABYTES = 4
 NO_SPACE = '"reason": "OSError 28"'
 PDF = b"%PDF-1.7\n" + b"a document of some size\n" * 20_000
 
-Mounted = Callable[[str], AbstractContextManager[tuple[Clinic, SmallDisk]]]
+Mounted = Callable[[str], AbstractContextManager[tuple[Installation, SmallDisk]]]
 
 
 @pytest.fixture
@@ -25,8 +26,8 @@ def clinic_with(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Itera
     """A clinic whose folder of this name, below its data folder, is a small disk; "" is the data folder itself."""
 
     @contextmanager
-    def mounted(name: str) -> Iterator[tuple[Clinic, SmallDisk]]:
-        with clinic(tmp_path / "clinic", world, valkey_url) as started:
+    def mounted(name: str) -> Iterator[tuple[Installation, SmallDisk]]:
+        with installed(tmp_path / "clinic", world, valkey_url) as started:
             folder = started.data / name
             folder.mkdir(parents=True)
             try:
@@ -102,7 +103,7 @@ def test_a_disk_that_is_full_at_closing_keeps_the_document_until_there_is_room_f
             assert (disk.path / "failed" / "north_clinic" / patient / name).read_bytes() == PDF
 
 
-def assert_delivered_once(clinic: Clinic, patient: str, name: str) -> None:
+def assert_delivered_once(clinic: Installation, patient: str, name: str) -> None:
     wait_until(clinic.receipts, "the receipt is written")
     [record] = clinic.chart(patient_id=patient)
     [receipt] = clinic.receipts()

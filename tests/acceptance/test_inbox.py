@@ -12,8 +12,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.clinics import Clinic, clinic, wait_until
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.waiting import wait_until
 
 NAMES = (
     "referral.pdf",
@@ -36,15 +37,15 @@ NAMES = (
 
 
 @pytest.fixture(scope="module")
-def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Clinic]:
+def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Installation]:
     """A clinic with a worker and a watcher, for the tests that harm neither."""
-    with clinic(tmp_path_factory.mktemp("inbox") / "clinic", world) as started:
+    with installed(tmp_path_factory.mktemp("inbox") / "clinic", world) as started:
         started.start("worker", "watch")
         started.start_worker()
         yield started
 
 
-def test_forty_mixed_documents_are_each_exactly_once_in_the_chart(at_work: Clinic) -> None:
+def test_forty_mixed_documents_are_each_exactly_once_in_the_chart(at_work: Installation) -> None:
     rng = random.Random(7)
     patients = [f"i{uuid4()}" for _ in range(4)]
     dropped = []
@@ -72,12 +73,12 @@ def test_forty_mixed_documents_are_each_exactly_once_in_the_chart(at_work: Clini
     assert not list((at_work.data / "processing").iterdir())
 
 
-def settled(clinic: Clinic, patients: list[str], count: int) -> list[dict[str, object]]:
+def settled(clinic: Installation, patients: list[str], count: int) -> list[dict[str, object]]:
     mine = [receipt for receipt in clinic.receipts() if receipt["patient_id"] in patients]
     return mine if len(mine) == count else []
 
 
-def test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_delivered(at_work: Clinic) -> None:
+def test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_delivered(at_work: Installation) -> None:
     patient = f"w{uuid4()}"
     inbox = at_work.data / "inbox"
     at_work.drop(patient, "empty.pdf", b"")
@@ -115,7 +116,7 @@ def test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_deliv
         assert (at_work.data / "failed" / "north_clinic" / patient / name).exists()
 
 
-def test_a_file_that_is_still_being_written_is_not_taken_before_it_holds_still(at_work: Clinic) -> None:
+def test_a_file_that_is_still_being_written_is_not_taken_before_it_holds_still(at_work: Installation) -> None:
     patient = f"h{uuid4()}"
     path = at_work.drop(patient, "growing.pdf", b"begun")
     for _ in range(6):
@@ -134,7 +135,7 @@ def threading_pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def test_the_same_document_again_is_skipped_as_a_duplicate(at_work: Clinic) -> None:
+def test_the_same_document_again_is_skipped_as_a_duplicate(at_work: Installation) -> None:
     patient = f"d{uuid4()}"
     for _ in range(2):
         at_work.drop(patient, "same.pdf", b"the same bytes")
@@ -145,7 +146,7 @@ def test_the_same_document_again_is_skipped_as_a_duplicate(at_work: Clinic) -> N
     assert len(at_work.chart(patient_id=patient)) == 1
 
 
-def test_a_failed_file_moved_back_to_the_inbox_is_tried_again(at_work: Clinic) -> None:
+def test_a_failed_file_moved_back_to_the_inbox_is_tried_again(at_work: Installation) -> None:
     patient = f"b{uuid4()}"
     at_work.drop(patient, "again.pdf", b"")
     failed = at_work.data / "failed" / "north_clinic" / patient / "again.pdf"
@@ -156,7 +157,7 @@ def test_a_failed_file_moved_back_to_the_inbox_is_tried_again(at_work: Clinic) -
     assert len(at_work.chart(patient_id=patient)) == 1
 
 
-def test_a_wiped_redis_loses_no_inbox_file_and_doubles_none(north: Clinic) -> None:
+def test_a_wiped_redis_loses_no_inbox_file_and_doubles_none(north: Installation) -> None:
     patient = f"r{uuid4()}"
     north.start("worker", "watch")
     worker = north.start_worker()
@@ -170,7 +171,7 @@ def test_a_wiped_redis_loses_no_inbox_file_and_doubles_none(north: Clinic) -> No
     assert sorted(record["file_name"] for record in north.chart(patient_id=patient)) == sorted(names)
 
 
-def test_a_killed_watcher_is_followed_by_one_that_finishes_its_work(north: Clinic) -> None:
+def test_a_killed_watcher_is_followed_by_one_that_finishes_its_work(north: Installation) -> None:
     patient = f"x{uuid4()}"
     north.start_worker()
     for number in range(60):
@@ -184,7 +185,7 @@ def test_a_killed_watcher_is_followed_by_one_that_finishes_its_work(north: Clini
     assert len(north.chart(patient_id=patient)) == 60
 
 
-def test_a_record_that_comes_late_turns_the_failure_into_a_delivery(at_work: Clinic) -> None:
+def test_a_record_that_comes_late_turns_the_failure_into_a_delivery(at_work: Installation) -> None:
     patient = f"l{uuid4()}"
     at_work.drop(patient, "SLOW-10.pdf", b"later than its patience")
     failed = at_work.data / "failed" / "north_clinic" / patient / "SLOW-10.pdf"
@@ -198,7 +199,7 @@ def test_a_record_that_comes_late_turns_the_failure_into_a_delivery(at_work: Cli
 
 
 def test_a_file_moved_back_while_its_record_may_still_come_continues_the_same_job_and_is_not_sent(
-    at_work: Clinic,
+    at_work: Installation,
 ) -> None:
     patient = f"m{uuid4()}"
     at_work.drop(patient, "SLOW-12.pdf", b"moved back meanwhile")

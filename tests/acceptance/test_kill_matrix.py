@@ -15,8 +15,8 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tests.callbacks import SETTINGS, Call, Callee, called_back
-from tests.chaos.armed_worker import (
+from tests.harness.callbacks import SETTINGS, Call, Callee, called_back
+from tests.harness.failpoint_worker import (
     AT_CLOSING,
     OF_CALLERS,
     OF_FILE_SOURCES,
@@ -25,8 +25,9 @@ from tests.chaos.armed_worker import (
     THERE,
     UP_TO_DELIVERY,
 )
-from tests.clinics import Child, Clinic, clinic, wait_until
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Child, Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.waiting import wait_until
 
 WHILE_CALLING_BACK = "callback.read"
 """Killed by whoever is called back, when the body has been read and no answer given."""
@@ -34,12 +35,12 @@ WHILE_CALLING_BACK = "callback.read"
 RESEND_SECONDS = 4.0  # two leases; a caller sends again what nobody has opened
 
 
-def test_a_worker_killed_at_every_boundary_delivers_each_document_once(north: Clinic, tmp_path: Path) -> None:
+def test_a_worker_killed_at_every_boundary_delivers_each_document_once(north: Installation, tmp_path: Path) -> None:
     points = {*UP_TO_DELIVERY, *AT_CLOSING, *OF_FOLDERS}
     marks = tmp_path / "marks"
     marks.mkdir()
     north.start("worker", "watch")
-    north.start("tests.chaos.armed_worker", str(marks))
+    north.start("tests.harness.failpoint_worker", str(marks))
     names: list[str] = []
     run = f"matrix{uuid4()}"
     # A kill for one document may take another past its own point: what was missed gets another round.
@@ -62,15 +63,15 @@ def callee(tmp_path: Path) -> Iterator[Callee]:
 
 
 @pytest.fixture
-def called(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Clinic]:
-    with clinic(tmp_path / "clinic", world, valkey_url, top=SETTINGS) as started:
+def called(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Installation]:
+    with installed(tmp_path / "clinic", world, valkey_url, top=SETTINGS) as started:
         yield started
 
 
 class Matrix:
     """Documents that ask for a kill each, for their source to be removed, and to be called back."""
 
-    def __init__(self, at: Clinic, callee: Callee, marks: Path) -> None:
+    def __init__(self, at: Installation, callee: Callee, marks: Path) -> None:
         self.at = at
         self.callee = callee
         self.marks = marks
@@ -79,7 +80,7 @@ class Matrix:
         marks.mkdir()
         environ = {"SSL_CERT_FILE": str(callee.ca_file), **at.world.aws_environment}
         at.start("worker", "intake", **environ)
-        self.armed = at.start("tests.chaos.armed_worker", str(marks), **environ)
+        self.armed = at.start("tests.harness.failpoint_worker", str(marks), **environ)
         callee.answer = self._answer
 
     def run(self, points: set[str]) -> None:
@@ -170,7 +171,7 @@ class StreamMatrix(Matrix):
 
 
 def test_a_call_whose_worker_is_killed_at_every_boundary_is_delivered_told_and_its_file_removed_once_delivered(
-    called: Clinic, callee: Callee, tmp_path: Path
+    called: Installation, callee: Callee, tmp_path: Path
 ) -> None:
     matrix = CeleryMatrix(called, callee, tmp_path / "marks")
     matrix.run({*UP_TO_DELIVERY, *AT_CLOSING, *OF_CALLERS, *OF_FILE_SOURCES, WHILE_CALLING_BACK})
@@ -184,7 +185,7 @@ def test_a_call_whose_worker_is_killed_at_every_boundary_is_delivered_told_and_i
 
 
 def test_a_message_whose_worker_is_killed_at_every_step_of_closing_is_told_and_its_object_removed(
-    called: Clinic, callee: Callee, tmp_path: Path
+    called: Installation, callee: Callee, tmp_path: Path
 ) -> None:
     matrix = StreamMatrix(called, callee, tmp_path / "marks")
     matrix.run({*AT_CLOSING, *OF_CALLERS, *OF_OBJECT_SOURCES, WHILE_CALLING_BACK})
@@ -192,7 +193,7 @@ def test_a_message_whose_worker_is_killed_at_every_step_of_closing_is_told_and_i
 
 
 def test_the_source_of_a_document_that_failed_stays_when_its_worker_is_killed_at_closing(
-    called: Clinic, callee: Callee, tmp_path: Path
+    called: Installation, callee: Callee, tmp_path: Path
 ) -> None:
     matrix = CeleryMatrix(called, callee, tmp_path / "marks")
     matrix.patient = "404-nobody"
@@ -218,7 +219,7 @@ def children_of(child: Child) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
 
 
-def step_of(clinic: Clinic, job: str) -> str | None:
+def step_of(clinic: Installation, job: str) -> str | None:
     """The step that is left of a job: none is empty, and None is an unknown job."""
     step = clinic.redis.hget(f"chartpost:job:{job}", "step")
     return None if step is None else str(step)
@@ -229,7 +230,7 @@ def events_of(client: redis.Redis) -> list[dict[str, str]]:
     return [fields for _, fields in entries]
 
 
-def assert_nothing_is_left(clinic: Clinic) -> None:
+def assert_nothing_is_left(clinic: Installation) -> None:
     """No file in our care or the inbox, no due entry, no job under way: all closed."""
     processing = clinic.data / "processing"
     wait_until(lambda: not list(processing.glob("*")), "processing/ is empty")

@@ -17,14 +17,15 @@ from uuid import uuid4
 from celery.result import AsyncResult
 
 from tasks.model.route import Stage, Step
-from tests.clinics import Child, Clinic, wait_until
+from tests.harness.installation import Child, Installation
+from tests.harness.waiting import wait_until
 
 LARGE = 30_000_000
 LEASE_SECONDS = 2.0
 
 
 @contextmanager
-def frozen_engine(clinic: Clinic) -> Iterator[None]:
+def frozen_engine(clinic: Installation) -> Iterator[None]:
     """The S3 engine is stopped meanwhile."""
     engines = children_of(clinic.world.process.pid)
     assert engines
@@ -41,7 +42,7 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def posting(clinic: Clinic, job_id: str) -> bool:
+def posting(clinic: Installation, job_id: str) -> bool:
     """Whether the upload is under way: the step runs, and nothing is committed."""
     job = clinic.process.ledger.get(job_id)
     row = clinic.redis.hgetall(f"chartpost:job:{job_id}")
@@ -49,7 +50,7 @@ def posting(clinic: Clinic, job_id: str) -> bool:
     return bool(job and job.step is Step.POST and running and job.times.get("presigned") and not job.committed)
 
 
-def uploading(clinic: Clinic, patient: str) -> AsyncResult[object]:
+def uploading(clinic: Installation, patient: str) -> AsyncResult[object]:
     """A call whose upload stands still in mid-body."""
     result = clinic.upload(clinic.write("large.pdf", os.urandom(LARGE)), patient)
     wait_until(lambda: posting(clinic, result.id), "the upload has begun")
@@ -57,13 +58,13 @@ def uploading(clinic: Clinic, patient: str) -> AsyncResult[object]:
     return result
 
 
-def stored_at(clinic: Clinic, job_id: str) -> float:
+def stored_at(clinic: Installation, job_id: str) -> float:
     job = clinic.process.ledger.get(job_id)
     assert job is not None
     return job.times[Stage.STORED].timestamp()
 
 
-def test_a_worker_killed_in_mid_upload_is_followed_by_another_within_two_leases(north: Clinic) -> None:
+def test_a_worker_killed_in_mid_upload_is_followed_by_another_within_two_leases(north: Installation) -> None:
     patient = f"k{uuid4()}"
     first = north.start_worker()
     with frozen_engine(north):
@@ -76,7 +77,7 @@ def test_a_worker_killed_in_mid_upload_is_followed_by_another_within_two_leases(
     assert stored_at(north, result.id) - consuming < 2 * LEASE_SECONDS
 
 
-def test_a_worker_stopped_beyond_its_lease_sends_nothing_when_it_wakes(north: Clinic) -> None:
+def test_a_worker_stopped_beyond_its_lease_sends_nothing_when_it_wakes(north: Installation) -> None:
     patient = f"z{uuid4()}"
     zombie = north.start_worker()
     with frozen_engine(north):
@@ -97,7 +98,7 @@ def said(child: Child, job_id: str, event: str) -> bool:
     return any(job_id in line and event in line for line in child.log.splitlines())
 
 
-def test_a_worker_killed_after_the_commit_point_looks_before_it_sends_again(north: Clinic) -> None:
+def test_a_worker_killed_after_the_commit_point_looks_before_it_sends_again(north: Installation) -> None:
     patient = f"l{uuid4()}"
     worker = north.start_worker()
     result = north.upload(north.write("STALL-30.pdf", b"stalled"), patient)
@@ -108,7 +109,7 @@ def test_a_worker_killed_after_the_commit_point_looks_before_it_sends_again(nort
     assert len(north.chart(patient_id=patient)) == 1
 
 
-def test_a_lost_answer_is_looked_up_and_not_sent_again(north: Clinic) -> None:
+def test_a_lost_answer_is_looked_up_and_not_sent_again(north: Installation) -> None:
     patient = f"l{uuid4()}"
     north.start_worker()
     result = north.upload(north.write("LOST.pdf", b"lost"), patient)
@@ -116,7 +117,7 @@ def test_a_lost_answer_is_looked_up_and_not_sent_again(north: Clinic) -> None:
     assert len(north.chart(patient_id=patient)) == 1
 
 
-def test_faults_of_the_storage_are_ridden_out_without_a_second_copy(north: Clinic) -> None:
+def test_faults_of_the_storage_are_ridden_out_without_a_second_copy(north: Installation) -> None:
     patient = f"f{uuid4()}"
     north.start_worker()
     names = ["BUSY-2.pdf", "CUT.pdf", "EXPIRED.pdf", "SLOW-2.pdf", "S3-RequestTimeout.pdf", "S3-ExpiredToken.pdf"]
@@ -126,7 +127,7 @@ def test_faults_of_the_storage_are_ridden_out_without_a_second_copy(north: Clini
     assert sorted(record["file_name"] for record in north.chart(patient_id=patient)) == sorted(names)
 
 
-def test_sigterm_hands_an_upload_back_and_ends_at_once(north: Clinic) -> None:
+def test_sigterm_hands_an_upload_back_and_ends_at_once(north: Installation) -> None:
     patient = f"t{uuid4()}"
     first = north.start_worker()
     with frozen_engine(north):

@@ -9,17 +9,18 @@ from uuid import uuid4
 
 import pytest
 
-from tests.clinics import Child, Clinic, clinic, wait_until
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Child, Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.waiting import wait_until
 
 HUNDRED_MB = 100_000_000
 ALLOWED_MB = 30
 
 
 @pytest.fixture
-def wide(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Clinic]:
+def wide(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Installation]:
     """A clinic whose account may use every slot."""
-    with clinic(tmp_path / "clinic", world, valkey_url) as started:
+    with installed(tmp_path / "clinic", world, valkey_url) as started:
         settings = started.config.read_text()
         # Validating sixteen of them takes the sandbox its time.
         patient = settings.replace("give_up_after_seconds = 6.0", "give_up_after_seconds = 150.0")
@@ -40,7 +41,7 @@ def forget_peak(child: Child) -> float:
     return peak_mb(child)
 
 
-def large(clinic: Clinic, name: str) -> str:
+def large(clinic: Installation, name: str) -> str:
     """A document of zeros that takes no space here."""
     path = clinic.documents / name
     with path.open("wb") as file:
@@ -48,7 +49,7 @@ def large(clinic: Clinic, name: str) -> str:
     return path.as_uri()
 
 
-def test_100_mb_add_no_more_than_30_mb_and_sixteen_at_once_no_more_than_twice_that(wide: Clinic) -> None:
+def test_100_mb_add_no_more_than_30_mb_and_sixteen_at_once_no_more_than_twice_that(wide: Installation) -> None:
     worker = wide.start_worker()
     patients = [f"m{uuid4()}" for _ in range(16)]
     warm = [wide.upload(wide.write(f"warm{n}.pdf", b"warm"), patient) for n, patient in enumerate(patients)]
@@ -72,7 +73,7 @@ def test_100_mb_add_no_more_than_30_mb_and_sixteen_at_once_no_more_than_twice_th
     assert sixteen <= 2 * ALLOWED_MB
 
 
-def in_flight(clinic: Clinic) -> int:
+def in_flight(clinic: Installation) -> int:
     running = [str(job) for job in clinic.redis.zrange("chartpost:flying:north_clinic", 0, -1)]
     steps = [clinic.redis.hget(f"chartpost:job:{job}", "step") for job in running]
     return steps.count("post")

@@ -16,9 +16,10 @@ import pytest
 from tasks.providers.nhn.answers import EARLIER
 from tests.acceptance.test_kill_matrix import assert_nothing_is_left, points_met
 from tests.acceptance.test_memory import forget_peak, peak_mb
-from tests.clinics import Clinic, clinic, wait_until
-from tests.valkeys import FaultyValkey, everything_in
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.valkey import FaultyValkey, everything_in
+from tests.harness.waiting import wait_until
 
 ACCOUNT = "nhn_hospital"
 SIXTY_MB = 60_000_000
@@ -34,32 +35,32 @@ KILLS = (
 
 
 @pytest.fixture
-def hospital(opened: Callable[..., Clinic]) -> Clinic:
+def hospital(opened: Callable[..., Installation]) -> Installation:
     return opened(account=ACCOUNT)
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Clinic]:
+def house(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Installation]:
     """One installation, watcher and worker running, for all tests that hurt no process of it."""
-    with clinic(tmp_path_factory.mktemp("nhn") / "clinic", world, account=ACCOUNT) as started:
+    with installed(tmp_path_factory.mktemp("nhn") / "clinic", world, account=ACCOUNT) as started:
         started.start("worker", "watch")
         started.start_worker()
         yield started
 
 
 @pytest.fixture
-def unwell(house: Clinic) -> Iterator[Clinic]:
+def unwell(house: Installation) -> Iterator[Installation]:
     """The same, and the world is well again afterwards."""
     yield house
     house.world.world(reset=True)
     wait_until(lambda: status_of(house) == "ok", "the account is well again")
 
 
-def status_of(hospital: Clinic) -> str:
+def status_of(hospital: Installation) -> str:
     return hospital.process.account_statuses.health(ACCOUNT).status
 
 
-def charted(hospital: Clinic, patient: str) -> dict[str, list[str]]:
+def charted(hospital: Installation, patient: str) -> dict[str, list[str]]:
     """File name -> the digests of what the patient's chart holds under it."""
     found: dict[str, list[str]] = {}
     for record in hospital.chart(provider="nhn", patient_id=patient):
@@ -74,7 +75,9 @@ def digest(content: bytes) -> str:
 # --- the way through -------------------------------------------------------------------------------------------------
 
 
-def test_documents_of_both_doors_are_each_in_the_chart_once_and_nobody_else_learns_of_them(hospital: Clinic) -> None:
+def test_documents_of_both_doors_are_each_in_the_chart_once_and_nobody_else_learns_of_them(
+    hospital: Installation,
+) -> None:
     patient = f"p{uuid4()}"
     contents = {f"Überweisung {number}.pdf": os.urandom(40_000 * number + 1) for number in range(6)}
     children = [hospital.start("worker", "watch"), hospital.start_worker()]
@@ -110,7 +113,7 @@ def assert_receipt(receipt: dict[str, Any], record_id: str, content: bytes) -> N
     assert all(remark.startswith("NHN remarked upon it: ") for remark in receipt["remarks"])
 
 
-def assert_quiet(hospital: Clinic, patient: str, logs: str) -> None:
+def assert_quiet(hospital: Installation, patient: str, logs: str) -> None:
     """No patient, name, key, token, assertion or proof in the logs, or in the clear in Redis."""
     said = logs + everything_in(hospital.redis)
     account = hospital.world.settings["accounts"][ACCOUNT]
@@ -122,7 +125,7 @@ def assert_quiet(hospital: Clinic, patient: str, logs: str) -> None:
     assert not re.search(r"eyJ[\w-]{8,}\.", said), "a JWT: tokens, assertions and proofs are all of them"
 
 
-def test_faults_are_ridden_out_with_one_copy_of_each(house: Clinic) -> None:
+def test_faults_are_ridden_out_with_one_copy_of_each(house: Installation) -> None:
     run = uuid4().hex
     names = ["CUT.pdf", "BUSY-2.pdf", "LOST.pdf", "LOSTCREATE.pdf", "TIMEOUT504.pdf", "STALL-1.pdf"]
     asked = {
@@ -137,7 +140,7 @@ def test_faults_are_ridden_out_with_one_copy_of_each(house: Clinic) -> None:
     assert_nothing_is_left(house)
 
 
-def test_what_nhn_refuses_fails_with_its_words_beside_the_file_and_nowhere_else(house: Clinic) -> None:
+def test_what_nhn_refuses_fails_with_its_words_beside_the_file_and_nowhere_else(house: Installation) -> None:
     run = uuid4().hex
     unknown, patient = f"404-{run}", f"p{run}"
     house.drop(unknown, "epikrise.pdf", b"unknown")
@@ -156,11 +159,11 @@ def test_what_nhn_refuses_fails_with_its_words_beside_the_file_and_nowhere_else(
     assert "virus" not in logs
 
 
-def errors_of(hospital: Clinic, run: str) -> dict[str, dict[str, Any]]:
+def errors_of(hospital: Installation, run: str) -> dict[str, dict[str, Any]]:
     return {error["file_name"]: error for error in hospital.errors() if run in error["patient_id"]}
 
 
-def test_labels_are_replaced_once_asked_for_and_a_document_is_not_unblocked_by_chance(house: Clinic) -> None:
+def test_labels_are_replaced_once_asked_for_and_a_document_is_not_unblocked_by_chance(house: Installation) -> None:
     run = uuid4().hex
     done = {
         f"{run}-1": house.relabel(f"{run}-1", NORMAL, BLOCKED),
@@ -192,12 +195,12 @@ def test_labels_are_replaced_once_asked_for_and_a_document_is_not_unblocked_by_c
 
 
 def test_a_worker_killed_around_the_commit_and_the_call_provides_each_document_once(
-    hospital: Clinic, tmp_path: Path
+    hospital: Installation, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     hospital.start("worker", "watch")
-    hospital.start("tests.chaos.armed_worker", str(marks))
+    hospital.start("tests.harness.failpoint_worker", str(marks))
     patient, names = f"k{uuid4()}", list[str]()
     for _ in range(3):  # a kill for one document may take another past its own point
         for point in sorted(set(KILLS) - points_met(marks)):
@@ -211,7 +214,7 @@ def test_a_worker_killed_around_the_commit_and_the_call_provides_each_document_o
 
 
 def test_a_worker_killed_while_its_answer_is_withheld_finds_that_it_was_stored_or_leaves_it_to_a_human(
-    hospital: Clinic,
+    hospital: Installation,
 ) -> None:
     """What was stored is known again by its ids; without the file nobody can know."""
     patient = f"l{uuid4()}"
@@ -230,18 +233,18 @@ def test_a_worker_killed_while_its_answer_is_withheld_finds_that_it_was_stored_o
 
 
 @pytest.fixture
-def wiped(tmp_path: Path, world: SandboxProcess) -> Iterator[tuple[Clinic, FaultyValkey]]:
+def wiped(tmp_path: Path, world: SandboxProcess) -> Iterator[tuple[Installation, FaultyValkey]]:
     (tmp_path / "valkey").mkdir()
     server = FaultyValkey(tmp_path / "valkey")
     url = server.start()
     try:
-        with clinic(tmp_path / "clinic", world, url, account=ACCOUNT) as started:
+        with installed(tmp_path / "clinic", world, url, account=ACCOUNT) as started:
             yield started, server
     finally:
         server.stop()
 
 
-def test_a_wiped_redis_neither_loses_nor_doubles_what_was_in_flight(wiped: tuple[Clinic, FaultyValkey]) -> None:
+def test_a_wiped_redis_neither_loses_nor_doubles_what_was_in_flight(wiped: tuple[Installation, FaultyValkey]) -> None:
     hospital, server = wiped
     patient, names = f"w{uuid4()}", [f"STALL-4 {number}.pdf" for number in range(4)]
     hospital.start("worker", "watch")
@@ -261,12 +264,12 @@ def test_a_wiped_redis_neither_loses_nor_doubles_what_was_in_flight(wiped: tuple
 # --- a sick account --------------------------------------------------------------------------------------------------
 
 
-def many(hospital: Clinic, patient: str) -> list[Any]:
+def many(hospital: Installation, patient: str) -> list[Any]:
     source = hospital.write(f"{uuid4()}.pdf", b"one of many")
     return [hospital.upload(source, patient, file_name=f"{uuid4()}.pdf") for _ in range(8)]
 
 
-def test_a_revoked_client_parks_the_account_and_its_documents_go_on_when_it_is_restored(unwell: Clinic) -> None:
+def test_a_revoked_client_parks_the_account_and_its_documents_go_on_when_it_is_restored(unwell: Installation) -> None:
     patient = f"r{uuid4()}"
     client_id = unwell.world.settings["accounts"][ACCOUNT]["client_id"]
     many(unwell, patient)[0].get(timeout=60)  # there is a token
@@ -283,7 +286,7 @@ def test_a_revoked_client_parks_the_account_and_its_documents_go_on_when_it_is_r
 
 
 @pytest.mark.parametrize("part", ["nhn", "helseid"])
-def test_a_part_that_is_down_is_waited_for(unwell: Clinic, part: str) -> None:
+def test_a_part_that_is_down_is_waited_for(unwell: Installation, part: str) -> None:
     patient = f"d{uuid4()}"
     unwell.world.world(down={part: "503"}, kill_tokens=["nhn"])
     waiting = many(unwell, patient)
@@ -294,7 +297,7 @@ def test_a_part_that_is_down_is_waited_for(unwell: Clinic, part: str) -> None:
     assert all(len(found) == 1 for found in charted(unwell, patient).values())
 
 
-def test_a_document_that_is_refused_like_a_bad_token_does_not_hold_its_account_for_ever(unwell: Clinic) -> None:
+def test_a_document_that_is_refused_like_a_bad_token_does_not_hold_its_account_for_ever(unwell: Installation) -> None:
     refused = unwell.upload(unwell.write("a.pdf", b"a"), f"401-{uuid4()}")
     for call in many(unwell, f"o{uuid4()}"):
         call.get(timeout=60)
@@ -306,7 +309,7 @@ def test_a_document_that_is_refused_like_a_bad_token_does_not_hold_its_account_f
 # --- size ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_document_of_60_mb_adds_little_memory(house: Clinic) -> None:
+def test_a_document_of_60_mb_adds_little_memory(house: Installation) -> None:
     worker = house.children[1]
     house.upload(house.write("warm.pdf", b"warm"), f"m{uuid4()}").get(timeout=60)
     path = house.documents / "large.pdf"
@@ -320,7 +323,7 @@ def test_a_document_of_60_mb_adds_little_memory(house: Clinic) -> None:
     assert added <= ALLOWED_MB
 
 
-def test_the_accounts_check_names_what_is_wrong(house: Clinic) -> None:
+def test_the_accounts_check_names_what_is_wrong(house: Installation) -> None:
     checked = house.command("check", "--json")
     rows = [json.loads(line) for line in checked.stdout.splitlines()]
     assert [row["ok"] for row in rows if row["account"] == ACCOUNT] == [True]

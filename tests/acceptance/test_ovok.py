@@ -15,9 +15,10 @@ from uuid import uuid4
 import pytest
 
 from tests.acceptance.test_kill_matrix import assert_nothing_is_left
-from tests.clinics import Clinic, clinic, wait_until
-from tests.valkeys import FaultyValkey, everything_in
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.valkey import FaultyValkey, everything_in
+from tests.harness.waiting import wait_until
 
 ACCOUNT = "ovok_clinic"
 LEASE_SECONDS = 2.0
@@ -48,7 +49,7 @@ FOUND_AGAIN = ("kill-confirm", "kill-ledger.record_found")
 
 
 @pytest.fixture
-def ovok(opened: Callable[..., Clinic]) -> Iterator[Clinic]:
+def ovok(opened: Callable[..., Installation]) -> Iterator[Installation]:
     """A clinic whose account is at Ovok."""
     started = opened(account=ACCOUNT, quick=QUICK)
     yield started
@@ -64,12 +65,12 @@ def content_of(name: str) -> bytes:
     return f"the document {name}".encode() * 20
 
 
-def drop(clinic: Clinic, *names: str, patient: str | None = None) -> None:
+def drop(clinic: Installation, *names: str, patient: str | None = None) -> None:
     for name in names:
         clinic.drop(patient, name, content_of(name))
 
 
-def delivered(clinic: Clinic, names: list[str] | set[str], seconds: float = 60) -> dict[str, dict[str, Any]]:
+def delivered(clinic: Installation, names: list[str] | set[str], seconds: float = 60) -> dict[str, dict[str, Any]]:
     """The receipts, by file name, when all are there."""
     wanted = set(names)
 
@@ -81,7 +82,7 @@ def delivered(clinic: Clinic, names: list[str] | set[str], seconds: float = 60) 
     return found
 
 
-def assert_once(clinic: Clinic, names: list[str] | set[str], receipts: dict[str, dict[str, Any]]) -> None:
+def assert_once(clinic: Installation, names: list[str] | set[str], receipts: dict[str, dict[str, Any]]) -> None:
     """One document at Ovok and one in the chart for each, with its bytes, and the receipt tells of that one."""
     made = Counter(each["file_name"] for each in clinic.world.ovok_documents())
     assert {name: made[name] for name in names} == dict.fromkeys(names, 1)
@@ -97,7 +98,7 @@ def assert_once(clinic: Clinic, names: list[str] | set[str], receipts: dict[str,
 # --- both doors, and faults ------------------------------------------------------------------------------------------
 
 
-def test_documents_of_both_doors_arrive_once_whatever_the_sandbox_does_to_them(ovok: Clinic) -> None:
+def test_documents_of_both_doors_arrive_once_whatever_the_sandbox_does_to_them(ovok: Installation) -> None:
     run = run_id()
     words = ("", "LOST ", "LOSTCREATE ", "CUT ", "EXPIRED ", "BUSY-2 ", "S3-RequestTimeout ", "STALL-1 ", "Übe (1) ")
     dropped = [f"{word}{run}.a.pdf" for word in words]
@@ -119,7 +120,7 @@ def test_documents_of_both_doors_arrive_once_whatever_the_sandbox_does_to_them(o
     assert ovok.world.leaks() == []
 
 
-def test_what_ovok_drops_is_not_delivered(ovok: Clinic) -> None:
+def test_what_ovok_drops_is_not_delivered(ovok: Installation) -> None:
     name = f"INVALID {run_id()}.pdf"
     ovok.start("worker", "watch")
     ovok.start_worker()
@@ -130,7 +131,7 @@ def test_what_ovok_drops_is_not_delivered(ovok: Clinic) -> None:
     assert ovok.chart(file_name=name) == []
 
 
-def test_a_document_that_was_given_up_is_retried_into_the_document_that_was_made_for_it(ovok: Clinic) -> None:
+def test_a_document_that_was_given_up_is_retried_into_the_document_that_was_made_for_it(ovok: Installation) -> None:
     name = f"BUSY-2 {run_id()}.pdf"
     ovok.start("worker", "watch")
     ovok.start_worker(CHARTPOST_RETRY__FIRST_SECONDS="0.001", CHARTPOST_RETRY__GIVE_UP_AFTER_SECONDS="0.002")
@@ -142,11 +143,11 @@ def test_a_document_that_was_given_up_is_retried_into_the_document_that_was_made
     assert_once(ovok, [name], delivered(ovok, [name]))
 
 
-def made(clinic: Clinic, name: str) -> list[dict[str, Any]]:
+def made(clinic: Installation, name: str) -> list[dict[str, Any]]:
     return [each for each in clinic.world.ovok_documents() if each["file_name"] == name]
 
 
-def test_documents_of_one_name_do_not_take_each_others_place_when_a_create_is_lost(ovok: Clinic) -> None:
+def test_documents_of_one_name_do_not_take_each_others_place_when_a_create_is_lost(ovok: Installation) -> None:
     """Ovok knows no patients: what tells them apart is only which document is whose."""
     names = [f"LOSTCREATE {number} {run_id()}.pdf" for number in range(4)]
     patients = [f"p{number}" for number in range(3)]
@@ -170,7 +171,7 @@ def test_documents_of_one_name_do_not_take_each_others_place_when_a_create_is_lo
 # --- replacing -------------------------------------------------------------------------------------------------------
 
 
-def test_a_document_is_replaced_in_place_and_several_replacements_follow_one_another(ovok: Clinic) -> None:
+def test_a_document_is_replaced_in_place_and_several_replacements_follow_one_another(ovok: Installation) -> None:
     run = run_id()
     ovok.start_worker()
 
@@ -192,7 +193,7 @@ def test_a_document_is_replaced_in_place_and_several_replacements_follow_one_ano
     assert [each["uploads"] for each in ovok.world.ovok_documents() if each["id"] == into] == [4]
 
 
-def test_what_stood_there_once_and_was_replaced_is_no_duplicate(ovok: Clinic) -> None:
+def test_what_stood_there_once_and_was_replaced_is_no_duplicate(ovok: Installation) -> None:
     run = run_id()
     ovok.start_worker()
     source = ovok.write(f"{run}.pdf", b"version 1")
@@ -207,7 +208,7 @@ def test_what_stood_there_once_and_was_replaced_is_no_duplicate(ovok: Clinic) ->
     assert charted["sha256"] == first["sha256"]
 
 
-def test_a_replacement_of_what_is_not_there_is_refused_in_a_sentence(ovok: Clinic) -> None:
+def test_a_replacement_of_what_is_not_there_is_refused_in_a_sentence(ovok: Installation) -> None:
     ovok.start_worker()
     source = ovok.write(f"{run_id()}.pdf", b"replacement")
     for options, code in (
@@ -225,11 +226,11 @@ def test_a_replacement_of_what_is_not_there_is_refused_in_a_sentence(ovok: Clini
 # --- killed and wiped ------------------------------------------------------------------------------------------------
 
 
-def armed(ovok: Clinic, folder: Path) -> Path:
+def armed(ovok: Installation, folder: Path) -> Path:
     marks = folder / "marks"
     marks.mkdir()
     ovok.start("worker", "watch")
-    ovok.start("tests.chaos.armed_worker", str(marks))
+    ovok.start("tests.harness.failpoint_worker", str(marks))
     return marks
 
 
@@ -237,7 +238,7 @@ def struck(marks: Path) -> set[str]:
     return {path.name.rpartition("-")[0] for path in marks.iterdir()}
 
 
-def assert_one_of_each_in_the_end(ovok: Clinic, marks: Path, wanted: set[str]) -> None:
+def assert_one_of_each_in_the_end(ovok: Installation, marks: Path, wanted: set[str]) -> None:
     """Drop a document for each strike until each has happened; every document is at Ovok once."""
     run, names = run_id(), list[str]()
     # What one document suffers may take another past its own point: what was missed gets another round.
@@ -254,11 +255,13 @@ def assert_one_of_each_in_the_end(ovok: Clinic, marks: Path, wanted: set[str]) -
     assert_nothing_is_left(ovok)
 
 
-def test_a_worker_killed_around_each_commit_point_makes_one_document_of_each(ovok: Clinic, tmp_path: Path) -> None:
+def test_a_worker_killed_around_each_commit_point_makes_one_document_of_each(
+    ovok: Installation, tmp_path: Path
+) -> None:
     assert_one_of_each_in_the_end(ovok, armed(ovok, tmp_path), set(KILLED_AT))
 
 
-def test_a_redis_wiped_around_each_commit_point_makes_one_document_of_each(ovok: Clinic, tmp_path: Path) -> None:
+def test_a_redis_wiped_around_each_commit_point_makes_one_document_of_each(ovok: Installation, tmp_path: Path) -> None:
     assert_one_of_each_in_the_end(ovok, armed(ovok, tmp_path), set(WIPED_AT))
 
 
@@ -266,7 +269,7 @@ def test_a_redis_that_comes_back_empty_is_filled_again_from_the_folders(tmp_path
     (tmp_path / "valkey").mkdir()
     server, run = FaultyValkey(tmp_path / "valkey"), run_id()
     try:
-        with clinic(tmp_path / "clinic", world, server.start(), account=ACCOUNT, quick=QUICK) as ovok:
+        with installed(tmp_path / "clinic", world, server.start(), account=ACCOUNT, quick=QUICK) as ovok:
             ovok.start("worker", "watch")
             ovok.start_worker()
             names = [f"{word} {run}.pdf" for word in ("STALL-3", "LOSTCREATE", "BUSY-3", "plain", "LOST")]
@@ -284,7 +287,9 @@ def test_a_redis_that_comes_back_empty_is_filled_again_from_the_folders(tmp_path
 # --- credentials, and what is kept to ourselves ----------------------------------------------------------------------
 
 
-def test_refused_credentials_park_the_account_until_they_work_again_and_nothing_secret_shows(ovok: Clinic) -> None:
+def test_refused_credentials_park_the_account_until_they_work_again_and_nothing_secret_shows(
+    ovok: Installation,
+) -> None:
     run = run_id()
     settings = ovok.world.settings["accounts"][ACCOUNT]
     ovok.start("worker", "watch")
@@ -309,5 +314,5 @@ def test_refused_credentials_park_the_account_until_they_work_again_and_nothing_
     assert "public" not in json.dumps(ovok.receipts())
 
 
-def status_of(clinic: Clinic) -> str:
+def status_of(clinic: Installation) -> str:
     return clinic.process.account_statuses.health(ACCOUNT).status

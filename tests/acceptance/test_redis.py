@@ -15,9 +15,10 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tests.clinics import Child, Clinic, clinic, wait_until
-from tests.valkeys import FaultyValkey
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Child, Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.valkey import FaultyValkey
+from tests.harness.waiting import wait_until
 
 LEASE_SECONDS = 2.0
 RECOVERY_LEASES = 6  # generous: the machine may be busy
@@ -28,7 +29,7 @@ QUIET_LINES = 12  # of warnings, from one process in one outage, however long
 class House:
     """Two workers, the watcher and the intake, on a server that can be hurt."""
 
-    def __init__(self, clinic: Clinic, server: FaultyValkey) -> None:
+    def __init__(self, clinic: Installation, server: FaultyValkey) -> None:
         self.clinic = clinic
         self.server = server
         command = ("celery", "-A", "worker", "worker", "--concurrency", "4")
@@ -78,7 +79,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> It
     server = FaultyValkey(folder / "valkey")
     url = server.start()
     try:
-        with clinic(folder / "clinic", world, url) as started:
+        with installed(folder / "clinic", world, url) as started:
             yield House(started, server)
     finally:
         server.stop()

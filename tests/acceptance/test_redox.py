@@ -17,13 +17,21 @@ from sandbox.settings import setting
 from tests.acceptance.test_accounts import status_of
 from tests.acceptance.test_celery_door import failure_of
 from tests.acceptance.test_kill_matrix import assert_nothing_is_left, points_met
-from tests.chaos.armed_redox import AFTER_THE_COMMIT, POINTS
-from tests.clinics import Clinic, clinic, wait_until
-from tests.valkeys import FaultyValkey, everything_in
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.valkey import FaultyValkey, everything_in
+from tests.harness.waiting import wait_until
 
 HOLDING, RESENDING = "redox_hospital", "resending"
 SMALL, LARGE = b"small", b"large" * 60_000
+BEFORE_THE_COMMIT = ("call.binary-after", "ledger.stored-after", "ledger.committed-before")
+AFTER_THE_COMMIT = (
+    "ledger.committed-after",
+    "commit_log.note_commit-after",
+    "call.create-after",
+    "ledger.delivered-before",
+)
+POINTS = (*BEFORE_THE_COMMIT, *AFTER_THE_COMMIT, "ledger.delivered-after")  # closing is the same for every provider
 PATIENT = {"name": [{"family": "Meier", "given": ["Anna"]}], "birthDate": "1980-12-31", "gender": "female"}
 
 
@@ -34,10 +42,10 @@ def resending(world: SandboxProcess) -> str:
 
 
 @pytest.fixture(scope="module")
-def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Clinic]:
+def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Installation]:
     """One clinic with a worker and a watcher for most of these tests."""
     folder = tmp_path_factory.mktemp("redox") / "clinic"
-    with clinic(folder, world, account=HOLDING, end=resending(world)) as started:
+    with installed(folder, world, account=HOLDING, end=resending(world)) as started:
         started.start("worker", "watch")
         started.start_worker()
         yield started
@@ -54,7 +62,7 @@ def fresh() -> str:
     return f"r{uuid4().hex[:8]}"
 
 
-def charted(clinic: Clinic, run: str) -> Counter[tuple[str, str]]:
+def charted(clinic: Installation, run: str) -> Counter[tuple[str, str]]:
     """Name and digest of what the chart has of patients of this run, and how often."""
     records = [record for record in clinic.chart(provider="redox") if run in record["patient_id"]]
     return Counter((record["file_name"], record["sha256"]) for record in records)
@@ -64,18 +72,18 @@ def once(documents: dict[str, bytes]) -> Counter[tuple[str, str]]:
     return Counter((name, hashlib.sha256(content).hexdigest()) for name, content in documents.items())
 
 
-def receipts(clinic: Clinic, run: str) -> list[dict[str, Any]]:
+def receipts(clinic: Installation, run: str) -> list[dict[str, Any]]:
     return [receipt for receipt in clinic.receipts() if run in receipt["patient_id"]]
 
 
-def errors(clinic: Clinic, run: str) -> list[dict[str, Any]]:
+def errors(clinic: Installation, run: str) -> list[dict[str, Any]]:
     return [error for error in clinic.errors() if run in error["patient_id"]]
 
 
 # --- arriving --------------------------------------------------------------------------------------------------------
 
 
-def test_documents_of_all_sizes_arrive_once_by_inbox_and_by_call(at_work: Clinic) -> None:
+def test_documents_of_all_sizes_arrive_once_by_inbox_and_by_call(at_work: Installation) -> None:
     run = fresh()
     dropped = {"Über weisung.pdf": SMALL, "scan.tiff": LARGE, "one byte.txt": b"1"}
     called = {"report.pdf": b"report", "film.mp4": LARGE * 20}
@@ -100,7 +108,7 @@ def test_documents_of_all_sizes_arrive_once_by_inbox_and_by_call(at_work: Clinic
     assert {result["assurance"] for result in results.values()} == {"accepted"}
 
 
-def test_the_same_document_again_is_skipped(at_work: Clinic) -> None:
+def test_the_same_document_again_is_skipped(at_work: Installation) -> None:
     run = fresh()
     for _ in range(2):
         receipt = at_work.upload(at_work.write("twice.pdf", SMALL), run).get(timeout=60)
@@ -111,7 +119,7 @@ def test_the_same_document_again_is_skipped(at_work: Clinic) -> None:
 # --- what may go wrong with one document -----------------------------------------------------------------------------
 
 
-def test_each_fault_of_a_document_ends_as_it_must_and_never_in_a_second_copy(at_work: Clinic) -> None:
+def test_each_fault_of_a_document_ends_as_it_must_and_never_in_a_second_copy(at_work: Installation) -> None:
     run = fresh()
     ends = {  # by name, or by patient: what it ends in, and how often it is in the chart
         "INVALID.pdf": ("refused_by_provider", 0),
@@ -142,7 +150,7 @@ def test_each_fault_of_a_document_ends_as_it_must_and_never_in_a_second_copy(at_
         assert ("The provider's words" in error["message"]) == (error["code"] == "refused_by_provider")
 
 
-def test_a_cut_connection_stores_nothing_and_the_document_goes_again(at_work: Clinic) -> None:
+def test_a_cut_connection_stores_nothing_and_the_document_goes_again(at_work: Installation) -> None:
     run = fresh()
     at_work.world.world(redox_dedupe=True)
     result = at_work.upload(at_work.write("CUT.pdf", SMALL), run, account=RESENDING)
@@ -150,7 +158,7 @@ def test_a_cut_connection_stores_nothing_and_the_document_goes_again(at_work: Cl
     assert charted(at_work, run) == once({"CUT.pdf": SMALL})
 
 
-def test_an_account_that_resends_delivers_what_nobody_saw_without_a_second_copy(at_work: Clinic) -> None:
+def test_an_account_that_resends_delivers_what_nobody_saw_without_a_second_copy(at_work: Installation) -> None:
     run = fresh()
     at_work.world.world(redox_dedupe=True)
     documents = {f"{word}.pdf": LARGE if word == "LOST" else SMALL for word in ("LOST", "TIMEOUT504", "BUSY-2")}
@@ -162,7 +170,7 @@ def test_an_account_that_resends_delivers_what_nobody_saw_without_a_second_copy(
     assert errors(at_work, run) == []
 
 
-def test_an_account_that_resends_asks_a_human_when_the_repetition_is_refused(at_work: Clinic) -> None:
+def test_an_account_that_resends_asks_a_human_when_the_repetition_is_refused(at_work: Installation) -> None:
     run = fresh()
     at_work.drop(run, "LOST INVALID.pdf", SMALL, RESENDING)
     refused = wait_until(lambda: errors(at_work, run), "it is refused at once")[0]
@@ -173,7 +181,7 @@ def test_an_account_that_resends_asks_a_human_when_the_repetition_is_refused(at_
     assert "The provider's words" in held["message"]
 
 
-def test_a_held_document_is_not_sent_again_before_a_human_says_so(at_work: Clinic) -> None:
+def test_a_held_document_is_not_sent_again_before_a_human_says_so(at_work: Installation) -> None:
     run = fresh()
     at_work.drop(run, "LOST.pdf", SMALL)
     held = wait_until(lambda: errors(at_work, run), "it is held")[0]
@@ -190,7 +198,7 @@ def test_a_held_document_is_not_sent_again_before_a_human_says_so(at_work: Clini
     assert charted(at_work, run) == once({"LOST.pdf": SMALL})
 
 
-def test_another_document_of_a_held_ones_name_and_size_is_not_taken_for_it(at_work: Clinic) -> None:
+def test_another_document_of_a_held_ones_name_and_size_is_not_taken_for_it(at_work: Installation) -> None:
     run = fresh()
     at_work.drop(run, "LOST.pdf", SMALL)
     held = wait_until(lambda: errors(at_work, run), "it is held")[0]
@@ -202,12 +210,12 @@ def test_another_document_of_a_held_ones_name_and_size_is_not_taken_for_it(at_wo
     assert charted(at_work, run) == once({"LOST.pdf": SMALL}) + once({"LOST.pdf": SMALL[::-1]})
 
 
-def times_held(clinic: Clinic, job_id: str) -> int:
+def times_held(clinic: Installation, job_id: str) -> int:
     lines = [line for child in clinic.children for line in child.log.splitlines() if job_id in line]
     return sum('"event": "job_held"' in line for line in lines)
 
 
-def test_a_held_document_that_did_not_arrive_is_sent_when_a_human_says_so(at_work: Clinic) -> None:
+def test_a_held_document_that_did_not_arrive_is_sent_when_a_human_says_so(at_work: Installation) -> None:
     run = fresh()
     at_work.drop(run, "BUSY-1.pdf", SMALL)
     held = wait_until(lambda: errors(at_work, run), "it is held")[0]
@@ -221,7 +229,7 @@ def test_a_held_document_that_did_not_arrive_is_sent_when_a_human_says_so(at_wor
     assert charted(at_work, run) == once({"BUSY-1.pdf": SMALL})
 
 
-def test_a_document_that_could_never_arrive_is_refused_at_the_door(at_work: Clinic) -> None:
+def test_a_document_that_could_never_arrive_is_refused_at_the_door(at_work: Installation) -> None:
     at_work.world.forget_requests()
     source = at_work.write("a.pdf", SMALL)
     calls = {
@@ -239,7 +247,7 @@ def test_a_document_that_could_never_arrive_is_refused_at_the_door(at_work: Clin
 # --- what may go wrong with an account -------------------------------------------------------------------------------
 
 
-def test_a_revoked_key_parks_the_account_and_its_documents_go_on_when_it_works_again(at_work: Clinic) -> None:
+def test_a_revoked_key_parks_the_account_and_its_documents_go_on_when_it_works_again(at_work: Installation) -> None:
     run, key = fresh(), at_work.world.settings["accounts"][HOLDING]["client_id"]
     at_work.world.world(revoke=[key])
     documents = {f"{number}.pdf": LARGE if number % 2 else SMALL for number in range(10)}
@@ -254,7 +262,7 @@ def test_a_revoked_key_parks_the_account_and_its_documents_go_on_when_it_works_a
 
 
 @pytest.mark.parametrize("fault", ["503", "hang"])
-def test_a_provider_that_is_down_turns_few_documents_into_held_ones(at_work: Clinic, fault: str) -> None:
+def test_a_provider_that_is_down_turns_few_documents_into_held_ones(at_work: Installation, fault: str) -> None:
     """Its token is known, so that messages do leave before anybody notices."""
     run = fresh()
     at_work.upload(at_work.write("before.pdf", SMALL), run).get(timeout=60)
@@ -275,7 +283,7 @@ def test_a_provider_that_is_down_turns_few_documents_into_held_ones(at_work: Cli
     assert held or fault == "503", "a 503 may come before the message was whole"
 
 
-def ended(clinic: Clinic, run: str) -> int:
+def ended(clinic: Installation, run: str) -> int:
     said = clinic.command("jobs", "--json", "--account", HOLDING).stdout
     rows: list[dict[str, Any]] = [json.loads(line) for line in said.splitlines()]
     return sum(row["patient_id"] == run and row["state"] in ("delivered", "failed") for row in rows)
@@ -286,7 +294,7 @@ def ended(clinic: Clinic, run: str) -> int:
 
 @pytest.mark.parametrize("account", [RESENDING, HOLDING])
 def test_a_worker_killed_at_every_boundary_sends_nothing_twice_and_loses_nothing(
-    opened: Callable[..., Clinic], world: SandboxProcess, tmp_path: Path, account: str
+    opened: Callable[..., Installation], world: SandboxProcess, tmp_path: Path, account: str
 ) -> None:
     """An account that resends delivers all of it; one that holds asks a human where the commit was passed."""
     world.world(redox_dedupe=account == RESENDING)
@@ -308,11 +316,11 @@ def test_a_worker_killed_at_every_boundary_sends_nothing_twice_and_loses_nothing
     assert_nothing_is_left(started)
 
 
-def killed_everywhere(clinic: Clinic, marks: Path, run: str, points: Sequence[str]) -> dict[str, bytes]:
+def killed_everywhere(clinic: Installation, marks: Path, run: str, points: Sequence[str]) -> dict[str, bytes]:
     """Documents for each of which a worker was killed at the point that its name says."""
     marks.mkdir()
     clinic.start("worker", "watch")
-    clinic.start("tests.chaos.armed_redox", str(marks), CHARTPOST_WORKER__CONCURRENCY="1")
+    clinic.start("tests.harness.failpoint_worker", str(marks), CHARTPOST_WORKER__CONCURRENCY="1")
     documents: dict[str, bytes] = {}
     for _ in range(4):
         for point in sorted(set(points) - points_met(marks)):
@@ -330,7 +338,7 @@ def test_a_redis_that_is_wiped_with_its_files_makes_no_second_copy(tmp_path: Pat
     (tmp_path / "valkey").mkdir()
     server = FaultyValkey(tmp_path / "valkey")
     try:
-        with clinic(tmp_path / "clinic", world, server.start(), end=resending(world)) as started:
+        with installed(tmp_path / "clinic", world, server.start(), end=resending(world)) as started:
             started.start("worker", "watch")
             started.start_worker()
             sent = {account: drop_ten(started, account) for account in (HOLDING, RESENDING)}
@@ -346,7 +354,7 @@ def test_a_redis_that_is_wiped_with_its_files_makes_no_second_copy(tmp_path: Pat
         server.stop()
 
 
-def drop_ten(clinic: Clinic, account: str) -> tuple[str, dict[str, bytes]]:
+def drop_ten(clinic: Installation, account: str) -> tuple[str, dict[str, bytes]]:
     """Four whose answers take their time, so that they are in flight when it happens; and six more."""
     run = fresh()
     names = [f"STALL-2 {number}.pdf" for number in range(4)] + [f"{number}.pdf" for number in range(6)]
@@ -359,7 +367,7 @@ def drop_ten(clinic: Clinic, account: str) -> tuple[str, dict[str, bytes]]:
 # --- secrets ---------------------------------------------------------------------------------------------------------
 
 
-def test_neither_logs_nor_redis_hold_patient_file_key_or_token(at_work: Clinic) -> None:
+def test_neither_logs_nor_redis_hold_patient_file_key_or_token(at_work: Installation) -> None:
     options = {"patient": PATIENT}
     at_work.upload(at_work.write("Meier Befund.pdf", SMALL), "Patient-Meier-77", options=options).get(timeout=60)
     failure_of(at_work.upload(at_work.write("Meier INVALID.pdf", LARGE), "Patient-Meier-77", options=options))

@@ -9,16 +9,17 @@ from uuid import uuid4
 
 import pytest
 
-from tests.clinics import Clinic, clinic, wait_until
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.waiting import wait_until
 
 
 @pytest.fixture
-def machines(tmp_path: Path, world: SandboxProcess) -> Iterator[tuple[Clinic, Clinic]]:
+def machines(tmp_path: Path, world: SandboxProcess) -> Iterator[tuple[Installation, Installation]]:
     """The machine with the folders, and another with the worker."""
     with (
-        clinic(tmp_path / "folders", world) as here,
-        clinic(tmp_path / "elsewhere", world, here.redis_url) as there,
+        installed(tmp_path / "folders", world) as here,
+        installed(tmp_path / "elsewhere", world, here.redis_url) as there,
     ):
         for machine in (here, there):
             settings = machine.config.read_text()
@@ -26,13 +27,13 @@ def machines(tmp_path: Path, world: SandboxProcess) -> Iterator[tuple[Clinic, Cl
         yield here, there
 
 
-def staged(machine: Clinic) -> list[str]:
+def staged(machine: Installation) -> list[str]:
     listed = machine.world.objects().list_objects_v2(Bucket="sources", Prefix="staged/")
     return [entry["Key"] for entry in listed.get("Contents", [])]
 
 
 def test_staged_files_are_delivered_by_a_worker_elsewhere_and_closed_where_their_folders_are(
-    machines: tuple[Clinic, Clinic],
+    machines: tuple[Installation, Installation],
 ) -> None:
     here, there = machines
     patient = f"s{uuid4()}"
@@ -54,7 +55,7 @@ def test_staged_files_are_delivered_by_a_worker_elsewhere_and_closed_where_their
     assert patient not in json.dumps(staged(here))
 
 
-def test_a_wiped_redis_does_not_make_a_staged_document_go_twice(machines: tuple[Clinic, Clinic]) -> None:
+def test_a_wiped_redis_does_not_make_a_staged_document_go_twice(machines: tuple[Installation, Installation]) -> None:
     here, there = machines
     patient = f"s{uuid4()}"
     here.start("worker", "watch", **here.world.aws_environment)

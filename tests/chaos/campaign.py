@@ -1,9 +1,9 @@
-"""`make chaos`: documents flow through all doors while everything fails in turn; then every one is accounted for.
+"""`make chaos`: documents flow while everything fails in turn, then every document is accounted for.
 
 python -m tests.chaos.campaign [--seed N] [--documents 300] [--minutes M] [--faults WORDS] [--json]
 
-Exit 0 only if nothing was lost, doubled or falsely said, and every kind of fault came at least once. `docs/chaos.md`
-says what is injected and how it is counted.
+Exit 0 only if nothing was lost, doubled or falsely reported, and every kind of fault came at least once.
+`docs/chaos.md` says what is injected and how it is counted.
 """
 
 from __future__ import annotations
@@ -21,187 +21,190 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.chaos.clients import Client, started_clients
 from tests.chaos.documents import planned
-from tests.chaos.doors import Caller, Progress, open_doors
-from tests.chaos.faults import FAULTS, Fault, Scene
-from tests.chaos.parts import Parts
-from tests.chaos.place import LOOK_SECONDS, Place, installed
-from tests.chaos.recovery import Flow, Nudger, Recoveries
+from tests.chaos.expectations import Findings, examined, unfinished
+from tests.chaos.faults import FAULTS, Fault, FaultContext
+from tests.chaos.injector import Injector
+from tests.chaos.installation import SEARCH_SECONDS, ChaosInstallation, chaos_installed
+from tests.chaos.processes import Processes
+from tests.chaos.recovery import Flow, ProbeSender, Recoveries
 from tests.chaos.report import Report, Row
-from tests.chaos.storm import Storm
-from tests.chaos.verdict import Verdict, judged, unfinished
+from tests.chaos.tracker import Tracker
 
 _TICK_SECONDS = 0.05
-_GLANCE_SECONDS = 0.4
+_UPDATE_SECONDS = 0.4
 _CLOSING_SECONDS = 40.0
 _START_SECONDS = 40.0
 _IDLE_AND_ENDED = 70  # docs/redis.md
+_LINE_SECONDS = 10.0  # between lines of progress in a log
 _CLEAR = "\r\x1b[K"
 _FAULTS_SHARE = 0.93
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`flow_seconds`: how long documents are handed in and faults injected; `settle_seconds`: the patience after it.
-
-    `brief`: no fault lasts longer than it has to, `look_seconds` may be less then.
-    """
-
     seed: int
     documents: int
-    flow_seconds: float
-    settle_seconds: float = 120.0
+    flow_seconds: float  # how long documents are handed in and faults injected
+    settle_seconds: float = 120.0  # how long the last documents may then take
     faults: Sequence[Fault] = FAULTS
-    brief: bool = False
-    look_seconds: float = LOOK_SECONDS
+    brief: bool = False  # each fault lasts its shortest time; `search_seconds` may be less then
+    search_seconds: float = SEARCH_SECONDS
 
 
 class Campaign:
-    """One run of a plan at a place. `say` is told how it goes, several times a second."""
+    """One run of a plan. `say` is given a line about its progress, several times a second."""
 
-    def __init__(self, plan: Plan, place: Place, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, plan: Plan, installation: ChaosInstallation, say: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._plan = plan
-        self._place = place
+        self._installation = installation
         self._say = say
         self._began = time.monotonic()
-        self.progress = Progress(planned(plan.documents, plan.seed))
-        self._parts = Parts(place.config, place.logs)
-        self._scene = Scene(place, self._parts, self.progress, random.Random(f"choices {plan.seed}"))
+        self.tracker = Tracker(planned(plan.documents, plan.seed))
+        self._processes = Processes(installation)
+        self._context = FaultContext(installation, self._processes, self.tracker, random.Random(f"choices {plan.seed}"))
         self._recoveries = Recoveries(self._flow)
-        self._look_at = 0.0
+        self._next_update_at = 0.0
 
     def run(self) -> Report:
         with ExitStack() as stack:
-            stack.enter_context(self._parts.running())
-            nudger = Nudger(self._place, lambda: self._recoveries.workers_awaited)
-            stack.callback(nudger.stopped.set)
+            stack.enter_context(self._processes.running())
+            probes = ProbeSender(self._installation, lambda: self._recoveries.workers_awaited)
+            stack.callback(probes.stopped.set)
             self._await_the_workers()
-            nudger.start()
-            callers = stack.enter_context(open_doors(self._place, self.progress, self._plan.flow_seconds))
-            storm = self._storm()
-            stack.callback(storm.end_all)
-            self._go_on(storm, callers, lambda: storm.over, 3600.0)
-            self._settle(storm, callers)
-            charts, client = self._place.world.charts(), self._place.redis(timeout_seconds=10)
-            return self._report(storm, judged(charts, self._place.data, client, self.progress))
+            probes.start()
+            clients = stack.enter_context(started_clients(self._installation, self.tracker, self._plan.flow_seconds))
+            injector = self._injector()
+            stack.callback(injector.end_all)
+            self._run_until(injector, clients, lambda: injector.over, 3600.0)
+            self._settle(injector, clients)
+            charts, client = self._installation.world.charts(), self._installation.client(timeout_seconds=10)
+            return self._report(injector, examined(charts, self._installation.data, client, self.tracker))
 
-    def _storm(self) -> Storm:
+    def _injector(self) -> Injector:
         plan = self._plan
         seconds = _FAULTS_SHARE * plan.flow_seconds  # documents still come after the last one
-        return Storm(self._scene, self._recoveries, plan.faults, seconds, plan.seed, brief=plan.brief)
+        return Injector(self._context, self._recoveries, plan.faults, seconds, plan.seed, brief=plan.brief)
 
     def _await_the_workers(self) -> None:
         """Raises RuntimeError when one does not start."""
         until = time.monotonic() + _START_SECONDS
-        while not all("worker_started" in worker.log_of_this_life for worker in self._parts.workers):
-            if time.monotonic() > until or any(part.exit_code() is not None for part in self._parts):
-                raise RuntimeError(f"the processes do not start; their logs are in {self._place.logs}")
+        while not all("worker_started" in worker.log_of_this_life for worker in self._processes.workers):
+            if time.monotonic() > until or any(process.exit_code() is not None for process in self._processes):
+                raise RuntimeError(f"the processes do not start; their logs are in {self._installation.logs}")
             time.sleep(_TICK_SECONDS)
 
-    def _settle(self, storm: Storm, callers: Sequence[Caller]) -> None:
-        done = lambda: self.progress.finished and not self._recoveries.workers_awaited  # noqa: E731
-        self._go_on(storm, callers, done, self._plan.settle_seconds)
-        client = self._place.redis(timeout_seconds=10)
-        self._go_on(storm, callers, lambda: not unfinished(client) and not self._in_our_care(), _CLOSING_SECONDS)
+    def _settle(self, injector: Injector, clients: Sequence[Client]) -> None:
+        done = lambda: self.tracker.finished and not self._recoveries.workers_awaited  # noqa: E731
+        self._run_until(injector, clients, done, self._plan.settle_seconds)
+        client = self._installation.client(timeout_seconds=10)
+        self._run_until(injector, clients, lambda: not unfinished(client) and not self._in_our_care(), _CLOSING_SECONDS)
 
-    def _go_on(self, storm: Storm, callers: Sequence[Caller], done: Callable[[], bool], seconds: float) -> None:
+    def _run_until(
+        self, injector: Injector, clients: Sequence[Client], done: Callable[[], bool], seconds: float
+    ) -> None:
         """Until it is done, or the time is up."""
         until = time.monotonic() + seconds
         while not done() and time.monotonic() < until:
-            storm.tick()
-            self._parts.look()
-            for failed in (caller.failed for caller in callers if caller.failed):
+            injector.tick()
+            self._processes.supervise()
+            for failed in (client.failed for client in clients if client.failed):
                 raise RuntimeError(failed)
-            if time.monotonic() >= self._look_at:
-                self._look_at = time.monotonic() + _GLANCE_SECONDS
-                self._recoveries.look()
-                self._say(self._line(storm))
+            if time.monotonic() >= self._next_update_at:
+                self._next_update_at = time.monotonic() + _UPDATE_SECONDS
+                self._recoveries.update()
+                self._say(self._progress(injector))
             time.sleep(_TICK_SECONDS)
 
     def _flow(self) -> Flow:
-        counts = self._place.world.requests()["counts"]
+        counts = self._installation.world.requests()["counts"]
         stored = sum(count for call, count in counts.items() if "/s3/" in call and call.endswith((" 204", " 201")))
-        return Flow(stored, len(self.progress.outcomes))
+        return Flow(stored, len(self.tracker.outcomes))
 
     def _in_our_care(self) -> bool:
-        return any((self._place.data / "processing").iterdir())
+        return any((self._installation.data / "processing").iterdir())
 
-    def _line(self, storm: Storm) -> str:
+    def _progress(self, injector: Injector) -> str:
         seconds = time.monotonic() - self._began
-        done, flying = len(self.progress.outcomes), len(self.progress.in_flight())
-        injected = sum(met.times for met in storm.met.values())
-        active = ", ".join(storm.now_active) or "all is well"
-        settled = f"{done:3}/{self._plan.documents} settled, {flying} in flight"
+        done, in_flight = len(self.tracker.outcomes), len(self.tracker.in_flight())
+        injected = sum(exposure.times for exposure in injector.exposures.values())
+        active = ", ".join(injector.now_active) or "all is well"
+        settled = f"{done:3}/{self._plan.documents} settled, {in_flight} in flight"
         return f"{seconds:4.0f} s  {settled}, {injected} faults: {active}"
 
     # --- the report --------------------------------------------------------------------------------------------
 
-    def _report(self, storm: Storm, verdict: Verdict) -> Report:
+    def _report(self, injector: Injector, findings: Findings) -> Report:
         report = Report(self._plan.seed, self._plan.documents, time.monotonic() - self._began)
-        report.rows = [self._row(name, storm, verdict) for name in storm.met]
-        report.problems = verdict.problems() + self._scene.findings + self._recoveries.absent
-        report.problems += [f"{name} was never injected" for name, met in storm.met.items() if not met.times]
-        for part in self._parts:
-            unforeseen = [code for code in part.ended_by_itself if code != _IDLE_AND_ENDED]
-            report.problems += [f"{part.name} ended by itself with exit code {code}" for code in unforeseen]
-        report.notes = self._notes(verdict)
+        report.rows = [self._row(name, injector, findings) for name in injector.exposures]
+        report.problems = findings.problems() + self._context.findings + self._recoveries.absent
+        report.problems += [
+            f"{name} was never injected" for name, exposure in injector.exposures.items() if not exposure.times
+        ]
+        for process in self._processes:
+            unexpected = [code for code in process.unasked_exits if code != _IDLE_AND_ENDED]
+            report.problems += [f"{process.name} ended unasked, with exit code {code}" for code in unexpected]
+        report.notes = self._notes(findings)
         return report
 
-    def _row(self, name: str, storm: Storm, verdict: Verdict) -> Row:
-        met = storm.met[name]
+    def _row(self, name: str, injector: Injector, findings: Findings) -> Row:
+        exposure = injector.exposures[name]
         return Row(
             fault=name,
-            times=met.times,
-            in_flight=met.in_flight,
-            lost=len(met.documents & verdict.lost.keys()),
-            duplicated=len(met.documents & verdict.duplicated.keys()),
+            times=exposure.times,
+            in_flight=exposure.in_flight,
+            lost=len(exposure.documents & findings.lost.keys()),
+            duplicated=len(exposure.documents & findings.duplicated.keys()),
             recovery_seconds=self._recoveries.longest.get(name),
             consuming_seconds=self._recoveries.returned.get(name),
         )
 
-    def _notes(self, verdict: Verdict) -> list[str]:
-        progress = self.progress
-        refused = sum(1 for document in progress.documents.values() if document.refused_as)
-        took = sorted((seconds, number) for number, seconds in progress.seconds.items()) or [(0.0, 0)]
-        idle = sum(part.ended_by_itself.count(_IDLE_AND_ENDED) for part in self._parts)
+    def _notes(self, findings: Findings) -> list[str]:
+        tracker = self.tracker
+        refused = sum(1 for document in tracker.documents.values() if document.fails_with)
+        took = sorted((seconds, number) for number, seconds in tracker.seconds.items()) or [(0.0, 0)]
+        idle = sum(process.unasked_exits.count(_IDLE_AND_ENDED) for process in self._processes)
         (half, _), (longest, last) = took[len(took) // 2], took[-1]
         return [
             f"half of all documents had their outcome within {half:.1f} s of being handed in, "
-            f"all of them within {longest:.1f} s (the last: document {last}, {progress.documents[last].file_name})",
+            f"all of them within {longest:.1f} s (the last: document {last}, {tracker.documents[last].file_name})",
             f"{refused} documents were for patients that the provider does not know, and failed as they should",
             f"{idle} workers noticed that they took no messages any more, and ended themselves to be started again",
-            f"{progress.resent} calls and messages were sent again by their callers",
-            f"{len(progress.outside)} calls and messages were open at a wipe, which is outside the promise; their "
-            f"callers sent them again, and {len(verdict.outside)} of them are in the chart twice",
+            f"{tracker.resent} calls and messages were sent again by their callers",
+            f"{len(tracker.outside)} calls and messages were open at a wipe, which is outside the promise; their "
+            f"callers sent them again, and {len(findings.outside)} of them are in the chart twice",
         ]
 
 
 def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _: None) -> Report:
     """The whole campaign in this folder, everything stopped at its end."""
-    with installed(folder, plan.look_seconds) as place:
-        return Campaign(plan, place, say).run()
+    with chaos_installed(folder, plan.search_seconds) as installation:
+        return Campaign(plan, installation, say).run()
 
 
 def main() -> None:
-    plan, asked = _asked()
+    plan, options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="chartpost-chaos-"))
     sys.stderr.write(f"seed {plan.seed}, folders and logs in {folder}\n")
     try:
-        report = run(plan, folder, _say)
+        report = run(plan, folder, Progress().show)
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        _clear_the_line()
-    sys.stdout.write((json.dumps(report.as_json()) if asked.json else report.as_text()) + "\n")
-    if report.passed and not asked.keep:
+        sys.stderr.write(_CLEAR if sys.stderr.isatty() else "")
+    sys.stdout.write((json.dumps(report.as_json()) if options.json else report.as_text()) + "\n")
+    if report.passed and not options.keep:
         shutil.rmtree(folder)
     else:
         sys.stderr.write(f"They are kept: {folder}\n")
     sys.exit(0 if report.passed else 1)
 
 
-def _asked() -> tuple[Plan, argparse.Namespace]:
+def _options() -> tuple[Plan, argparse.Namespace]:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.campaign", description="What chartpost survives.")
     parser.add_argument("--seed", type=int, default=None, help="the same choice of faults and documents again")
     parser.add_argument("--documents", type=int, default=300)
@@ -209,22 +212,26 @@ def _asked() -> tuple[Plan, argparse.Namespace]:
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument("--keep", action="store_true", help="keep folders and logs even if all is well")
     parser.add_argument("--faults", default="", metavar="WORDS", help="only those whose name holds one of these words")
-    asked = parser.parse_args()
-    seed = random.randrange(10_000) if asked.seed is None else asked.seed
-    words = asked.faults.split()
+    options = parser.parse_args()
+    seed = random.randrange(10_000) if options.seed is None else options.seed
+    words = options.faults.split()
     chosen = [fault for fault in FAULTS if not words or any(word in fault.name for word in words)]
-    return Plan(seed, asked.documents, asked.minutes * 60, faults=chosen), asked
+    return Plan(seed, options.documents, options.minutes * 60, faults=chosen), options
 
 
-def _say(line: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"{_CLEAR}{line[: shutil.get_terminal_size().columns - 1]}")
+class Progress:
+    """On standard error: one line that is rewritten on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._next_line_at = 0.0
+
+    def show(self, line: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"{_CLEAR}{line[: shutil.get_terminal_size().columns - 1]}")
+        elif time.monotonic() >= self._next_line_at:
+            self._next_line_at = time.monotonic() + _LINE_SECONDS
+            sys.stderr.write(line + "\n")
         sys.stderr.flush()
-
-
-def _clear_the_line() -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(_CLEAR)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
+
+from tasks.model.document import Door
 
 ACCOUNTS = ("north_clinic", "south_clinic", "cliniko_clinic", "ovok_clinic", "redox_hospital", "nhn_hospital")
-WITHOUT_PATIENTS = ("ovok_clinic",)
-"""Whose charts are no patients': their documents have the patient id ""."""
+WITHOUT_PATIENTS = ("ovok_clinic",)  # their documents have the patient id ""
 LARGEST_BYTES = 2_000_000
-SLOWEST_SECONDS = 3
-"""The longest validation that a document's name asks for."""
+SLOWEST_SECONDS = 3  # the longest validation that a document's name asks for
 
 _SUBJECTS = ("referral", "Überweisung", "lab report", "scan.pdf", "it's quoted", "naïve ☕", "discharge letter")
 _S3_CODES = ("RequestTimeout", "InternalError", "SlowDown", "ServiceUnavailable", "ExpiredToken", "OperationAborted")
@@ -31,15 +30,9 @@ _ONE_BYTE_EVERY = 40
 _REFUSED_EVERY = 60
 
 
-class Door(StrEnum):
-    INBOX = "inbox"
-    CELERY = "celery"
-    STREAM = "stream"
-
-
 @dataclass(frozen=True, slots=True)
 class Document:
-    """`at` is when it is handed in, as a share of the campaign. `refused_as`: the code that it must fail with."""
+    """`at` is when it is handed in, as a share of the campaign. `fails_with`: the code that it must fail with."""
 
     number: int
     door: Door
@@ -49,7 +42,7 @@ class Document:
     size_bytes: int
     seed: int
     at: float
-    refused_as: str = ""
+    fails_with: str = ""
 
     @property
     def content(self) -> bytes:
@@ -86,7 +79,7 @@ def _new(number: int, count: int, at: float, seed: int, rng: random.Random) -> D
         size_bytes=1 if number % _ONE_BYTE_EVERY == 0 else int(math.exp(rng.uniform(0.7, math.log(LARGEST_BYTES)))),
         seed=seed,
         at=at,
-        refused_as=code,
+        fails_with=code,
     )
 
 
@@ -113,7 +106,7 @@ def _word(account: str, rng: random.Random) -> str:
 
 def _earlier_of_the_inbox(documents: list[Document], rng: random.Random) -> Document | None:
     """One of the last few, so that the two may be on their way together."""
-    recent = [document for document in documents[-8:] if document.door is Door.INBOX and not document.refused_as]
+    recent = [document for document in documents[-8:] if document.door is Door.INBOX and not document.fails_with]
     return rng.choice(recent) if recent else None
 
 

@@ -1,4 +1,4 @@
-"""The faults of a campaign, and their order, which the seed decides."""
+"""The faults of a campaign: what each does to processes, to Redis, or to the providers and their storage."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import redis
 
-from tests.chaos.doors import Progress
-from tests.chaos.parts import Parts
-from tests.chaos.place import LEASE_SECONDS, Place
+from tests.chaos.installation import ChaosInstallation
+from tests.chaos.processes import Processes
+from tests.chaos.tracker import Tracker
+from tests.harness.installation import LEASE_SECONDS
 
-GRACE_SECONDS = 30.0
-"""Within which a worker that is asked to end has to end."""
+GRACE_SECONDS = 30.0  # within which a worker must end after SIGTERM
 
 _HELD_SECONDS = (1.2 * LEASE_SECONDS, 2.2 * LEASE_SECONDS)  # longer than a lease
 _SOME_SECONDS = (2.0, 4.5)
@@ -27,190 +27,186 @@ _AT_ONCE = (0.0, 0.0)
 
 
 @dataclass(slots=True)
-class Scene:
-    """What faults act on. `findings` are what a fault saw that must not be."""
+class FaultContext:
+    """What faults act on. `findings` says what a fault saw that must not happen."""
 
-    place: Place
-    parts: Parts
-    progress: Progress
+    installation: ChaosInstallation
+    processes: Processes
+    tracker: Tracker
     rng: random.Random
     findings: list[str] = field(default_factory=list)
 
     def redis(self) -> redis.Redis:
-        return self.place.redis()
+        return self.installation.client()
 
 
-Act = Callable[[Scene], AbstractContextManager[Callable[[], bool] | None]]
+Inject = Callable[[FaultContext], AbstractContextManager[Callable[[], bool] | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`act` begins it when entered and ends it when left; what it gives says whether it may be left already.
-
-    Each of `targets` can have one fault at a time. `broker` faults are those after which every worker must consume
-    again. `late` ones come last of all, since they need a minute of past.
-    """
+    """`inject` begins the fault when entered and ends it when left. It may yield a function: may the fault end yet?"""
 
     name: str
-    targets: frozenset[str]
-    act: Act
+    targets: frozenset[str]  # each can have one fault at a time
+    inject: Inject
     seconds: tuple[float, float] = _SOME_SECONDS
-    broker: bool = False
-    late: bool = False
+    broker: bool = False  # afterwards every worker must take messages again
+    late: bool = False  # comes last of all, since it needs a minute of past
 
     @property
-    def stops_all(self) -> bool:
-        """Whether no document gets anywhere meanwhile, as opposed to one process that fails."""
-        return self.targets >= WORLD
+    def stops_everything(self) -> bool:
+        """False for a fault of one process, beside which documents still flow."""
+        return self.targets >= EVERYTHING
 
 
-WORLD = frozenset(("world",))
+EVERYTHING = frozenset(("world",))
 
 
 # --- processes -----------------------------------------------------------------------------------------------------
 
 
-def killed(*names: str) -> Act:
+def killed(*names: str) -> Inject:
     @contextmanager
-    def act(scene: Scene) -> Iterator[None]:
+    def inject(context: FaultContext) -> Iterator[None]:
         for name in names:
-            scene.parts[name].kill()
+            context.processes[name].kill()
         yield
         for name in names:
-            scene.parts[name].begin_again()
+            context.processes[name].restart()
 
-    return act
+    return inject
 
 
-def frozen(name: str) -> Act:
+def frozen(name: str) -> Inject:
     @contextmanager
-    def act(scene: Scene) -> Iterator[None]:
-        scene.parts[name].freeze()
+    def inject(context: FaultContext) -> Iterator[None]:
+        context.processes[name].freeze()
         yield
-        scene.parts[name].thaw()
+        context.processes[name].thaw()
 
-    return act
+    return inject
 
 
-def asked_to_end(name: str) -> Act:
-    """Must end with exit code 0 within its grace time; one that has not begun yet may simply end."""
+def asked_to_end(name: str) -> Inject:
+    """It must end with 0 within GRACE_SECONDS. Before it has set up its signals, SIGTERM simply ends it."""
 
     @contextmanager
-    def act(scene: Scene) -> Iterator[Callable[[], bool]]:
-        part = scene.parts[name]
-        part.ask_to_end()
+    def inject(context: FaultContext) -> Iterator[Callable[[], bool]]:
+        process = context.processes[name]
+        process.ask_to_end()
         until = time.monotonic() + GRACE_SECONDS
-        yield lambda: part.exit_code() is not None or time.monotonic() > until
-        had_begun = "worker_started" in part.log_of_this_life
-        if part.exit_code() != 0 and not (part.exit_code() == -signal.SIGTERM and not had_begun):
-            scene.findings.append(f"{name} was asked to end; its exit code was {part.exit_code()}")
-        part.begin_again()
+        yield lambda: process.exit_code() is not None or time.monotonic() > until
+        had_begun = "worker_started" in process.log_of_this_life
+        if process.exit_code() != 0 and not (process.exit_code() == -signal.SIGTERM and not had_begun):
+            context.findings.append(f"{name} was asked to end; its exit code was {process.exit_code()}")
+        process.restart()
 
-    return act
+    return inject
 
 
 # --- Redis ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def redis_restarted(scene: Scene) -> Iterator[None]:
-    scene.place.valkey.stop()
+def redis_restarted(context: FaultContext) -> Iterator[None]:
+    context.installation.valkey.stop()
     yield
-    scene.place.valkey.start()
+    context.installation.valkey.start()
 
 
 @contextmanager
-def redis_killed(scene: Scene) -> Iterator[None]:
-    scene.place.valkey.kill()
+def redis_killed(context: FaultContext) -> Iterator[None]:
+    context.installation.valkey.kill()
     yield
-    scene.place.valkey.start()
+    context.installation.valkey.start()
 
 
 @contextmanager
-def redis_frozen(scene: Scene) -> Iterator[None]:
-    with scene.place.valkey.frozen():
+def redis_frozen(context: FaultContext) -> Iterator[None]:
+    with context.installation.valkey.frozen():
         yield
 
 
 @contextmanager
-def redis_connections_cut(scene: Scene) -> Iterator[None]:
+def redis_connections_cut(context: FaultContext) -> Iterator[None]:
     for kind in ("normal", "pubsub"):
-        scene.redis().client_kill_filter(_type=kind, skipme=True)
+        context.redis().client_kill_filter(_type=kind, skipme=True)
     yield
 
 
 @contextmanager
-def redis_full(scene: Scene) -> Iterator[None]:
-    scene.redis().config_set("maxmemory", 1)
+def redis_full(context: FaultContext) -> Iterator[None]:
+    context.redis().config_set("maxmemory", 1)
     yield
-    scene.redis().config_set("maxmemory", 0)
+    context.redis().config_set("maxmemory", 0)
 
 
 @contextmanager
-def redis_read_only(scene: Scene) -> Iterator[None]:
-    """A replica of nobody that answers: it keeps what it has and takes no writes."""
-    scene.redis().replicaof("127.0.0.1", "1")
+def redis_read_only(context: FaultContext) -> Iterator[None]:
+    """A replica of a server that does not answer keeps its data and refuses writes."""
+    context.redis().replicaof("127.0.0.1", "1")
     yield
-    scene.redis().replicaof("NO", "ONE")
+    context.redis().replicaof("NO", "ONE")
 
 
 @contextmanager
-def redis_wiped(scene: Scene) -> Iterator[None]:
-    scene.redis().flushall()
-    scene.progress.wiped()
+def redis_wiped(context: FaultContext) -> Iterator[None]:
+    context.redis().flushall()
+    context.tracker.wiped()
     yield
 
 
-# --- the outside world ---------------------------------------------------------------------------------------------
+# --- providers and storage -----------------------------------------------------------------------------------------
 
 
 _APIS = ("pracsuite", "cliniko", "ovok", "redox", "nhn", "helseid")
 
 
-def api_down(how: str) -> Act:
+def api_down(how: str) -> Inject:
     @contextmanager
-    def act(scene: Scene) -> Iterator[None]:
-        scene.place.world.world(down=dict.fromkeys(_APIS, how))
+    def inject(context: FaultContext) -> Iterator[None]:
+        context.installation.world.world(down=dict.fromkeys(_APIS, how))
         yield
-        scene.place.world.world(down=dict.fromkeys(_APIS))
+        context.installation.world.world(down=dict.fromkeys(_APIS))
 
-    return act
+    return inject
 
 
-def storage_down(how: str) -> Act:
+def storage_down(how: str) -> Inject:
     @contextmanager
-    def act(scene: Scene) -> Iterator[None]:
-        scene.place.world.world(storage_down=how)
+    def inject(context: FaultContext) -> Iterator[None]:
+        context.installation.world.world(storage_down=how)
         yield
-        scene.place.world.world(storage_down=None)
+        context.installation.world.world(storage_down=None)
 
-    return act
+    return inject
 
 
 @contextmanager
-def throttled(scene: Scene) -> Iterator[None]:
-    """At most as many answers a minute as it has given in 55 seconds, so that Retry-After is a few seconds."""
+def throttled(context: FaultContext) -> Iterator[None]:
+    """Allow as many answers a minute as it gave in the last 55 seconds, so that Retry-After is a few seconds."""
     since = time.time() - 55
-    last = scene.place.world.requests()["last"]
+    last = context.installation.world.requests()["last"]
     answered = [seen for seen in last if seen["at"] > since and seen["route"].startswith("/pracsuite")]
-    scene.place.world.world(throttle={"pracsuite": {"per_minute": max(1, len(answered))}})
+    context.installation.world.world(throttle={"pracsuite": {"per_minute": max(1, len(answered))}})
     yield
-    scene.place.world.world(throttle={"pracsuite": None})
+    context.installation.world.world(throttle={"pracsuite": None})
 
 
 @contextmanager
-def credentials_revoked(scene: Scene) -> Iterator[None]:
-    accounts = scene.place.world.settings["accounts"]
-    account = accounts[scene.rng.choice(sorted(accounts))]
+def credentials_revoked(context: FaultContext) -> Iterator[None]:
+    accounts = context.installation.world.settings["accounts"]
+    account = accounts[context.rng.choice(sorted(accounts))]
     key = next(account[name] for name in ("api_key", "password", "client_id") if name in account)
-    scene.place.world.world(revoke=[key])
+    context.installation.world.world(revoke=[key])
     yield
-    scene.place.world.world(restore=[key])
+    context.installation.world.world(restore=[key])
 
 
 @contextmanager
-def engine_frozen(scene: Scene) -> Iterator[None]:
-    pid = scene.place.world.process.pid
+def engine_frozen(context: FaultContext) -> Iterator[None]:
+    pid = context.installation.world.process.pid
     engines = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     for engine in engines:
         os.kill(engine, signal.SIGSTOP)
@@ -229,16 +225,16 @@ FAULTS = (
     Fault("watcher stopped, then woken", frozenset(("watcher",)), frozen("watcher"), _HELD_SECONDS),
     Fault("intake stopped, then woken", frozenset(("intake",)), frozen("intake"), _HELD_SECONDS),
     Fault("worker asked to end (SIGTERM)", frozenset(("worker-1",)), asked_to_end("worker-1"), _AT_ONCE),
-    Fault("Redis restarted (SIGTERM)", WORLD, redis_restarted, _A_MOMENT, broker=True),
-    Fault("Redis killed (SIGKILL)", WORLD, redis_killed, _A_MOMENT, broker=True),
-    Fault("Redis frozen", WORLD, redis_frozen, _HELD_SECONDS, broker=True),
-    Fault("Redis: all connections cut", WORLD, redis_connections_cut, _AT_ONCE, broker=True),
-    Fault("Redis out of memory", WORLD, redis_full, broker=True),
-    Fault("Redis read-only", WORLD, redis_read_only, broker=True),
-    Fault("Redis wiped", WORLD, redis_wiped, _AT_ONCE, broker=True),
-    *(Fault(f"API: {how}", WORLD, api_down(how)) for how in ("503", "504", "reset", "hang")),
-    Fault("API throttled", WORLD, throttled, late=True),
-    Fault("credentials revoked", WORLD, credentials_revoked),
-    *(Fault(f"storage: {how}", WORLD, storage_down(how)) for how in ("503", "504", "reset", "hang")),
-    Fault("S3 engine frozen", WORLD, engine_frozen),
+    Fault("Redis restarted (SIGTERM)", EVERYTHING, redis_restarted, _A_MOMENT, broker=True),
+    Fault("Redis killed (SIGKILL)", EVERYTHING, redis_killed, _A_MOMENT, broker=True),
+    Fault("Redis frozen", EVERYTHING, redis_frozen, _HELD_SECONDS, broker=True),
+    Fault("Redis: all connections cut", EVERYTHING, redis_connections_cut, _AT_ONCE, broker=True),
+    Fault("Redis out of memory", EVERYTHING, redis_full, broker=True),
+    Fault("Redis read-only", EVERYTHING, redis_read_only, broker=True),
+    Fault("Redis wiped", EVERYTHING, redis_wiped, _AT_ONCE, broker=True),
+    *(Fault(f"API: {how}", EVERYTHING, api_down(how)) for how in ("503", "504", "reset", "hang")),
+    Fault("API throttled", EVERYTHING, throttled, late=True),
+    Fault("credentials revoked", EVERYTHING, credentials_revoked),
+    *(Fault(f"storage: {how}", EVERYTHING, storage_down(how)) for how in ("503", "504", "reset", "hang")),
+    Fault("S3 engine frozen", EVERYTHING, engine_frozen),
 )

@@ -1,6 +1,6 @@
 """How soon documents flow again after a fault, and whether every worker takes messages again.
 
-Time in which another fault stops everything does not count: it would be charged to the wrong one.
+Time in which another fault stops everything does not count, since that fault is its cause.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from uuid import uuid4
 
 from celery import Celery
 
-from tests.chaos.doors import AWAY
-from tests.chaos.parts import Part
-from tests.chaos.place import LEASE_SECONDS, Place
+from tests.chaos.clients import UNREACHABLE
+from tests.chaos.installation import ChaosInstallation
+from tests.chaos.processes import SupervisedProcess
+from tests.harness.installation import LEASE_SECONDS
 
 CONSUMING_WITHIN_LEASES = 10
-_NUDGES = 4
-_NUDGE_SECONDS = 1.0
+_PROBES = 4
+_PROBE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +43,22 @@ class _Recovering:
 
 @dataclass(slots=True)
 class _Returning:
-    """A worker that has to take a message, seen by what its log has gained."""
+    """A worker that must take a message again; its log shows it."""
 
     fault: str
-    part: Part
+    process: SupervisedProcess
     log_bytes: int
     seconds: float = 0.0
 
     def seen(self) -> bool:
-        with self.part.log_path.open("rb") as log:
+        with self.process.log_path.open("rb") as log:
             log.seek(self.log_bytes)
             return b'"task": "chartpost.' in log.read()
 
 
 @dataclass
 class Recoveries:
-    """`longest` and `returned` are seconds by fault; `absent` the workers that were not seen again."""
+    """`longest` and `returned` are seconds by fault. `absent` names workers that did not take messages again."""
 
     flow: Callable[[], Flow]
     longest: dict[str, float] = field(default_factory=dict)
@@ -66,21 +67,21 @@ class Recoveries:
     _recovering: list[_Recovering] = field(default_factory=list)
     _returning: list[_Returning] = field(default_factory=list)
 
-    def begin(self, fault: str, workers: Iterable[Part] = ()) -> None:
+    def begin(self, fault: str, workers: Iterable[SupervisedProcess] = ()) -> None:
         """A fault has ended. `workers` are those that have to take a message again."""
         self._recovering.append(_Recovering(fault, self.flow()))
-        self._returning += [_Returning(fault, part, part.log_path.stat().st_size) for part in workers]
+        self._returning += [_Returning(fault, process, process.log_path.stat().st_size) for process in workers]
 
     def tick(self, seconds: float, stopped: bool) -> None:
-        """So much time has passed; `stopped`: while a fault stopped everything."""
+        """`seconds` have passed. `stopped`: a fault stopped everything meanwhile."""
         if stopped:
             return
         for waiting in self._recovering:
             waiting.seconds += seconds
         for returning in self._returning:
-            returning.seconds += seconds if returning.part.able else 0.0
+            returning.seconds += seconds if returning.process.able else 0.0
 
-    def look(self) -> None:
+    def update(self) -> None:
         now = self.flow() if self._recovering else None
         for waiting in [each for each in self._recovering if now and now.has_moved_since(each.before)]:
             self._recovering.remove(waiting)
@@ -92,7 +93,7 @@ class Recoveries:
             elif returning.seconds > CONSUMING_WITHIN_LEASES * LEASE_SECONDS:
                 self._returning.remove(returning)
                 self.absent.append(
-                    f"{returning.part.name} took no message within {returning.seconds:.0f} s "
+                    f"{returning.process.name} took no message within {returning.seconds:.0f} s "
                     f"of the fault: {returning.fault}"
                 )
 
@@ -101,22 +102,22 @@ class Recoveries:
         return bool(self._returning)
 
 
-class Nudger(threading.Thread):
-    """While a worker is awaited: messages about jobs that do not exist, which any worker may take and drop."""
+class ProbeSender(threading.Thread):
+    """Sends messages about jobs that do not exist, while a worker must show that it takes messages."""
 
-    def __init__(self, place: Place, wanted: Callable[[], bool]) -> None:
-        super().__init__(name="nudger", daemon=True)
+    def __init__(self, installation: ChaosInstallation, wanted: Callable[[], bool]) -> None:
+        super().__init__(name="probe-sender", daemon=True)
         self.stopped = threading.Event()
         self._wanted = wanted
-        self._sender = Celery(broker=place.url, set_as_current=False)
+        self._sender = Celery(broker=installation.redis_url, set_as_current=False)
         self._sender.conf.update(task_publish_retry=False, broker_transport_options={"socket_timeout": 3})
 
     def run(self) -> None:
-        while not self.stopped.wait(_NUDGE_SECONDS):
+        while not self.stopped.wait(_PROBE_SECONDS):
             if self._wanted():
-                with suppress(*AWAY):
-                    self._nudge()
+                with suppress(*UNREACHABLE):
+                    self._send_probes()
 
-    def _nudge(self) -> None:
-        for _ in range(_NUDGES):
+    def _send_probes(self) -> None:
+        for _ in range(_PROBES):
             self._sender.send_task("chartpost.presign", args=(str(uuid4()),), queue="chartpost.stages")

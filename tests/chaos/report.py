@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from tests.chaos.place import LEASE_SECONDS
+from tests.harness.installation import LEASE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The campaign's own counting: what must not be is noticed, each kind of it."""
+"""The campaign's own counting notices every kind of fault in a result."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import redis
 
-from tests.chaos.documents import Document, Door, planned
-from tests.chaos.doors import Outcome, Progress
-from tests.chaos.parts import Part
-from tests.chaos.place import LEASE_SECONDS
+from tasks.model.document import Door
+from tests.chaos.documents import Document, planned
+from tests.chaos.expectations import examined
+from tests.chaos.processes import SupervisedProcess
 from tests.chaos.recovery import CONSUMING_WITHIN_LEASES, Flow, Recoveries
-from tests.chaos.verdict import judged
+from tests.chaos.tracker import Outcome, Tracker
+from tests.harness.installation import LEASE_SECONDS
 
 INBOX = Document(1, Door.INBOX, "north_clinic", "p1", "scan.pdf", 20, 5, 0.0)
 CALL = Document(2, Door.CELERY, "north_clinic", "p2", "call.pdf", 20, 5, 0.0)
@@ -29,7 +30,7 @@ class Result:
 
     data: Path
     client: redis.Redis
-    progress: Progress = field(default_factory=lambda: Progress([INBOX, CALL, REFUSED]))
+    tracker: Tracker = field(default_factory=lambda: Tracker([INBOX, CALL, REFUSED]))
     records: list[dict[str, Any]] = field(default_factory=lambda: [record(INBOX, "11"), record(CALL, "12")])
 
     def __post_init__(self) -> None:
@@ -38,17 +39,17 @@ class Result:
         put(self.data / "delivered", INBOX)
         self.write_receipt(record(INBOX, "11"))
         for document in (INBOX, CALL, REFUSED):
-            self.progress.handed_in(document)
-        self.progress.settled(INBOX, Outcome("delivered"))
-        self.progress.settled(CALL, Outcome("delivered", receipt=receipt(record(CALL, "12"))))
-        self.progress.settled(REFUSED, Outcome("failed", "refused_by_provider"))
+            self.tracker.handed_in(document)
+        self.tracker.settled(INBOX, Outcome("delivered"))
+        self.tracker.settled(CALL, Outcome("delivered", receipt=receipt(record(CALL, "12"))))
+        self.tracker.settled(REFUSED, Outcome("failed", "refused_by_provider"))
 
     def write_receipt(self, of: dict[str, Any]) -> None:
         path = self.data / "delivered" / "north_clinic" / "p1" / "scan.pdf.receipt.json"
         path.write_text(json.dumps(receipt(of)))
 
     def problems(self) -> list[str]:
-        found = judged(self.records, self.data, self.client, self.progress).problems()
+        found = examined(self.records, self.data, self.client, self.tracker).problems()
         return sorted({problem.partition(":")[0] for problem in found})
 
 
@@ -90,7 +91,7 @@ def of_another(result: Result) -> None:
 
 SPOILT: dict[str, tuple[Callable[[Result], object], list[str]]] = {
     "told delivered, in no chart": (lambda r: r.records.pop(1), ["false", "lost"]),
-    "nobody ever told": (lambda r: r.progress.outcomes.pop(REFUSED.number), ["lost"]),
+    "an outcome that its caller was never told": (lambda r: r.tracker.outcomes.pop(REFUSED.number), ["lost"]),
     "in the chart twice": (lambda r: r.records.append(record(CALL, "13")), ["duplicated"]),
     "other bytes in the chart": (lambda r: r.records.append({**record(CALL, "13"), "sha256": "0"}), ["wrong bytes"]),
     "a receipt that names another's record": (of_another, ["false"]),
@@ -99,11 +100,11 @@ SPOILT: dict[str, tuple[Callable[[Result], object], list[str]]] = {
         ["false", "misplaced"],
     ),
     "a failure that is none": (
-        lambda r: r.progress.outcomes.update({CALL.number: Outcome("failed", "gave_up")}),
+        lambda r: r.tracker.outcomes.update({CALL.number: Outcome("failed", "gave_up")}),
         ["false"],
     ),
     "a failure for a wrong reason": (
-        lambda r: r.progress.outcomes.update({REFUSED.number: Outcome("failed", "gave_up")}),
+        lambda r: r.tracker.outcomes.update({REFUSED.number: Outcome("failed", "gave_up")}),
         ["false"],
     ),
     "a file in two places": (lambda r: put(r.data / "inbox", INBOX), ["misplaced"]),
@@ -124,12 +125,12 @@ def test_it_is_noticed(result: Result, what: str) -> None:
 
 
 def test_a_second_copy_of_a_call_that_was_open_at_a_wipe_is_told_apart(result: Result) -> None:
-    result.progress.outcomes.clear()
-    result.progress.wiped()
-    assert result.progress.outside == {CALL.number, REFUSED.number}
+    result.tracker.outcomes.clear()
+    result.tracker.wiped()
+    assert result.tracker.outside == {CALL.number, REFUSED.number}
 
 
-class Running(Part):
+class Running(SupervisedProcess):
     able = True  # without a process
 
 
@@ -139,7 +140,7 @@ def test_a_worker_that_takes_no_message_after_a_fault_is_named(tmp_path: Path) -
     recoveries = Recoveries(lambda: Flow(0, 0))
     recoveries.begin("Redis restarted", [idle])
     recoveries.tick(CONSUMING_WITHIN_LEASES * LEASE_SECONDS + 1, stopped=False)
-    recoveries.look()
+    recoveries.update()
     assert len(recoveries.absent) == 1
     assert "worker-1" in recoveries.absent[0]
 

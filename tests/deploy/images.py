@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 
 DOCKERFILE = ROOT / "Dockerfile"
 

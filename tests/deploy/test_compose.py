@@ -16,8 +16,8 @@ import pytest
 import redis
 from celery import Celery
 
-from tests.clinics import wait_until
 from tests.deploy.containers import House
+from tests.harness.waiting import wait_until
 
 OURS = ("worker", "watcher", "intake", "flower")
 PATIENT = "Patient-Meier-4711"

@@ -15,7 +15,7 @@ import pytest
 from config.load import load
 from tests.deploy.containers import COMPOSE, House, project
 from tests.deploy.images import stages
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 
 SERVICES: dict[str, dict[str, Any]] = project()["services"]
 TARGETS = {service["build"]["target"] for service in SERVICES.values() if "build" in service}

@@ -13,29 +13,32 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.harness.sandbox import ROOT
 from tests.mutants.table import MUTANTS, Mutant
-from tests.worlds import ROOT
 
 _LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache", "data", "*.egg-info")
+_NOTICED = "noticed"
 
 
 def main() -> None:
     chosen = [mutant for mutant in MUTANTS if " ".join(sys.argv[1:]) in mutant.name]
     if not chosen:
         sys.exit("No fault's name holds these words; tests/mutants/table.py has the names.")
+    began = time.monotonic()
     survived = []
     for number, mutant in enumerate(chosen, start=1):
-        print(f"{number:2}/{len(chosen)} {mutant.name} … ", end="", flush=True)  # noqa: T201
-        began = time.monotonic()
-        verdict = try_out(mutant)
-        survived += [] if verdict == "noticed" else [mutant.name]
-        print(f"{verdict} ({time.monotonic() - began:.0f} s)")  # noqa: T201
-    print(f"{len(chosen) - len(survived)} noticed, {len(survived)} not")  # noqa: T201
+        print(f"{_minutes(began)}  {number:2} of {len(chosen)}  {mutant.name} … ", end="", flush=True)  # noqa: T201
+        outcome = outcome_of(mutant)
+        survived += [] if outcome == _NOTICED else [mutant.name]
+        print(outcome, flush=True)  # noqa: T201
+    print(f"{_minutes(began)}  {len(chosen) - len(survived)} noticed, {len(survived)} not")  # noqa: T201
+    for name in survived:
+        print(f"    {name}")  # noqa: T201
     sys.exit(1 if survived else 0)
 
 
-def try_out(mutant: Mutant) -> str:
-    """What became of a copy of the project with this fault in it: noticed, or why not."""
+def outcome_of(mutant: Mutant) -> str:
+    """Whether a test notices this fault in a copy of the project, else why not."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "project"
         shutil.copytree(ROOT, copy, ignore=_LEFT_OUT)
@@ -46,7 +49,11 @@ def try_out(mutant: Mutant) -> str:
         path.write_text(source.replace(mutant.old, mutant.new))
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.tests]
         run = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
-    return {0: "NO TEST NOTICED", 1: "noticed"}.get(run.returncode, f"NO TEST RAN: {run.stdout[-300:]}")
+    return {0: "NO TEST NOTICED", 1: _NOTICED}.get(run.returncode, f"NO TEST RAN: {run.stdout[-300:]}")
+
+
+def _minutes(began: float) -> str:
+    return "{:3.0f}:{:02.0f}".format(*divmod(time.monotonic() - began, 60))
 
 
 if __name__ == "__main__":

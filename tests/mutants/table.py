@@ -1,4 +1,4 @@
-"""The faults: what is promised, how the code is broken, and which tests are to notice."""
+"""The faults: what is promised, how the code is broken, and which tests must notice."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "overwrite job.json with a document called JOB.JSON, where the disk ignores letter case",
+        "tasks/folders/job_folder.py",
+        "folded = name.casefold()",
+        "folded = name",
+        ("tests/tasks/folders/test_letter_case.py",),
+    ),
+    Mutant(
         "send again without a look when the answer was lost",
         "tasks/transfer/upload.py",
         'raise OutcomeUnknown("The whole file was sent, and the storage did not answer.") from error',
@@ -43,7 +50,7 @@ MUTANTS = (
     Mutant(
         "no fencing token",
         "tasks/ledger/scripts/move.lua",
-        "if token ~= '' and is[2] ~= token then return 'fenced' end",
+        "if token ~= '' and current_token ~= token then return 'fenced' end",
         "",
         (LEDGER,),
     ),
@@ -123,21 +130,21 @@ MUTANTS = (
     ),
     Mutant(
         "a parked account is fed",
-        "tasks/ledger/scripts/feed.lua",
+        "tasks/ledger/scripts/take_due.lua",
         "if state == 'parked' or state == 'down' then return true end",
         "",
         ("tests/acceptance/test_accounts.py", "-k", "park or down"),
     ),
     Mutant(
         "one account may hold every slot",
-        "tasks/ledger/scripts/feed.lua",
-        "lane.free = lane.slots - held",
+        "tasks/ledger/scripts/take_due.lua",
+        "lane.free = lane.slots - taken_slots",
         "lane.free = window",
         ("tests/acceptance/test_accounts.py", "-k", "hang"),
     ),
     Mutant(
-        "two documents of one name fly at once",
-        "tasks/ledger/scripts/reserve.lua",
+        "two documents of one name are sent at once",
+        "tasks/ledger/scripts/reserve_name.lua",
         "if holder and holder ~= id and",
         "if false and",
         (LEDGER,),
@@ -215,7 +222,7 @@ MUTANTS = (
     Mutant(
         "a token in the clear in Redis",
         "tasks/ledger/cache.py",
-        "sealed = self._seal.seal(value, place=place)",
+        "sealed = self._seal.seal(value, place=digest)",
         "sealed = value",
         ("tests/tasks/providers/auth/test_tokens.py",),
     ),

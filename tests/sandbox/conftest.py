@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.pracsuite_clinic import Clinic
-from tests.worlds import SandboxProcess
 
 
 @pytest.fixture(scope="session")

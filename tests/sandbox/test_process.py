@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.harness.sandbox import ROOT, SandboxProcess
 from tests.sandbox.providers.pracsuite_clinic import Clinic, eventually
-from tests.worlds import ROOT, SandboxProcess
 
 SIZE_BYTES = 100_000_000 - 1
 BLOCK = bytes(256 * 1024)

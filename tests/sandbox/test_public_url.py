@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 
+from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.pracsuite_clinic import Clinic
-from tests.worlds import SandboxProcess
 
 
 def free_port() -> int:

@@ -23,9 +23,10 @@ from kombu.utils.json import loads as loads_json
 
 from config.celery import ENTRY_QUEUE
 from config.redaction import crash_site
-from tasks.celery_tasks import is_uuid, upload
+from tasks.celery_tasks import upload
+from tasks.intake.calls import is_uuid
 from tasks.intake.requests import read_request
-from tasks.ledger.redis import AWAY, PREFIX
+from tasks.ledger.redis import PREFIX, REDIS_ERRORS
 from tasks.model.document import Door
 from tasks.model.errors import StageError
 from tasks.runtime import Runtime
@@ -88,7 +89,7 @@ class Calls:
         while not self._runtime.stopping.wait(rest):
             try:
                 opened = self.open_some()
-            except AWAY as error:
+            except REDIS_ERRORS as error:
                 log.info("calls_wait_for_redis", error=type(error).__name__)
                 rest = _AWAY_SECONDS
                 continue
@@ -125,7 +126,7 @@ class Calls:
             self._runtime.admission.open_admitted(call.task_id, document)
         except StageError:
             return False
-        except AWAY:
+        except REDIS_ERRORS:
             raise
         except Exception as error:  # noqa: BLE001, a fault of ours in one call must not hold up the others
             log.warning("call_left_to_workers", job=call.task_id, **crash_site(error))

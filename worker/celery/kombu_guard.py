@@ -32,7 +32,7 @@ import kombu.transport.virtual.base as virtual
 import redis
 import structlog
 
-from tasks.ledger.redis import REFUSES, WRITABLE
+from tasks.ledger.redis import WRITE_TEST_KEY, WRITES_REFUSED
 
 log = structlog.get_logger()
 
@@ -73,7 +73,7 @@ class GuardedChannel(transport.Channel):
         try:
             if self.writes:
                 with gone_while_it_refuses():
-                    self.client.set(WRITABLE, "1", px=1000)
+                    self.client.set(WRITE_TEST_KEY, "1", px=1000)
             self._put_back()
         except Exception:
             connection.cycle.discard(self)
@@ -125,7 +125,7 @@ def gone_while_it_refuses() -> Iterator[None]:
     try:
         yield
     except redis.ResponseError as error:
-        if isinstance(error, REFUSES) or str(error).startswith(_REFUSALS):
+        if isinstance(error, WRITES_REFUSED) or str(error).startswith(_REFUSALS):
             raise redis.exceptions.ConnectionError(f"Redis takes no writes now ({error}).") from error
         raise
 

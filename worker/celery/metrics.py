@@ -21,7 +21,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from config.celery import ENTRY_QUEUE, STAGE_QUEUE
 from tasks.accounts.status import AccountStatus
-from tasks.ledger.redis import CLOSING, PREFIX
+from tasks.ledger.redis import CLOSING_LANE, PREFIX
 from tasks.model.route import Step
 from tasks.runtime import Runtime, current
 
@@ -64,7 +64,7 @@ class LedgerCollector(Collector):
 
     def _of_the_house(self) -> Iterator[Metric]:
         client, alive = self._runtime.redis, self._runtime.workers.alive()
-        closing, arriving = client.zcard(f"{PREFIX}due:{CLOSING}"), client.xlen(PREFIX + "intake")
+        closing, arriving = client.zcard(f"{PREFIX}due:{CLOSING_LANE}"), client.xlen(PREFIX + "intake")
         yield _gauge("closing_backlog", "Finished jobs whose files, result or callback are yet to be written.", closing)
         yield _gauge("intake_waiting", "Entries of the intake stream that are in no ledger yet.", arriving)
         yield _gauge("workers", "Workers that consume.", len(alive))

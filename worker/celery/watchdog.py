@@ -14,7 +14,7 @@ import redis
 import structlog
 from celery.worker import state
 
-from tasks.ledger.redis import AWAY, WRITABLE
+from tasks.ledger.redis import REDIS_ERRORS, WRITE_TEST_KEY
 
 log = structlog.get_logger()
 
@@ -48,7 +48,7 @@ class LivenessCheck:
         """Why this worker should end, if it should."""
         try:
             waiting = self._waiting()
-        except AWAY:
+        except REDIS_ERRORS:
             self._idle = self._still = 0  # nobody could work
             return None
         started, before = self._started(), self._started_before
@@ -99,7 +99,7 @@ class Watchdog:
 def messages_in(client: redis.Redis, queues: Sequence[str]) -> int:
     """How many messages wait. Raises Redis's errors, also when it answers but takes no writes."""
     with client.pipeline(transaction=False) as pipe:
-        pipe.set(WRITABLE, "1", px=1000)
+        pipe.set(WRITE_TEST_KEY, "1", px=1000)
         for queue in queues:
             for priority in _PRIORITIES:
                 pipe.llen(queue + priority)

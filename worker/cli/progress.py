@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tasks.accounts.account import Accounts
 from tasks.accounts.status import AccountStatuses
-from tasks.closing.receipts import fields_of, written
+from tasks.closing.receipts import fields_of, receipt_or_error_file
 from tasks.dispatch.workers import Workers
 from tasks.ledger.ledger import Ledger
 from tasks.model.job import Job
@@ -105,9 +105,9 @@ def print_accepted(ledger: Ledger, job_id: str, output: Output) -> None:
 def print_end(job: Job, output: Output) -> None:
     """Print the receipt of a job that has ended; or its error, and exit with 1."""
     if job.stage is not Stage.DELIVERED:
-        output.error(written(job))
+        output.error(receipt_or_error_file(job))
         raise SystemExit(1)
-    output.sheet(written(job))
+    output.sheet(receipt_or_error_file(job))
 
 
 @contextmanager

@@ -17,9 +17,9 @@ def demo(documents: int, keep: bool) -> None:
     """Show documents going through, with nothing set up.
 
     Starts an embedded Valkey, a worker, the inbox watcher, the stream intake, and a sandbox that plays the practice
-    system; sends documents, to some of which something happens; compares what has arrived in the sandbox's charts.
-    Exits with 0 only if every document met the end that the demo expects. What it makes is kept in a temporary
-    folder, for the last three runs.
+    system; sends documents, some of which meet a fault; compares what has arrived in the sandbox's charts.
+    Exits with 0 only if every document ended as the demo expects. Its files are kept in a temporary folder, for the
+    last three runs.
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -27,7 +27,7 @@ def demo(documents: int, keep: bool) -> None:
             f"The demo needs a sandbox, and {', '.join(missing)} is not installed: pip install 'chartpost[demo]', "
             "or `make demo` in a checkout."
         )
-    from worker.demo.runner import play
-    from worker.demo.scenario import papers
+    # Late, since `chartpost --help` imports this file: Celery, httpx and rich take half a second to load.
+    from worker.demo import runner, scenario
 
-    sys.exit(play(papers(documents), keep=keep))
+    sys.exit(runner.run(scenario.documents(documents), keep=keep))

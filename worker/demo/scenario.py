@@ -1,37 +1,29 @@
-"""Which documents the demo sends, what is to happen to each on its way, and how each is to end."""
+"""Which documents the demo sends, what happens to each on its way, and how each must end."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-import struct
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from itertools import count, islice
+from itertools import chain, count, islice
 
+from tasks.model.document import Door
 from tasks.model.errors import Code
 
 ACCOUNT = "north_clinic"
 MAX_BYTES = 1_000_000  # the demo's limit for this account, so that one document can be too large for it
 
-_ANNA, _BEN, _CLEO, _DINA = "demo-anna-1001", "demo-ben-1002", "demo-cleo-1003", "demo-dina-1004"
+# The sandbox knows no patient whose id begins with 404, and acts on the words in capitals in a file's name:
+# sandbox/README.md lists them.
+_ANNA, _BEN, _CLEO, _DINA, _UNKNOWN = "demo-anna-1001", "demo-ben-1002", "demo-cleo-1003", "demo-dina-1004", "404-demo"
 _NATIONAL_ID = "17855599120"
-_NO_ONE = "404-demo-noone"  # the sandbox knows no patient whose id begins like this
-
-
-class Way(StrEnum):
-    """The door that a document comes in by."""
-
-    INBOX = "inbox"
-    CELERY = "celery"
-    STREAM = "stream"
 
 
 class Fault(StrEnum):
-    """What the sandbox does to a document that is delivered all the same."""
+    """What the sandbox does to a document that must be delivered all the same."""
 
     BUSY = "storage answered 503 SlowDown"
     LOST = "the upload's answer was lost"
@@ -39,180 +31,80 @@ class Fault(StrEnum):
 
 
 @dataclass(frozen=True)
-class Paper:
-    """One document of the demo. `ends` is the code that it has to fail with; None: it has to be delivered.
+class DemoDocument:
+    """One document. It must fail with `fails_with`, or be delivered if that is None."""
 
-    `note` says in a few words what is special about it, once it has ended as it should.
-    """
-
-    patient_id: str
+    patient_id: str  # empty at Ovok, whose documents have no patient
     file_name: str
-    content: bytes
-    way: Way = Way.INBOX
-    ends: Code | None = None
-    fault: Fault | None = None
-    note: str = ""
+    noise_bytes: int = 0  # makes it as large as a scan
+    note: str = ""  # what is special about it, once it has ended as it must
     account: str = ACCOUNT
+    door: Door = Door.INBOX
+    fails_with: Code | None = None
+    fault: Fault | None = None
 
     @property
     def key(self) -> tuple[str, str]:
-        """Patient and name, which only one document of the demo has. Where there are no patients, that is empty."""
+        """Patient and name, which no two documents of the demo share."""
         return (self.patient_id, self.file_name)
+
+    @cached_property
+    def content(self) -> bytes:
+        return _pdf(self.file_name, self.noise_bytes)
 
     @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def papers(number: int) -> list[Paper]:
-    """So many: one that simply arrives, those to which something happens, one for each other provider, and more."""
-    return [*_special(), *islice(_ordinary(), max(0, number - len(_special())))][:number]
+def documents(number: int) -> list[DemoDocument]:
+    """The first `number` of: those with a story, one for each other provider, and as many ordinary ones as needed."""
+    return list(islice(chain(_pracsuite(), _other_providers(), _ordinary()), number))
 
 
-def _special() -> list[Paper]:
-    return [
-        Paper(_ANNA, "referral.pdf", _letter("Referral", 120_000)),
-        Paper(
-            _ANNA,
-            "scan INVALID.pdf",
-            _letter("A scan that PracSuite's validation drops", 60_000),
-            ends=Code.NOT_CONFIRMED,
-            note="dropped by validation: in failed/",
-        ),
-        Paper(
-            _BEN,
-            "x-ray LOST.png",
-            _png(600, 500, seed=2),
-            fault=Fault.LOST,
-            note="answer lost: found, not sent twice",
-        ),
-        Paper(
-            _BEN,
-            "bloods BUSY-2.txt",
-            _text(["Made-up values", "Hb 14.1 g/dl", "CRP 3 mg/l"]),
-            fault=Fault.BUSY,
-            note="storage busy: tried again",
-        ),
-        Paper(
-            _CLEO,
-            "photo 600dpi.png",
-            _png(1200, 1000, seed=3),
-            ends=Code.FILE_TOO_LARGE,
-            note="over the limit: never sent",
-        ),
-        Paper(
-            _CLEO, "discharge.pdf", _letter("Discharge letter", 240_000), Way.CELERY, note="sent by another Celery app"
-        ),
-        Paper(_DINA, "ecg.png", _png(400, 300, seed=4), Way.STREAM, note="sent over the Redis stream"),
-        Paper(
-            _DINA,
-            "form EXPIRED.pdf",
-            _letter("A consent form", 30_000),
-            fault=Fault.EXPIRED,
-            note="form expired: asked for a new one",
-        ),
-        Paper(
-            _NO_ONE,
-            "letter.pdf",
-            _letter("A letter about no one"),
-            ends=Code.REFUSED_BY_PROVIDER,
-            note="patient unknown to PracSuite",
-        ),
-        *_elsewhere(),
-    ]
+def _pracsuite() -> Iterator[DemoDocument]:
+    dropped, too_large, refused = Code.NOT_CONFIRMED, Code.FILE_TOO_LARGE, Code.REFUSED_BY_PROVIDER
+    lost, busy, expired = Fault.LOST, Fault.BUSY, Fault.EXPIRED
+    celery, stream = Door.CELERY, Door.STREAM
+    d = DemoDocument
+    yield d(_ANNA, "referral.pdf", 120_000)
+    yield d(_ANNA, "scan INVALID.pdf", 60_000, "dropped by validation: in failed/", fails_with=dropped)
+    yield d(_BEN, "x-ray LOST.pdf", 300_000, "answer lost: found, not sent twice", fault=lost)
+    yield d(_BEN, "bloods BUSY-2.pdf", 0, "storage busy: tried again", fault=busy)
+    yield d(_CLEO, "photo 600dpi.pdf", 1_200_000, "over the limit: never sent", fails_with=too_large)
+    yield d(_CLEO, "discharge.pdf", 240_000, "sent by another Celery app", door=celery)
+    yield d(_DINA, "ecg.pdf", 120_000, "sent over the Redis stream", door=stream)
+    yield d(_DINA, "form EXPIRED.pdf", 30_000, "form expired: asked for a new one", fault=expired)
+    yield d(_UNKNOWN, "letter.pdf", 0, "patient unknown to PracSuite", fails_with=refused)
 
 
-def _elsewhere() -> list[Paper]:
-    """One document for each of the other providers, with what proves it there."""
-    return [
-        Paper(
-            _ANNA,
-            "x-ray-LOSTCOMMIT.png",
-            _png(500, 400, seed=5),
-            account="cliniko_clinic",
-            note="Cliniko: its answer was lost, and found by our token",
-        ),
-        Paper("", "consent.pdf", _letter("A consent form"), account="ovok_clinic", note="Ovok: read back"),
-        Paper(
-            _BEN,
-            "mri.pdf",
-            _letter("A large report", 400_000),
-            account="redox_hospital",
-            note="Redox: uploaded, then accepted",
-        ),
-        Paper(
-            _NATIONAL_ID,
-            "epikrise LOST.pdf",
-            _letter("Epikrise"),
-            account="nhn_hospital",
-            note="NHN: answer lost, same ids again",
-        ),
-    ]
+def _other_providers() -> Iterator[DemoDocument]:
+    """One document for each, with what proves that it arrived."""
+    lost = "Cliniko: its answer was lost, and found by our token"
+    yield DemoDocument(_ANNA, "x-ray-LOSTCOMMIT.pdf", 200_000, lost, "cliniko_clinic")
+    yield DemoDocument("", "consent.pdf", 0, "Ovok: read back", "ovok_clinic")
+    yield DemoDocument(_BEN, "mri.pdf", 400_000, "Redox: uploaded, then accepted", "redox_hospital")
+    yield DemoDocument(_NATIONAL_ID, "epikrise LOST.pdf", 0, "NHN: answer lost, same ids again", "nhn_hospital")
 
 
-def _ordinary() -> Iterator[Paper]:
+def _ordinary() -> Iterator[DemoDocument]:
     for number in count(1):
-        patient = (_ANNA, _BEN, _CLEO, _DINA)[number % 4]
-        yield Paper(patient, f"report-{number}.pdf", _letter(f"Report {number}", 20_000 * (number % 7)))
+        yield DemoDocument((_ANNA, _BEN, _CLEO, _DINA)[number % 4], f"report-{number}.pdf", 20_000 * (number % 7))
 
 
-def _letter(title: str, padding_bytes: int = 0) -> bytes:
-    return _pdf([title, "", "Made by the chartpost demo. Nobody's data."], padding_bytes)
-
-
-# --- the files themselves: small and valid, of the kinds that a clinic scans and receives ----------------------
-
-_PAGE = (595, 842)  # A4 in points
-
-
-def _text(lines: Sequence[str]) -> bytes:
-    return ("\n".join(lines) + "\n").encode()
-
-
-def _pdf(lines: Sequence[str], padding_bytes: int = 0) -> bytes:
-    """One page of text. `padding_bytes` of noise, which no page shows, make it as large as a scan."""
-    shown = "\n".join(f"({_escaped(line)}) Tj T*" for line in lines)
+def _pdf(title: str, noise_bytes: int) -> bytes:
+    """A valid PDF of one page that says `title`; no page shows the noise."""
+    page = f"BT /F1 12 Tf 72 770 Td ({title}. Made by the chartpost demo: nobody's data.) Tj ET".encode()
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {_PAGE[0]} {_PAGE[1]}] /Contents 4 0 R "
-        "/Resources << /Font << /F1 5 0 R >> >> >>".encode(),
-        _stream(f"BT /F1 12 Tf 16 TL 72 770 Td\n{shown}\nET".encode()),
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 /MediaBox [0 0 595 842] >>",
+        b"<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(page), page),
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (noise_bytes, random.Random(title).randbytes(noise_bytes)),
     ]
-    if padding_bytes:
-        objects.append(_stream(random.Random(padding_bytes).randbytes(padding_bytes)))
-    return _file(objects)
-
-
-def _png(width: int, height: int, seed: int) -> bytes:
-    """Grey noise, which compresses as badly as a scanned page: about `width * height` bytes."""
-    chance = random.Random(seed)
-    rows = b"".join(b"\0" + chance.randbytes(width) for _ in range(height))
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits of grey, not interlaced
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, content) for kind, content in chunks)
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def _stream(content: bytes) -> bytes:
-    return f"<< /Length {len(content)} >>\nstream\n".encode() + content + b"\nendstream"
-
-
-def _escaped(line: str) -> str:
-    return line.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
-
-
-def _file(objects: Sequence[bytes]) -> bytes:
-    """The objects, numbered from 1, with the table that says where each begins."""
-    body, offsets = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", []
+    body, table = b"%PDF-1.4\n", b"xref\n0 7\n0000000000 65535 f \n"
     for number, content in enumerate(objects, start=1):
-        offsets.append(len(body))
+        table += b"%010d 00000 n \n" % len(body)  # where each object begins
         body += b"%d 0 obj\n%s\nendobj\n" % (number, content)
-    entries = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    size = len(objects) + 1
-    table = b"xref\n0 %d\n0000000000 65535 f \n%s" % (size, entries)
-    return body + table + b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (size, len(body))
+    return body + table + b"trailer\n<< /Size 7 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % len(body)

@@ -1,105 +1,90 @@
-"""How far each of the demo's documents has come, as the inbox, the ledger and the folders show it."""
+"""How far each of the demo's documents has come, read from the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import redis
 
 from tasks.ledger.redis import PREFIX
+from tasks.model.document import Door
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
 from tasks.runtime import Runtime
-from worker.demo.scenario import Paper, Way
+from worker.demo.scenario import DemoDocument
 
-
-class Waits(StrEnum):
-    """Where a document is that has no job yet."""
-
-    READY = "ready"
-    SENT = "sent"
-    INBOX = "in inbox"
+READY, SENT, IN_INBOX = "ready", "sent", "in inbox"  # where a document is before it has a job; then the job's stage
 
 
 @dataclass(frozen=True)
-class Sight:
-    """One document as it looks now. `note` says in a few words what is happening to it, or has happened.
+class Progress:
+    """One document as the ledger shows it now."""
 
-    `ended`: nothing is left to do, receipt and files included. `as_expected` is None until then.
-    """
-
-    paper: Paper
-    stage: str = Waits.READY
+    document: DemoDocument
+    stage: str = READY
+    note: str = ""  # what was special about it, or why it did not end as expected
     attempts: int = 0
-    note: str = ""
-    ended: bool = False
-    as_expected: bool | None = None
-    job: Job | None = None
+    job_id: str = ""
+    ended: bool = False  # nothing is left to do, receipt and files included
+    code: str | None = None
+    message: str = ""
+    record_id: str | None = None
+    forms: int = 1  # how many S3 forms were asked for
+    upload_answered: bool = True
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether its stage and code are those with which the document must end."""
+        wanted = Stage.FAILED if self.document.fails_with else Stage.DELIVERED
+        return self.stage == wanted and self.code == self.document.fails_with
 
 
-class Lookout:
-    """Looks at all documents again and again."""
-
-    def __init__(self, runtime: Runtime, papers: Iterable[Paper]) -> None:
+class Tracker:
+    def __init__(self, runtime: Runtime, documents: Iterable[DemoDocument]) -> None:
         self._runtime = runtime
-        self._sights = {paper.key: Sight(paper) for paper in papers}
+        self._progress = {document.key: Progress(document) for document in documents}
         self._ended: set[str] = set()
 
     @property
-    def sights(self) -> Sequence[Sight]:
-        return list(self._sights.values())
+    def progress(self) -> Sequence[Progress]:
+        return list(self._progress.values())
 
     @property
     def all_ended(self) -> bool:
-        return all(sight.ended for sight in self._sights.values())
+        return all(progress.ended for progress in self._progress.values())
 
-    def sent(self, paper: Paper) -> None:
-        """This document has been handed over."""
-        stage = Waits.INBOX if paper.way is Way.INBOX else Waits.SENT
-        self._sights[paper.key] = replace(self._sights[paper.key], stage=stage)
+    def sent(self, document: DemoDocument) -> None:
+        stage = IN_INBOX if document.door is Door.INBOX else SENT
+        self._progress[document.key] = replace(self._progress[document.key], stage=stage)
 
-    def look(self) -> None:
-        """While Redis is away, nothing changes."""
+    def update(self) -> None:
+        """Read the jobs that have not ended yet. While Redis is away, nothing changes."""
         with suppress(redis.RedisError):
-            for job in self._jobs():
-                before = self._sights.get((job.document.patient_id or "", job.document.file_name))
-                if before:
-                    sight = self._sights[before.paper.key] = _seen(before, job)
-                    self._ended |= {job.id} if sight.ended else set()
-
-    def _jobs(self) -> Iterator[Job]:
-        """Those that have not ended when they were last looked at."""
-        for job_id in self._runtime.redis.zrange(PREFIX + "jobs", 0, -1):
-            job = self._runtime.ledger.get(str(job_id)) if job_id not in self._ended else None
-            if job:
-                yield job
+            for job_id in self._runtime.redis.zrange(PREFIX + "jobs", 0, -1):
+                job = self._runtime.ledger.get(str(job_id)) if job_id not in self._ended else None
+                key = (job.document.patient_id or "", job.document.file_name) if job else ("", "")
+                if job and key in self._progress:
+                    self._progress[key] = _after(self._progress[key], job)
+                    self._ended |= {job.id} if self._progress[key].ended else set()
 
 
-def _seen(before: Sight, job: Job) -> Sight:
-    if job.stage.final and job.step is Step.NOTIFY:  # receipt or error file, and the file's move, are still to come
-        return replace(before, job=job, attempts=job.attempts)
-    sight = replace(before, job=job, stage=str(job.stage), attempts=job.attempts)
-    if not job.stage.final:
-        return replace(sight, note=_under_way(job) or before.note)
-    as_expected = job.stage is (Stage.FAILED if sight.paper.ends else Stage.DELIVERED) and job.code == sight.paper.ends
-    return replace(sight, ended=True, as_expected=as_expected, note=sight.paper.note if as_expected else _why(job))
-
-
-def _under_way(job: Job) -> str:
-    """What is happening to a job; nothing when it is what happens to every job."""
-    if job.stage is Stage.PRESIGNED and job.unknown_since:
-        return "answer lost: a look comes first"
-    if job.stage is Stage.PRESIGNED and job.failures:
-        return "storage busy: another try is due"
-    if job.stage is Stage.RECEIVED and job.presigns:
-        return "form expired: another is asked for"
-    if job.stage is Stage.STORED:
-        return "waiting for the provider to validate"
-    return ""
-
-
-def _why(job: Job) -> str:
-    return job.failure.message if job.failure else f"unexpected: {job.code or job.stage}"
+def _after(before: Progress, job: Job) -> Progress:
+    progress = replace(
+        before,
+        attempts=job.attempts,
+        job_id=job.id,
+        code=job.code,
+        message=job.failure.message if job.failure else "",
+        record_id=job.facts.record.id if job.facts.record else None,
+        forms=job.presigns,
+        upload_answered=job.facts.stored is not None,
+    )
+    if job.stage.final and job.step is Step.NOTIFY:
+        return progress  # its end is decided, but the receipt or error file and the file's move are still to come
+    progress = replace(progress, stage=str(job.stage), ended=job.stage.final)
+    if progress.ended:
+        why = progress.message or f"unexpected: {job.code or job.stage}"
+        progress = replace(progress, note=progress.document.note if progress.as_expected else why)
+    return progress

@@ -10,9 +10,9 @@ import redis
 import structlog
 
 from tasks.closing.closing import Closing
+from tasks.folders.machine_name import machine_name
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.retention import sweep_delivered
-from tasks.folders.staging import machine
 from tasks.ledger.ledger import Ledger
 
 log = structlog.get_logger()
@@ -47,7 +47,7 @@ class FolderChores:
         while not self._stop.wait(_CLOSING_SECONDS):
             try:
                 if self._closing:
-                    for job_id in self._ledger.left_to(machine(self._data_dir)):
+                    for job_id in self._ledger.left_to(machine_name(self._data_dir)):
                         self._closing.run(job_id)
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()

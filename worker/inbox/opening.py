@@ -12,10 +12,11 @@ import structlog
 
 from tasks.accounts.account import Accounts
 from tasks.folders.job_json import JobFile
-from tasks.folders.staging import Staging, machine
+from tasks.folders.machine_name import machine_name
+from tasks.folders.staging import Staging
 from tasks.intake.admission import Admission
 from tasks.ledger.ledger import Ledger, MaybeSent
-from tasks.ledger.redis import AWAY
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.job import Facts, Job, Record, outcome_open
@@ -34,7 +35,7 @@ def as_ledger_away() -> Iterator[None]:
     """Raise LedgerAway for an outage, so that the watcher waits instead of failing a document."""
     try:
         yield
-    except AWAY as error:  # includes the broker's error: the job of a refused document sends its closing step
+    except REDIS_ERRORS as error:  # includes the broker's error: the job of a refused document sends its closing step
         raise LedgerAway(f"Redis cannot be asked ({type(error).__name__}).") from error
     except RetryLater as error:
         raise LedgerAway(str(error)) from error
@@ -116,7 +117,7 @@ class JobOpener:
             job_file = self._staging.read_job_file(job_file.job_id)
         source = self._staging.put(job_file, path)
         identity = self._sources.locate(source).identity
-        return job_file, replace(document, source=source, identity=identity, home=machine(self._data_dir))
+        return job_file, replace(document, source=source, identity=identity, home=machine_name(self._data_dir))
 
     def _continue(self, job: Job, document: Document) -> None:
         # After an unknown outcome the provider is searched before anything is sent.

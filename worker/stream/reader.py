@@ -23,7 +23,7 @@ from config.redaction import crash_site
 from tasks.intake.admission import Admission, unadmitted
 from tasks.intake.requests import Request, read_request
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import AWAY
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.ledger.seal import SealBroken
 from tasks.model.document import Document, Door
 from tasks.model.errors import Code, DocumentRefused, RetryLater, StageError
@@ -71,7 +71,7 @@ class StreamReader:
                 if away:
                     log.info("redis_back")
                 away = False
-            except AWAY as error:
+            except REDIS_ERRORS as error:
                 if not away:
                     log.warning("redis_unreachable", error=type(error).__name__)
                 away = True
@@ -105,7 +105,7 @@ class StreamReader:
             self.rejected.add(message, refusal)
         except (StageError, SealBroken) as error:
             log.warning("message_put_off", entry=message.entry, reason=str(error))
-        except AWAY:
+        except REDIS_ERRORS:
             raise
         except Exception as error:  # noqa: BLE001, the outermost loop: one message must not stop all others
             # Not the error's words, in the log or among the rejected: they may name the patient.

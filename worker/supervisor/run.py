@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +15,7 @@ import structlog
 
 from config.settings import Settings
 from tasks.runtime import Runtime
-from worker.supervisor.children import die_with_parent
+from worker.supervisor.children import Child
 from worker.supervisor.valkey import EmbeddedValkey, ValkeyNotStarted
 
 log = structlog.get_logger()
@@ -35,7 +33,7 @@ class Part:
     """One child: `python -m worker <command>`. Started again with growing pauses; a steady run resets them."""
 
     command: Sequence[str]
-    child: subprocess.Popen[bytes] | None = None
+    child: Child | None = None
     started_at: float = 0.0
     restart_at: float = 0.0
     pause: float = field(default=_FIRST_RESTART_SECONDS)
@@ -45,33 +43,25 @@ class Part:
         return self.command[0]
 
     def start(self) -> None:
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", "worker", *self.command], preexec_fn=die_with_parent, start_new_session=True
-        )
+        self.child = Child(["worker", *self.command])
         self.started_at = time.monotonic()
 
     def look(self) -> None:
         """Notice that the child has ended, and start it again when its pause is over."""
         now = time.monotonic()
-        if self.child and self.child.poll() is not None:
+        exit_code = self.child.exit_code() if self.child else None
+        if exit_code is not None:
             if now - self.started_at > _STEADY_SECONDS:
                 self.pause = _FIRST_RESTART_SECONDS
-            log.error("part_ended", part=self.name, exit=self.child.returncode, restart_seconds=self.pause)
+            log.error("part_ended", part=self.name, exit=exit_code, restart_seconds=self.pause)
             self.child, self.restart_at = None, now + self.pause
             self.pause = min(self.pause * 2, _LONGEST_RESTART_SECONDS)
         if self.child is None and now >= self.restart_at:
             self.start()
 
     def stop(self, grace_seconds: float) -> None:
-        if self.child is None or self.child.poll() is not None:
-            return
-        self.child.terminate()
-        try:
-            self.child.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
+        if self.child and self.child.stop(grace_seconds) is None:
             log.warning("part_killed", part=self.name, grace_seconds=grace_seconds)
-            self.child.kill()
-            self.child.wait()
 
 
 class Run:

@@ -1,5 +1,15 @@
--- Open a job, once. ARGV: prefix, id, lane, idempotency key (HMAC or ''), its fingerprint, then field, value, ...
-local prefix, id, lane, idem, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+-- Open a job, once per id and once per idempotency key.
+--
+-- ARGV[1]  key prefix
+-- ARGV[2]  job id
+-- ARGV[3]  lane of its due entry
+-- ARGV[4]  idempotency key (an HMAC), or ''
+-- ARGV[5]  fingerprint of the request (an HMAC): tells whether two calls with one idempotency key ask for the same
+-- ARGV[6…] the row: field, value, field, value, ...
+-- Returns  {kind, job id}: 'opened'; 'exists' (the same id before); 'same' (the id is an alias, or the idempotency key
+--          has opened another job); 'conflict' (the idempotency key was used for another document)
+local prefix, id, lane, idempotency_key, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local MONTH = 2592000  -- seconds
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -7,32 +17,33 @@ local alias = redis.call('GET', prefix .. 'alias:' .. id)
 if alias then return {'same', alias} end
 if redis.call('EXISTS', prefix .. 'job:' .. id) == 1 then return {'exists', id} end
 
-if idem ~= '' then
-  local key = prefix .. 'idem:' .. idem
-  local seen = redis.call('HMGET', key, 'job', 'fingerprint')
-  if seen[1] and redis.call('EXISTS', prefix .. 'job:' .. seen[1]) == 1 then
-    if seen[2] ~= fingerprint then return {'conflict', seen[1]} end
-    redis.call('SET', prefix .. 'alias:' .. id, seen[1], 'EX', 2592000)
-    redis.call('SADD', prefix .. 'aliases:' .. seen[1], id)
-    redis.call('EXPIRE', prefix .. 'aliases:' .. seen[1], 2592000)
-    return {'same', seen[1]}
+if idempotency_key ~= '' then
+  local key = prefix .. 'idem:' .. idempotency_key
+  local earlier, its_fingerprint = unpack(redis.call('HMGET', key, 'job', 'fingerprint'))
+  if earlier and redis.call('EXISTS', prefix .. 'job:' .. earlier) == 1 then
+    if its_fingerprint ~= fingerprint then return {'conflict', earlier} end
+    redis.call('SET', prefix .. 'alias:' .. id, earlier, 'EX', MONTH)
+    redis.call('SADD', prefix .. 'aliases:' .. earlier, id)
+    redis.call('EXPIRE', prefix .. 'aliases:' .. earlier, MONTH)
+    return {'same', earlier}
   end
   redis.call('HSET', key, 'job', id, 'fingerprint', fingerprint)
-  redis.call('EXPIRE', key, 2592000)
+  redis.call('EXPIRE', key, MONTH)
 end
 
 local row = prefix .. 'job:' .. id
 redis.call('HSET', row, unpack(ARGV, 6))
 redis.call('HSET', row, 'lane', lane, 'created_at', now, 'updated_at', now, 'next_at', now, 'at_received', now)
-local fields = redis.call('HMGET', row, 'account', 'stage')
-redis.call('SADD', prefix .. 'accounts', fields[1])
-redis.call('HSET', row, 'sick_before', redis.call('HGET', prefix .. 'account:' .. fields[1], 'sick_ms') or '0')
+local account, stage = unpack(redis.call('HMGET', row, 'account', 'stage'))
+redis.call('SADD', prefix .. 'accounts', account)
+-- How long the account had been parked or down by now: that time is subtracted from what the job waits later.
+redis.call('HSET', row, 'sick_before', redis.call('HGET', prefix .. 'account:' .. account, 'sick_ms') or '0')
 redis.call('ZADD', prefix .. 'due:' .. lane, now, id)
 redis.call('ZADD', prefix .. 'jobs', now, id)
-if fields[2] == 'failed' then
+if stage == 'failed' then  -- refused at the door: only its closing is left
   redis.call('HSET', row, 'at_failed', now)
   redis.call('ZADD', prefix .. 'finished', now, id)
 else
-  redis.call('ZADD', prefix .. 'open:' .. fields[1], now, id)
+  redis.call('ZADD', prefix .. 'open:' .. account, now, id)
 end
 return {'opened', id}

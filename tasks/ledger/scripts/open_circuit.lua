@@ -1,16 +1,27 @@
--- Open the circuit of an account. ARGV: prefix, account, state (parked or down), reason, job, first ms, threshold.
--- 'down' only from the threshold-th failure in a row on, or from the first while the account is half-open after it was
--- open: then it is probed no sooner than it was at last. Returns the account's state.
+-- Open the circuit of an account, or count a failure towards that.
+--
+-- ARGV[1]  key prefix
+-- ARGV[2]  account
+-- ARGV[3]  'parked' (opens at once) or 'down' (opens when failures in a row reach the threshold)
+-- ARGV[4]  reason
+-- ARGV[5]  id of the job that parked the account, or ''
+-- ARGV[6]  ms until the first probe
+-- ARGV[7]  threshold for 'down'
+-- Returns  the account's state now: 'ok', 'parked' or 'down'
 local prefix, account, state, reason, job = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local key = prefix .. 'account:' .. account
-local is, trial, last = unpack(redis.call('HMGET', key, 'state', 'trial', 'interval'))
-if is == 'parked' or (is == 'down' and state == 'down') then return is end
+local current, half_open, last_interval = unpack(redis.call('HMGET', key, 'state', 'trial', 'interval'))
+if current == 'parked' or (current == 'down' and state == 'down') then return current end
 local failures = state == 'down' and redis.call('HINCRBY', key, 'failures', 1) or 0
-if state == 'down' and not trial and failures < tonumber(ARGV[7]) then return 'ok' end
-local interval = (trial and last) or ARGV[6]
-if not is or is == 'ok' then redis.call('HSET', key, 'since', now) end
-redis.call('HSET', key, 'state', state, 'reason', reason, 'job', job, 'interval', interval, 'probe_at', now + tonumber(interval))
+-- Half-open, one failure is enough: the account has just been down.
+if state == 'down' and not half_open and failures < tonumber(ARGV[7]) then return 'ok' end
+-- After a half-open circuit opens again, probes go on at their last interval. Otherwise an account whose probes succeed
+-- and whose documents fail would be probed as often as at first, for ever.
+local interval = (half_open and last_interval) or ARGV[6]
+if not current or current == 'ok' then redis.call('HSET', key, 'since', now) end
+redis.call('HSET', key, 'state', state, 'reason', reason, 'job', job)
+redis.call('HSET', key, 'interval', interval, 'probe_at', now + tonumber(interval))
 redis.call('SADD', prefix .. 'accounts', account)
 return state

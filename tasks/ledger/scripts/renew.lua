@@ -1,18 +1,24 @@
--- Renew leases. ARGV: prefix, lease ms, then id, token, ... Returns 1 or 0 for each: 0 is a lease lost.
+-- Renew leases.
+--
+-- ARGV[1]  key prefix
+-- ARGV[2]  lease in ms
+-- ARGV[3…] job id, fencing token, job id, fencing token, ...
+-- Returns  a list with 1 for each lease that was renewed, and 0 for each that is lost
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local kept = {}
+local renewed = {}
 for i = 3, #ARGV, 2 do
-  local id, row = ARGV[i], prefix .. 'job:' .. ARGV[i]
-  local held = redis.call('HMGET', row, 'token', 'lane', 'lease_until')
-  if held[1] == ARGV[i + 1] and tonumber(held[3] or '0') > 0 then
+  local id, token, row = ARGV[i], ARGV[i + 1], prefix .. 'job:' .. ARGV[i]
+  local current_token, lane, lease_until = unpack(redis.call('HMGET', row, 'token', 'lane', 'lease_until'))
+  -- A lease that a move has released has the time 0. It must not come back to life by a renewal that was on its way.
+  if current_token == token and tonumber(lease_until or '0') > 0 then
     redis.call('HSET', row, 'lease_until', now + lease, 'next_at', now + lease)
-    redis.call('ZADD', prefix .. 'due:' .. held[2], now + lease, id)
-    redis.call('ZADD', prefix .. 'flying:' .. held[2], 'XX', now + lease, id)
-    kept[#kept + 1] = 1
+    redis.call('ZADD', prefix .. 'due:' .. lane, now + lease, id)
+    redis.call('ZADD', prefix .. 'flying:' .. lane, 'XX', now + lease, id)  -- confirm holds one slot for many jobs
+    renewed[#renewed + 1] = 1
   else
-    kept[#kept + 1] = 0
+    renewed[#renewed + 1] = 0
   end
 end
-return kept
+return renewed

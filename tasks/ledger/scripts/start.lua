@@ -1,6 +1,13 @@
--- Start a step of one job, or of all jobs of its patient. ARGV: prefix, id, step, lease ms, group ('1' or '').
--- Returns a list of {id, token, row as a flat list, now in ms}; the asked job's refusal as {{'refused', why}}.
-local prefix, id, step, lease, group = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+-- Start a step of one job, or of all jobs of its patient that wait for it.
+--
+-- ARGV[1]  key prefix
+-- ARGV[2]  job id
+-- ARGV[3]  step
+-- ARGV[4]  lease in ms
+-- ARGV[5]  '1' to start the patient's other waiting jobs too, or ''
+-- Returns  a list of {job id, fencing token, row as a flat list, now in ms};
+--          {{'refused', why}} if the job itself is 'gone', 'moved' or 'leased'
+local prefix, id, step, lease, with_others = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -14,24 +21,25 @@ end
 
 local function start(job)
   local row = prefix .. 'job:' .. job
-  -- By the clock, so that none comes twice: a count would begin anew in a Redis that was wiped, or lost its last second,
-  -- and a worker from before would hold the job together with its successor.
+  -- The token is taken from the clock, so that none is given twice. A counter would begin again in a Redis that was
+  -- wiped or lost its last second, and a worker from before would hold the job together with its successor.
   local last = tonumber(redis.call('HGET', row, 'token') or '0')
-  local token = math.max(clock[1] * 1000000 + clock[2], last + 1)
-  redis.call('HSET', row, 'token', string.format('%.0f', token))
+  local token = string.format('%.0f', math.max(clock[1] * 1000000 + clock[2], last + 1))
+  redis.call('HSET', row, 'token', token)
+  -- Starts of these steps are tries at the document. A confirmation or a closing is not one.
   if step ~= 'confirm' and step ~= 'notify' then redis.call('HINCRBY', row, 'tried_' .. step, 1) end
   redis.call('HSET', row, 'lease_until', now + lease, 'next_at', now + lease)
   redis.call('HDEL', row, 'sent_at')
-  local lane = redis.call('HGET', row, 'lane')
-  redis.call('ZADD', prefix .. 'due:' .. lane, now + lease, job)
-  return {job, string.format('%.0f', token), redis.call('HGETALL', row), now}
+  redis.call('ZADD', prefix .. 'due:' .. redis.call('HGET', row, 'lane'), now + lease, job)
+  return {job, token, redis.call('HGETALL', row), now}
 end
 
 local refusal = why_not(id)
 if refusal then return {{'refused', refusal}} end
 local started = {start(id)}
+-- One slot, however many jobs are started with it: they share one step.
 redis.call('ZADD', prefix .. 'flying:' .. redis.call('HGET', prefix .. 'job:' .. id, 'lane'), now + lease, id)
-if group == '1' and redis.call('HGET', prefix .. 'job:' .. id, 'together') ~= '0' then
+if with_others and redis.call('HGET', prefix .. 'job:' .. id, 'together') ~= '0' then
   local patient = redis.call('HGET', prefix .. 'job:' .. id, 'patient')
   for _, other in ipairs(redis.call('SMEMBERS', prefix .. 'waiting:' .. patient)) do
     if other ~= id then

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import httpx
 
+from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.pracsuite_clinic import eventually
-from tests.worlds import SandboxProcess
 
 JSON = dict[str, Any]
 

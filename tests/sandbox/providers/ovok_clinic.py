@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from tests.worlds import SandboxProcess
+from tests.harness.sandbox import SandboxProcess
 
 JSON = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tests.worlds import SandboxProcess
+from tests.harness.sandbox import SandboxProcess
 
 Form = dict[str, Any]
 Result = Any  # whatever a condition returns

@@ -9,10 +9,10 @@ from urllib.parse import quote_plus
 import httpx
 import pytest
 
+from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.cliniko_clinic import JSON, ClinikoClinic, as_json, post_response, reset_seconds
 from tests.sandbox.providers.pracsuite_clinic import eventually
 from tests.sandbox.s3.engine_view import stored
-from tests.worlds import SandboxProcess
 
 BUCKET = "cliniko-files-region1"
 CONTENT = b"a clinical document, " * 20_000

@@ -13,8 +13,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
+from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.signing import ASSERTION_TYPE, Key, assertion_claims, dpop, signed
-from tests.worlds import SandboxProcess
 
 Json = dict[str, Any]
 Change = Callable[[Json], object]

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.ovok_clinic import JSON, OvokClinic, as_json
 from tests.sandbox.s3.engine_view import stored
-from tests.worlds import SandboxProcess
 
 BUCKET = "ovok-files-region1"
 CONTENT = b"a clinical document, " * 20_000

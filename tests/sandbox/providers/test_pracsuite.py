@@ -5,8 +5,8 @@ import hashlib
 import httpx
 import pytest
 
+from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.pracsuite_clinic import Clinic, eventually
-from tests.worlds import SandboxProcess
 
 FIELDS_ON_THE_VENDORS_PAGE = [
     "key",

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from joserfc.jwk import RSAKey
 
+from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.signing import ASSERTION_TYPE, assertion_claims, signed
-from tests.worlds import SandboxProcess
 
 Json = dict[str, Any]
 EVENT = "https://fhir.redoxengine.com/EventDefinition/DocumentReferenceCreate"

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.pracsuite_clinic import Clinic, Form, eventually
 from tests.sandbox.s3.engine_view import engine_client, stored
 from tests.sandbox.s3.raw_upload import multipart, open_upload
-from tests.worlds import SandboxProcess
 
 CONTENT = b"a clinical document, " * 5000
 

@@ -1,4 +1,4 @@
-"""The gate before an account that is unwell: down or parked, probed, on trial, well."""
+"""An account's circuit breaker: closed, open (down or parked) and probed, half-open, closed again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.ledger.redis import PREFIX, load_script
 from tasks.ledger.seal import Seal
 from tasks.model.job import Record
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
-from tests.tasks.ledger.test_ledger import document, held
+from tests.tasks.ledger.test_ledger import document, start
 
 ROUTE = Route(stages=(Stage.REGISTERED,), first=Step.REGISTER, together=False, on_unknown_outcome=OnUnknownOutcome.HOLD)
 UNTIL_DOWN = 5
@@ -39,9 +39,9 @@ def opened(ledger: Ledger, count: int) -> list[str]:
 
 def fed(client: redis.Redis) -> int:
     """How many documents a feeder sends now."""
-    feed = load_script(client, "feed")
+    take_due = load_script(client, "take_due")
     lanes = [{"lane": "north", "slots": 8, "gated": True, "group": "g"}]
-    return len(feed(args=[PREFIX, 30_000, 32, "queue", json.dumps(lanes)])) // 3
+    return len(take_due(args=[PREFIX, 30_000, 32, "queue", json.dumps(lanes)])) // 3
 
 
 def interval(client: redis.Redis) -> int:
@@ -60,7 +60,7 @@ def down(breaker: CircuitBreaker) -> None:
 
 
 def delivered(ledger: Ledger, job: str) -> None:
-    assert ledger.delivered(held(ledger, job, Step.REGISTER), Record(job), 1, None)
+    assert ledger.delivered(start(ledger, job, Step.REGISTER), Record(job), 1, None)
 
 
 def test_one_failure_more_takes_an_account_down_that_was_down_before(breaker: CircuitBreaker) -> None:
@@ -85,7 +85,7 @@ def test_it_is_probed_less_and_less_while_probes_succeed_and_documents_do_not(
     assert seen == [1000, 2000, 4000, 8000]
 
 
-def test_on_trial_one_document_goes_at_a_time(breaker: CircuitBreaker, ledger: Ledger, valkey: redis.Redis) -> None:
+def test_half_open_one_document_goes_at_a_time(breaker: CircuitBreaker, ledger: Ledger, valkey: redis.Redis) -> None:
     opened(ledger, 20)
     down(breaker)
     assert fed(valkey) == 0
@@ -93,7 +93,9 @@ def test_on_trial_one_document_goes_at_a_time(breaker: CircuitBreaker, ledger: L
     assert [fed(valkey), fed(valkey)] == [1, 0]
 
 
-def test_a_document_that_is_taken_ends_the_trial(breaker: CircuitBreaker, ledger: Ledger, valkey: redis.Redis) -> None:
+def test_a_document_that_is_taken_closes_the_circuit(
+    breaker: CircuitBreaker, ledger: Ledger, valkey: redis.Redis
+) -> None:
     first, *_ = opened(ledger, 20)
     down(breaker)
     breaker.half_open("north")
@@ -116,7 +118,7 @@ def test_what_was_on_its_way_when_it_went_down_does_not_stop_the_probing(
     assert breaker.take_probe("north")
 
 
-def test_an_account_that_was_parked_is_on_trial_too(
+def test_an_account_that_was_parked_is_half_open_too_after_a_probe(
     breaker: CircuitBreaker, ledger: Ledger, valkey: redis.Redis
 ) -> None:
     """A probe shows that its key works, and not that its destination is right."""

@@ -1,4 +1,4 @@
-"""The feeder's rounds: each looks for everybody, so a hundred pokes need not be a hundred rounds."""
+"""The feeder's rounds: one round serves a hundred pokes."""
 
 from __future__ import annotations
 

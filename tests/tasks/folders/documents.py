@@ -1,4 +1,4 @@
-"""Documents to put into folders, and what has become of them."""
+"""Documents to put into folders, and where they are afterwards."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.tasks.folders.killed import hindered
 
 
 def make(kind: str, path: Path, target: Path) -> None:
-    """Something that is no regular file, or nothing."""
+    """Something that is not a regular file, or nothing."""
     if kind == "link":
         path.symlink_to(target)
     elif kind == "pipe":
@@ -31,17 +31,17 @@ def make(kind: str, path: Path, target: Path) -> None:
 
 def test_a_claim_moves_the_file_and_says_what_it_is(folders: Folders) -> None:
     path = drop(folders)
-    held = claim(folders, path, description="a letter", options={"document_id": "7"})
-    assert held == folders.processing / JOB / "referral.pdf"
-    assert copies(folders) == [held]
-    assert folders.document(JOB) == held
+    claimed = claim(folders, path, description="a letter", options={"document_id": "7"})
+    assert claimed == folders.processing / JOB / "referral.pdf"
+    assert copies(folders) == [claimed]
+    assert folders.document(JOB) == claimed
     read = folders.read_job_file(JOB)
     assert (read.disk_name, read.description, read.options) == ("referral.pdf", "a letter", {"document_id": "7"})
     assert read.size_bytes == len(CONTENT)
     assert not read.committed
 
 
-def test_what_is_in_our_care_is_for_our_eyes_only(folders: Folders) -> None:
+def test_nobody_else_can_read_what_is_in_our_care(folders: Folders) -> None:
     claim(folders, drop(folders))
     assert stat.S_IMODE(folders.processing.stat().st_mode) == 0o700
     assert stat.S_IMODE((folders.processing / JOB).stat().st_mode) == 0o700
@@ -117,16 +117,16 @@ def test_a_job_takes_no_second_document(folders: Folders) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["../outside", "", "JOB", "11111111222243338444555555555555", JOB.upper() + "A"])
-def test_what_is_no_job_id_opens_no_folder(folders: Folders, job_id: str) -> None:
+def test_anything_but_a_job_id_opens_no_folder(folders: Folders, job_id: str) -> None:
     with pytest.raises(ValueError, match="UUID"):
         folders.document(job_id)
 
 
 @pytest.mark.parametrize("name", ["job.json", ".chartpost-lock", ".chartpost-draft", "document"])
 def test_a_document_may_be_called_as_our_own_files_are(folders: Folders, name: str) -> None:
-    held = claim(folders, drop(folders, name))
-    assert held.read_bytes() == CONTENT
-    assert folders.document(JOB) == held
+    claimed = claim(folders, drop(folders, name))
+    assert claimed.read_bytes() == CONTENT
+    assert folders.document(JOB) == claimed
     folders.update_job_file(JOB, committed=True)
     delivered = Outcomes(folders).deliver(JOB, "north_clinic", "4711", {"job_id": JOB, "file_name": name})
     assert delivered == folders.delivered / "north_clinic" / "4711" / name
@@ -137,11 +137,11 @@ def test_a_claim_works_across_file_systems(folders_on_two_disks: Folders) -> Non
     folders = folders_on_two_disks
     path, sidecar = drop(folders), drop(folders, "referral.pdf.meta.json", b"{}")
     os.utime(path, ns=(1, 1_000_000_007))
-    held = Claims(folders).claim(path, JOB, job_file(path), sidecar=sidecar)
-    assert copies(folders) == [held]
-    assert held.stat().st_mtime_ns == 1_000_000_007
+    claimed = Claims(folders).claim(path, JOB, job_file(path), sidecar=sidecar)
+    assert copies(folders) == [claimed]
+    assert claimed.stat().st_mtime_ns == 1_000_000_007
     assert files_in(folders.inbox.resolve()) == {}
-    assert sorted(path.name for path in held.parent.iterdir()) == [
+    assert sorted(path.name for path in claimed.parent.iterdir()) == [
         ".chartpost-lock",
         ".chartpost-sidecar",
         "job.json",
@@ -171,11 +171,11 @@ def test_a_sent_file_is_copied_and_its_size_noted(folders: Folders, tmp_path: Pa
     source = tmp_path / "letter.pdf"
     source.write_bytes(CONTENT)
     noted = job_file(source, size_bytes=0)
-    held = Claims(folders).adopt_copy(source, JOB, noted)
-    assert source.read_bytes() == held.read_bytes() == CONTENT
+    claimed = Claims(folders).adopt_copy(source, JOB, noted)
+    assert source.read_bytes() == claimed.read_bytes() == CONTENT
     assert folders.read_job_file(JOB).size_bytes == len(CONTENT)
     with source.open("rb") as stream:
-        assert Claims(folders).adopt_copy(stream, JOB, noted) == held
+        assert Claims(folders).adopt_copy(stream, JOB, noted) == claimed
 
 
 @pytest.mark.parametrize(
@@ -216,8 +216,8 @@ def test_an_update_that_cannot_be_made_durable_is_an_error(folders: Folders) -> 
 
 @pytest.mark.parametrize("content", [b"", b'{"job_id": "', b"[]", b"{}", b"\xff", b'{"version": 2}'])
 def test_a_damaged_job_file_is_reported_and_its_document_kept(folders: Folders, content: bytes) -> None:
-    held = claim(folders, drop(folders))
-    (held.parent / "job.json").write_bytes(content)
+    claimed = claim(folders, drop(folders))
+    (claimed.parent / "job.json").write_bytes(content)
     with pytest.raises(JobFileDamaged):
         folders.read_job_file(JOB)
     with pytest.raises(JobFileDamaged):
@@ -225,14 +225,14 @@ def test_a_damaged_job_file_is_reported_and_its_document_kept(folders: Folders, 
     (found,) = Claims(folders).orphans(lambda _: False)
     assert isinstance(found, Damaged)
     assert found.job_id == JOB
-    assert held.read_bytes() == CONTENT
+    assert claimed.read_bytes() == CONTENT
 
 
 def test_a_document_whose_job_file_is_missing_is_reported_and_kept(folders: Folders) -> None:
-    held = claim(folders, drop(folders))
-    (held.parent / "job.json").unlink()
+    claimed = claim(folders, drop(folders))
+    (claimed.parent / "job.json").unlink()
     assert list(Claims(folders).orphans(lambda _: False)) == [Damaged(JOB, "job.json is missing")]
-    assert held.read_bytes() == CONTENT
+    assert claimed.read_bytes() == CONTENT
 
 
 def test_only_jobs_that_the_ledger_does_not_know_are_orphans(folders: Folders) -> None:
@@ -243,7 +243,7 @@ def test_only_jobs_that_the_ledger_does_not_know_are_orphans(folders: Folders) -
     assert orphan.job_file.committed is False
 
 
-def test_an_orphan_tells_what_a_look_needs(folders: Folders) -> None:
+def test_an_orphan_tells_what_a_search_needs(folders: Folders) -> None:
     claim(folders, drop(folders))
     folders.update_job_file(JOB, committed=True, snapshot=("1", "2"), key="k", provider_facts={"token": "t"})
     (orphan,) = Claims(folders).orphans(lambda _: False)
@@ -252,7 +252,7 @@ def test_an_orphan_tells_what_a_look_needs(folders: Folders) -> None:
     assert (told.committed, told.snapshot, told.key, told.provider_facts) == (True, ("1", "2"), "k", {"token": "t"})
 
 
-def test_a_folder_that_somebody_works_on_is_left_alone(folders: Folders) -> None:
+def test_a_folder_that_another_process_works_on_is_left_alone(folders: Folders) -> None:
     job = folders.job_folder(JOB)
     with job.lock(make=True):
         job.write(job_file(drop(folders)))

@@ -1,4 +1,4 @@
-"""What job.json is told of a document's record, and what it says after the ledger has forgotten everything."""
+"""The commit in job.json: what is noted there, and what is read when the ledger has forgotten everything."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_record_that_was_made_is_known_again(commit_log: CommitLog, job: Job) 
     assert (commit_log.committed_on_disk(job), commit_log.record_on_disk(job)) == (True, Record("7"))
 
 
-def test_a_record_that_is_not_the_documents_own_is_never_gone_on_with(commit_log: CommitLog, job: Job) -> None:
+def test_a_record_that_others_share_is_never_reused(commit_log: CommitLog, job: Job) -> None:
     shared = Record("7", shared=True)
     commit_log.note_record(job, shared)
     assert commit_log.record_on_disk(job) is None
@@ -52,7 +52,7 @@ def test_a_record_that_is_not_the_documents_own_is_never_gone_on_with(commit_log
     assert commit_log.record_on_disk(job) is None
 
 
-def test_a_record_that_became_another_jobs_is_to_be_looked_for_again(commit_log: CommitLog, job: Job) -> None:
+def test_after_its_record_went_to_another_job_it_must_be_searched_for(commit_log: CommitLog, job: Job) -> None:
     assert job.step is Step.PRESIGN
     commit_log.note_record(job, Record("7"))
     commit_log.note_record_lost(job)

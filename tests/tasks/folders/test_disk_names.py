@@ -1,4 +1,4 @@
-"""Names of every kind that Linux allows, and what becomes of them."""
+"""Names of every kind that Linux allows, on their way through the folders."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def test_no_name_overwrites_another_or_is_lost(dropped: list[tuple[str, bool]]) 
         )
         assert len(lying) == 2 * len(dropped)
         assert list(folders.processing.iterdir()) == []
-        for place, told in Outcomes(folders).error_files():
-            assert place.document.read_bytes() == contents[told["job_id"]]
+        for closed_document, content in Outcomes(folders).error_files():
+            assert closed_document.document.read_bytes() == contents[content["job_id"]]
 
 
 def _prefixed(prefix: str, files: dict[str, bytes]) -> dict[str, bytes]:
@@ -127,7 +127,7 @@ def test_a_tag_goes_before_the_last_suffix(name: str, expected: str) -> None:
     assert tagged(name, "-8") == expected
 
 
-def test_what_is_said_of_a_name_that_is_no_text_can_be_read_by_any_program(tmp_path: Path) -> None:
+def test_any_program_can_read_what_an_error_file_says_of_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     folders = Folders(tmp_path)
     claim(folders, drop(folders, "M\udcfcller.pdf"), str(UUID(int=1)))
     failed = Outcomes(folders).fail(str(UUID(int=1)), ACCOUNT, PATIENT, error(str(UUID(int=1)), "M_ller.pdf"))

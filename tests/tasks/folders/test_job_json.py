@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -39,7 +40,6 @@ FULL = JobFile(
     snapshot=("1", "2"),
     key="uploads/1",
     provider_facts={"token": "t"},
-    sent_at=NOW,
 )
 
 
@@ -49,6 +49,20 @@ def there_and_back(job_file: JobFile) -> JobFile:
 
 def test_every_field_comes_back_as_it_was() -> None:
     assert there_and_back(FULL) == FULL
+
+
+@pytest.mark.parametrize(
+    "other_fields", [{"sent_at": "2026-03-01T12:00:00+00:00"}, {"sent_at": None}, {"a field of another version": [1]}]
+)
+def test_a_file_with_fields_that_are_not_known_here_is_read_without_them(other_fields: dict[str, object]) -> None:
+    written = {**json.loads(to_bytes(FULL.to_json())), **other_fields}
+    assert JobFile.from_json(from_bytes(to_bytes(written))) == FULL
+
+
+def test_a_file_without_a_version_is_read_as_the_first() -> None:
+    written = json.loads(to_bytes(FULL.to_json()))
+    assert written.pop("version") == 1
+    assert JobFile.from_json(from_bytes(to_bytes(written))) == FULL
 
 
 @FUZZ

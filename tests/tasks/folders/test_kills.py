@@ -130,10 +130,10 @@ def assert_claimed_or_waiting(folders: Folders) -> str:
     inbox = files_in(folders.inbox.resolve())
     orphans = list(Claims(folders).orphans(lambda _: False))
     if orphans:
-        (held,) = orphans
-        assert isinstance(held, ClaimedDocument)
-        assert held.document.read_bytes() == CONTENT
-        assert held.job_file.description == "a letter"
+        (claimed,) = orphans
+        assert isinstance(claimed, ClaimedDocument)
+        assert claimed.document.read_bytes() == CONTENT
+        assert claimed.job_file.description == "a letter"
         assert inbox == {}
         return "claimed"
     assert inbox == {
@@ -171,8 +171,10 @@ def test_a_copy_that_is_killed_leaves_all_or_nothing(fresh: Callable[[], Folders
     source.write_bytes(CONTENT)
     for folders in every_kill(fresh, lambda folders: Claims(folders).adopt_copy(source, JOB, job_file(source))):
         Claims(folders).finish_claims()
-        whole = [held for held in Claims(folders).orphans(lambda _: False) if isinstance(held, ClaimedDocument)]
-        assert [held.document.read_bytes() for held in whole] in ([], [CONTENT])
+        whole = [
+            claimed for claimed in Claims(folders).orphans(lambda _: False) if isinstance(claimed, ClaimedDocument)
+        ]
+        assert [claimed.document.read_bytes() for claimed in whole] in ([], [CONTENT])
         assert len(list(folders.processing.iterdir())) == len(whole)
     assert whole
 
@@ -264,10 +266,10 @@ def test_a_reopening_that_is_killed_loses_neither_the_document_nor_what_is_known
         if not orphans:
             assert len(files_in(folders.failed)) == 3
             orphans = [Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)]
-        (held,) = orphans
-        assert isinstance(held, ClaimedDocument)
-        assert held.sidecar
-        assert (held.job_file.committed, held.job_file.key) == (True, "uploads/1")
+        (claimed,) = orphans
+        assert isinstance(claimed, ClaimedDocument)
+        assert claimed.sidecar
+        assert (claimed.job_file.committed, claimed.job_file.key) == (True, "uploads/1")
         assert files_in(folders.failed) == {}
 
 
@@ -289,9 +291,9 @@ def test_a_return_by_the_inbox_that_is_killed_does_not_forget_that_the_document_
             assert list(folders.processing.iterdir()) == []
             claim_with_sidecar(folders, continues=True)
             orphans = list(Claims(folders).orphans(lambda _: False))
-        (held,) = orphans
-        assert isinstance(held, ClaimedDocument)
-        assert (held.job_file.committed, held.job_file.key) == (True, "uploads/1")
+        (claimed,) = orphans
+        assert isinstance(claimed, ClaimedDocument)
+        assert (claimed.job_file.committed, claimed.job_file.key) == (True, "uploads/1")
         assert files_in(folders.failed) == {}
         assert len(copies(folders)) == 1
 

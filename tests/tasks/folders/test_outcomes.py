@@ -157,9 +157,9 @@ def test_a_failed_document_with_a_cut_companion_is_found_again(folders: Folders)
     name = "n" * 255
     claim(folders, drop(folders, name))
     failed = Outcomes(folders).fail(JOB, ACCOUNT, PATIENT, error(name=name))
-    place = Outcomes(folders).find_error_file(JOB, ACCOUNT, PATIENT)
-    assert place
-    assert place.document == failed
+    closed = Outcomes(folders).find_error_file(JOB, ACCOUNT, PATIENT)
+    assert closed
+    assert closed.document == failed
     assert Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT).document.name == name
 
 
@@ -181,7 +181,7 @@ def test_a_name_that_would_lead_elsewhere_is_refused(folders: Folders, patient: 
     assert copies(folders) == [folders.processing / JOB / "referral.pdf"]
 
 
-def test_a_patients_folder_whose_name_is_no_text_keeps_its_name(folders: Folders) -> None:
+def test_a_patients_folder_whose_name_is_not_utf8_keeps_its_name(folders: Folders) -> None:
     path = drop(folders)
     Claims(folders).claim(path, JOB, job_file(path, patient_id="\udcff"))
     known_to_the_job = folders.read_job_file(JOB).document(path).patient_id
@@ -200,13 +200,13 @@ def test_a_document_that_has_gone_leaves_its_companion(folders: Folders) -> None
 
 
 def test_a_document_with_a_damaged_job_file_can_still_be_closed(folders: Folders) -> None:
-    held = claim(folders, drop(folders))
-    (held.parent / "job.json").write_bytes(b"{")
+    claimed = claim(folders, drop(folders))
+    (claimed.parent / "job.json").write_bytes(b"{")
     assert fail(folders).read_bytes() == CONTENT
     assert list(folders.processing.iterdir()) == []
 
 
-def test_an_error_file_that_stands_gets_the_new_words(folders: Folders) -> None:
+def test_an_error_file_of_the_same_round_gets_the_new_content(folders: Folders) -> None:
     claim(folders, drop(folders))
     fail(folders, code="not_confirmed", final=False)
     failed = fail(folders, code="not_confirmed", final=True)
@@ -228,7 +228,7 @@ def test_a_failed_document_can_still_turn_out_delivered(folders: Folders) -> Non
     ]
 
 
-def test_a_failed_document_that_a_human_has_moved_away_gets_its_receipt_alone(folders: Folders) -> None:
+def test_a_failed_document_that_a_person_has_moved_away_gets_its_receipt_alone(folders: Folders) -> None:
     claim(folders, drop(folders))
     fail(folders, code="not_confirmed", final=False).unlink()
     deliver(folders)
@@ -241,14 +241,14 @@ def test_a_reopened_document_is_in_our_care_again_with_all_that_was_known(folder
     Claims(folders).claim(path, JOB, job_file(path, description="a letter"), sidecar=sidecar)
     folders.update_job_file(JOB, committed=True, snapshot=("1",))
     fail(folders, code="not_confirmed", final=False)
-    held = Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)
-    assert held.document.read_bytes() == CONTENT
-    assert held.sidecar
-    assert held.sidecar.read_bytes() == b"{}"
-    told = held.job_file
+    claimed = Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)
+    assert claimed.document.read_bytes() == CONTENT
+    assert claimed.sidecar
+    assert claimed.sidecar.read_bytes() == b"{}"
+    told = claimed.job_file
     assert (told.description, told.committed, told.snapshot, told.round) == ("a letter", True, ("1",), 1)
     assert files_in(folders.failed) == {}
-    assert Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT) == held
+    assert Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT) == claimed
 
 
 def test_a_document_that_fails_again_is_found_under_its_own_name(folders: Folders) -> None:
@@ -264,12 +264,12 @@ def test_a_document_can_be_reopened_from_an_error_file_without_its_job_file(fold
     folder.mkdir(parents=True)
     (folder / "referral.pdf").write_bytes(CONTENT)
     (folder / "referral.pdf.error.json").write_bytes(b'{"job_id": "%s", "code": "not_confirmed"}' % JOB.encode())
-    held = Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)
-    assert held.document.read_bytes() == CONTENT
-    assert held.job_file.committed
+    claimed = Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)
+    assert claimed.document.read_bytes() == CONTENT
+    assert claimed.job_file.committed
 
 
-def test_what_is_not_in_failed_any_more_cannot_be_reopened(folders: Folders) -> None:
+def test_a_document_that_has_left_failed_cannot_be_reopened(folders: Folders) -> None:
     claim(folders, drop(folders))
     fail(folders).unlink()
     with pytest.raises(FileNotFoundError):
@@ -290,19 +290,19 @@ def test_a_document_that_came_back_by_the_inbox_brings_what_was_known(folders: F
     folders.update_job_file(JOB, committed=True, key="uploads/1")
     failed = fail(folders, code="outcome_unknown", final=False)
     back = failed.rename(folders.inbox / ACCOUNT / PATIENT / failed.name)
-    held = Claims(folders).claim(back, JOB, job_file(back), continues=True)
+    claimed = Claims(folders).claim(back, JOB, job_file(back), continues=True)
     told = folders.read_job_file(JOB)
     assert (told.committed, told.key, told.round) == (True, "uploads/1", 1)
     assert files_in(folders.failed) == {}
-    assert copies(folders) == [held]
+    assert copies(folders) == [claimed]
 
 
 def test_a_document_that_was_copied_back_to_the_inbox_does_not_stay_in_failed_too(folders: Folders) -> None:
     claim(folders, drop(folders))
     fail(folders, code="not_confirmed", final=False)
     copy = drop(folders)
-    held = Claims(folders).claim(copy, JOB, job_file(copy), continues=True)
-    assert copies(folders) == [held]
+    claimed = Claims(folders).claim(copy, JOB, job_file(copy), continues=True)
+    assert copies(folders) == [claimed]
     assert files_in(folders.failed) == {}
 
 
@@ -332,22 +332,22 @@ def test_documents_are_closed_where_there_are_no_hard_links(folders: Folders, nu
 
 
 def test_a_disk_that_refuses_leaves_everything_as_it_was(folders: Folders) -> None:
-    held = claim(folders, drop(folders))
+    claimed = claim(folders, drop(folders))
 
     def try_to_deliver() -> None:
         with pytest.raises(OSError, match="No space"):
             deliver(folders)
 
     hindered(try_to_deliver, "os.mkdir", refusal(errno.ENOSPC))
-    assert copies(folders) == [held]
+    assert copies(folders) == [claimed]
     assert deliver(folders).read_bytes() == CONTENT
 
 
 def test_documents_are_closed_across_file_systems(folders: Folders, another_disk: Path) -> None:
     folders.delivered.rmdir()
     folders.delivered.symlink_to(another_disk)
-    held = claim(folders, drop(folders))
-    os.utime(held, ns=(1, 1_000_000_007))
+    claimed = claim(folders, drop(folders))
+    os.utime(claimed, ns=(1, 1_000_000_007))
     delivered = deliver(folders)
     assert delivered.stat().st_mtime_ns == 1_000_000_007
     assert sorted(files_in(another_disk / ACCOUNT / PATIENT)) == ["referral.pdf", "referral.pdf.receipt.json"]

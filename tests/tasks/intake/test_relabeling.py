@@ -1,4 +1,4 @@
-"""Relabelings at work: labels are changed only by whoever holds the job at that very moment."""
+"""Relabelings at work: only the worker that has the job's lease at that moment changes labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasks.sources.documents import Documents
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
-from tests.tasks.ledger.test_ledger import held
+from tests.tasks.ledger.test_ledger import start
 from tests.tasks.pipeline.runners import recovery_of, runner_of
 from tests.tasks.pipeline.test_runner import NoResults
 from tests.tasks.providers.doubles import DictCache
@@ -44,7 +44,7 @@ class Hospital:
         recovery = recovery_of(self.ledger, commit_log, documents)
         self.runner = runner_of(self.ledger, commit_log, documents, recovery, {"hospital": self.account}, NoResults())
 
-    def asked(self, *codes: str) -> str:
+    def opened(self, *codes: str) -> str:
         job_id = str(uuid4())
         labels = tuple(Label("urn:oid:2.999", code) for code in codes)
         document = Document("hospital", None, "", "", 0, relabeling=Relabeling(DOCUMENT_ID, labels))
@@ -57,7 +57,7 @@ class Hospital:
         return found
 
     def changes(self) -> list[bytes]:
-        """What NHN was asked to change; of a request that was cut before its last block, nothing."""
+        """The changes that NHN received. A request that was cut before its last block is not one."""
         return [request.body for request in self.odd.to(PATCH) if request.body]
 
     def while_a_token_is_given(self, act: Callable[[], object]) -> None:
@@ -76,7 +76,7 @@ def hospital(valkey: redis.Redis, tmp_path: Path) -> Iterator[Hospital]:
 
 
 def test_a_relabeling_that_is_cancelled_while_it_waits_for_a_token_changes_nothing(hospital: Hospital) -> None:
-    job = hospital.asked("N")
+    job = hospital.opened("N")
     said: list[str] = []
     hospital.while_a_token_is_given(lambda: said.append(hospital.ledger.cancel(hospital.job(job))))
     hospital.runner.run(Step.REGISTER, job)
@@ -85,11 +85,11 @@ def test_a_relabeling_that_is_cancelled_while_it_waits_for_a_token_changes_nothi
 
 
 def test_labels_of_a_worker_that_has_lost_its_lease_never_come_after_those_of_another(hospital: Hospital) -> None:
-    job = hospital.asked("N")
+    job = hospital.opened("N")
 
     def another_takes_it() -> None:
         hospital.ledger.redis.hset(f"{PREFIX}job:{job}", "lease_until", 1)
-        held(hospital.ledger, job, Step.REGISTER)
+        start(hospital.ledger, job, Step.REGISTER)
 
     hospital.while_a_token_is_given(another_takes_it)
     hospital.runner.run(Step.REGISTER, job)
@@ -98,7 +98,7 @@ def test_labels_of_a_worker_that_has_lost_its_lease_never_come_after_those_of_an
 
 
 def test_a_relabeling_that_is_not_answered_is_simply_sent_again(hospital: Hospital) -> None:
-    job = hospital.asked("N")
+    job = hospital.opened("N")
     hospital.odd.answers[PATCH] = Reply(503)
     hospital.runner.run(Step.REGISTER, job)
     waits = hospital.job(job)

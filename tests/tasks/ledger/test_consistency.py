@@ -9,7 +9,7 @@ import redis
 
 from tasks.ledger.consistency import Consistency
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import CLOSING, PREFIX
+from tasks.ledger.redis import CLOSING_LANE, PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document, Door
 from tasks.model.errors import Code
@@ -52,7 +52,7 @@ def test_a_job_that_lost_its_due_entry_gets_one_again(consistency: Consistency, 
     job = opened(ledger)
     ledger.redis.zrem(f"{PREFIX}due:north", job)
     assert found(consistency) == {("job without due", job)}
-    assert ledger.redis.zscore(f"{PREFIX}due:north", job) is None, "a look alone changes nothing"
+    assert ledger.redis.zscore(f"{PREFIX}due:north", job) is None, "checking changes nothing"
     found(consistency, mend=True)
     assert ledger.redis.zscore(f"{PREFIX}due:north", job) is not None
     assert found(consistency) == set()
@@ -61,7 +61,7 @@ def test_a_job_that_lost_its_due_entry_gets_one_again(consistency: Consistency, 
 def test_a_due_entry_without_its_job_is_removed(consistency: Consistency, ledger: Ledger) -> None:
     gone, job = str(uuid4()), opened(ledger)
     ledger.redis.zadd(f"{PREFIX}due:north", {gone: 1})
-    ledger.redis.zadd(f"{PREFIX}due:{CLOSING}", {job: 1})  # of another lane than its job's
+    ledger.redis.zadd(f"{PREFIX}due:{CLOSING_LANE}", {job: 1})  # of another lane than its job's
     assert found(consistency, mend=True) == {("due without job", gone), ("due without job", job)}
     assert found(consistency) == set()
 

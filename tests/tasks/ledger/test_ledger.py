@@ -10,13 +10,13 @@ import redis
 
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import CLOSING, PREFIX
+from tasks.ledger.redis import CLOSING_LANE, PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.errors import Code, LeaseLost
 from tasks.model.job import Facts, Failure, Form, Record, Stored
 from tasks.model.route import Stage, Step
-from tests.valkeys import everything_in
+from tests.harness.valkey import everything_in
 
 STORED = Stored("temp/scan.pdf", "e" * 32, True, "5" * 64, "e" * 32)
 PRESIGNED = Facts(form=Form("https://s3.example/", {"key": "temp/scan.pdf"}), snapshot=("1",), key="temp/scan.pdf")
@@ -45,7 +45,7 @@ def job_id(ledger: Ledger) -> str:
     return job
 
 
-def held(ledger: Ledger, job: str, step: Step) -> Lease:
+def start(ledger: Ledger, job: str, step: Step) -> Lease:
     started = ledger.start(job, step)
     assert not isinstance(started, NotStarted), started
     return started[0]
@@ -61,15 +61,15 @@ def due_entries(ledger: Ledger, job: str) -> list[str]:
 
 
 def to_stored(ledger: Ledger, job: str) -> None:
-    ledger.presigned(held(ledger, job, Step.PRESIGN), PRESIGNED, "run", calls=2)
-    lease = held(ledger, job, Step.POST)
+    ledger.presigned(start(ledger, job, Step.PRESIGN), PRESIGNED, "run", calls=2)
+    lease = start(ledger, job, Step.POST)
     ledger.committed(lease)
     ledger.stored(lease, Facts(snapshot=("1",), stored=STORED), Step.CONFIRM, 2.0, calls=1)
 
 
 def to_delivered(ledger: Ledger, job: str, record: str = "77") -> None:
     to_stored(ledger, job)
-    assert ledger.delivered(held(ledger, job, Step.CONFIRM), Record(record), 1, STORED.sha256)
+    assert ledger.delivered(start(ledger, job, Step.CONFIRM), Record(record), 1, STORED.sha256)
 
 
 def test_a_job_reads_back_as_it_was_opened(ledger: Ledger, job_id: str) -> None:
@@ -97,22 +97,22 @@ def test_nothing_in_redis_names_the_patient_or_the_file(ledger: Ledger, job_id: 
 @pytest.mark.parametrize("stage", ["received", "presigned", "stored", "delivered", "failed"])
 def test_every_job_with_work_left_has_exactly_one_due_entry(ledger: Ledger, job_id: str, stage: str) -> None:
     if stage == "presigned":
-        ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+        ledger.presigned(start(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
     elif stage == "stored":
         to_stored(ledger, job_id)
     elif stage == "delivered":
         to_delivered(ledger, job_id)
     elif stage == "failed":
-        ledger.failed(held(ledger, job_id, Step.PRESIGN), Failure(Code.FILE_EMPTY, "It is empty."), calls=0)
-    assert due_entries(ledger, job_id) == ([CLOSING] if stage in ("delivered", "failed") else ["north"])
+        ledger.failed(start(ledger, job_id, Step.PRESIGN), Failure(Code.FILE_EMPTY, "It is empty."), calls=0)
+    assert due_entries(ledger, job_id) == ([CLOSING_LANE] if stage in ("delivered", "failed") else ["north"])
 
 
 def test_attempts_count_tries_and_not_steps(ledger: Ledger, job_id: str) -> None:
-    ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
-    ledger.deferred(held(ledger, job_id, Step.POST), 0, calls=0, failed=True)
-    lease = held(ledger, job_id, Step.POST)
+    ledger.presigned(start(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    ledger.deferred(start(ledger, job_id, Step.POST), 0, calls=0, failed=True)
+    lease = start(ledger, job_id, Step.POST)
     ledger.stored(lease, Facts(snapshot=("1",), stored=STORED), Step.CONFIRM, 2.0, calls=1)
-    held(ledger, job_id, Step.CONFIRM)
+    start(ledger, job_id, Step.CONFIRM)
     job = ledger.get(job_id)
     assert job is not None
     assert job.attempts == 2
@@ -120,13 +120,13 @@ def test_attempts_count_tries_and_not_steps(ledger: Ledger, job_id: str) -> None
 
 def test_a_closed_job_has_no_due_entry_and_leaves_after_its_time(ledger: Ledger, job_id: str) -> None:
     to_delivered(ledger, job_id)
-    ledger.finished(held(ledger, job_id, Step.NOTIFY))
+    ledger.finished(start(ledger, job_id, Step.NOTIFY))
     assert due_entries(ledger, job_id) == []
     assert 0 < int(ledger.redis.ttl(f"{PREFIX}job:{job_id}")) <= 30 * 86400
 
 
 def test_a_step_that_is_running_is_not_started_again(ledger: Ledger, job_id: str) -> None:
-    held(ledger, job_id, Step.PRESIGN)
+    start(ledger, job_id, Step.PRESIGN)
     assert ledger.start(job_id, Step.PRESIGN) == NotStarted("leased")
 
 
@@ -146,52 +146,48 @@ def test_of_many_workers_that_start_a_step_one_gets_it(ledger: Ledger, job_id: s
     assert len([start for start in got if isinstance(start, list)]) == 1
 
 
-def test_whoever_lost_the_lease_moves_nothing(ledger: Ledger, job_id: str) -> None:
-    zombie = held(ledger, job_id, Step.PRESIGN)
+def test_a_worker_that_lost_its_lease_moves_nothing(ledger: Ledger, job_id: str) -> None:
+    zombie = start(ledger, job_id, Step.PRESIGN)
     expire_lease(ledger, job_id)
-    successor = held(ledger, job_id, Step.PRESIGN)
+    successor = start(ledger, job_id, Step.PRESIGN)
     with pytest.raises(LeaseLost):
         ledger.presigned(zombie, PRESIGNED, "run", calls=0)
     ledger.presigned(successor, PRESIGNED, "run", calls=0)
     assert ledger.renew([(job_id, zombie.token)]) == [False]
 
 
-def test_whoever_lost_the_lease_does_not_pass_the_commit_point(ledger: Ledger, job_id: str) -> None:
-    ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
-    zombie = held(ledger, job_id, Step.POST)
+def test_a_worker_that_lost_its_lease_does_not_pass_the_commit_point(ledger: Ledger, job_id: str) -> None:
+    ledger.presigned(start(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    zombie = start(ledger, job_id, Step.POST)
     expire_lease(ledger, job_id)
-    held(ledger, job_id, Step.POST)
+    start(ledger, job_id, Step.POST)
     with pytest.raises(LeaseLost):
         ledger.committed(zombie)
 
 
-def test_nobody_passes_the_commit_point_of_a_wiped_ledger(ledger: Ledger, job_id: str) -> None:
-    ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
-    lease = held(ledger, job_id, Step.POST)
+def test_no_worker_passes_the_commit_point_of_a_wiped_ledger(ledger: Ledger, job_id: str) -> None:
+    ledger.presigned(start(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    lease = start(ledger, job_id, Step.POST)
     ledger.redis.flushall()
     with pytest.raises(LeaseLost):
         ledger.committed(lease)
 
 
-def test_who_held_a_job_of_a_wiped_ledger_does_not_hold_the_one_that_was_opened_again(
-    ledger: Ledger, job_id: str
-) -> None:
-    lease = held(ledger, job_id, Step.PRESIGN)
+def test_a_lease_from_before_a_wipe_is_none_on_the_job_that_was_opened_again(ledger: Ledger, job_id: str) -> None:
+    lease = start(ledger, job_id, Step.PRESIGN)
     ledger.redis.flushdb()
     ledger.open(job_id, document(), "pracsuite")
-    held(ledger, job_id, Step.PRESIGN)
+    start(ledger, job_id, Step.PRESIGN)
     assert ledger.renew([(job_id, lease.token)]) == [False]
     with pytest.raises(LeaseLost):
         ledger.committed(lease)
 
 
-def test_who_started_a_step_in_what_redis_has_lost_does_not_hold_it_with_who_starts_it_again(
-    ledger: Ledger, job_id: str
-) -> None:
+def test_a_lease_that_redis_has_lost_is_fenced_by_the_next_start(ledger: Ledger, job_id: str) -> None:
     kept = ledger.redis.dump(PREFIX + "job:" + job_id) or b""
-    lease = held(ledger, job_id, Step.PRESIGN)
+    lease = start(ledger, job_id, Step.PRESIGN)
     ledger.redis.restore(PREFIX + "job:" + job_id, 0, kept, replace=True)
-    held(ledger, job_id, Step.PRESIGN)
+    start(ledger, job_id, Step.PRESIGN)
     assert ledger.renew([(job_id, lease.token)]) == [False]
     with pytest.raises(LeaseLost):
         ledger.committed(lease)
@@ -202,13 +198,13 @@ def test_a_record_proves_one_job_only(ledger: Ledger, job_id: str) -> None:
     ledger.open(other, document(file_name="other.pdf"), "pracsuite")
     to_delivered(ledger, job_id, record="77")
     to_stored(ledger, other)
-    assert ledger.delivered(held(ledger, other, Step.CONFIRM), Record("77"), 1, None) is False
+    assert ledger.delivered(start(ledger, other, Step.CONFIRM), Record("77"), 1, None) is False
     job = ledger.get(other)
     assert job is not None
     assert job.stage is Stage.STORED
 
 
-def test_one_start_holds_all_of_a_patients_waiting_jobs(ledger: Ledger, job_id: str) -> None:
+def test_one_start_leases_all_of_a_patients_waiting_jobs(ledger: Ledger, job_id: str) -> None:
     others = [str(uuid4()) for _ in range(3)]
     for number, other in enumerate(others):
         ledger.open(other, document(file_name=f"{number}.pdf"), "pracsuite")
@@ -222,7 +218,7 @@ def test_one_start_holds_all_of_a_patients_waiting_jobs(ledger: Ledger, job_id: 
     assert {lease.job.id for lease in started} == {job_id, *others}
 
 
-def test_a_name_is_held_by_one_job_and_handed_on_when_it_ends(ledger: Ledger, job_id: str) -> None:
+def test_a_name_belongs_to_one_job_and_is_handed_on_when_it_ends(ledger: Ledger, job_id: str) -> None:
     second = str(uuid4())
     ledger.open(second, document(), "pracsuite")
     first_job, second_job = ledger.get(job_id), ledger.get(second)
@@ -230,7 +226,7 @@ def test_a_name_is_held_by_one_job_and_handed_on_when_it_ends(ledger: Ledger, jo
     assert second_job is not None
     assert ledger.reserve_name(first_job) == job_id
     assert ledger.reserve_name(second_job) == job_id
-    ledger.deferred(held(ledger, second, Step.PRESIGN), 600, calls=0)
+    ledger.deferred(start(ledger, second, Step.PRESIGN), 600, calls=0)
     to_delivered(ledger, job_id)
     due = ledger.redis.zscore(f"{PREFIX}due:north", second)
     assert due is not None
@@ -238,13 +234,13 @@ def test_a_name_is_held_by_one_job_and_handed_on_when_it_ends(ledger: Ledger, jo
     assert ledger.reserve_name(second_job) == second
 
 
-def test_a_name_stays_held_while_the_outcome_may_turn(ledger: Ledger, job_id: str) -> None:
+def test_a_failed_job_keeps_its_name_while_it_may_still_arrive(ledger: Ledger, job_id: str) -> None:
     job = ledger.get(job_id)
     assert job is not None
     ledger.reserve_name(job)
     to_stored(ledger, job_id)
     failure = Failure(Code.NOT_CONFIRMED, "No record.")
-    ledger.failed(held(ledger, job_id, Step.CONFIRM), failure, calls=0, keep_name=True)
+    ledger.failed(start(ledger, job_id, Step.CONFIRM), failure, calls=0, keep_name=True)
     assert ledger.name_holder(document()) == job_id
 
 
@@ -255,12 +251,12 @@ def test_a_record_proves_one_job_and_one_that_is_shared_proves_all_that_are_put_
         for job in (first, second):
             ledger.open(job, document(), "ovok")
         facts = Facts(form=PRESIGNED.form, record=record)
-        assert ledger.presigned(held(ledger, first, Step.PRESIGN), facts, "run", calls=1)
-        assert ledger.presigned(held(ledger, second, Step.PRESIGN), facts, "run", calls=1) is others_too
-        assert ledger.delivered(held(ledger, first, Step.POST), record, 1, None)
+        assert ledger.presigned(start(ledger, first, Step.PRESIGN), facts, "run", calls=1)
+        assert ledger.presigned(start(ledger, second, Step.PRESIGN), facts, "run", calls=1) is others_too
+        assert ledger.delivered(start(ledger, first, Step.POST), record, 1, None)
         next_step = Step.POST if others_too else Step.PRESIGN
         expire_lease(ledger, second)
-        assert ledger.delivered(held(ledger, second, next_step), record, 1, None) is others_too
+        assert ledger.delivered(start(ledger, second, next_step), record, 1, None) is others_too
         ledger.redis.flushall()
 
 
@@ -280,15 +276,15 @@ def test_documents_that_go_into_the_same_one_wait_for_one_another(ledger: Ledger
     assert ledger.name_holder(document(file_name="x", options={"document_id": "d-1"})) == first.id
 
 
-def test_claims_can_be_asked_for_one_and_are_forgotten_after_a_month(ledger: Ledger, job_id: str) -> None:
+def test_owners_can_be_read_one_by_one_and_are_forgotten_after_a_month(ledger: Ledger, job_id: str) -> None:
     job = ledger.get(job_id)
     assert job
-    claims, since = f"{PREFIX}claims:{job.scope}", f"{PREFIX}claimed-at:{job.scope}"
-    ledger.redis.hset(claims, mapping={"old": "a", "young": "b"})
+    owners, since = f"{PREFIX}claims:{job.scope}", f"{PREFIX}claimed-at:{job.scope}"
+    ledger.redis.hset(owners, mapping={"old": "a", "young": "b"})
     now = int(ledger.redis.time()[0]) * 1000
     ledger.redis.zadd(since, {"old": now - 32 * 86_400_000, "young": now})
-    claimed = ledger.record_owners(job)
-    assert (claimed.get("old"), claimed.get("none")) == ("a", None)
+    known = ledger.record_owners(job)
+    assert (known.get("old"), known.get("none")) == ("a", None)
     to_delivered(ledger, job_id, "77")
     assert ledger.record_owners(job) == dict(ledger.record_owners(job)) == {"young": "b", "77": job_id}
     assert ledger.redis.zrange(since, 0, -1) == ["young", "77"]
@@ -310,16 +306,16 @@ def test_what_a_key_was_used_for_does_not_depend_on_the_order_of_its_options(led
 
 
 def test_a_committed_job_is_too_late_to_cancel(ledger: Ledger, job_id: str) -> None:
-    ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
-    ledger.committed(held(ledger, job_id, Step.POST))
+    ledger.presigned(start(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    ledger.committed(start(ledger, job_id, Step.POST))
     job = ledger.get(job_id)
     assert job is not None
     assert ledger.cancel(job) == "committed"
 
 
-def test_cancelling_takes_the_job_from_the_worker_that_holds_it(ledger: Ledger, job_id: str) -> None:
-    ledger.presigned(held(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
-    lease = held(ledger, job_id, Step.POST)
+def test_cancelling_takes_the_job_from_the_worker_that_has_its_lease(ledger: Ledger, job_id: str) -> None:
+    ledger.presigned(start(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    lease = start(ledger, job_id, Step.POST)
     assert ledger.cancel(lease.job) == "ok"
     with pytest.raises(LeaseLost):
         ledger.committed(lease)
@@ -329,7 +325,7 @@ def test_cancelling_takes_the_job_from_the_worker_that_holds_it(ledger: Ledger, 
 
 
 def test_a_retried_job_begins_again_and_keeps_its_id(ledger: Ledger, job_id: str) -> None:
-    ledger.failed(held(ledger, job_id, Step.PRESIGN), Failure(Code.FILE_MISSING, "Gone."), calls=0)
+    ledger.failed(start(ledger, job_id, Step.PRESIGN), Failure(Code.FILE_MISSING, "Gone."), calls=0)
     failed = ledger.get(job_id)
     assert failed is not None
     assert ledger.retry(failed) == "ok"
@@ -339,10 +335,10 @@ def test_a_retried_job_begins_again_and_keeps_its_id(ledger: Ledger, job_id: str
     assert due_entries(ledger, job_id) == ["north"]
 
 
-def test_a_retry_after_an_unknown_outcome_looks_first(ledger: Ledger, job_id: str) -> None:
+def test_a_retry_after_an_unknown_outcome_searches_first(ledger: Ledger, job_id: str) -> None:
     to_stored(ledger, job_id)
     failure = Failure(Code.NOT_CONFIRMED, "No record.")
-    ledger.failed(held(ledger, job_id, Step.CONFIRM), failure, calls=0, keep_name=True)
+    ledger.failed(start(ledger, job_id, Step.CONFIRM), failure, calls=0, keep_name=True)
     failed = ledger.get(job_id)
     assert failed is not None
     assert ledger.retry_reconciling(failed) == "ok"

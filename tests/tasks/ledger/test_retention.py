@@ -49,7 +49,7 @@ def test_finished_jobs_leave_with_their_index_entries_and_unfinished_ones_stay(v
         else:
             ledger.finished(started[0])
     time.sleep(1.5)
-    feeder._forget_the_old()
+    feeder.forget_expired()
     assert ledger.get(done) is None
     assert ledger.get(open_still) is not None
     assert valkey.zrange(PREFIX + "jobs", 0, -1) == [open_still]

@@ -28,7 +28,7 @@ from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
 from tests.tasks.folders.documents import JOB, claim, drop
-from tests.tasks.ledger.test_ledger import document, held
+from tests.tasks.ledger.test_ledger import document, start
 from tests.tasks.ledger.test_routes import ONE, opened
 
 NO_DOCUMENTS = Documents(Sources(Files([]), Objects([])))
@@ -112,9 +112,9 @@ def test_what_went_before_under_the_same_ids_is_still_noted_when_a_later_try_was
     job = in_our_care(ledger, folders)
     end(begun(ledger, commit_log, job.id), OutcomeUnknown("no answer"))
     ledger.redis.hset(f"{PREFIX}job:{job.id}", "lease_until", 1)
-    ledger.repeated(held(ledger, job.id, Step.REGISTER), 0, calls=1)
+    ledger.repeated(start(ledger, job.id, Step.REGISTER), 0, calls=1)
     end(begun(ledger, commit_log, job.id), RetryLater("too many requests"))
-    assert folders.read_job_file(job.id).committed, "a wiped Redis is to know of it"
+    assert folders.read_job_file(job.id).committed, "known after Redis was wiped"
 
 
 # --- a worker that was stopped for longer than its lease, and goes on ------------------------------------------------
@@ -146,7 +146,7 @@ def in_our_care(ledger: Ledger, folders: Folders) -> Job:
     return now(ledger, JOB)
 
 
-def test_who_wakes_up_behind_another_does_not_change_what_that_has_noted(
+def test_a_worker_that_wakes_up_behind_another_does_not_change_what_that_has_noted(
     stopping: Stopping, commit_log: CommitLog, folders: Folders
 ) -> None:
     folders.create()
@@ -155,7 +155,7 @@ def test_who_wakes_up_behind_another_does_not_change_what_that_has_noted(
     theirs = Facts(provider={"at": "later"})
 
     def another_sends_it() -> None:
-        Ledger.committed(stopping, held(stopping, job.id, Step.REGISTER), theirs)
+        Ledger.committed(stopping, start(stopping, job.id, Step.REGISTER), theirs)
         commit_log.note_commit(now(stopping, job.id), theirs)
 
     stopping.meanwhile = another_sends_it
@@ -166,7 +166,7 @@ def test_who_wakes_up_behind_another_does_not_change_what_that_has_noted(
     assert now(stopping, job.id).committed
 
 
-def test_who_wakes_up_as_the_holder_still_takes_its_commit_back_and_tries_again(
+def test_a_worker_that_wakes_up_with_its_lease_takes_its_commit_back_and_tries_again(
     stopping: Stopping, commit_log: CommitLog, folders: Folders
 ) -> None:
     folders.create()

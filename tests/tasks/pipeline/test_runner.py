@@ -1,4 +1,4 @@
-"""Steps whose record turns out to be another job's: the job forgets it, looks for its own, and loops nowhere."""
+"""Steps whose record turns out to be another job's: the job forgets it, searches for its own, and does not loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
 from tests.tasks.folders.documents import claim, drop
-from tests.tasks.ledger.test_ledger import STORED, expire_lease, held
+from tests.tasks.ledger.test_ledger import STORED, expire_lease, start
 from tests.tasks.pipeline.runners import recovery_of, runner_of
 
 ROUTE = Route(together=False, account_wide=True)
@@ -47,7 +47,7 @@ class Creating:
         self.makes: list[str] = []
         self.finds: list[str] = []
         self.presign_raises: StageError | None = None
-        self.look_raises: StageError | None = None
+        self.find_raises: StageError | None = None
         self.limit_group = "creating"
 
     def route(self, document: Document) -> Route:
@@ -73,9 +73,9 @@ class Creating:
 
     def probe(self) -> None: ...
 
-    def find(self, jobs: Sequence[Job], claimed: Mapping[str, str]) -> Mapping[str, Found]:
-        if self.look_raises:
-            raise self.look_raises
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
+        if self.find_raises:
+            raise self.find_raises
         return {job.id: Found(Record(self.finds.pop(0)), Stage.RECEIVED) for job in jobs if self.finds}
 
 
@@ -121,17 +121,17 @@ class House:
         return job_id
 
     def stored(self, name: str) -> str:
-        """A document that was stored in the record that was made for it, and is to be looked for."""
+        """A document that was stored in the record that was made for it, and waits for its confirmation."""
         job_id = self.job(name)
         self.account.provider.makes = ["r-1"]
         self.runner.run(Step.PRESIGN, job_id)
-        lease = held(self.ledger, job_id, Step.POST)
+        lease = start(self.ledger, job_id, Step.POST)
         self.ledger.stored(lease, replace(lease.job.facts, stored=STORED), Step.CONFIRM, 0, calls=0)
         return job_id
 
     def closed(self, job_id: str) -> None:
-        """Its error file is written, and the slow look begins."""
-        self.ledger.reconcile_slowly(held(self.ledger, job_id, Step.NOTIFY), 0)
+        """Its error file is written, and the slow search begins."""
+        self.ledger.reconcile_slowly(start(self.ledger, job_id, Step.NOTIFY), 0)
 
     def now(self, job_id: str) -> Job:
         job = self.ledger.get(job_id)
@@ -150,7 +150,7 @@ class House:
         self.ledger.redis.restore(f"{PREFIX}job:{job_id}", 0, kept, replace=True)
 
     def sent_again(self, job_id: str) -> None:
-        """Its outcome is unknown, and it was looked for long enough, in vain."""
+        """Its outcome is unknown, and the search has found nothing until its deadline."""
         self.account.provider.makes = ["r-1"]
         self.account.provider.presign_raises = OutcomeUnknown("no answer")
         self.runner.run(Step.PRESIGN, job_id)
@@ -185,7 +185,7 @@ def test_a_record_that_was_made_is_known_in_ledger_and_folder_before_anything_is
     assert house.seen(job) == (Stage.PRESIGNED, Step.POST, Record("r-1"), Record("r-1"))
 
 
-def test_a_record_that_another_job_has_taken_meanwhile_is_forgotten_and_its_own_is_looked_for(house: House) -> None:
+def test_a_record_that_another_job_has_taken_meanwhile_is_forgotten_and_its_own_is_searched_for(house: House) -> None:
     taker, job = house.job("a.pdf"), house.job("b.pdf")
     house.account.provider.makes = ["r-1", "r-1"]
     house.runner.run(Step.PRESIGN, taker)
@@ -208,52 +208,52 @@ def test_a_place_that_another_job_has_taken_meanwhile_is_not_gone_on_with(house:
     assert house.commit_log.committed_on_disk(replace(house.now(job), step=Step.PRESIGN))
 
 
-# --- looks that fail -------------------------------------------------------------------------------------------------
+# --- searches that fail ----------------------------------------------------------------------------------------------
 
 REFUSED = AccountBlocked("The list of this patient is refused.", credentials=True)
 UNKNOWN_PATIENT = DocumentRefused(Code.REFUSED_BY_PROVIDER, "No such patient.")
 BROKEN = RetryLater("The list of this patient is broken.", unreachable=True)
 
 
-def look_twice(house: House, job: str, error: StageError) -> None:
+def search_twice(house: House, job: str, error: StageError) -> None:
     """Twice, since the first refusal is the account's matter."""
-    house.account.provider.look_raises = error
+    house.account.provider.find_raises = error
     for _ in range(2):
         house.expire_lease(job)
         house.runner.run(Step.CONFIRM, job)
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
-def test_what_was_sent_is_not_refused_because_a_look_is(house: House, error: StageError) -> None:
+def test_what_was_sent_is_not_refused_because_a_search_is(house: House, error: StageError) -> None:
     job = house.stored("a.pdf")
-    look_twice(house, job, error)
+    search_twice(house, job, error)
     waits = house.now(job)
     assert (waits.stage, waits.step) == (Stage.STORED, Step.CONFIRM)
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
-def test_looks_that_fail_end_with_the_patience_for_a_record(house: House, error: StageError) -> None:
+def test_searches_that_fail_end_with_the_patience_for_a_record(house: House, error: StageError) -> None:
     job = house.stored("a.pdf")
     house.long_ago(job, "at_stored", "failing_since")
-    look_twice(house, job, error)
+    search_twice(house, job, error)
     failed = house.now(job)
     assert (failed.stage, failed.code, still_reconciling(failed)) == (Stage.FAILED, Code.NOT_CONFIRMED, True)
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
-def test_a_slow_look_that_fails_ends_after_its_day(house: House, error: StageError) -> None:
+def test_a_slow_search_that_fails_ends_after_its_day(house: House, error: StageError) -> None:
     job = house.stored("a.pdf")
     house.long_ago(job, "at_stored")
     house.runner.run(Step.CONFIRM, job)
     house.closed(job)
     house.long_ago(job, "unknown_since", "failing_since")
-    look_twice(house, job, error)
+    search_twice(house, job, error)
     failed = house.now(job)
     assert (failed.stage, failed.step, still_reconciling(failed)) == (Stage.FAILED, Step.NOTIFY, False)
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
-def test_what_may_have_been_sent_and_cannot_be_looked_for_is_never_sent_again_but_held(
+def test_what_may_have_been_sent_and_cannot_be_searched_for_is_never_sent_again_but_needs_a_person(
     house: House, error: StageError
 ) -> None:
     job = house.job("a.pdf")
@@ -261,19 +261,19 @@ def test_what_may_have_been_sent_and_cannot_be_looked_for_is_never_sent_again_bu
     house.account.provider.presign_raises = OutcomeUnknown("no answer")
     house.runner.run(Step.PRESIGN, job)
     assert house.now(job).step is Step.CONFIRM
-    look_twice(house, job, error)
+    search_twice(house, job, error)
     assert house.now(job).step is Step.CONFIRM
     house.long_ago(job, "unknown_since", "failing_since")
-    look_twice(house, job, error)
+    search_twice(house, job, error)
     after = house.now(job)
     assert (after.stage, after.code, after.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
 
 
-def test_what_went_before_and_is_refused_alone_now_is_held_since_it_may_have_arrived(house: House) -> None:
+def test_what_was_sent_before_and_is_refused_alone_now_needs_a_person_since_it_may_have_arrived(house: House) -> None:
     job = house.job("a.pdf")
-    house.ledger.repeated(held(house.ledger, job, Step.PRESIGN), 0, calls=0)
+    house.ledger.repeated(start(house.ledger, job, Step.PRESIGN), 0, calls=0)
     for _ in range(2):
-        house.recovery.after(REFUSED, [held(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
+        house.recovery.after(REFUSED, [start(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
     after = house.now(job)
     assert (after.stage, after.code, after.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
 
@@ -281,7 +281,7 @@ def test_what_went_before_and_is_refused_alone_now_is_held_since_it_may_have_arr
 # --- what Redis has lost of its last second --------------------------------------------------------------------------
 
 
-def test_a_second_sending_that_redis_has_lost_is_looked_for_as_the_first_was(house: House) -> None:
+def test_a_second_sending_that_redis_has_lost_is_searched_for_as_the_first_was(house: House) -> None:
     job = house.job("a.pdf")
     house.sent_again(job)
     house.account.provider.makes = ["r-2", "r-3"]
@@ -292,7 +292,7 @@ def test_a_second_sending_that_redis_has_lost_is_looked_for_as_the_first_was(hou
     assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM)
 
 
-def test_a_look_whose_end_redis_has_lost_begins_anew_after_the_second_sending(house: House) -> None:
+def test_a_search_whose_end_redis_has_lost_begins_again_after_the_second_sending(house: House) -> None:
     job = house.job("a.pdf")
     house.account.provider.makes = ["r-1", "r-2", "r-3"]
     house.account.provider.presign_raises = OutcomeUnknown("no answer")
@@ -306,7 +306,7 @@ def test_a_look_whose_end_redis_has_lost_begins_anew_after_the_second_sending(ho
     assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM)
 
 
-def test_what_was_looked_for_long_enough_is_sent_again_and_not_looked_for_anew(house: House) -> None:
+def test_what_was_searched_for_until_the_deadline_is_sent_again_and_not_searched_for_again(house: House) -> None:
     job = house.job("a.pdf")
     house.sent_again(job)
     house.account.provider.presign_raises = None

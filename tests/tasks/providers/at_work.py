@@ -20,8 +20,8 @@ from tasks.providers.table import build
 from tasks.sources.base import OpenSource
 from tasks.sources.files import Files, file_address
 from tasks.transfer.upload import post
+from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.doubles import NO_OWNERS, CountingGate, DictCache, Slots, connected, job
-from tests.worlds import SandboxProcess
 
 PATIENCE_SECONDS = 8
 _numbers = itertools.count(100)

@@ -10,9 +10,9 @@ from config.accounts import PracsuiteAccount
 from tasks.http.clients import Clients
 from tasks.providers.pracsuite import PracSuite
 from tasks.providers.table import KINDS
+from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.doubles import DictCache, Slots, connected
 from tests.tasks.providers.odd_pracsuite import OddPracSuite
-from tests.worlds import SandboxProcess
 
 
 @pytest.fixture

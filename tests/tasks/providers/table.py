@@ -8,7 +8,7 @@ import sys
 from collections import defaultdict
 
 from tasks.providers.table import KINDS
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 
 CONTRACT = ROOT / "tests" / "tasks" / "providers" / "test_contract.py"
 _RESULT = re.compile(r"^(PASSED|FAILED|ERROR) .*::test_(\w+)\[(\w+)(?:-([^\]]*))?\]", re.MULTILINE)

@@ -33,10 +33,10 @@ from tasks.model.job import Job, Record, Stored
 from tasks.model.route import Stage
 from tasks.providers.cliniko.client import Cliniko
 from tasks.providers.cliniko.naming import MAX_DESCRIPTION, MAX_NAME, description, sent_name, token
+from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.at_work import AtWork, eventually
 from tests.tasks.providers.doubles import NO_OWNERS, THEN, CountingGate, DictCache, Slots, connected, job
 from tests.tasks.providers.odd_server import OddServer, Reply, Request
-from tests.worlds import SandboxProcess
 
 KEY = "the-users-key-au1"
 CONTACT = "A Clinic (it@clinic.example)"

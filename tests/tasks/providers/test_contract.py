@@ -27,9 +27,9 @@ from tasks.model.job import Record
 from tasks.model.route import OnUnknownOutcome, Stage
 from tasks.providers.base import Registers, TakesForms
 from tasks.providers.table import KINDS, assurance_of
+from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.at_work import HABITS, AtWork, eventually, fresh
 from tests.tasks.providers.doubles import NO_OWNERS
-from tests.worlds import SandboxProcess
 
 
 @pytest.fixture(params=sorted(KINDS))

@@ -13,9 +13,9 @@ from tasks.http.clients import Clients
 from tasks.model.document import Label, Relabeling
 from tasks.model.errors import AccountBlocked, DocumentRefused, OutcomeUnknown, RetryLater
 from tasks.providers.nhn.client import Nhn
+from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.at_work import AtWork
 from tests.tasks.providers.doubles import NO_GATE, job
-from tests.worlds import SandboxProcess
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from tasks.model.job import Facts, Job, Record, Stored
 from tasks.model.route import Stage, Step
 from tasks.providers.base import Found
 from tasks.providers.ovok.client import Ovok
+from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.at_work import AtWork, fresh
 from tests.tasks.providers.doubles import NO_OWNERS, THEN, CountingGate, DictCache, Slots, connected, job
 from tests.tasks.providers.odd_ovok import (
@@ -41,7 +42,6 @@ from tests.tasks.providers.odd_ovok import (
     session,
 )
 from tests.tasks.providers.odd_server import OddServer, Reply, Request
-from tests.worlds import SandboxProcess
 
 CONTENT = "0123456789"
 PASSWORD = "the-password"

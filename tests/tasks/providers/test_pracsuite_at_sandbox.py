@@ -9,8 +9,8 @@ import pytest
 
 from tasks.http.clients import Clients
 from tasks.model.errors import RetryLater
+from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.at_work import AtWork, fresh
-from tests.worlds import SandboxProcess
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from tasks.http.clients import Clients
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater
 from tasks.model.job import Job
+from tests.harness.sandbox import ROOT, SandboxProcess
 from tests.tasks.providers.at_work import AtWork, fresh
-from tests.worlds import ROOT, SandboxProcess
 
 LARGE = b"x" * 300_000
 
@@ -31,9 +31,9 @@ def at_work(making: Callable[..., AtWork]) -> AtWork:
     return making()
 
 
-def test_the_readmes_example_delivers(making: Callable[..., AtWork], sandbox: SandboxProcess) -> None:
-    section = (ROOT / "README.md").read_text().partition("### Redox\n")[2]
-    example = tomllib.loads(section.partition("```toml\n")[2].partition("```")[0])["accounts"]["north_hospital"]
+def test_the_example_of_its_page_delivers(making: Callable[..., AtWork], sandbox: SandboxProcess) -> None:
+    page = (ROOT / "docs" / "providers" / "redox.md").read_text()
+    example = tomllib.loads(page.partition("```toml\n")[2].partition("```")[0])["accounts"]["north_hospital"]
     del example["private_key_file"]
     ours = sandbox.settings["accounts"]["redox_hospital"]
     where = {name: ours[name] for name in ("client_id", "key_id", "destination", "environment")}

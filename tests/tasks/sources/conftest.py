@@ -11,7 +11,7 @@ import pytest
 
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
-from tests.worlds import SandboxProcess
+from tests.harness.sandbox import SandboxProcess
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

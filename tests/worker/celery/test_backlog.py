@@ -17,8 +17,8 @@ import redis
 from celery import Celery
 
 from tasks.runtime import Runtime
+from tests.harness.sandbox import ROOT
 from tests.worker.stream.stream import Stream
-from tests.worlds import ROOT
 from worker.celery.backlog import MANY, TURN, Calls
 
 QUEUE = "chartpost"

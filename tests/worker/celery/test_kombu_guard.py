@@ -15,9 +15,10 @@ import redis
 from kombu import Connection, Consumer, Exchange, Message, Producer, Queue
 from kombu.transport.redis import Channel
 
-from tests.clinics import Child, Clinic, clinic, wait_until
+from tests.harness.installation import Child, Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.waiting import wait_until
 from tests.worker.celery.slow_storage import SlowStorage
-from tests.worlds import SandboxProcess
 from worker.celery.kombu_guard import GuardedChannel
 from worker.supervisor.valkey import EmbeddedValkey
 
@@ -47,13 +48,13 @@ def server(tmp_path: Path) -> Iterator[EmbeddedValkey]:
 
 
 @pytest.fixture
-def north(tmp_path: Path, world: SandboxProcess, server: EmbeddedValkey) -> Iterator[Clinic]:
+def north(tmp_path: Path, world: SandboxProcess, server: EmbeddedValkey) -> Iterator[Installation]:
     url = (tmp_path / "valkey" / "redis.url").read_text().strip()
-    with clinic(tmp_path / "clinic", world, url) as started:
+    with installed(tmp_path / "clinic", world, url) as started:
         yield started
 
 
-def test_what_is_no_message_ends_no_worker_and_the_call_behind_it_is_opened(north: Clinic) -> None:
+def test_what_is_no_message_ends_no_worker_and_the_call_behind_it_is_opened(north: Installation) -> None:
     worker = north.start_worker()
     rubbish = [
         b"rubbish",
@@ -73,7 +74,7 @@ def test_what_is_no_message_ends_no_worker_and_the_call_behind_it_is_opened(nort
     assert "rubbish" not in worker.log
 
 
-def worker_of(application: str, clinic: Clinic, storage: SlowStorage) -> Child:
+def worker_of(application: str, clinic: Installation, storage: SlowStorage) -> Child:
     """A worker with a call in its hands, which is acknowledged when it ends: it asks the storage about its source."""
     environ = {**clinic.world.aws_environment, "CHARTPOST_S3__ENDPOINT_URL": storage.url}
     worker = clinic.start("celery", "-A", application, "worker", **environ)
@@ -90,7 +91,7 @@ def restart(server: EmbeddedValkey) -> None:
 
 
 def test_a_worker_survives_a_redis_restart_and_delivers_again(
-    north: Clinic, server: EmbeddedValkey, storage: SlowStorage
+    north: Installation, server: EmbeddedValkey, storage: SlowStorage
 ) -> None:
     worker = worker_of("worker", north, storage)
     restart(server)
@@ -103,7 +104,7 @@ def test_a_worker_survives_a_redis_restart_and_delivers_again(
 
 
 def test_without_the_guard_the_same_restart_ends_the_worker(
-    north: Clinic, server: EmbeddedValkey, storage: SlowStorage
+    north: Installation, server: EmbeddedValkey, storage: SlowStorage
 ) -> None:
     worker = worker_of("tests.worker.celery.unguarded", north, storage)
     restart(server)

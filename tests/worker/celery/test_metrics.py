@@ -18,9 +18,10 @@ from structlog.testing import capture_logs
 from config.load import load
 from tasks.model.document import Document
 from tasks.runtime import Runtime
-from tests.clinics import Clinic, clinic, wait_until
-from tests.valkeys import running_valkey
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.valkey import running_valkey
+from tests.harness.waiting import wait_until
 from worker.celery.metrics import Endpoint
 
 SETTINGS = """
@@ -155,15 +156,15 @@ def test_a_taken_port_is_warned_about_and_survived(runtime: Runtime) -> None:
 
 
 @pytest.fixture
-def measured(tmp_path: Path, valkey_url: str) -> Iterator[tuple[Clinic, int]]:
+def measured(tmp_path: Path, valkey_url: str) -> Iterator[tuple[Installation, int]]:
     """A clinic whose workers are to listen on one port, and whose log tells only of trouble."""
     port = free_port()
     end = f'[metrics]\nport = {port}\n[log]\nlevel = "warning"\n'
-    with SandboxProcess() as world, clinic(tmp_path / "clinic", world, valkey_url, end=end) as started:
+    with SandboxProcess() as world, installed(tmp_path / "clinic", world, valkey_url, end=end) as started:
         yield started, port
 
 
-def test_two_workers_of_one_machine_deliver_and_the_first_one_counts(measured: tuple[Clinic, int]) -> None:
+def test_two_workers_of_one_machine_deliver_and_the_first_one_counts(measured: tuple[Installation, int]) -> None:
     clinic, port = measured
     clinic.start_worker()
     second = clinic.start_worker()

@@ -14,9 +14,10 @@ import redis
 from celery.result import AsyncResult
 
 from tasks.dispatch.workers import Workers
-from tests.clinics import Clinic, clinic, wait_until
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.waiting import wait_until
 from tests.worker.celery.slow_storage import SlowStorage
-from tests.worlds import SandboxProcess
 from worker.celery.watchdog import EXIT_CODE, LOOKS, LivenessCheck
 
 QUEUES = ("chartpost", "chartpost.stages")
@@ -108,7 +109,7 @@ def test_real_workers_are_ended_when_left_behind_and_let_be_otherwise(tmp_path: 
         stack.callback(storage.shutdown)
         stack.callback(storage.let_go.set)
         left, full, resting = (
-            stack.enter_context(clinic(tmp_path / name, world)) for name in ("left", "full", "resting")
+            stack.enter_context(installed(tmp_path / name, world)) for name in ("left", "full", "resting")
         )
         run = left.start("worker", "run", CHARTPOST_INBOX__ENABLED="false")
         aws = {**world.aws_environment, "CHARTPOST_S3__ENDPOINT_URL": storage.url}
@@ -138,7 +139,7 @@ def test_real_workers_are_ended_when_left_behind_and_let_be_otherwise(tmp_path: 
         assert "worker_ends_itself" not in busy.log + idle.log
 
 
-def cut_off(left: Clinic) -> AsyncResult[Any]:
+def cut_off(left: Installation) -> AsyncResult[Any]:
     """A call that its worker does not hear: it was told to take messages from no queue."""
     for queue in QUEUES:
         left.celery.control.cancel_consumer(queue, reply=True, timeout=5)

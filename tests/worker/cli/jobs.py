@@ -8,7 +8,6 @@ from hashlib import sha256
 from uuid import uuid4
 
 from tasks.closing.files import DocumentFiles
-from tasks.closing.receipts import written
 from tasks.folders.job_json import JobFile
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.model.document import Document, Door
@@ -105,7 +104,7 @@ class Jobs:
 
     def _closed(self, job: Job) -> Job:
         lease = self.lease(job, Step.NOTIFY)
-        DocumentFiles(self.runtime.outcomes, self.runtime.staging).close(lease.job, written(lease.job))
+        DocumentFiles(self.runtime.outcomes, self.runtime.staging).close(lease.job)
         self.ledger.closed(lease, {"files"})
         self.ledger.finished(lease)
         return self.get(job.id)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.worlds import ROOT
+from tests.harness.sandbox import ROOT
 from worker.cli.main import COMMANDS, cli
 
 

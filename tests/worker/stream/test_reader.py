@@ -20,11 +20,11 @@ from tasks.model.errors import RetryLater
 from tasks.runtime import Runtime
 from tasks.sources.base import Located
 from tasks.sources.sources import Sources
-from tests.clinics import wait_until
+from tests.harness.sandbox import ROOT
+from tests.harness.waiting import wait_until
 from tests.worker.conftest import LEASE_SECONDS, write_settings
 from tests.worker.stream.stream import Stream
 from tests.worker.stream.test_messages import add_bad, run
-from tests.worlds import ROOT
 from worker.stream.build import stream_reader
 from worker.stream.group import GROUP, STREAM
 from worker.stream.reader import StreamReader

@@ -9,20 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.clinics import Clinic, wait_until
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.waiting import wait_until
 
 
 @pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[Clinic]:
+def embedded(tmp_path: Path) -> Iterator[Installation]:
     """A clinic without a Redis of its own: `run` brings one."""
     with SandboxProcess() as world:
-        clinic = Clinic(tmp_path, world, redis_url="")
+        clinic = Installation(tmp_path, world, redis_url="")
         yield clinic
         clinic.children[0].stop()  # in order, so that what it has started ends too
 
 
-def test_run_starts_its_server_again_as_soon_as_that_can_be_started(embedded: Clinic) -> None:
+def test_run_starts_its_server_again_as_soon_as_that_can_be_started(embedded: Installation) -> None:
     run = embedded.start("worker", "run")
     wait_until(lambda: '"event": "ready"' in run.log, "it is ready")
     embedded.drop("r1", "before.pdf", b"before")

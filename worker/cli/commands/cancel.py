@@ -8,7 +8,7 @@ from contextlib import suppress
 import click
 
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import AWAY
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.route import Stage
 from worker.cli.context import Context, pass_context
 from worker.cli.lookup import require_job
@@ -44,7 +44,7 @@ def _cancel(name: str, ledger: Ledger, send_closing: Callable[[str], None]) -> N
     if job.stage is Stage.CANCELLED:
         return
     if ledger.cancel(job) == "ok":
-        with suppress(*AWAY):  # if this message is lost, a feeder sends the closing step within a lease
+        with suppress(*REDIS_ERRORS):  # if this message is lost, a feeder sends the closing step within a lease
             send_closing(job.id)
         return
     now = ledger.get(job.id)

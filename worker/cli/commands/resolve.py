@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import click
 
-from tasks.ledger.redis import AWAY
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.job import Record
 from tasks.model.route import Stage
 from worker.cli.context import Context, pass_context
@@ -36,7 +36,7 @@ def resolve(context: Context, job: str, delivered: bool, record: str | None) -> 
         )
     match runtime.ledger.resolve_delivered(found, Record(record) if record else None):
         case "ok":
-            with suppress(*AWAY):  # if this message is lost, a feeder sends the closing step within a lease
+            with suppress(*REDIS_ERRORS):  # if this message is lost, a feeder sends the closing step within a lease
                 runtime.send_closing(found.id)
             click.echo(f"{found.id}: delivered")
         case "claimed":

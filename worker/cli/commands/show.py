@@ -9,7 +9,7 @@ import click
 
 from tasks.accounts.account import Accounts
 from tasks.accounts.status import AccountHealth, AccountStatuses
-from tasks.closing.receipts import fields_of, written
+from tasks.closing.receipts import fields_of, receipt_or_error_file
 from tasks.ledger.ledger import Ledger
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
@@ -53,8 +53,8 @@ def show(context: Context, job: str, output: Output) -> None:
 
 def _job_sheet(job: Job, next_step: str) -> dict[str, Any]:
     return fields_of(job) | {
-        "receipt": written(job) if job.stage is Stage.DELIVERED else None,
-        "error": written(job) if job.stage in (Stage.FAILED, Stage.CANCELLED) else None,
+        "receipt": receipt_or_error_file(job) if job.stage is Stage.DELIVERED else None,
+        "error": receipt_or_error_file(job) if job.stage in (Stage.FAILED, Stage.CANCELLED) else None,
         "next": next_step,
     }
 

@@ -12,7 +12,7 @@ from tasks.ledger.cache import SealedCache
 from tasks.ledger.seal import Seal
 from tasks.model.errors import AccountBlocked
 from tasks.providers.auth.tokens import Token, Tokens, good_for
-from tests.valkeys import everything_in
+from tests.harness.valkey import everything_in
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tests.harness.sandbox import SandboxProcess
 from tests.worker.cli.commands.check.lines import lines_of
 from tests.worker.cli.conftest import CommandLine
-from tests.worlds import SandboxProcess
 
 
 def test_a_provider_that_does_not_answer_is_found(chartpost: CommandLine) -> None:

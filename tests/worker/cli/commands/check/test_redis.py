@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import redis
 
-from tests.valkeys import running_valkey
+from tests.harness.valkey import running_valkey
 from worker.cli.commands.check.redis import check_default_user, check_redis
 
 

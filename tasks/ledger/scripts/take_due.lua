@@ -1,0 +1,90 @@
+-- Take due jobs, lanes in turn, until as many are in flight as the window allows.
+--
+-- ARGV[1]  key prefix
+-- ARGV[2]  lease in ms
+-- ARGV[3]  window: how many jobs may be in flight over all lanes
+-- ARGV[4]  key of the Celery queue in which messages of steps wait
+-- ARGV[5]  lanes, a JSON list of {lane, slots, gated, group}: the lane's name, how many of its jobs may be in flight,
+--          whether a circuit breaker and a rate limit stop it, and the limit group
+-- Returns  a flat list: id, step, lane, id, step, lane, ... of the jobs to be sent
+local prefix, lease, window, queue = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local lanes = cjson.decode(ARGV[5])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local messages_wait = redis.call('LLEN', queue) > 0
+
+local function stopped(lane)
+  if not lane.gated then return false end
+  local state = redis.call('HGET', prefix .. 'account:' .. lane.lane, 'state')
+  if state == 'parked' or state == 'down' then return true end
+  return redis.call('EXISTS', prefix .. 'limit:' .. lane.group) == 1
+end
+
+-- The due entry moves to the end of a lease: if the message is lost, the job is due again then.
+local function take_slot(lane, id)
+  redis.call('ZADD', prefix .. 'due:' .. lane, now + lease, id)
+  redis.call('ZADD', prefix .. 'flying:' .. lane, now + lease, id)
+end
+
+-- One message confirms all of a patient's waiting documents, so their due entries move with the first one's. Otherwise
+-- each would send a message that finds nothing left to do.
+local function postpone_others_of_patient(lane, id)
+  local patient, together = unpack(redis.call('HMGET', prefix .. 'job:' .. id, 'patient', 'together'))
+  if together == '0' then return end
+  for _, other in ipairs(redis.call('SMEMBERS', prefix .. 'waiting:' .. patient)) do
+    if other ~= id then
+      local at = redis.call('ZSCORE', prefix .. 'due:' .. lane, other)
+      if at and tonumber(at) <= now then redis.call('ZADD', prefix .. 'due:' .. lane, now + lease, other) end
+    end
+  end
+end
+
+local in_flight = 0
+for _, lane in ipairs(lanes) do
+  -- A slot whose lease ran out is free: its worker died, or its message was lost.
+  redis.call('ZREMRANGEBYSCORE', prefix .. 'flying:' .. lane.lane, '-inf', now)
+  local taken_slots = redis.call('ZCARD', prefix .. 'flying:' .. lane.lane)
+  in_flight = in_flight + taken_slots
+  lane.free = lane.slots - taken_slots
+  if stopped(lane) then lane.free = 0 end
+  if lane.gated and redis.call('HGET', prefix .. 'account:' .. lane.lane, 'trial') then
+    lane.free = math.min(lane.free, 1 - taken_slots)  -- half-open: one document shows whether the account works
+  end
+end
+
+local taken = {}
+-- Each call begins with another lane. Without that, the first one would get every slot that becomes free.
+local first = #lanes > 0 and redis.call('INCR', prefix .. 'turn') % #lanes or 0
+local more = true
+while more and in_flight < window do
+  more = false
+  for turn = 1, #lanes do
+    local lane = lanes[(first + turn - 1) % #lanes + 1]
+    if lane.free > 0 and in_flight < window then
+      local id = redis.call('ZRANGEBYSCORE', prefix .. 'due:' .. lane.lane, '-inf', now, 'LIMIT', 0, 1)[1]
+      if id then
+        more = true
+        local row = prefix .. 'job:' .. id
+        local step, sent_at = unpack(redis.call('HMGET', row, 'step', 'sent_at'))
+        if not step or step == '' then
+          redis.call('ZREM', prefix .. 'due:' .. lane.lane, id)  -- the row is gone, or has no work left
+        else
+          lane.free = lane.free - 1
+          in_flight = in_flight + 1
+          take_slot(lane.lane, id)
+          -- A message that was sent and not started may still wait in the queue. It gets up to five leases while the
+          -- queue has messages at all: another one would only make the queue longer.
+          local still_queued = sent_at and messages_wait and now - tonumber(sent_at) < 5 * lease
+          if not still_queued then
+            redis.call('HSET', row, 'sent_at', now, 'next_at', now + lease)
+            if step == 'confirm' then postpone_others_of_patient(lane.lane, id) end
+            taken[#taken + 1] = id
+            taken[#taken + 1] = step
+            taken[#taken + 1] = lane.lane
+          end
+        end
+      end
+    end
+  end
+end
+return taken

@@ -1,0 +1,84 @@
+"""The installation of a campaign: its own Valkey, which faults can stop, and a sandbox with all providers."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from config.accounts import ACCOUNT_KINDS
+from tests.chaos.documents import SLOWEST_SECONDS
+from tests.harness.installation import Installation
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.valkey import FaultyValkey
+
+VALIDATION_SECONDS = 0.4
+CONCURRENCY = 8
+# After an outcome that was not seen: more than the slowest validation and the longest time that S3 stands still.
+SEARCH_SECONDS = SLOWEST_SECONDS + 12.0
+
+_PATIENCE = """
+confirm.first_seconds = 0.2
+confirm.cap_seconds = 0.5
+confirm.give_up_after_seconds = 300.0
+confirm.look_seconds = {search}
+"""
+
+
+class ChaosInstallation(Installation):
+    """`logs` has a file for each process."""
+
+    def __init__(self, folder: Path, world: SandboxProcess, valkey: FaultyValkey, url: str, search: float) -> None:
+        super().__init__(folder, world, url, quick=_PATIENCE.format(search=search))
+        # This hospital recognises a message by its ids, so that sending it again does no harm.
+        resending = 'provider = "redox"\non_unknown_outcome = "resend"'
+        self.config.write_text(self.config.read_text().replace('provider = "redox"', resending))
+        self.valkey = valkey
+        self.logs = folder / "logs"
+        self.data.mkdir()
+        self.logs.mkdir()
+
+    def client(self, timeout_seconds: float = 3.0) -> redis.Redis:
+        """A Redis client that neither waits long nor tries again."""
+        return redis.Redis.from_url(
+            self.redis_url,
+            decode_responses=True,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+        )
+
+
+@contextmanager
+def chaos_installed(folder: Path, search_seconds: float = SEARCH_SECONDS) -> Iterator[ChaosInstallation]:
+    """An installation whose processes are not started yet."""
+    with ExitStack() as stack:
+        providers = ("--providers", ",".join(ACCOUNT_KINDS))
+        world = stack.enter_context(SandboxProcess(*providers, validation_seconds=VALIDATION_SECONDS))
+        world.world(redox_dedupe=True)
+        valkey = FaultyValkey(folder / "valkey")
+        stack.callback(valkey.stop)
+        stack.callback(lambda: world.world(reset=True))
+        yield ChaosInstallation(folder, world, valkey, _start(valkey, folder / "valkey"), search_seconds)
+
+
+def _start(valkey: FaultyValkey, folder: Path) -> str:
+    """On a port that the system gives to no connection of its own, or it might be taken while the server is down."""
+    folder.mkdir()
+    (folder / "redis.url").write_text(f"redis://:{os.urandom(12).hex()}@127.0.0.1:{_port()}/0\n")
+    return valkey.start()
+
+
+def _port() -> int:
+    while True:
+        port = random.randint(12_000, 30_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port

@@ -1,0 +1,1 @@
+"""The real parts that tests run against: servers, the sandbox, a whole installation, and what makes them fail."""
