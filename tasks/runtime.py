@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -250,11 +252,17 @@ def current() -> Runtime:
         return _current
 
 
-def use(runtime: Runtime) -> None:
-    """Make `runtime` the current one: for a command line that has read its settings already."""
+@contextmanager
+def using(runtime: Runtime) -> Iterator[None]:
+    """Make `runtime` the current one for a while: a command line has read its settings already."""
     global _current
     with _lock:
-        _current = runtime
+        before, _current = _current, runtime
+    try:
+        yield
+    finally:
+        with _lock:
+            _current = before
 
 
 @app.on_configure.connect

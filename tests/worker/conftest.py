@@ -11,7 +11,8 @@ from celery import Celery
 from config.load import load
 from tasks.runtime import Runtime
 from tests.worker.stream.stream import Stream
-from worker.stream.reader import Intake
+from worker.stream.build import stream_reader
+from worker.stream.reader import StreamReader
 
 LEASE_SECONDS = 1.0
 
@@ -52,8 +53,8 @@ def stream(runtime: Runtime) -> Stream:
 
 
 @pytest.fixture
-def intake(runtime: Runtime) -> Intake:
-    return Intake(runtime, block_ms=10)
+def reader(runtime: Runtime) -> StreamReader:
+    return stream_reader(runtime, block_ms=10)
 
 
 def write_settings(folder: Path, url: str) -> Path:

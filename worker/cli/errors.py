@@ -1,17 +1,20 @@
-"""Errors that a command line must expect, as sentences that say what to do next."""
+"""Errors that an operator can correct, as sentences that say what to do next."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import click
+import redis
+from kombu.exceptions import OperationalError
 
-if TYPE_CHECKING:
-    import redis
+from config.errors import SettingsError
+from tasks.ledger.seal import SealBroken
+from tasks.model.errors import DocumentRefused, StageError
+from worker.inbox.opening import LedgerAway
+from worker.supervisor.valkey import ValkeyNotStarted
 
-    from tasks.model.errors import DocumentRefused
+REDIS_AWAY = "Redis does not answer: start `chartpost run` or the server that redis.url names, then repeat the command."
 
 
 class WrongSettings(click.ClickException):
@@ -23,64 +26,32 @@ class WrongSettings(click.ClickException):
         super().__init__("\n  ".join(["The settings cannot be used:", *problems]))
 
 
-def foreseen(error: Exception) -> click.ClickException | None:
-    """The sentence for an error; None for what nobody foresaw."""
-    from config.errors import SettingsError
-
-    if isinstance(error, (click.ClickException, BrokenPipeError)):
-        return None
+def explain(error: Exception) -> click.ClickException | None:
+    """The error as click prints it; None for one that only a programmer can correct."""
     if isinstance(error, SettingsError):
         return WrongSettings(error.problems)
-    if isinstance(error, OSError):
-        return click.ClickException(_of_the_system(error))
-    words = _of_redis(error) or _of_ours(error)
-    return click.ClickException(words) if words else None
+    sentence = _sentence(error)
+    return click.ClickException(sentence) if sentence else None
 
 
-def _of_the_system(error: OSError) -> str:
-    path = f"{click.format_filename(str(error.filename))}: " if error.filename else ""
-    return f"{path}{error.strerror or error}. Correct that, then repeat the command."
-
-
-def _of_redis(error: Exception) -> str | None:
-    if "redis" not in sys.modules:
-        return None
-    import redis
-
-    if isinstance(error, redis.RedisError):
-        return _redis_words(error)
-    from kombu.exceptions import OperationalError
-
-    return AWAY if isinstance(error, OperationalError) else None
-
-
-def _redis_words(error: redis.RedisError) -> str:
-    import redis
-
-    if isinstance(error, (redis.AuthenticationError, redis.exceptions.NoPermissionError)):
-        return f"Redis refuses us ({error}): correct the user and password in redis.url, or what that user may do."
-    if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
-        return f"{AWAY} ({error})"
-    return f"Redis answered with an error ({error}): `chartpost check` looks at its set-up."
-
-
-AWAY = "Redis does not answer: start `chartpost run` or the server that redis.url names, then repeat the command."
-
-
-def _of_ours(error: Exception) -> str | None:
-    from tasks.ledger.seal import SealBroken
-    from tasks.model.errors import DocumentRefused, StageError
-    from worker.inbox.claim import LedgerAway
-
-    if isinstance(error, DocumentRefused):
-        return refusal_words(error)
-    if isinstance(error, SealBroken):
-        return "What Redis holds was sealed under another secret_key: use the one that the other processes have."
-    if isinstance(error, (LedgerAway, StageError)) or type(error).__name__ == "ValkeyNotStarted":
-        return str(error)
+def _sentence(error: Exception) -> str | None:
+    match error:
+        case OSError():
+            path = f"{click.format_filename(str(error.filename))}: " if error.filename else ""
+            return f"{path}{error.strerror or error}. Correct that, then repeat the command."
+        # Before ConnectionError, of which redis makes AuthenticationError a subclass.
+        case redis.AuthenticationError() | redis.exceptions.NoPermissionError():
+            return f"Redis refuses access ({error}): correct the user and password in redis.url, or that user's rights."
+        case redis.ConnectionError() | redis.TimeoutError():
+            return f"{REDIS_AWAY} ({error})"
+        case OperationalError():  # Redis as Celery's broker; its text may hold the address with the password
+            return REDIS_AWAY
+        case redis.RedisError():
+            return f"Redis answered with an error ({error}): `chartpost check` examines how it is set up."
+        case DocumentRefused():
+            return " ".join(filter(None, (f"{error.code}: {error.message}", error.hint)))
+        case SealBroken():
+            return "The data in Redis was sealed under another secret_key: use the one that the other processes have."
+        case LedgerAway() | StageError() | ValkeyNotStarted():
+            return str(error)
     return None
-
-
-def refusal_words(refusal: DocumentRefused) -> str:
-    """A refusal as one line for a person."""
-    return " ".join(filter(None, (f"{refusal.code}: {refusal.message}", refusal.hint)))

@@ -1,33 +1,43 @@
-"""Finding the job that somebody names: in the ledger, or by what it left on disk once it has left Redis."""
+"""Finding the job that an argument names: in the ledger, among rejected messages, or in delivered/ and failed/."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import click
 
-from tasks.folders.companions import ClosedDocument
+from tasks.folders.outcomes import Outcomes
+from tasks.ledger.ledger import Ledger
+from tasks.model.errors import Code
 from tasks.model.job import Job
 from tasks.model.route import Stage
+from worker.stream.rejected import RejectedStream
 
-if TYPE_CHECKING:
-    from tasks.folders.layout import Folders
-    from tasks.runtime import Runtime
+# Failed with one of these, a document may be in the chart all the same.
+UNCERTAIN = (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
 
-_ENTRY = re.compile(r"\d+-\d+")
+_STREAM_ENTRY = re.compile(r"\d+-\d+")
+
+# The fields of a job in the order of the public contract, for those of which only a part is known.
+_UNKNOWN_FIELDS: Mapping[str, Any] = dict.fromkeys(
+    (
+        *("id", "account", "provider", "state", "code", "message", "patient_id", "file_name", "size_bytes", "sha256"),
+        *("attempts", "created_at", "updated_at", "next_at", "record_id", "assurance"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Departed:
-    """A job that has left Redis: its receipt or error file, and where that lies."""
+class JobOnDisk:
+    """A job that has left Redis, by what its receipt or error file says."""
 
     job_id: str
-    closed: ClosedDocument | None
     content: Mapping[str, Any]
 
     @property
@@ -35,32 +45,24 @@ class Departed:
         return "record" in self.content
 
     def fields(self) -> dict[str, Any]:
-        """As the public contract lists a job, as far as is known."""
-        said, times = self.content, self.content.get("times") or {}
-        ended_at = times.get(Stage.DELIVERED) if self.delivered else said.get("at")
-        kept = said.get("job_file") or {}
+        """As the public contract lists a job; what neither file holds is None."""
+        content, times = self.content, self.content.get("times") or {}
+        job_file = content.get("job_file") or {}  # an error file holds job.json too
+        same_name = {name: content[name] for name in _UNKNOWN_FIELDS if name in content}
         return {
+            **_UNKNOWN_FIELDS,
+            "size_bytes": job_file.get("size_bytes"),
+            **same_name,
             "id": self.job_id,
-            "account": said.get("account"),
-            "provider": said.get("provider"),
-            "state": Stage.DELIVERED if self.delivered else said.get("state"),
-            "code": said.get("code"),
-            "message": said.get("message"),
-            "patient_id": said.get("patient_id"),
-            "file_name": said.get("file_name"),
-            "size_bytes": said.get("size_bytes", kept.get("size_bytes")),
-            "sha256": said.get("sha256"),
-            "attempts": said.get("attempts"),
-            "created_at": times.get(Stage.RECEIVED, kept.get("received_at")),
-            "updated_at": ended_at,
-            "next_at": None,
-            "record_id": (said.get("record") or {}).get("id"),
-            "assurance": said.get("assurance"),
+            "state": Stage.DELIVERED if self.delivered else content.get("state"),
+            "created_at": times.get(Stage.RECEIVED, job_file.get("received_at")),
+            "updated_at": times.get(Stage.DELIVERED) if self.delivered else content.get("at"),
+            "record_id": (content.get("record") or {}).get("id"),
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectedMessage:
     """A message of the intake stream that became no job."""
 
     job_id: str
@@ -70,49 +72,52 @@ class Rejected:
     message: str
 
     def fields(self) -> dict[str, Any]:
-        """As the public contract lists a job, as far as is known."""
+        """As the public contract lists a job."""
         known = {"id": self.job_id, "state": Stage.FAILED, "code": self.code, "message": self.reason}
-        return dict.fromkeys(Departed(self.job_id, None, {}).fields()) | known
+        return {**_UNKNOWN_FIELDS, **known}
 
 
-def ids_of(name: str) -> list[str]:
-    """The ids under which the ledger may know a job: a job's or call's id, or an entry of the intake stream."""
-    if _ENTRY.fullmatch(name):
-        return [name, str(uuid5(NAMESPACE_OID, name))]
-    with suppress(ValueError):
-        return [str(UUID(name))]
-    return [name]
+def find_job(ledger: Ledger, name: str) -> Job | None:
+    """`name` is a job's id, the id of a Celery call, or that of a stream entry."""
+    return next((job for job_id in _ids(name) if (job := ledger.get(job_id))), None)
 
 
-def find_job(runtime: Runtime, name: str) -> Job | None:
-    found = (runtime.ledger.get(job_id) for job_id in ids_of(name))
-    return next((job for job in found if job), None)
+def require_job(ledger: Ledger, name: str) -> Job:
+    """Raises ClickException if the ledger does not know it."""
+    job = find_job(ledger, name)
+    if job is None:
+        raise not_found(name)
+    return job
 
 
-def find_rejected(runtime: Runtime, name: str) -> Rejected | None:
-    """What the stream's rejected messages tell of it."""
-    from worker.stream.rejected import rejected_entry
-
-    for job_id in ids_of(name):
-        said = rejected_entry(runtime, job_id)
-        if said:
-            return Rejected(job_id, said["id"], said["code"], said["reason"], said["message"])
+def find_rejected(rejected: RejectedStream, name: str) -> RejectedMessage | None:
+    for job_id in _ids(name):
+        found = rejected.find(job_id)
+        if found:
+            return RejectedMessage(job_id, found["id"], found["code"], found["reason"], found["message"])
     return None
 
 
-def find_departed(folders: Folders, name: str) -> Departed | None:
-    ids = ids_of(name)
-    return next((departed for departed in all_departed(folders) if departed.job_id in ids), None)
-
-
-def all_departed(folders: Folders) -> Iterator[Departed]:
-    """What stands in failed/, then in delivered/; also of jobs that Redis still knows."""
-    for folder in (folders.error_files, folders.receipts):
-        for closed, content in folder.all():
-            yield Departed(content["job_id"], closed, content)
+def find_on_disk(outcomes: Outcomes, name: str) -> JobOnDisk | None:
+    """Searched in failed/ first: of a job that failed and was then resolved, a kill may have left both files."""
+    ids = _ids(name)
+    for _, content in chain(outcomes.error_files(), outcomes.receipts()):
+        if content["job_id"] in ids:
+            return JobOnDisk(content["job_id"], content)
+    return None
 
 
 def not_found(name: str) -> click.ClickException:
     return click.ClickException(
-        f"No job is known as {name}: look with `chartpost jobs`, or among the files in delivered/ and failed/."
+        f"No job is known as {name}: search with `chartpost jobs`, or among the files in delivered/ and failed/."
     )
+
+
+def _ids(name: str) -> list[str]:
+    """The ids under which the ledger may know a job."""
+    if _STREAM_ENTRY.fullmatch(name):
+        # A message that names no job_id opens the job of this UUID; one that does has its entry as an alias.
+        return [name, str(uuid5(NAMESPACE_OID, name))]
+    with suppress(ValueError):
+        return [str(UUID(name))]
+    return [name]

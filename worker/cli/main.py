@@ -1,67 +1,85 @@
-"""`chartpost`: one group of commands, each imported when it is asked for."""
+"""`chartpost`: one group of commands. A command's module is imported when the command is called."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from worker.cli.context import Context
-from worker.cli.errors import foreseen
 
+class Entry(NamedTuple):
+    """A command in the table: `place` is written `module:function`, `summary` is what `chartpost --help` says."""
+
+    place: str
+    summary: str
+
+
+# The summaries repeat the first sentences of the commands' docstrings, so that `chartpost --help` need not import
+# sixteen modules, and Celery and httpx with them. A test compares the two.
 COMMANDS = {
-    "demo": "worker.demo.command:demo",
-    "run": "worker.cli.commands.serve:run",
-    "worker": "worker.cli.commands.serve:worker",
-    "watch": "worker.cli.commands.serve:watch",
-    "intake": "worker.cli.commands.serve:intake",
-    "send": "worker.cli.commands.send:send",
-    "relabel": "worker.cli.commands.relabel:relabel",
-    "jobs": "worker.cli.commands.jobs:jobs",
-    "show": "worker.cli.commands.jobs:show",
-    "retry": "worker.cli.commands.retry:retry",
-    "cancel": "worker.cli.commands.cancel:cancel",
-    "resolve": "worker.cli.commands.resolve:resolve",
-    "accounts": "worker.cli.commands.accounts:accounts",
-    "records": "worker.cli.commands.records:records",
-    "check": "worker.cli.commands.check.command:check",
-    "health": "worker.cli.commands.health:health",
+    "demo": Entry("worker.demo.command:demo", "Show documents going through, with nothing set up."),
+    "run": Entry("worker.cli.commands.serve:run", "Run everything on this machine."),
+    "worker": Entry("worker.cli.commands.serve:worker", "Run a Celery worker with chartpost's options."),
+    "watch": Entry("worker.cli.commands.serve:watch", "Watch the inbox and take in new documents."),
+    "intake": Entry("worker.cli.commands.serve:intake", "Read documents from the Redis stream chartpost:intake."),
+    "send": Entry("worker.cli.commands.send:send", "Take in a copy of one FILE and send it."),
+    "relabel": Entry("worker.cli.commands.relabel:relabel", "Replace all security labels of a document."),
+    "jobs": Entry("worker.cli.commands.jobs:jobs", "List the jobs that Redis knows, oldest first."),
+    "show": Entry("worker.cli.commands.show:show", "Show one JOB with its receipt or error."),
+    "retry": Entry("worker.cli.commands.retry.command:retry", "Send failed documents again."),
+    "cancel": Entry("worker.cli.commands.cancel:cancel", "Stop jobs that have not been sent yet."),
+    "resolve": Entry("worker.cli.commands.resolve:resolve", "Record that a person found a JOB's document."),
+    "accounts": Entry("worker.cli.commands.accounts:accounts", "List the accounts, their status and what waits."),
+    "records": Entry("worker.cli.commands.records:records", "List, show and archive the records in a chart."),
+    "check": Entry("worker.cli.commands.check.command:check", "Check that everything is set up as it must be."),
+    "health": Entry("worker.cli.commands.health:health", "Exit with 0 only if Redis answers and a worker consumes."),
 }
 
 
 class Commands(click.Group):
-    """Imports a command when it is asked for, and says foreseen errors in a sentence."""
+    """Imports each command when it is called, and turns errors that an operator can correct into sentences."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, place in COMMANDS.items() if importlib.util.find_spec(place.partition(":")[0])]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
+        module, _, name = COMMANDS[cmd_name].place.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # click's own would call get_command, and so import every module.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:  # as click declares it
         try:
             return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click knows what to do with these
         except Exception as error:
-            said = foreseen(error)
-            if said is None:
+            # Imported only now: it needs the error classes of redis, kombu and cryptography.
+            from worker.cli.errors import explain
+
+            explained = explain(error)
+            if explained is None:
                 raise
-            raise said from error
+            raise explained from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--config", type=click.Path(path_type=Path), help="The settings file; else $CHARTPOST_CONFIG.")
+@click.option("--config", type=click.Path(path_type=Path), help="The settings file; without it, $CHARTPOST_CONFIG.")
 @click.version_option(package_name="chartpost")
-@click.pass_context
-def cli(ctx: click.Context, config: Path | None) -> None:
+def cli(config: Path | None) -> None:
     """Carry clinical documents into practice systems, and prove that they arrived."""
-    ctx.obj = Context(config)
+    if config is not None:
+        # In the environment, since child processes and Celery's own loading must find the file too.
+        os.environ["CHARTPOST_CONFIG"] = str(config.absolute())
 
 
 def main() -> None:

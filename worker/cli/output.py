@@ -1,4 +1,4 @@
-"""What a command prints: tables for people at a terminal, tab-separated lines for a pipe, JSON where asked for."""
+"""What a command prints: tables for people at a terminal, tab-separated lines for a pipe, JSON with `--json`."""
 
 from __future__ import annotations
 
@@ -9,90 +9,119 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 _GAP = 2
 _LEAST_WIDTH = 30  # of the last column, for it to be folded
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
+class Output:
+    """What people read. `JsonOutput` is the same for programs; the option `--json` decides once which of them it is."""
 
-def print_json(values: Mapping[str, Any]) -> None:
-    click.echo(json.dumps(values, default=str))
-
-
-def print_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Rows of a list; people see these columns, JSON holds all that a row has."""
-    if as_json:
+    def rows(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+        """Print a list: a table at a terminal, else lines with tabs. JSON holds all that a row has, not only these."""
+        if sys.stdout.isatty():
+            _print_table(columns, rows)
+            return
         for row in rows:
-            print_json(row)
-    elif sys.stdout.isatty():
-        _print_table(columns, rows)
-    else:
+            click.echo("\t".join(printable(row.get(column)) or "-" for column in columns))
+
+    def sheet(self, values: Mapping[str, Any]) -> None:
+        """Print one thing: a line for each value that is there. Nested ones are named `outer.inner`."""
+        lines = [(name, printable(value)) for name, value in _flat(values) if value not in (None, "")]
+        width = max((len(name) for name, _ in lines), default=0)
+        for name, text in lines:
+            click.echo(f"{click.style(name.ljust(width), dim=True)}  {text}")
+
+    def accepted(self, values: Mapping[str, Any]) -> None:
+        """Print a job that is on its way now, given in the fields of the public contract."""
+        click.echo(values["id"])
+        note(f"It is on its way. To see how far it has come: chartpost show {values['id']}")
+
+    def error(self, values: Mapping[str, Any]) -> None:
+        """Print why a document cannot be sent or has failed, given in the fields of an error file."""
+        note(f"Error: {values['code']}: {values['message']} {values['hint']}".rstrip())
+        if values["job_id"]:
+            note(f"All details: chartpost show {values['job_id']}")
+
+
+class JsonOutput(Output):
+    """One object a line."""
+
+    def rows(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         for row in rows:
-            click.echo("\t".join(shown(row.get(column)) or "-" for column in columns))
+            self.sheet(row)
+
+    def sheet(self, values: Mapping[str, Any]) -> None:
+        click.echo(json.dumps(values, default=str))
+
+    accepted = error = sheet
 
 
-def print_sheet(values: Mapping[str, Any], *, as_json: bool) -> None:
-    """One thing, a line for each of its values that is there; what is nested stands under `outer.inner`."""
-    if as_json:
-        print_json(values)
-        return
-    lines = [(name, shown(value)) for name, value in _flat(values) if value not in (None, "")]
-    width = max((len(name) for name, _ in lines), default=0)
-    for name, text in lines:
-        click.echo(f"{click.style(name.ljust(width), dim=True)}  {text}")
+output_option = click.option(
+    "--json",
+    "output",
+    is_flag=True,
+    callback=lambda _context, _option, as_json: JsonOutput() if as_json else Output(),
+    help="One JSON object a line.",
+)
 
 
 def note(text: str) -> None:
-    """A sentence beside the output, for whoever sits there."""
+    """A sentence for the person at the terminal: on standard error, so that a pipe gets only the output."""
     click.echo(text, err=True)
 
 
-def shown(value: object) -> str:
-    """A value as a person reads it, without characters that would move the cursor or cannot be printed."""
+def printable(value: object) -> str:
+    """A value as text for people, without characters that move the cursor or cannot be printed."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "".join(" " if char in "\t\n" else char if _is_printed(char) else "�" for char in str(value))
+    text = str(value).replace("\t", " ").replace("\n", " ")
+    # Cc are control characters; Cs are the halves that stand for bytes which are not UTF-8, in file names.
+    return "".join("�" if unicodedata.category(char) in ("Cc", "Cs") else char for char in text)
 
 
-def _is_printed(char: str) -> bool:
-    return unicodedata.category(char) not in ("Cc", "Cs")
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{name}.")
+            # A job is shown together with its receipt or error file, which repeats most of the job's own fields.
+            new = {inner: item for inner, item in value.items() if not _repeats(values, inner, item)}
+            yield from _flat(new, f"{prefix}{name}.")
         elif isinstance(value, list | tuple):
-            yield from _flat({str(place): item for place, item in enumerate(value, start=1)}, f"{above}{name}.")
+            yield from _flat({str(number): item for number, item in enumerate(value, start=1)}, f"{prefix}{name}.")
         else:
-            yield above + name, value
+            yield prefix + name, value
+
+
+def _repeats(outer: Mapping[str, Any], name: str, value: object) -> bool:
+    name_there = "id" if name == "job_id" else name
+    return name_there in outer and outer[name_there] == value
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Only the last column is folded; where that leaves it too little room, the terminal breaks the lines itself."""
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    texts = [[_short(column, shown(row.get(column))) for column in columns] for row in rows]
+    texts = [[_cell(column, row.get(column)) for column in columns] for row in rows]
     if not texts:
         return
     *widths, last = (max(map(cell_len, cells)) + _GAP for cells in zip(columns, *texts, strict=True))
-    console, needed = Console(), sum(widths) + min(last, _LEAST_WIDTH)
-    if console.width < needed:
+    console = Console()
+    if console.width < sum(widths) + min(last, _LEAST_WIDTH):
+        # Too narrow for folding the last column: print whole lines and let the terminal break them. Cells of a few
+        # characters would be harder to read, and ids could not be copied.
         console = Console(width=sum(widths) + last, soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column != columns[-1])
     for row in texts:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(Text, row))  # as Text, or rich would read [brackets] in a file name as its markup
     console.print(table, crop=False)
 
 
-def _short(column: str, text: str) -> str:
-    """Times to the second; UTC, as everywhere."""
+def _cell(column: str, value: object) -> str:
+    text = printable(value)
+    # Times to the second, in UTC as everywhere; JSON has them whole.
     return text[:19].replace("T", " ") if column.endswith("_at") else text

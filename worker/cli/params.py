@@ -1,17 +1,21 @@
-"""TODO"""
+"""Kinds of arguments and options that several commands take."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 import click
 
-from worker.cli.context import Context
+# click declares convert() with Any, and so must these.
 
 
-class Said(click.ParamType[Any]):
-    """Text as it stands, or what `@FILE` or `@-` (standard input) holds: so it stays out of the process list."""
+class TextOrFile(click.ParamType[Any]):
+    """Text, or the content of `@FILE` or `@-` (standard input).
+
+    What is read from a file does not stand in the process list, where every user of the machine could read it.
+    """
 
     name = "text"
 
@@ -27,7 +31,17 @@ class Said(click.ParamType[Any]):
             self.fail(f"{click.format_filename(text[1:])} cannot be read: {reason}.", param, ctx)
 
 
-class Option(Said):
+class ProviderId(TextOrFile):
+    """An id at the provider. It becomes part of an address, so an empty one would name the whole collection."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = super().convert(value, param, ctx).strip()
+        return text or self.fail("It is empty.", param, ctx)
+
+
+class KeyAndValue(TextOrFile):
     """`k=v`, where v is text, a JSON object, a JSON list, or one of these in `@FILE`."""
 
     name = "k=v"
@@ -41,11 +55,14 @@ class Option(Said):
             return key, text
         try:
             return key, json.loads(text)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError):  # RecursionError: thousands of brackets
             self.fail(f"The value of {key} begins like JSON and is not JSON.", param, ctx)
 
 
-def check_account(context: Context, account: str) -> None:
-    if account not in context.settings.accounts:
-        known = ", ".join(context.settings.accounts) or "none"
-        raise click.BadParameter(f"{account} is not in the settings, which know: {known}.", param_hint="--account")
+def require_account(accounts: Collection[str], account: str, param_hint: str = "--account") -> None:
+    """Raises BadParameter (exit code 2) for an account that the settings do not name."""
+    if account not in accounts:
+        known = ", ".join(accounts) or "none"
+        raise click.BadParameter(
+            f"{account} is not in the settings; accounts there are: {known}.", param_hint=param_hint
+        )

@@ -4,118 +4,119 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
 
 import redis
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tasks.accounts.account import Accounts
+from tasks.accounts.status import AccountStatuses
+from tasks.closing.receipts import fields_of, receipt_or_error_file
 from tasks.dispatch.workers import Workers
+from tasks.ledger.ledger import Ledger
 from tasks.model.job import Job
 from tasks.model.route import Stage
-from worker.cli.output import note, shown
+from worker.cli.output import Output, note, printable
 
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from tasks.runtime import Runtime
-
-_LOOK_SECONDS = 0.2
-_WHY_SECONDS = 2.0
+_POLL_SECONDS = 0.2
+_OBSTACLE_SECONDS = 2.0
 _FILES_SECONDS = 30.0
 
 
-class View(Protocol):
-    def show(self, done: int, text: str) -> None:
-        """So many stages are past, and this is what is going on."""
-        ...
+Show = Callable[[int, str], None]
+"""Shows how many stages are past, and what is going on now."""
 
 
-def wait_for(runtime: Runtime, job_id: str) -> Job:
-    """The job when it has ended and its files lie where they belong. Goes on while Redis is away."""
-    job = runtime.ledger.get(job_id)
-    stages = runtime.route(job.document).stages if job else ()
-    way = [Stage.RECEIVED, *stages, Stage.DELIVERED]
-    with _view(len(way) - 1) as view:
-        return _Wait(runtime, job_id, way, view).run()
+class JobProgress:
+    """Waits for the end of one job and shows how far it has come."""
 
+    def __init__(self, ledger: Ledger, accounts: Accounts, statuses: AccountStatuses, workers: Workers) -> None:
+        self._ledger = ledger
+        self._accounts = accounts
+        self._statuses = statuses
+        self._workers = workers
+        self._obstacle = ""
+        self._obstacle_at = float("-inf")
 
-class _Wait:
-    def __init__(self, runtime: Runtime, job_id: str, way: list[Stage], view: View) -> None:
-        self._runtime = runtime
-        self._job_id = job_id
-        self._way = way
-        self._view = view
-        self._ended_at: float | None = None
-        self._why = ""
-        self._why_at = float("-inf")
+    def wait(self, job_id: str) -> Job:
+        """The job when it has ended and its files are in place. Continues while Redis is away; Ctrl-C exits with 1."""
+        job = self._ledger.get(job_id)
+        between = self._accounts[job.account].provider.route(job.document).stages if job else ()
+        stages = (Stage.RECEIVED, *between, Stage.DELIVERED)
+        try:
+            with _display(total=len(stages) - 1) as show:
+                return self._poll(job_id, stages, show)
+        except KeyboardInterrupt:
+            note(f"The job continues without this command. To see how far it has come: chartpost show {job_id}")
+            raise SystemExit(1) from None
 
-    def run(self) -> Job:
+    def _poll(self, job_id: str, stages: Sequence[Stage], show: Show) -> Job:
+        done, shown, final_since = 0, "", float("inf")
         while True:
             try:
-                job = self._runtime.ledger.get(self._job_id)
-                if job and self._is_over(job):
-                    return job
-                self._show(job)
+                job = self._ledger.get(job_id)
+                if job is None:
+                    done, text = 0, "Redis has lost the job; the watcher opens it again"
+                else:
+                    # A retry may have taken a failed job up again: then it is not final any more.
+                    final_since = min(final_since, time.monotonic()) if job.stage.final else float("inf")
+                    # Not without end: a full disk, or a folder of another machine, may keep the files where they are.
+                    waited = time.monotonic() - final_since
+                    if job.stage.final and ("files" in job.closed or waited > _FILES_SECONDS):
+                        return job
+                    done = stages.index(job.stage) if job.stage in stages else len(stages) - 1
+                    text = self._text(job)
             except (redis.ConnectionError, redis.TimeoutError):
-                self._view.show(0, "Redis does not answer; waiting for it")
-            time.sleep(_LOOK_SECONDS)
+                text = "Redis does not answer; waiting for it"
+            if text != shown:
+                show(done, text)
+                shown = text
+            time.sleep(_POLL_SECONDS)
 
-    def _is_over(self, job: Job) -> bool:
-        """Ended, and its files moved; a closing that cannot move them is not waited for without end."""
-        if not job.stage.final:
-            self._ended_at = None
-            return False
-        self._ended_at = self._ended_at or time.monotonic()
-        return "files" in job.closed or time.monotonic() - self._ended_at > _FILES_SECONDS
+    def _text(self, job: Job) -> str:
+        obstacle = self._find_obstacle(job)
+        if not obstacle and job.unknown_since:
+            obstacle = "searching whether it has arrived already"
+        return f"{job.stage}: {obstacle}" if obstacle else str(job.stage)
 
-    def _show(self, job: Job | None) -> None:
-        if job is None:
-            self._view.show(0, "Redis has forgotten it; the watcher opens it again")
-            return
-        done = self._way.index(job.stage) if job.stage in self._way else len(self._way) - 1
-        why = self._held_up_by(job) or ("looking whether it has arrived already" if job.unknown_since else "")
-        self._view.show(done, f"{job.stage}: {why}" if why else str(job.stage))
+    def _find_obstacle(self, job: Job) -> str:
+        """What keeps the job waiting, apart from its own step; empty if nothing does."""
+        # Costs several questions to Redis, so not at every poll.
+        if time.monotonic() - self._obstacle_at > _OBSTACLE_SECONDS:
+            self._obstacle_at = time.monotonic()
+            health = self._statuses.health(job.account)
+            self._obstacle = "" if health.status == "ok" else f"the account is {health.status}. {health.reason}"
+            if not self._workers.alive():
+                self._obstacle = "no worker runs: start `chartpost run` or `chartpost worker`"
+        return self._obstacle
 
-    def _held_up_by(self, job: Job) -> str:
-        """What keeps it from going on, as far as it is not its own stage's doing; asked now and then."""
-        if time.monotonic() - self._why_at > _WHY_SECONDS:
-            self._why_at = time.monotonic()
-            health = self._runtime.account_statuses.health(job.account)
-            self._why = "" if health.status == "ok" else f"the account is {health.status}. {health.reason}"
-            if not Workers(self._runtime.redis).alive():
-                self._why = "no worker runs: start `chartpost run` or `chartpost worker`"
-        return self._why
+
+def print_accepted(ledger: Ledger, job_id: str, output: Output) -> None:
+    """Print a job that was just opened; exit with 1 if it has failed already."""
+    job = ledger.get(job_id)
+    if job and job.failure:
+        print_end(job, output)
+    else:
+        output.accepted(fields_of(job) if job else {"id": job_id})
+
+
+def print_end(job: Job, output: Output) -> None:
+    """Print the receipt of a job that has ended; or its error, and exit with 1."""
+    if job.stage is not Stage.DELIVERED:
+        output.error(receipt_or_error_file(job))
+        raise SystemExit(1)
+    output.sheet(receipt_or_error_file(job))
 
 
 @contextmanager
-def _view(total: int) -> Iterator[View]:
+def _display(total: int) -> Iterator[Show]:
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield lambda _done, text: note(printable(text))
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
+    text_column = TextColumn("{task.description}", markup=False)  # a provider's words may hold [brackets]
     console = Console(stderr=True)
-    text = TextColumn("{task.description}", markup=False)
-    with Progress(BarColumn(), TimeElapsedColumn(), text, console=console, transient=True) as progress:
-        yield _Bar(progress, total)
-
-
-class _Lines:
-    def __init__(self) -> None:
-        self._last = ""
-
-    def show(self, done: int, text: str) -> None:
-        if text != self._last:
-            note(shown(text))
-        self._last = text
-
-
-class _Bar:
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=total)
-
-    def show(self, done: int, text: str) -> None:
-        self._progress.update(self._task, completed=done, description=shown(text))
+    with Progress(BarColumn(), TimeElapsedColumn(), text_column, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done, text: bar.update(task, completed=done, description=printable(text))

@@ -1,1 +1,1 @@
-"""The watched folder: what has settled in it is claimed and its job opened."""
+"""The watched folder: claims each settled file and opens its job."""

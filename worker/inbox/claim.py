@@ -1,133 +1,134 @@
-"""One file of the inbox at a time: judged, claimed, and opened as a job in the ledger."""
+"""Takes a document from the inbox to an open job. What happens to one document, and what a kill leaves at each point:
+
+1.  Its sidecar is read, and the document is checked as far as that goes without its provider. A document that cannot
+    be sent goes through the same points as any other: its reason is noted in job.json.
+2.  The ledger is asked whether the document continues a failed job of unknown outcome (same bytes, name and patient).
+    It then goes on under that job's id. Up to here nothing has changed: after a kill the file is still in the inbox.
+3.  `Claims.claim` writes job.json into processing/<job id>/, moves the sidecar there, and then the document. A kill
+    before the document has moved leaves it in the inbox. The next start brings its sidecar back and removes the
+    folder (`finish`), before the inbox is scanned: otherwise the document would go out without its sidecar.
+4.  The job is opened in the ledger. A kill before that leaves an orphan: a document in processing/ whose job the
+    ledger does not know. `orphans` finds it, and `recover` opens its job under the same id.
+5.  If the ledger refuses the job, the reason is noted in job.json first, and then a failed job is opened. Its closing
+    brings the file to failed/. After a kill in between, `recover` finds the reason and does not send the document.
+6.  After a wipe of Redis every document in processing/ is an orphan. job.json says whether it may have been sent:
+    such a job is opened with an unknown outcome.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
 from uuid import uuid4
 
 import structlog
 
-from tasks.folders.claims import ClaimedDocument, Claims
-from tasks.folders.disk_names import clean
+from tasks.folders.claims import ClaimedDocument, Claims, Damaged
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused
 from tasks.model.job import Failure
 from tasks.model.names import check_file_name, check_patient_id
+from worker.inbox.opening import JobOpener
 from worker.inbox.scan import Candidate
 from worker.inbox.sidecar import Sidecar
 
 log = structlog.get_logger()
 
 
-class LedgerAway(Exception):
-    """The ledger cannot be reached now; everything is to be tried again later."""
-
-
-class InboxLedger(Protocol):
-    """What the inbox needs of the ledger. Each of these may raise LedgerAway.
-
-    Opening is idempotent: a job that is there already stays as it is. It may raise DocumentRefused, whereupon the
-    job is opened as refused.
-    """
-
-    def is_known(self, job_id: str) -> bool:
-        """Whether the ledger will by itself bring this job's folder to an end.
-
-        False also for a job that has ended and was closed: a document that is in our care again is to be opened.
-        """
-        ...
-
-    def earlier(self, job_file: JobFile, path: Path) -> str | None:
-        """The failed job that this document continues (same bytes, name and patient), if there is one."""
-        ...
-
-    def check(self, document: Document) -> None:
-        """Raises DocumentRefused for what the document's account cannot send: too large, no patient, such a type."""
-        ...
-
-    def open_inbox(self, job_id: str, job_file: JobFile, path: Path) -> None:
-        """Open the job of a document that lies at `path` now."""
-        ...
-
-    def open_refused(self, job_id: str, job_file: JobFile, path: Path, refusal: DocumentRefused) -> None:
-        """Open the job of a document that fails at once; closing it brings the file to failed/."""
-        ...
-
-    def recover(self, job_id: str, job_file: JobFile, path: Path) -> None:
-        """Open a job that the ledger has forgotten, as of unknown outcome if `job_file.committed`."""
-        ...
-
-
 class InboxClaims:
-    """Takes documents into our care."""
+    """Claims documents and opens their jobs. Each call may be repeated."""
 
     def __init__(
         self,
         folders: Folders,
         claims: Claims,
-        ledger: InboxLedger,
+        opener: JobOpener,
+        *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._folders = folders
         self._claims = claims
-        self._ledger = ledger
+        self._opener = opener
         self._now = now
 
-    def claim(self, candidate: Candidate) -> None:
-        """Take a document out of the inbox and open its job.
+    def finish(self) -> list[Damaged]:
+        """Finish or undo interrupted claims, before the first scan. Returns the folders where that failed."""
+        return self._claims.finish_claims()
 
-        Raises LedgerAway, before the claim or after it: a document that is ours already is left to `recover`.
-        Raises ChangedMeanwhile and FileNotFoundError when there is another file now, or none, AlreadyInCare when an
-        earlier document of the job is on its way, and OSError.
+    def claim(self, candidate: Candidate) -> None:
+        """Claim a settled document and open its job.
+
+        Raises ChangedMeanwhile and FileNotFoundError when another file or none is there now, AlreadyInCare while an
+        earlier document of the same job is on its way, and OSError. LedgerAway may come before or after the claim; a
+        document that was claimed by then is an orphan, and waits for `recover`.
         """
-        judged = self._judged(candidate)
-        earlier = None if judged.refused else self._earlier(judged, candidate.path)
-        job_id = earlier or judged.job_id
+        job_file = self._checked(candidate)
+        earlier = None if job_file.refused else self._opener.earlier_job(job_file, candidate.path)
+        job_id = earlier or job_file.job_id
         path = self._claims.claim(
             candidate.path,
             job_id,
-            judged,
+            job_file,
             seen=candidate.identity,
+            # A sidecar that is not a regular file stays where it is: it is not ours to move.
             sidecar=candidate.sidecar if candidate.sidecar_identity else None,
             continues=earlier is not None,
         )
         log.info("document_claimed", job=job_id, account=candidate.account, size=candidate.identity.size_bytes)
-        self._open(self._folders.read_job_file(job_id), path, self._ledger.open_inbox)
+        # Read back from disk: for a continued job, what its error file knew of the earlier try has been added.
+        self._open(ClaimedDocument(job_id, self._folders.read_job_file(job_id), path, None))
 
-    def recover(self, held: ClaimedDocument) -> None:
-        """Open the job of a document in our care that the ledger does not know. Raises LedgerAway and OSError."""
-        log.info("document_recovered", job=held.job_id, account=held.job_file.account, sent=held.job_file.committed)
+    def orphans(self) -> Iterator[ClaimedDocument | Damaged]:
+        """Documents in our care whose jobs the ledger does not know. The iteration raises LedgerAway and OSError."""
+        return self._claims.orphans(self._opener.is_known)
+
+    def recover(self, orphan: ClaimedDocument) -> None:
+        """Open an orphan's job. Raises LedgerAway and OSError."""
+        log.info(
+            "document_recovered", job=orphan.job_id, account=orphan.job_file.account, sent=orphan.job_file.committed
+        )
         try:
-            held = self.reread(held) if held.job_file.round else held
+            # Only a reopened document's sidecar can have been corrected, in failed/.
+            orphan = self.reread_sidecar(orphan) if orphan.job_file.round else orphan
         except DocumentRefused as refusal:
-            held = replace(held, job_file=self._folders.update_job_file(held.job_id, refused=_failure(refusal)))
-        self._open(held.job_file, held.document, self._ledger.recover)
+            orphan = self._refused(orphan, refusal)
+        self._open(orphan)
 
-    def reread(self, held: ClaimedDocument) -> ClaimedDocument:
-        """What the sidecar of a reopened document asks for now; somebody may have corrected it in failed/.
+    def reread_sidecar(self, document: ClaimedDocument) -> ClaimedDocument:
+        """The reopened document with what its sidecar asks for now: a person may have corrected it in failed/.
 
-        What may have been sent already stays as it was. Raises DocumentRefused for a sidecar that is still faulty,
-        so that its document is not sent without what it asked for.
+        Raises DocumentRefused for a sidecar that is still faulty: its document must not go out without it.
         """
-        if held.sidecar is None or held.job_file.committed:
-            return held
-        sidecar = Sidecar.read(held.sidecar)
-        asked = _asked(sidecar, held.job_file.disk_name)
-        return replace(held, job_file=self._folders.update_job_file(held.job_id, **asked))
+        # What may have been sent is searched for as it was sent.
+        if document.sidecar is None or document.job_file.committed:
+            return document
+        fields = Sidecar.read(document.sidecar).job_fields(document.job_file.disk_name)
+        return replace(document, job_file=self._folders.update_job_file(document.job_id, **fields))
 
-    def _judged(self, candidate: Candidate) -> JobFile:
-        """What the document is and, if it cannot be sent, why."""
+    def _checked(self, candidate: Candidate) -> JobFile:
+        """The job.json of a candidate, which says why it cannot be sent if that is so."""
+        refused: Failure | None = None
+        sidecar = Sidecar()
         try:
-            sidecar = Sidecar.read(candidate.sidecar) if candidate.sidecar else Sidecar()
+            if candidate.sidecar:
+                sidecar = Sidecar.read(candidate.sidecar)
         except DocumentRefused as refusal:
-            return replace(self._job_file(candidate, Sidecar()), refused=_failure(refusal))
-        job_file = self._job_file(candidate, sidecar)
+            refused = _failure(refusal)
+        job_file = JobFile(
+            job_id=str(uuid4()),
+            account=candidate.account,
+            patient_id=candidate.patient_id,
+            disk_name=candidate.path.name,
+            size_bytes=candidate.identity.size_bytes,
+            received_at=self._now(),
+            refused=refused,
+            **sidecar.job_fields(candidate.path.name),
+        )
+        if refused:
+            return job_file
         try:
             self._check(job_file.document(candidate.path))
         except DocumentRefused as refusal:
@@ -139,44 +140,21 @@ class InboxClaims:
             raise DocumentRefused(Code.FILE_EMPTY, "The file is empty.", hint="Scan or export it again.")
         check_patient_id(document.patient_id)
         check_file_name(document.file_name)
-        self._ledger.check(document)
+        self._opener.check(document)
 
-    def _earlier(self, job_file: JobFile, path: Path) -> str | None:
-        return self._ledger.earlier(job_file, path)
-
-    def _open(self, job_file: JobFile, path: Path, opened: Callable[[str, JobFile, Path], None]) -> None:
-        refused = job_file.refused
-        if refused is None:
+    def _open(self, document: ClaimedDocument) -> None:
+        if document.job_file.refused is None:
             try:
-                opened(job_file.job_id, job_file, path)
+                self._opener.open(document.job_file, document.document)
                 return
             except DocumentRefused as refusal:
-                refused = _failure(refusal)
-                job_file = self._folders.update_job_file(job_file.job_id, refused=refused)
-        again = DocumentRefused(refused.code, refused.message, hint=refused.hint, detail=refused.detail)
-        self._ledger.open_refused(job_file.job_id, job_file, path, again)
+                document = self._refused(document, refusal)
+        self._opener.open_refused(document.job_file, document.document)
 
-    def _job_file(self, candidate: Candidate, sidecar: Sidecar) -> JobFile:
-        return JobFile(
-            job_id=str(uuid4()),
-            account=candidate.account,
-            patient_id=candidate.patient_id,
-            disk_name=candidate.path.name,
-            size_bytes=candidate.identity.size_bytes,
-            received_at=self._now(),
-            **_asked(sidecar, candidate.path.name),
-        )
-
-
-def _asked(sidecar: Sidecar, disk_name: str) -> dict[str, Any]:
-    """The fields of job.json that a sidecar decides."""
-    return {
-        "file_name": sidecar.file_name or clean(disk_name),
-        "content_type": sidecar.content_type,
-        "description": sidecar.description,
-        "options": sidecar.options,
-        "idempotency_key": sidecar.idempotency_key,
-    }
+    def _refused(self, document: ClaimedDocument, refusal: DocumentRefused) -> ClaimedDocument:
+        """Note in job.json that a document cannot be sent, so that no later attempt sends it."""
+        job_file = self._folders.update_job_file(document.job_id, refused=_failure(refusal))
+        return replace(document, job_file=job_file)
 
 
 def _failure(refusal: DocumentRefused) -> Failure:

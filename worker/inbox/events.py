@@ -1,9 +1,13 @@
-"""When to look into a folder again: change events where the system has them. They are hints and never relied upon."""
+"""Tells when to scan the inbox again, by change events of the file system where it has them.
+
+Events are hints: network shares and full queues lose them. The watcher scans every `rescan_seconds` all the same.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,22 +23,21 @@ _REOPEN_SECONDS = 0.5
 _LIMIT = "the system's limit of watches"
 
 
-def notify(folder: Path) -> RustNotify:
-    """Begin to watch a folder and all below it. Raises OSError and WatchfilesRustInternalError.
-
-    A folder below it that we may not read is passed over. That is asked for only where it is needed, since the
-    system's limit of watches is then passed over too, and what lies beyond it is not watched.
-    """
+def watch_folder(folder: Path) -> RustNotify:
+    """Begin to watch a folder and all below it. Raises OSError and WatchfilesRustInternalError."""
+    watch = partial(RustNotify, [str(folder)], debug=False, force_polling=False, poll_delay_ms=0, recursive=True)
     try:
-        return RustNotify([str(folder)], False, False, 0, True, False)
+        return watch(ignore_permission_denied=False)
     except PermissionError:
-        return RustNotify([str(folder)], False, False, 0, True, True)
+        # Passes over folders that we may not read. Not the first choice: watchfiles then also passes over the
+        # system's limit of watches, and folders beyond it would silently not be watched.
+        return watch(ignore_permission_denied=True)
 
 
-class Changes:
-    """Wakes whoever waits when something below `folder` may have changed; watching begins on entering the block.
+class ChangeEvents:
+    """Lets a thread wait for changes below `folder`. Watching begins on entering the block.
 
-    With `polling`, and where the system offers no events, it wakes every `poll_seconds`.
+    With `polling`, and where the system offers no events, the wait ends every `poll_seconds`.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class Changes:
         *,
         polling: bool,
         poll_seconds: float,
-        begin: Callable[[Path], RustNotify] = notify,
+        begin: Callable[[Path], RustNotify] = watch_folder,
     ) -> None:
         self._folder = folder
         self._stop = stop
@@ -63,21 +66,23 @@ class Changes:
         self._close()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for so long, or until a change, or until told to stop. Whether something may have changed."""
+        """Wait this long, or until a change or `stop`. Returns True when something may have changed."""
         if self._events is None:
             stopped = self._stop.wait(min(seconds, self._poll_seconds))
             return not stopped and seconds >= self._poll_seconds
         try:
-            seen = self._events.watch(_GATHER_MS, _STEP_MS, max(1, int(seconds * 1000)), self._stop)
+            # At least 1 ms: watchfiles takes a timeout of 0 as "without end".
+            changes = self._events.watch(_GATHER_MS, _STEP_MS, max(1, int(seconds * 1000)), self._stop)
         except WatchfilesRustInternalError:
-            # It says so for ever once one name has not been UTF-8 or one folder could not be watched.
+            # After one name that is not UTF-8, or one folder that could not be watched, watchfiles raises this at
+            # every call. Only a new watch gets rid of it. The pause keeps a permanent fault from using a whole core.
             self._close()
             self._stop.wait(_REOPEN_SECONDS)
             self._open()
-            return True
-        if seen == "signal":
-            raise KeyboardInterrupt
-        return not isinstance(seen, str)
+            return True  # changes between the two watches were not seen
+        if changes == "signal":
+            raise KeyboardInterrupt  # watchfiles caught Ctrl-C while it waited
+        return not isinstance(changes, str)  # "timeout" and "stop" are strings, changes a set
 
     def _open(self) -> None:
         if self._polling:
@@ -85,7 +90,8 @@ class Changes:
         try:
             self._events = self._begin(self._folder)
         except (OSError, WatchfilesRustInternalError) as error:
-            limited = "limit" in str(error)  # these words are all that tells it; the others name the folder
+            # watchfiles has no error class for the limit, only these words. Other errors' words name the folder.
+            limited = "limit" in str(error)
             log.warning("inbox_events_unavailable", reason=_LIMIT if limited else type(error).__name__)
             self._polling = True
 

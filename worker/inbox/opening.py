@@ -1,12 +1,12 @@
-"""The inbox's way into the ledger: a claimed file becomes a job, and what a wiped Redis forgot becomes one again."""
+"""Opens the jobs of documents in our care: newly claimed ones, and those that a wiped Redis has forgotten."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -19,28 +19,33 @@ from tasks.ledger.ledger import Ledger, MaybeSent
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused, RetryLater
-from tasks.model.job import Facts, Record, outcome_open
+from tasks.model.job import Facts, Job, Record, outcome_open
 from tasks.model.route import Stage, Step
-from tasks.runtime import Runtime
 from tasks.sources.sources import Sources
-from worker.inbox.claim import LedgerAway
 
 log = structlog.get_logger()
 
 
+class LedgerAway(Exception):
+    """Redis, or the storage that documents are staged to, cannot be reached now: try again later."""
+
+
 @contextmanager
-def _or_away() -> Iterator[None]:
-    """Redis, or the storage that files are staged to, cannot be reached: the watcher waits and comes back."""
+def as_ledger_away() -> Iterator[None]:
+    """Raise LedgerAway for an outage, so that the watcher waits instead of failing a document."""
     try:
         yield
-    except REDIS_ERRORS as error:  # as the broker too: refused documents send their closing step
+    except REDIS_ERRORS as error:  # includes the broker's error: the job of a refused document sends its closing step
         raise LedgerAway(f"Redis cannot be asked ({type(error).__name__}).") from error
     except RetryLater as error:
         raise LedgerAway(str(error)) from error
 
 
-class InboxOpening:
-    """Implements `worker.inbox.claim.InboxLedger` over the ledger itself. Every call may be repeated."""
+class JobOpener:
+    """Each call may be repeated: a job that is already open stays as it is.
+
+    Each method but `check` and `locate` raises LedgerAway. `staging` is None unless `s3.stage_inbox` is set.
+    """
 
     def __init__(
         self,
@@ -59,92 +64,84 @@ class InboxOpening:
         self._staging = staging
         self._data_dir = data_dir
 
-    @classmethod
-    def of(cls, runtime: Runtime) -> InboxOpening:
-        return cls(
-            ledger=runtime.ledger,
-            accounts=runtime.accounts,
-            admission=runtime.admission,
-            sources=runtime.documents.sources,
-            staging=runtime.staging,
-            data_dir=runtime.settings.data_dir,
-        )
-
-    @_or_away()
+    @as_ledger_away()
     def is_known(self, job_id: str) -> bool:
+        """True while the job has work left. A closed job whose file reappears returns False and is opened again."""
         job = self._ledger.get(job_id)
         return job is not None and not (job.stage.final and job.step is Step.NONE)
 
-    @_or_away()
-    def earlier(self, job_file: JobFile, path: Path) -> str | None:
+    @as_ledger_away()
+    def earlier_job(self, job_file: JobFile, path: Path) -> str | None:
+        """The failed job that this document continues (same bytes, name and patient), if there is one."""
         document = replace(job_file.document(path), size_bytes=path.stat().st_size)
-        with suppress(DocumentRefused):  # said again, and settled, when the document is opened
+        # The same refusal comes again when the document is opened, and is settled there.
+        with suppress(DocumentRefused):
             job = self._admission.continued_job(document)
             return job.id if job else None
         return None
 
     def check(self, document: Document) -> None:
+        """Raises DocumentRefused for what the account's provider does not take: its size, its type, no patient."""
         self._accounts[document.account].provider.check(document)
 
-    @_or_away()
-    def open_inbox(self, job_id: str, job_file: JobFile, path: Path) -> None:
-        job_file, document = self.placed(job_file, path)
-        if not self._continued(job_id, document):
-            self._open(job_id, job_file, document)
+    @as_ledger_away()
+    def open(self, job_file: JobFile, path: Path) -> None:
+        """Open the job of the document at `path`, or continue it if it had failed. Raises DocumentRefused.
 
-    recover = open_inbox
-    """After a wipe: job.json says what is known, above all whether the document may have been sent."""
+        A document that may have been sent, as its job.json says, is opened with an unknown outcome.
+        """
+        job_file, document = self.locate(job_file, path)
+        job = self._ledger.get(job_file.job_id)
+        if job and job.stage in (Stage.FAILED, Stage.CANCELLED):
+            self._continue(job, document)
+        else:
+            self._open(job_file, document)
 
-    @_or_away()
-    def open_refused(self, job_id: str, job_file: JobFile, path: Path, refusal: DocumentRefused) -> None:
-        self._admission.open_refused(job_id, job_file.document(path), refusal)
+    @as_ledger_away()
+    def open_refused(self, job_file: JobFile, path: Path) -> None:
+        """Open the job of a document that fails at once. Its closing brings the file to failed/."""
+        refused = job_file.refused
+        assert refused is not None  # noqa: S101
+        refusal = DocumentRefused(refused.code, refused.message, hint=refused.hint, detail=refused.detail)
+        self._admission.open_refused(job_file.job_id, job_file.document(path), refusal)
 
-    def placed(self, job_file: JobFile, path: Path) -> tuple[JobFile, Document]:
-        """The document as workers read it, and its job.json as they know it. Raises DocumentRefused, RetryLater."""
-        return self._staged(job_file, path, self._located(job_file.document(path)))
-
-    def _located(self, document: Document) -> Document:
+    def locate(self, job_file: JobFile, path: Path) -> tuple[JobFile, Document]:
+        """The document as workers read it, staged if need be, and its job.json. Raises DocumentRefused, RetryLater."""
+        document = job_file.document(path)
         located = self._sources.locate(document.source)
-        return replace(document, size_bytes=located.size_bytes, identity=located.identity)
-
-    def _staged(self, job_file: JobFile, path: Path, document: Document) -> tuple[JobFile, Document]:
-        """The document as workers elsewhere read it, and the job.json that they have written beside it."""
-        staging = self._staging
-        if staging is None:
+        document = replace(document, size_bytes=located.size_bytes, identity=located.identity)
+        if self._staging is None:
             return job_file, document
-        with suppress(DocumentRefused):  # not there yet
-            job_file = staging.read_job_file(job_file.job_id)
-        source = staging.put(job_file, path)
+        # Workers elsewhere note the commit in the staged job.json, since they cannot reach processing/ here.
+        with suppress(DocumentRefused):  # it has not been staged yet
+            job_file = self._staging.read_job_file(job_file.job_id)
+        source = self._staging.put(job_file, path)
         identity = self._sources.locate(source).identity
-        home = machine_name(self._data_dir)
-        return job_file, replace(document, source=source, identity=identity, home=home)
+        return job_file, replace(document, source=source, identity=identity, home=machine_name(self._data_dir))
 
-    def _continued(self, job_id: str, document: Document) -> bool:
-        """Whether this is a failed job's document that has come back."""
-        job = self._ledger.get(job_id)
-        if job is None or job.stage not in (Stage.FAILED, Stage.CANCELLED):
-            return False
-        again = self._ledger.retry_reconciling if outcome_open(job) else self._ledger.retry
-        why = again(job, document, first=self._accounts[document.account].provider.route(document).first)
-        log.info("job_continued", job=job_id, account=document.account, why=why)
-        return True
+    def _continue(self, job: Job, document: Document) -> None:
+        # After an unknown outcome the provider is searched before anything is sent.
+        retry = self._ledger.retry_reconciling if outcome_open(job) else self._ledger.retry
+        why = retry(job, document, first=self._accounts[document.account].provider.route(document).first)
+        log.info("job_continued", job=job.id, account=document.account, why=why)
 
-    def _open(self, job_id: str, job_file: JobFile, document: Document) -> None:
-        provider = self._accounts[document.account].provider
+    def _open(self, job_file: JobFile, document: Document) -> None:
+        job_id, provider = job_file.job_id, self._accounts[document.account].provider
         maybe_sent = maybe_sent_of(job_file) if job_file.committed else None
-        asked: dict[str, Any] = {"maybe_sent": maybe_sent, "route": provider.route(document)}
-        opened = self._ledger.open(job_id, document, provider.kind, **asked)
+        route = provider.route(document)
+        open_job = partial(self._ledger.open, job_id, document, provider.kind, maybe_sent=maybe_sent, route=route)
+        opened = open_job()
         if opened.kind == "conflict":
             raise DocumentRefused(Code.INVALID_REQUEST, "This idempotency key was used for another document.")
         if opened.kind == "same":
-            # The file is in our care and needs a job of its own, which will find out that it is a duplicate.
+            # The file in our care needs a job of its own to be closed. That job finds out that it is a duplicate.
             self._ledger.unalias(job_id, opened.job_id)
-            opened = self._ledger.open(job_id, document, provider.kind, reserve_key=False, **asked)
+            opened = open_job(reserve_key=False)
         log.info("job_opened", job=job_id, account=document.account, door=document.door, kind=opened.kind)
 
 
 def maybe_sent_of(job_file: JobFile) -> MaybeSent:
-    """What a look needs, as it was written down before the last block could leave."""
+    """What a search at the provider needs, as job.json had it before the last block could leave."""
     record = Record(job_file.record_id) if job_file.record_id else None
     facts = Facts(snapshot=job_file.snapshot, key=job_file.key, record=record, provider=job_file.provider_facts)
     return MaybeSent(facts, job_file.committed_step)

@@ -1,66 +1,34 @@
-"""`chartpost watch`: the inbox watcher, and the chores of the process that has the folders."""
+"""`chartpost watch`: the inbox watcher, and beside it the chores of the process that has the folders."""
 
 from __future__ import annotations
 
 import signal
 import threading
-import time
 
-import redis
-import structlog
-
-from tasks.folders.machine_name import machine_name
-from tasks.folders.retention import sweep_delivered
-from tasks.runtime import Runtime
-from worker.inbox.opening import InboxOpening
+from worker.inbox.chores import FolderChores
 from worker.inbox.watcher import Watcher
 
-log = structlog.get_logger()
-
-_CLOSING_SECONDS = 1.0
-_SWEEP_SECONDS = 3600.0
+_CHORES_END_SECONDS = 30
 
 
-class Watching:
-    """Watches until SIGTERM or Ctrl-C. A process of its own: it alone closes files of documents staged to S3."""
+class InboxService:
+    """Watches until SIGTERM or Ctrl-C, which set `stop`."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        runtime.owns_folders = True
-        self._runtime = runtime
-        self._watcher = Watcher(
-            runtime.settings.inbox,
-            list(runtime.settings.accounts),
-            runtime.folders,
-            runtime.claims,
-            InboxOpening.of(runtime),
-            runtime.seal.lookup,
-            runtime.stopping,
-        )
+    def __init__(self, watcher: Watcher, chores: FolderChores, stop: threading.Event) -> None:
+        self._watcher = watcher
+        self._chores = chores
+        self._stop = stop
 
     def run(self, *, once: bool = False) -> None:
+        """With `once`, claim the files that have settled and return. Raises then LedgerAway and OSError."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._runtime.stopping.set())
+            signal.signal(number, lambda *_: self._stop.set())
         if once:
             self._watcher.once()
             return
-        chores = threading.Thread(target=self._chores, name="folder-chores", daemon=True)
+        # In a thread of their own: closing a large staged document must not delay new ones. A daemon, so that one
+        # that hangs does not keep the process alive.
+        chores = threading.Thread(target=self._chores.run, name="folder-chores", daemon=True)
         chores.start()
         self._watcher.run()
-        chores.join(timeout=30)
-
-    def _chores(self) -> None:
-        swept_at = float("-inf")
-        while not self._runtime.stopping.wait(_CLOSING_SECONDS):
-            try:
-                if self._runtime.staging:
-                    self._close_files()
-                if time.monotonic() - swept_at > _SWEEP_SECONDS:
-                    swept_at = time.monotonic()
-                    sweep_delivered(self._runtime.outcomes, self._runtime.settings.retention.delivered_days)
-            except (redis.RedisError, OSError) as error:
-                log.warning("chores_put_off", error=type(error).__name__)
-
-    def _close_files(self) -> None:
-        """What workers on other machines have left to us, since they cannot reach our folders."""
-        for job_id in self._runtime.ledger.left_to(machine_name(self._runtime.settings.data_dir)):
-            self._runtime.closing.run(job_id)
+        chores.join(_CHORES_END_SECONDS)

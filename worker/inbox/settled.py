@@ -1,4 +1,4 @@
-"""TODO"""
+"""Tells which files have stopped changing: nothing announces that a sender has finished writing."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class SettledTracker(Generic[Key]):
-    """Tells which files have held still for `settle_seconds`. Pure: what was seen, and when, is passed in.
+    """Finds files whose fingerprints have not changed for `settle_seconds`. Observations and times are passed in.
 
-    Times are of a monotonic clock, in seconds; the files' own times are only compared with themselves.
+    Times are seconds of a monotonic clock. The files' own times come from other machines' clocks, so they are only
+    compared with themselves, as part of a fingerprint.
     """
 
     def __init__(self, settle_seconds: float) -> None:
         self._settle_seconds = settle_seconds
-        self._marks: dict[Key, tuple[Hashable, float]] = {}
-        self._next_at: float | None = None
+        self._unchanged_since: dict[Key, tuple[Hashable, float]] = {}  # key -> its fingerprint, and since when
+        self.next_at: float | None = None
+        """When the next file may have settled; None while none is waiting to."""
 
-    def look(self, seen: Mapping[Key, Hashable], now: float) -> list[Key]:
-        """Note what is seen now; returns what has been seen unchanged for long enough. The rest is forgotten."""
-        marks: dict[Key, tuple[Hashable, float]] = {}
+    def observe(self, fingerprints: Mapping[Key, Hashable], now: float) -> list[Key]:
+        """Note what is there now. Returns the settled keys, again at each call for as long as they stay."""
+        unchanged_since: dict[Key, tuple[Hashable, float]] = {}
         settled: list[Key] = []
-        self._next_at = None
-        for key, mark in seen.items():
-            before, since = self._marks.get(key, (None, now))
-            since = since if before == mark else now
-            marks[key] = mark, since
+        self.next_at = None
+        for key, fingerprint in fingerprints.items():
+            before, since = self._unchanged_since.get(key, (None, now))
+            if fingerprint != before:
+                since = now
+            unchanged_since[key] = fingerprint, since
+            settles_at = since + self._settle_seconds
             if now - since >= self._settle_seconds:
                 settled.append(key)
-            elif self._next_at is None or since + self._settle_seconds < self._next_at:
-                self._next_at = since + self._settle_seconds
-        self._marks = marks
+            elif self.next_at is None or settles_at < self.next_at:
+                self.next_at = settles_at
+        # Keys that were not observed are forgotten: a file that vanishes and comes back starts over.
+        self._unchanged_since = unchanged_since
         return settled
-
-    @property
-    def next_at(self) -> float | None:
-        """When to look again, since something may have settled by then; None if nothing is still to settle."""
-        return self._next_at

@@ -1,4 +1,4 @@
-"""TODO"""
+"""`<file>.meta.json`: the sidecar with which a sender says how a document of the inbox must be sent."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from tasks.folders.disk_names import clean
 from tasks.model.errors import Code, DocumentRefused
 from tasks.model.names import check_file_name
 
 _LARGEST_SIDECAR = 64 * 1024
-_MEDIA_TYPE = r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *;[ -~]*)?$"  # RFC 6838, and parameters
+# RFC 6838 section 4.2, and parameters: https://www.rfc-editor.org/rfc/rfc6838#section-4.2
+_MEDIA_TYPE = r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *;[ -~]*)?$"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # Windows editors put it before UTF-8
 
 
 class Sidecar(BaseModel):
-    """`<file>.meta.json`: what whoever dropped the file wants to be said and done with it."""
-
+    # A misspelt field would silently send the document without what its sender asked for.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     description: str | None = None
@@ -33,14 +34,15 @@ class Sidecar(BaseModel):
 
     @field_validator("options")
     @classmethod
-    def _is_strict_json(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        json.dumps(options, allow_nan=False)  # raises ValueError
+    def check_strict_json(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        json.dumps(options, allow_nan=False)  # raises ValueError for NaN and Infinity, which providers refuse
         return options
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """The sidecar at a path. Raises DocumentRefused, and FileNotFoundError when it has vanished."""
         try:
+            # O_NOFOLLOW: a link could show us any file of this machine. O_NONBLOCK: opening a pipe would wait for ever.
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise _refused("it is not a regular file")
@@ -59,14 +61,25 @@ class Sidecar(BaseModel):
             sidecar = cls.model_validate_json(content.removeprefix(_BYTE_ORDER_MARK))
         except ValidationError as error:
             faults = error.errors(include_url=False, include_input=False, include_context=False)
+            # `from None`: the original error quotes the sidecar, which may name the patient.
             raise _refused("; ".join(sorted({_fault(fault) for fault in faults}))) from None
         if sidecar.file_name is not None:
             check_file_name(sidecar.file_name)
         return sidecar
 
+    def job_fields(self, disk_name: str) -> dict[str, Any]:
+        """The fields of job.json that a sidecar decides, for a document of this name on disk."""
+        return {
+            "file_name": self.file_name or clean(disk_name),
+            "content_type": self.content_type,
+            "description": self.description,
+            "options": self.options,
+            "idempotency_key": self.idempotency_key,
+        }
+
 
 def _fault(fault: ErrorDetails) -> str:
-    """What is wrong where, without a value or a key that somebody made up: it goes into logs."""
+    """What is wrong and in which field, without values and without unknown keys: it stands in logs."""
     known = [str(part) for part in fault["loc"][:1] if part in Sidecar.model_fields]
     where = ", ".join(known) if known or not fault["loc"] else "an unknown field"
     return f"{where}: {fault['msg']}" if where else fault["msg"]

@@ -1,4 +1,8 @@
-"""The inbox watcher: looks, waits until files hold still, claims them, and recovers what was ours already."""
+"""The inbox watcher: scans, waits until files have settled, claims them, and recovers what a kill or a wipe left.
+
+One round does everything that is due: recover orphans, scan, claim. Recovering and claiming each stop after a second,
+so that a thousand orphans do not delay a new document, nor a thousand documents the stop signal.
+"""
 
 from __future__ import annotations
 
@@ -7,265 +11,179 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import structlog
 
 from config.redaction import crash_site
 from config.settings import Inbox
-from tasks.folders.claims import AlreadyInCare, ClaimedDocument, Claims, Damaged
+from tasks.folders.claims import AlreadyInCare, ClaimedDocument, Damaged
 from tasks.folders.durable import ChangedMeanwhile
 from tasks.folders.layout import Folders
-from worker.inbox.claim import InboxClaims, InboxLedger, LedgerAway
-from worker.inbox.events import Changes
-from worker.inbox.scan import Candidate, Ignored, Reason, in_turn, look
+from worker.inbox.claim import InboxClaims
+from worker.inbox.events import ChangeEvents
+from worker.inbox.opening import LedgerAway
+from worker.inbox.outage import OutagePause
+from worker.inbox.report import Report, name_of_error
+from worker.inbox.scan import Candidate, in_turn, scan
 from worker.inbox.settled import SettledTracker
 
 log = structlog.get_logger()
 
-_WORK_SECONDS = 1.0  # on claims or orphans at a time; then the stop event and the others have their turn
-_LOOK_WHILE_BUSY_SECONDS = 2.0
-_REST_PER_LOOK = 9  # a look takes as long as there are files waiting: at most a tenth of the time is spent on looks
+_WORK_SECONDS = 1.0
+_SCAN_WHILE_BUSY_SECONDS = 2.0
+_REST_PER_SCAN = 9  # a scan takes longer the more files wait: at most a tenth of the time is spent on scans
 _LEAST_POLL_SECONDS = 1.0
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
-_AWAY_SECONDS = 2.0  # asking whether the ledger is back costs next to nothing, and documents wait for the answer
-# What is wrong with the whole disk or process and not with one file.
+# Faults of the whole disk or process, not of one file: they stop every claim until they are gone.
 _DISK_REFUSES = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 )
 
 
 class Watcher:
-    """Watches one inbox: `run` until `stop` is set, `once` for what has settled.
+    """Watches one inbox: `run` until `stop` is set, `once` for the files that have settled.
 
-    `lookup` turns an account, patient and name into what may be logged in their stead.
+    `pseudonym` turns parts of a path into what may be logged instead.
     """
 
     def __init__(
         self,
         inbox: Inbox,
+        *,
         accounts: Collection[str],
         folders: Folders,
-        claims: Claims,
-        ledger: InboxLedger,
-        lookup: Callable[..., str],
+        claims: InboxClaims,
+        pseudonym: Callable[..., str],
         stop: threading.Event,
-        *,
         clock: Callable[[], float] = time.monotonic,
-        changes: Callable[..., Changes] = Changes,
+        events: Callable[..., ChangeEvents] = ChangeEvents,
     ) -> None:
         self._settings = inbox
         self._accounts = accounts
         self._folders = folders
-        self._ledger = ledger
         self._claims = claims
-        self._inbox_claims = InboxClaims(folders, claims, ledger)
         self._stop = stop
         self._clock = clock
-        self._changes = changes
-        self._told = Told(folders.inbox, lookup)
+        self._events = events
+        self._report = Report(folders.inbox, pseudonym)
         self._tracker: SettledTracker[Path] = SettledTracker(inbox.settle_seconds)
-        self._ready: deque[Candidate] = deque()
-        self._held_back: dict[Path, float] = {}
-        self._orphans: Iterator[ClaimedDocument | Damaged] | None = None
-        self._look_at = self._look_not_before = self._sweep_at = -math.inf
+        self._ready: deque[Candidate] = deque()  # settled, waiting to be claimed
+        self._held_back: dict[Path, float] = {}  # could not be claimed -> when to try again
+        self._orphans: Iterator[ClaimedDocument | Damaged] | None = None  # still to be recovered in this sweep
+        self._scan_at = self._scan_not_before = self._recover_at = -math.inf
 
     def run(self) -> None:
-        """Watch until told to stop; what has been claimed and not been opened by then is recovered by the next run."""
+        """Watch until `stop` is set. What is claimed and not opened by then is recovered by the next run."""
         self._folders.create()
         polling, poll_seconds = self._settings.polling, max(_LEAST_POLL_SECONDS, self._settings.settle_seconds)
-        # Watching begins before the first look, so that no file falls between the two.
-        with self._changes(self._folders.inbox, self._stop, polling=polling, poll_seconds=poll_seconds) as changes:
-            self._told.about_damaged(self._claims.finish_claims())
-            pause = Pause()
+        # Watching begins before the first scan, so that no file falls between the two.
+        with self._events(self._folders.inbox, self._stop, polling=polling, poll_seconds=poll_seconds) as events:
+            self._report.damaged(self._claims.finish())
+            pause = OutagePause()
             while not self._stop.is_set():
-                seconds = pause.after(self._round)
-                if seconds:
-                    self._stop.wait(seconds)
-                elif not self._busy and changes.wait(max(0.0, self._next_at - self._clock())):
-                    self._look_at = self._clock()
+                pause_seconds = pause.after(self._round)
+                if pause_seconds:
+                    self._stop.wait(pause_seconds)
+                elif not self._ready and not self._orphans:
+                    due_at = min(max(self._scan_at, self._scan_not_before), self._recover_at)
+                    if events.wait(max(0.0, due_at - self._clock())):
+                        self._scan_at = self._clock()
 
     def once(self) -> None:
-        """Take what is there now and holds still for `settle_seconds`. Raises LedgerAway and OSError."""
+        """Claim what is there now and does not change for `settle_seconds`. Raises LedgerAway and OSError."""
         self._folders.create()
-        self._told.about_damaged(self._claims.finish_claims())
+        self._report.damaged(self._claims.finish())
         self._recover()
         while self._orphans:
             self._recover()
-        self._look()
-        self._stop.wait(max(0.0, self._settled_at - self._clock()))
-        self._look()
+        self._scan()
+        if self._tracker.next_at is not None:
+            self._stop.wait(max(0.0, self._tracker.next_at - self._clock()))
+        self._scan()
         while self._ready and not self._stop.is_set():
             self._claim_ready()
 
-    @property
-    def _busy(self) -> bool:
-        return bool(self._ready or self._orphans)
-
-    @property
-    def _settled_at(self) -> float:
-        """When something may have settled; now, if nothing is still to settle."""
-        return self._clock() if self._tracker.next_at is None else self._tracker.next_at
-
-    @property
-    def _next_at(self) -> float:
-        """When there is something to do even if nothing changes."""
-        return min(max(self._look_at, self._look_not_before), self._sweep_at)
-
     def _round(self) -> None:
-        """One turn for everything that is due. Raises LedgerAway and OSError."""
+        """Raises LedgerAway and OSError during an outage."""
         self._recover()
-        if self._clock() >= max(self._look_at, self._look_not_before):
-            self._look()
+        if self._clock() >= max(self._scan_at, self._scan_not_before):
+            self._scan()
         self._claim_ready()
 
     def _recover(self) -> None:
-        """Open again, for a while, the jobs of documents in our care that the ledger does not know."""
+        """For a while, open the jobs of documents in our care that the ledger does not know."""
         if self._orphans is None:
-            if self._clock() < self._sweep_at:
+            if self._clock() < self._recover_at:
                 return
-            self._orphans = self._claims.orphans(self._ledger.is_known)
-            self._sweep_at = self._clock() + self._settings.rescan_seconds
-        try:
-            if self._work_through(self._orphans):
-                self._orphans = None
-        except (LedgerAway, OSError):
-            self._orphans, self._sweep_at = None, self._clock()
-            raise
-
-    def _work_through(self, orphans: Iterator[ClaimedDocument | Damaged]) -> bool:
-        """Whether all of them are done; False when it is others' turn."""
+            self._orphans = self._claims.orphans()
+            self._recover_at = self._clock() + self._settings.rescan_seconds
         until = self._clock() + _WORK_SECONDS
-        for found in orphans:
-            if isinstance(found, Damaged):
-                self._told.about_damaged([found])
-            else:
-                self._reopen(found)
-            if self._clock() >= until or self._stop.is_set():
-                return False
-        return True
-
-    def _reopen(self, held: ClaimedDocument) -> None:
         try:
-            self._inbox_claims.recover(held)
+            for orphan in self._orphans:
+                if isinstance(orphan, Damaged):
+                    self._report.damaged([orphan])
+                else:
+                    self._recover_one(orphan)
+                if self._clock() >= until or self._stop.is_set():
+                    return  # the rest in the next round
+        except (LedgerAway, OSError):
+            # The iterator ends with its first error: begin a new one as soon as the outage is over.
+            self._orphans, self._recover_at = None, self._clock()
+            raise
+        self._orphans = None
+
+    def _recover_one(self, orphan: ClaimedDocument) -> None:
+        try:
+            self._claims.recover(orphan)
         except (LedgerAway, OSError):
             raise
-        except Exception as error:  # noqa: BLE001, a fault of ours in one document must not hold up the others
-            self._told.about_crash(held.job_id, error)
+        except Exception as error:  # noqa: BLE001, an error of ours in one document must not hold up the others
+            self._report.crashed(orphan.job_id, error)
 
-    def _look(self) -> None:
-        """See what is in the inbox, and which of it has settled."""
+    def _scan(self) -> None:
+        """Scan the inbox, and put what has settled in line."""
         started = self._clock()
-        found = look(self._folders.inbox, self._accounts)
-        self._told.about_ignored(found.ignored)
-        settled = self._tracker.look({path: each.mark for path, each in found.candidates.items()}, started)
+        found = scan(self._folders.inbox, self._accounts)
+        self._report.ignored(found.ignored)
+        fingerprints = {path: candidate.fingerprint for path, candidate in found.candidates.items()}
+        settled = self._tracker.observe(fingerprints, started)
         self._held_back = {path: at for path, at in self._held_back.items() if path in found.candidates}
-        free = (path for path in settled if self._held_back.get(path, started) <= started)
-        self._ready = deque(in_turn(found.candidates[path] for path in free))
-        rest = _LOOK_WHILE_BUSY_SECONDS if self._ready else self._settings.rescan_seconds
-        self._look_at = min(started + rest, self._tracker.next_at or math.inf)
-        self._look_not_before = self._clock() + (self._clock() - started) * _REST_PER_LOOK
+        due = (path for path in settled if self._held_back.get(path, started) <= started)
+        self._ready = deque(in_turn(found.candidates[path] for path in due))
+        rest = _SCAN_WHILE_BUSY_SECONDS if self._ready else self._settings.rescan_seconds
+        self._scan_at = min(started + rest, self._tracker.next_at or math.inf)
+        self._scan_not_before = self._clock() + (self._clock() - started) * _REST_PER_SCAN
 
     def _claim_ready(self) -> None:
-        """Claim, for a while, what has settled. What could not be claimed stays in line."""
+        """For a while, claim what has settled. During an outage the document stays in line."""
         until = self._clock() + _WORK_SECONDS
         while self._ready and self._clock() < until and not self._stop.is_set():
             try:
                 self._claim(self._ready[0])
             except LedgerAway:
-                self._sweep_at = self._clock()  # it may be in our care already
+                self._recover_at = self._clock()  # the document may have been claimed already: it is an orphan then
                 raise
             self._ready.popleft()
 
     def _claim(self, candidate: Candidate) -> None:
-        """Claim one document, unless it has changed; hold it back for a while if it cannot be claimed now."""
+        """Claim a document unless it has changed. One that cannot be claimed now is held back for a while."""
         try:
-            self._inbox_claims.claim(candidate)
-        except (ChangedMeanwhile, FileNotFoundError):
-            return  # the next look sees what is there instead
+            self._claims.claim(candidate)
         except LedgerAway:
             raise
+        except (ChangedMeanwhile, FileNotFoundError):
+            return  # the next scan sees what is there instead
         except AlreadyInCare:
-            self._hold_back(candidate, reason="an earlier try of the same document is on its way")
+            why = {"reason": "an earlier try of the same document is on its way"}
         except OSError as error:
             if error.errno in _DISK_REFUSES:
                 raise
-            self._hold_back(candidate, reason=_name(error))
-        except Exception as error:  # noqa: BLE001, as above
-            self._hold_back(candidate, **crash_site(error))
-
-    def _hold_back(self, candidate: Candidate, **why: str) -> None:
+            why = {"reason": name_of_error(error)}
+        except Exception as error:  # noqa: BLE001, as in _recover_one
+            why = crash_site(error)
+        else:
+            return
         if candidate.path not in self._held_back:
-            self._told.about_held_back(candidate, why)
+            self._report.held_back(candidate, why)
         self._held_back[candidate.path] = self._clock() + self._settings.rescan_seconds
-
-
-class Told:
-    """Says what is left where it is: each thing once as long as it stays, and never by a name or a path."""
-
-    def __init__(self, inbox: Path, lookup: Callable[..., str]) -> None:
-        self._inbox = inbox
-        self._lookup = lookup
-        self._ignored: set[tuple[Path, Reason]] = set()
-        self._damaged: set[Damaged] = set()
-        self._crashed: set[tuple[str, str]] = set()
-
-    def about_ignored(self, entries: Sequence[Ignored]) -> None:
-        for entry in entries:
-            if (entry.path, entry.reason) not in self._ignored:
-                odd = entry.reason in (Reason.UNKNOWN_ACCOUNT, Reason.NO_ACCOUNT, Reason.UNREADABLE)
-                say = log.warning if odd else log.info
-                say("inbox_entry_ignored", account=entry.account, entry=self._mark(entry.path), reason=entry.reason)
-        self._ignored = {(entry.path, entry.reason) for entry in entries}
-
-    def about_held_back(self, candidate: Candidate, why: Mapping[str, str]) -> None:
-        log.warning("document_held_back", account=candidate.account, entry=self._mark(candidate.path), **why)
-
-    def about_crash(self, job_id: str, error: Exception) -> None:
-        site = crash_site(error)
-        if (job_id, site["place"]) not in self._crashed:
-            log.error("document_not_recovered", job=job_id, **site)
-            self._crashed.add((job_id, site["place"]))
-
-    def about_damaged(self, folders: Sequence[Damaged]) -> None:
-        for folder in folders:
-            if folder not in self._damaged:
-                log.error("job_folder_not_understood", job=folder.job_id, reason=folder.reason)
-                self._damaged.add(folder)
-
-    def _mark(self, path: Path) -> str:
-        return self._lookup("inbox", *path.relative_to(self._inbox).parts)
-
-
-class Pause:
-    """Growing rests for as long as the ledger or the disk refuses; each reason is said once."""
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-        self._reason = ""
-
-    def after(self, act: Callable[[], None]) -> float:
-        """Do `act`; returns how many seconds to rest before the next try, 0 if all went well."""
-        try:
-            act()
-        except LedgerAway:
-            return self._longer("the ledger is away", _AWAY_SECONDS)
-        except OSError as error:
-            return self._longer(_name(error), _LONGEST_PAUSE_SECONDS)
-        if self._seconds:
-            log.info("inbox_resumed")
-        self._seconds, self._reason = 0.0, ""
-        return 0.0
-
-    def _longer(self, reason: str, longest: float) -> float:
-        if reason != self._reason:
-            log.warning("inbox_paused", reason=reason)
-        self._reason = reason
-        self._seconds = min(max(_FIRST_PAUSE_SECONDS, 2 * self._seconds), longest)
-        return self._seconds
-
-
-def _name(error: OSError) -> str:
-    """What the system said, without the path that it said it of."""
-    return errno.errorcode.get(error.errno or 0, type(error).__name__)

@@ -1,1 +1,1 @@
-"""The Redis stream: each message becomes a job, or a refusal with its reason."""
+"""The Redis stream: each message becomes a job, or is rejected with its reason."""

@@ -1,4 +1,4 @@
-"""TODO"""
+"""A message of the intake stream, and what it asks for."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from tasks.model.errors import Code, DocumentRefused
 
+CORRECT_AND_RESEND = "Correct the message and send it again."
+
 _LARGEST_BYTES = 64 * 1024
 _DEEPEST = 32
-_HINT = "Correct the message and send it again."
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An entry of the stream: its id, and what its field `job` holds, whatever that is."""
+    """An entry of the stream. `text` is its field `job`, whatever that holds; `whole` is what is kept if rejected."""
 
     entry: str
     text: str | None
@@ -27,48 +28,49 @@ class Message:
 
     @classmethod
     def of(cls, entry: bytes, fields: Mapping[bytes, bytes]) -> Message:
-        text = fields.get(b"job")
-        whole = text if text is not None else repr(fields).encode()
-        return cls(entry.decode(), None if text is None else _text(text), _text(whole), len(whole))
+        job = fields.get(b"job")
+        whole = job if job is not None else repr(fields).encode()
+        # Surrogate escapes carry bytes that are not UTF-8 through the seal, so that a rejected message is kept exactly.
+        text = None if job is None else job.decode("utf-8", "surrogateescape")
+        return cls(entry.decode(), text, whole.decode("utf-8", "surrogateescape"), len(whole))
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a message asks for: the fields of a document, and the id that its job is to have."""
+class JobRequest:
+    """What a message asks for: the id of the job, and the fields of its document, not checked yet."""
 
     job_id: str
     fields: Mapping[str, Any]
 
 
-def read_message(message: Message) -> Wish:
-    """Raises DocumentRefused, `invalid_request`, for whatever is not a JSON object of a sensible size."""
+def read_message(message: Message) -> JobRequest:
+    """Raises DocumentRefused, `invalid_request`, for a message that is not a JSON object of a sensible size."""
     if message.text is None:
-        _refuse("The message has no field `job`.")
+        raise _invalid("The message has no field `job`.")
     if message.size_bytes > _LARGEST_BYTES:
-        _refuse(f"The message is larger than {_LARGEST_BYTES} bytes.")
+        raise _invalid(f"The message is larger than {_LARGEST_BYTES} bytes.")
     try:
         fields = json.loads(message.text)
+        # Python's reader takes NaN and half a surrogate pair. Neither could be written to Redis or to a provider.
         json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
-        _refuse("The message is not JSON in UTF-8.")
+        raise _invalid("The message is not JSON in UTF-8.") from None
     if not isinstance(fields, dict):
-        _refuse("The message is not a JSON object.")
-    if _depth(fields) > _DEEPEST:
-        _refuse(f"The message is nested more than {_DEEPEST} deep.")
+        raise _invalid("The message is not a JSON object.")
+    if _depth(fields) > _DEEPEST:  # what reads it later recurses too, with less room
+        raise _invalid(f"The message is nested more than {_DEEPEST} deep.")
     given = fields.pop("job_id", None)
-    return Wish(job_id_of(message.entry) if given is None else _uuid(given), fields)
+    if given is None:
+        return JobRequest(job_id_of(message.entry), fields)
+    with suppress(ValueError):
+        if isinstance(given, str):
+            return JobRequest(str(UUID(given)), fields)
+    raise _invalid("The job_id is not a UUID.")
 
 
 def job_id_of(entry: str) -> str:
-    """The id of the job of an entry that gives none of its own."""
+    """The job id of an entry that does not give one. It is fixed, so that reading the entry twice opens one job."""
     return str(uuid5(NAMESPACE_OID, entry))
-
-
-def _uuid(given: object) -> str:
-    with suppress(ValueError):
-        if isinstance(given, str):
-            return str(UUID(given))
-    raise DocumentRefused(Code.INVALID_REQUEST, "The job_id is not a UUID.", hint=_HINT)
 
 
 def _depth(value: object) -> int:
@@ -76,9 +78,5 @@ def _depth(value: object) -> int:
     return 1 + max(map(_depth, inner), default=0)
 
 
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
-
-
-def _refuse(message: str) -> NoReturn:
-    raise DocumentRefused(Code.INVALID_REQUEST, message, hint=_HINT)
+def _invalid(message: str) -> DocumentRefused:
+    return DocumentRefused(Code.INVALID_REQUEST, message, hint=CORRECT_AND_RESEND)

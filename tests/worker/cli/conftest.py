@@ -18,7 +18,6 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-import tasks.runtime
 from config.load import load
 from tasks.runtime import Runtime
 from tests.worker.cli.jobs import Jobs
@@ -67,8 +66,8 @@ def lines(result: Result) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(autouse=True)
-def unchanged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Commands set up a whole process: its logs, its environment and its collaborators. Here it is used again."""
+def process_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command sets up its whole process: logs, hooks and environment. Here many share one process."""
     monkeypatch.setenv("CHARTPOST_CONFIG", "")
     root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook)
     before: tuple[Sequence[logging.Handler], int] = (list(root.handlers), root.level)
@@ -77,7 +76,6 @@ def unchanged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.excepthook, threading.excepthook = hooks
     logging.captureWarnings(False)
     structlog.reset_defaults()
-    tasks.runtime._current = None
 
 
 @pytest.fixture

@@ -20,6 +20,12 @@ CONTENT = b"a scan"
 STORED = Stored("temp/scan.pdf", "e" * 32, True, sha256(CONTENT).hexdigest(), "e" * 32)
 FORM = Facts(form=Form("https://s3.example/", {"key": "temp/scan.pdf"}), snapshot=("1",), key="temp/scan.pdf")
 
+FIELDS = {
+    *("id", "account", "provider", "state", "code", "message", "patient_id", "file_name", "size_bytes", "sha256"),
+    *("attempts", "created_at", "updated_at", "next_at", "record_id", "assurance"),
+}
+"""The fields of a job as JSON, in the public contract."""
+
 
 class Jobs:
     def __init__(self, runtime: Runtime) -> None:
@@ -27,7 +33,7 @@ class Jobs:
         self.ledger = runtime.ledger
 
     def received(self, name: str = "scan.pdf", **fields: object) -> Job:
-        """A job of a document that its sender keeps."""
+        """A job whose document lies at its sender."""
         path = self.runtime.settings.file_roots[0] / name
         path.write_bytes(CONTENT)
         document = Document("north_clinic", "4711", path.as_uri(), name, 6, door=Door.CELERY)
@@ -37,16 +43,16 @@ class Jobs:
         return self.get(job_id)
 
     def in_care(self, name: str = "scan.pdf", account: str = "north_clinic") -> Job:
-        """A job of a document that lies in processing/."""
+        """A job whose document lies in processing/."""
         path = self.runtime.settings.data_dir / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(CONTENT)
         job_id = str(uuid4())
         job_file = JobFile(job_id, account, "4711", name, name, 6, datetime.now(UTC), door=Door.SEND)
-        held = self.runtime.claims.adopt_copy(path, job_id, job_file)
+        in_processing = self.runtime.claims.adopt_copy(path, job_id, job_file)
         path.unlink()
-        located = self.runtime.sources.locate(held.as_uri())
-        self.ledger.open(job_id, replace(job_file.document(held), identity=located.identity), "pracsuite")
+        located = self.runtime.sources.locate(in_processing.as_uri())
+        self.ledger.open(job_id, replace(job_file.document(in_processing), identity=located.identity), "pracsuite")
         return self.get(job_id)
 
     def presigned(self, job: Job) -> Job:
@@ -75,14 +81,14 @@ class Jobs:
         return self._closed(job)
 
     def not_confirmed(self, job: Job) -> Job:
-        """Stored, and no record came; still looked for."""
+        """Stored, and no record came in time; the search for it continues."""
         self.stored(job)
         failure = Failure(Code.NOT_CONFIRMED, "No record came in time.", "Look into the chart.")
         self.ledger.failed(self.lease(job, Step.CONFIRM), failure, calls=1, keep_name=True)
         return self._closed(job)
 
     def leave_redis(self, job: Job) -> None:
-        """As after the retention time."""
+        """As after the retention time: only the files are left."""
         self.ledger.redis.flushall()
         assert self.ledger.get(job.id) is None
 

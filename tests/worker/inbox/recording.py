@@ -15,8 +15,9 @@ from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused
-from worker.inbox.claim import LedgerAway
-from worker.inbox.events import Changes
+from worker.inbox.claim import InboxClaims
+from worker.inbox.events import ChangeEvents
+from worker.inbox.opening import JobOpener, LedgerAway
 from worker.inbox.watcher import Watcher
 
 ACCOUNTS = ("north_clinic", "south_clinic")
@@ -24,8 +25,11 @@ MAX_BYTES = 1000
 
 
 @dataclass
-class RecordingLedger:
-    """`away` refuses everything; `away_after` so many calls that went well."""
+class RecordingLedger(JobOpener):
+    """`away` refuses everything; `away_after` everything after so many calls that went well.
+
+    A job that it was asked about and did not know is `recovered` when it is opened; any other is `opened`.
+    """
 
     folders: Folders
     away: bool = False
@@ -34,15 +38,19 @@ class RecordingLedger:
     refused: dict[str, JobFile] = field(default_factory=dict)
     recovered: dict[str, JobFile] = field(default_factory=dict)
     continued: dict[str, str] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
     conflicting_key: str = ""
     poison: str = ""
     meanwhile: Callable[[], object] = lambda: None  # done when it is asked about an earlier job
 
     def is_known(self, job_id: str) -> bool:
         self._answer()
-        return job_id in self.opened or job_id in self.recovered
+        if job_id in self.opened or job_id in self.recovered:
+            return True
+        self.unknown.add(job_id)
+        return False
 
-    def earlier(self, job_file: JobFile, path: Path) -> str | None:
+    def earlier_job(self, job_file: JobFile, path: Path) -> str | None:
         self._answer()
         assert path.exists()
         self.meanwhile()
@@ -52,28 +60,23 @@ class RecordingLedger:
         if document.size_bytes > MAX_BYTES:
             raise DocumentRefused(Code.FILE_TOO_LARGE, "The file is too large.")
 
-    def open_inbox(self, job_id: str, job_file: JobFile, path: Path) -> None:
+    def open(self, job_file: JobFile, path: Path) -> None:
         self._answer()
         assert path.exists()
         if path.name == self.poison:
             raise UnicodeError("what nobody foresaw, of Erika Muster")
         if job_file.idempotency_key and job_file.idempotency_key == self.conflicting_key:
             raise DocumentRefused(Code.INVALID_REQUEST, "This key was used for another document.")
-        self.opened[job_id] = job_file
+        (self.recovered if job_file.job_id in self.unknown else self.opened)[job_file.job_id] = job_file
 
-    def open_refused(self, job_id: str, job_file: JobFile, path: Path, refusal: DocumentRefused) -> None:
+    def open_refused(self, job_file: JobFile, path: Path) -> None:
         """Opens the job and closes it at once, as a worker would soon."""
         self._answer()
+        job_id, refused = job_file.job_id, job_file.refused
+        assert refused
         self.refused[job_id] = job_file
-        error = {"job_id": job_id, "file_name": job_file.file_name, "code": refusal.code, "message": refusal.message}
+        error = {"job_id": job_id, "file_name": job_file.file_name, "code": refused.code, "message": refused.message}
         Outcomes(self.folders).fail(job_id, job_file.account, job_file.patient_id, error)
-
-    def recover(self, job_id: str, job_file: JobFile, path: Path) -> None:
-        self._answer()
-        assert path.exists()
-        if path.name == self.poison:
-            raise UnicodeError("what nobody foresaw, of Erika Muster")
-        self.recovered[job_id] = job_file
 
     def _answer(self) -> None:
         self.away_after -= 1
@@ -81,7 +84,7 @@ class RecordingLedger:
             raise LedgerAway
 
 
-def lookup(*parts: str) -> str:
+def pseudonym(*parts: str) -> str:
     return f"{hash(parts):x}"
 
 
@@ -94,11 +97,19 @@ def watcher(
     ledger: RecordingLedger,
     settings: Inbox,
     stop: threading.Event | None = None,
-    changes: type[Changes] = Changes,
+    events: type[ChangeEvents] = ChangeEvents,
     claims: Claims | None = None,
 ) -> Watcher:
     claims = claims or Claims(folders)
-    return Watcher(settings, ACCOUNTS, folders, claims, ledger, lookup, stop or threading.Event(), changes=changes)
+    return Watcher(
+        settings,
+        accounts=ACCOUNTS,
+        folders=folders,
+        claims=InboxClaims(folders, claims, ledger),
+        pseudonym=pseudonym,
+        stop=stop or threading.Event(),
+        events=events,
+    )
 
 
 @contextmanager
@@ -106,7 +117,7 @@ def watching(
     folders: Folders,
     ledger: RecordingLedger,
     settings: Inbox,
-    changes: type[Changes] = Changes,
+    events: type[ChangeEvents] = ChangeEvents,
     claims: Claims | None = None,
 ) -> Iterator[None]:
     """A watcher at work in a thread; whatever it dies of is raised at the end."""
@@ -114,7 +125,7 @@ def watching(
 
     def run() -> None:
         try:
-            watcher(folders, ledger, settings, stop, changes, claims).run()
+            watcher(folders, ledger, settings, stop, events, claims).run()
         except BaseException as error:  # noqa: BLE001, raised again below
             died.append(error)
 

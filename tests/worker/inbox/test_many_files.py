@@ -14,8 +14,8 @@ from tasks.folders.claims import Claims
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
 from tests.worker.inbox.recording import ACCOUNTS, RecordingLedger, inbox, wait_until, watching
-from worker.inbox.events import Changes
-from worker.inbox.scan import in_turn, look
+from worker.inbox.events import ChangeEvents
+from worker.inbox.scan import in_turn, scan
 from worker.inbox.settled import SettledTracker
 
 TEN_TIMES = 45  # times as long is still no sign of quadratic work; a hundred times as long would be
@@ -51,15 +51,15 @@ def fast_folder(tmp_path: Path) -> Iterator[Path]:
 def test_a_look_at_ten_times_as_many_files_takes_about_ten_times_as_long(fast_folder: Path) -> None:
     few, many = flood(fast_folder / "few", 2_000), flood(fast_folder / "many", 20_000)
 
-    def look_and_track(inbox: Path) -> None:
+    def scan_and_track(inbox: Path) -> None:
         tracker: SettledTracker[Path] = SettledTracker(1.0)
         for now in (0.0, 1.0):
-            found = look(inbox, ACCOUNTS)
-            settled = tracker.look({path: each.mark for path, each in found.candidates.items()}, now)
+            found = scan(inbox, ACCOUNTS)
+            settled = tracker.observe({path: each.fingerprint for path, each in found.candidates.items()}, now)
         assert len(list(in_turn(found.candidates[path] for path in settled))) == len(found.candidates)
 
-    assert len(look(many, ACCOUNTS).candidates) == 20_000
-    assert least_seconds(lambda: look_and_track(many)) < TEN_TIMES * least_seconds(lambda: look_and_track(few))
+    assert len(scan(many, ACCOUNTS).candidates) == 20_000
+    assert least_seconds(lambda: scan_and_track(many)) < TEN_TIMES * least_seconds(lambda: scan_and_track(few))
 
 
 class Light(Claims):
@@ -98,7 +98,7 @@ def test_ten_times_as_many_claims_take_about_ten_times_the_work(fast_folder: Pat
     assert work(8_000) < TEN_TIMES * few
 
 
-class Restless(Changes):
+class Restless(ChangeEvents):
     """Something changes all the time."""
 
     def wait(self, seconds: float) -> bool:

@@ -24,9 +24,9 @@ from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tests.worker.inbox.recording import MAX_BYTES, RecordingLedger, inbox, wait_until, watcher, watching
-from worker.inbox.claim import LedgerAway
-from worker.inbox.events import Changes
-from worker.inbox.watcher import Pause
+from worker.inbox.events import ChangeEvents
+from worker.inbox.opening import LedgerAway
+from worker.inbox.outage import OutagePause
 
 JOB = "11111111-2222-4333-8444-555555555555"
 
@@ -318,7 +318,7 @@ def test_names_that_are_no_text_do_not_deafen_the_watcher(folders: Folders, ledg
         wait_until(lambda: len(ledger.opened) == 2)
 
 
-class Deaf(Changes):
+class Deaf(ChangeEvents):
     """Hears of no change."""
 
     def wait(self, seconds: float) -> bool:
@@ -442,7 +442,7 @@ def test_pauses_grow_up_to_a_limit_and_end_with_the_trouble() -> None:
         if trouble:
             raise trouble[0]
 
-    pause = Pause()
+    pause = OutagePause()
     assert [pause.after(act) for _ in range(7)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     trouble.clear()
     assert pause.after(act) == 0.0
@@ -457,7 +457,7 @@ def test_without_events_the_inbox_is_polled_and_that_is_said(tmp_path: Path) -> 
     stop = threading.Event()
     with (
         capture_logs() as logs,
-        Changes(tmp_path, stop, polling=False, poll_seconds=0.05, begin=unavailable) as changes,
+        ChangeEvents(tmp_path, stop, polling=False, poll_seconds=0.05, begin=unavailable) as changes,
     ):
         started = time.monotonic()
         assert changes.wait(60.0)
@@ -472,7 +472,7 @@ def begins_to_watch(folder: Path, limit: int) -> bool:
 
     It runs in a user namespace of its own, where the limit can be set without harm to others.
     """
-    begin = "import sys; from pathlib import Path; from worker.inbox.events import notify; notify(Path(sys.argv[1]))"
+    begin = "import sys, pathlib, worker.inbox.events as events; events.watch_folder(pathlib.Path(sys.argv[1]))"
     limited = 'echo "$0" > /proc/sys/user/max_inotify_watches && exec "$@"'
     command = ["unshare", "-Ur", "sh", "-c", limited, str(limit), sys.executable, "-c", begin, str(folder)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -488,7 +488,7 @@ def test_more_folders_than_the_system_watches_are_not_watched_in_part(tmp_path: 
 
 
 def test_a_change_before_anybody_waits_is_not_missed(tmp_path: Path) -> None:
-    with Changes(tmp_path, threading.Event(), polling=False, poll_seconds=60.0) as changes:
+    with ChangeEvents(tmp_path, threading.Event(), polling=False, poll_seconds=60.0) as changes:
         (tmp_path / "early").write_bytes(b"x")
         assert changes.wait(10.0)
         assert not changes.wait(0.3)
@@ -498,7 +498,7 @@ def test_waiting_ends_when_told_to_stop(tmp_path: Path) -> None:
     stop = threading.Event()
     for polling in (False, True):
         stop.clear()
-        with Changes(tmp_path, stop, polling=polling, poll_seconds=60.0) as changes:
+        with ChangeEvents(tmp_path, stop, polling=polling, poll_seconds=60.0) as changes:
             threading.Timer(0.1, stop.set).start()
             started = time.monotonic()
             assert not changes.wait(60.0)

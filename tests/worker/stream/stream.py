@@ -9,8 +9,9 @@ import redis
 
 from tasks.model.job import Job
 from tasks.runtime import Runtime
+from worker.stream.group import GROUP, STREAM
 from worker.stream.messages import job_id_of
-from worker.stream.rejected import GROUP, REJECTED, STREAM
+from worker.stream.rejected import REJECTED
 
 
 class Stream:

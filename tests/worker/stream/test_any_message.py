@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.worker.stream.stream import Stream
 from tests.worker.stream.test_messages import run
-from worker.stream.reader import Intake
+from worker.stream.reader import StreamReader
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))
@@ -39,16 +39,16 @@ def changed() -> st.SearchStrategy[dict[str, Any]]:
 
 
 @pytest.fixture
-def started(intake: Intake, stream: Stream) -> Intake:
-    intake.turn()
-    return intake
+def started(reader: StreamReader, stream: Stream) -> StreamReader:
+    reader.turn()
+    return reader
 
 
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(message=st.binary(max_size=200) | JSON | changed())
-def test_any_message_becomes_a_job_or_is_rejected(started: Intake, stream: Stream, message: object) -> None:
+def test_any_message_becomes_a_job_or_is_rejected(started: StreamReader, stream: Stream, message: object) -> None:
     if isinstance(message, dict):
         message = stream.wish() | message
     entry = stream.add(message if isinstance(message, bytes) else json.dumps(message).encode())
@@ -65,7 +65,7 @@ def accepted(stream: Stream, entry: str) -> bool:
     return bool(alias) or stream.job(entry) is not None
 
 
-def test_the_strangest_are_among_them(started: Intake, stream: Stream) -> None:
+def test_the_strangest_are_among_them(started: StreamReader, stream: Stream) -> None:
     """The search above finds both ends; this holds it to that."""
     stream.add(stream.wish())
     stream.add(stream.wish(account="nobody"))

@@ -13,13 +13,14 @@ from tasks.model.document import Door
 from tasks.model.route import Stage
 from tasks.runtime import Runtime
 from tests.worker.stream.stream import Stream
-from worker.stream.reader import Intake
+from worker.stream.build import stream_reader
+from worker.stream.reader import StreamReader
 
 
-def test_a_message_becomes_a_job_and_leaves_the_stream(stream: Stream, intake: Intake) -> None:
+def test_a_message_becomes_a_job_and_leaves_the_stream(stream: Stream, reader: StreamReader) -> None:
     entry = stream.add(stream.wish(description="A referral", options={"document_id": "7"}))
-    intake.turn()  # makes the group
-    intake.turn()
+    reader.turn()  # makes the group
+    reader.turn()
     job = stream.job(entry)
     assert job is not None
     assert (job.stage, job.document.door, job.document.stream_id) == (Stage.RECEIVED, Door.STREAM, entry)
@@ -27,18 +28,18 @@ def test_a_message_becomes_a_job_and_leaves_the_stream(stream: Stream, intake: I
     assert (stream.left(), stream.pending(), stream.rejected()) == ([], 0, [])
 
 
-def test_its_job_has_the_id_that_follows_from_the_entry(stream: Stream, intake: Intake) -> None:
+def test_its_job_has_the_id_that_follows_from_the_entry(stream: Stream, reader: StreamReader) -> None:
     entry = stream.add(stream.wish())
-    run(intake)
+    run(reader)
     assert stream.jobs() == [f"chartpost:job:{uuid5(NAMESPACE_OID, entry)}"]
 
 
 def test_its_job_has_the_id_that_it_gives_and_is_found_by_the_entry_too(
-    stream: Stream, intake: Intake, runtime: Runtime
+    stream: Stream, reader: StreamReader, runtime: Runtime
 ) -> None:
     given = str(uuid4())
     entry = stream.add(stream.wish(job_id=given.upper()))
-    run(intake)
+    run(reader)
     assert stream.jobs() == [f"chartpost:job:{given}"]
     found = runtime.ledger.get(entry)
     assert found is not None
@@ -47,35 +48,35 @@ def test_its_job_has_the_id_that_it_gives_and_is_found_by_the_entry_too(
 
 def test_what_was_added_before_the_first_reader_came_is_read(stream: Stream, runtime: Runtime) -> None:
     entries = [stream.add(stream.wish(stream.write(f"{number}.pdf", b"x"))) for number in range(3)]
-    run(Intake(runtime, block_ms=10))
+    run(stream_reader(runtime, block_ms=10))
     assert all(stream.job(entry) for entry in entries)
 
 
-def test_the_same_message_under_one_job_id_opens_one_job(stream: Stream, intake: Intake) -> None:
+def test_the_same_message_under_one_job_id_opens_one_job(stream: Stream, reader: StreamReader) -> None:
     wish = stream.wish(job_id=str(uuid4()))
     stream.add(wish)
-    run(intake)
+    run(reader)
     stream.write("scan.pdf", b"it has grown since")
     stream.add(wish)
-    run(intake)
+    run(reader)
     assert len(stream.jobs()) == 1
     assert (stream.left(), stream.rejected()) == ([], [])
 
 
-def test_a_job_id_that_was_used_for_another_document_is_rejected(stream: Stream, intake: Intake) -> None:
+def test_a_job_id_that_was_used_for_another_document_is_rejected(stream: Stream, reader: StreamReader) -> None:
     given = str(uuid4())
     stream.add(stream.wish(job_id=given))
     second = stream.add(stream.wish(job_id=given, patient_id="4712"))
-    run(intake)
+    run(reader)
     assert [(one["id"], one["code"]) for one in stream.rejected()] == [(second, "invalid_request")]
     assert len(stream.jobs()) == 1
 
 
 def test_a_second_message_under_an_idempotency_key_shows_the_first_ones_job(
-    stream: Stream, intake: Intake, runtime: Runtime
+    stream: Stream, reader: StreamReader, runtime: Runtime
 ) -> None:
     first, second = (stream.add(stream.wish(idempotency_key="k")) for _ in range(2))
-    run(intake)
+    run(reader)
     jobs = [runtime.ledger.get(str(uuid5(NAMESPACE_OID, entry))) for entry in (first, second)]
     assert jobs[0] is not None
     assert jobs[1] is not None
@@ -110,69 +111,73 @@ BAD: dict[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_what_cannot_be_accepted_stands_once_among_the_rejected(stream: Stream, intake: Intake, what: str) -> None:
+def test_what_cannot_be_accepted_stands_once_among_the_rejected(
+    stream: Stream, reader: StreamReader, what: str
+) -> None:
     entry, code = add_bad(stream, what)
-    run(intake)
+    run(reader)
     assert (stream.left(), stream.pending()) == ([], 0)
     assert [(one["id"], one["code"]) for one in stream.rejected()] == [(entry, code)]
     assert stream.rejected()[0]["reason"]
 
 
-def test_a_rejected_message_is_kept_whole_and_sealed(stream: Stream, intake: Intake) -> None:
+def test_a_rejected_message_is_kept_whole_and_sealed(stream: Stream, reader: StreamReader) -> None:
     message = b'{"account": "Meier", "patient_id": "\xff4711", "Meier": 1}'
     stream.add(message)
-    run(intake)
+    run(reader)
     rejected = stream.rejected()[0]
     assert b"Meier" not in json.dumps(rejected).encode()
     assert stream.unsealed(rejected) == message
 
 
-def test_a_fault_names_no_field_that_is_not_ours(stream: Stream, intake: Intake) -> None:
+def test_a_fault_names_no_field_that_is_not_ours(stream: Stream, reader: StreamReader) -> None:
     stream.add(stream.wish(Meier="1", acount="x"))
-    run(intake)
+    run(reader)
     reason = stream.rejected()[0]["reason"]
     assert "Meier" not in reason
     assert "is it meant to be account?" in reason
 
 
-def test_an_entry_without_the_field_is_rejected(stream: Stream, intake: Intake) -> None:
+def test_an_entry_without_the_field_is_rejected(stream: Stream, reader: StreamReader) -> None:
     entry = stream.add_fields({b"document": b"{}", b"b": b"\xff"})
-    run(intake)
+    run(reader)
     assert [one["id"] for one in stream.rejected()] == [entry]
 
 
 @pytest.mark.parametrize("what", ["not JSON", "an unknown account", "a job_id that is none"])
-def test_a_rejected_message_without_a_job_has_an_event(stream: Stream, intake: Intake, what: str) -> None:
+def test_a_rejected_message_without_a_job_has_an_event(stream: Stream, reader: StreamReader, what: str) -> None:
     entry, code = add_bad(stream, what)
-    run(intake)
+    run(reader)
     assert stream.jobs() == []
     event = stream.events()[0]
     assert (event["state"], event["code"], event["stream_id"]) == ("failed", code, entry)
     assert event["job"] == str(uuid5(NAMESPACE_OID, entry))
 
 
-def test_a_message_for_a_known_account_that_cannot_be_sent_has_a_failed_job(stream: Stream, intake: Intake) -> None:
+def test_a_message_for_a_known_account_that_cannot_be_sent_has_a_failed_job(
+    stream: Stream, reader: StreamReader
+) -> None:
     entry, _ = add_bad(stream, "an empty file")
-    run(intake)
+    run(reader)
     job = stream.job(entry)
     assert job is not None
     assert (job.stage, job.code, job.document.stream_id) == (Stage.FAILED, "file_empty", entry)
     assert stream.events() == []  # its closing writes the event, and only once
 
 
-def test_another_document_under_an_idempotency_key_is_rejected(stream: Stream, intake: Intake) -> None:
+def test_another_document_under_an_idempotency_key_is_rejected(stream: Stream, reader: StreamReader) -> None:
     stream.add(stream.wish(idempotency_key="k"))
     second = stream.add(stream.wish(idempotency_key="k", description="another"))
-    run(intake)
+    run(reader)
     assert [(one["id"], one["code"]) for one in stream.rejected()] == [(second, "invalid_request")]
 
 
-def test_rejected_messages_leave_with_the_jobs_of_their_time(stream: Stream, intake: Intake) -> None:
+def test_rejected_messages_leave_with_the_jobs_of_their_time(stream: Stream, reader: StreamReader) -> None:
     old = int((time.time() - 31 * 86_400) * 1000)
     for number in range(200):
         stream.redis.xadd("chartpost:intake:rejected", {"id": "x"}, id=f"{old}-{number}")
     stream.add(b"{")
-    run(intake)
+    run(reader)
     assert len(stream.rejected()) <= 101  # whole nodes of 100 entries go at a time
 
 
@@ -189,8 +194,8 @@ def add_bad(stream: Stream, what: str) -> tuple[str, str]:
     return stream.add(fields), code
 
 
-def run(intake: Intake) -> None:
+def run(reader: StreamReader) -> None:
     """Read until nothing is left to be read."""
-    intake.turn()
-    while intake.turn():
+    reader.turn()
+    while reader.turn():
         pass

@@ -25,8 +25,9 @@ from tests.harness.waiting import wait_until
 from tests.worker.conftest import LEASE_SECONDS, write_settings
 from tests.worker.stream.stream import Stream
 from tests.worker.stream.test_messages import add_bad, run
-from worker.stream.reader import Intake
-from worker.stream.rejected import GROUP, STREAM
+from worker.stream.build import stream_reader
+from worker.stream.group import GROUP, STREAM
+from worker.stream.reader import StreamReader
 from worker.supervisor.valkey import EmbeddedValkey
 
 
@@ -53,24 +54,28 @@ def reading(config: Path) -> Iterator[subprocess.Popen[str]]:
             child.kill()
 
 
-def test_a_reader_killed_before_it_acknowledges_leaves_one_job(config: Path, stream: Stream, intake: Intake) -> None:
+def test_a_reader_killed_before_it_acknowledges_leaves_one_job(
+    config: Path, stream: Stream, reader: StreamReader
+) -> None:
     entry = stream.add(stream.wish())
-    killed_at(config, "_accepted")
+    killed_at(config, "accept")
     assert stream.job(entry)
     assert stream.left() == [entry]
     time.sleep(LEASE_SECONDS)
-    run(intake)
+    run(reader)
     assert len(stream.jobs()) == 1
     assert (stream.left(), stream.pending(), stream.rejected()) == ([], 0, [])
 
 
-def test_a_reader_killed_before_it_rejects_leaves_one_rejection(config: Path, stream: Stream, intake: Intake) -> None:
+def test_a_reader_killed_before_it_rejects_leaves_one_rejection(
+    config: Path, stream: Stream, reader: StreamReader
+) -> None:
     entry, code = add_bad(stream, "an empty file")
-    killed_at(config, "_write_rejected")
+    killed_at(config, "rejected.add")
     assert stream.job(entry)
     assert stream.rejected() == []
     time.sleep(LEASE_SECONDS)
-    run(intake)
+    run(reader)
     assert [(one["id"], one["code"]) for one in stream.rejected()] == [(entry, code)]
     assert (stream.left(), len(stream.jobs())) == ([], 1)
 
@@ -87,18 +92,17 @@ def test_sigterm_stops_a_reader_at_once_and_strikes_it_off(config: Path, stream:
 
 
 def test_a_reader_that_is_gone_stays_listed_while_it_holds_a_message(
-    stream: Stream, intake: Intake, runtime: Runtime
+    stream: Stream, storage: Unreachable, reader: StreamReader
 ) -> None:
-    runtime.__dict__["sources"] = Sources(runtime.sources.files, Unreachable())  # type: ignore[arg-type]
     stream.add(stream.wish(source="s3://scans/scan.pdf"))
-    run(intake)
-    intake._leave()
+    run(reader)
+    reader.group.leave()
     assert len(stream.readers()) == 1
 
 
 def test_many_readers_open_each_job_once(stream: Stream, runtime: Runtime) -> None:
     entries = [stream.add(stream.wish(stream.write(f"{number}.pdf", b"x"))) for number in range(150)]
-    readers = [threading.Thread(target=run, args=(Intake(runtime, block_ms=10),)) for _ in range(3)]
+    readers = [threading.Thread(target=run, args=(stream_reader(runtime, block_ms=10),)) for _ in range(3)]
     for reader in readers:
         reader.start()
     for reader in readers:
@@ -130,46 +134,46 @@ def storage(runtime: Runtime) -> Unreachable:
 
 
 def test_a_message_whose_storage_does_not_answer_waits_and_is_taken_later(
-    stream: Stream, intake: Intake, storage: Unreachable
+    stream: Stream, storage: Unreachable, reader: StreamReader
 ) -> None:
     entry = stream.add(stream.wish(source="s3://scans/scan.pdf"))
-    run(intake)
+    run(reader)
     assert (stream.left(), stream.pending(), stream.job(entry)) == ([entry], 1, None)
     storage.answers = True
     time.sleep(LEASE_SECONDS)
-    run(intake)
+    run(reader)
     assert stream.job(entry)
     assert (stream.left(), stream.rejected()) == ([], [])
 
 
 def test_storage_that_does_not_answer_holds_up_nobody_else(
-    stream: Stream, intake: Intake, storage: Unreachable
+    stream: Stream, storage: Unreachable, reader: StreamReader
 ) -> None:
     for number in range(20):
         stream.add(stream.wish(source=f"s3://scans/{number}.pdf"))
     entry = stream.add(stream.wish())
-    run(intake)
+    run(reader)
     assert stream.job(entry)
     assert storage.asked == 1
 
 
-def test_a_wiped_redis_gets_its_group_again(stream: Stream, intake: Intake) -> None:
+def test_a_wiped_redis_gets_its_group_again(stream: Stream, reader: StreamReader) -> None:
     stream.add(stream.wish())
-    run(intake)
+    run(reader)
     stream.redis.flushall()
     entry = stream.add(stream.wish())
-    run(intake)
+    run(reader)
     assert stream.job(entry)
     assert stream.left() == []
 
 
-def test_an_entry_that_somebody_deleted_is_forgotten(stream: Stream, intake: Intake) -> None:
+def test_an_entry_that_somebody_deleted_is_forgotten(stream: Stream, reader: StreamReader) -> None:
     stream.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     entry = stream.add(stream.wish())
     stream.redis.xreadgroup(GROUP, "somebody", {STREAM: ">"})
     stream.redis.xdel(STREAM, entry)
     time.sleep(LEASE_SECONDS)
-    run(intake)
+    run(reader)
     assert (stream.pending(), stream.jobs()) == (0, [])
 
 

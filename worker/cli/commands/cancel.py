@@ -1,63 +1,54 @@
-"""`chartpost cancel` and `chartpost resolve`: a human ends a job."""
+"""`chartpost cancel`: stops jobs that have not been sent yet."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import click
 
-from tasks.model.errors import Code
-from tasks.model.job import Job
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.route import Stage
 from worker.cli.context import Context, pass_context
+from worker.cli.lookup import require_job
 from worker.cli.output import note
-
-if TYPE_CHECKING:
-    from tasks.runtime import Runtime
-
-_UNCERTAIN = (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
+from worker.cli.startup import open_runtime
 
 
 @click.command
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB...")
 @pass_context
 def cancel(context: Context, jobs: tuple[str, ...]) -> None:
-    """Stop jobs that have not been sent yet; their files go to failed/."""
-    refused = 0
+    """Stop jobs that have not been sent yet.
+
+    Their files go to failed/.
+    """
+    runtime = open_runtime(context)
+    failures = 0
     for name in jobs:
-        why_not = _cancel(context.runtime, name)
-        if why_not:
-            refused += 1
-            note(f"{name}: {why_not}")
+        try:
+            _cancel(name, runtime.ledger, runtime.send_closing)
+        except click.ClickException as error:
+            failures += 1
+            note(f"{name}: {error.message}")
         else:
             click.echo(f"{name}: cancelled")
-    if refused:
+    if failures:
         raise SystemExit(1)
 
 
-def _cancel(runtime: Runtime, name: str) -> str | None:
-    """None when it is cancelled, else why it is not."""
-    from worker.cli.lookup import find_job, not_found
-
-    job = find_job(runtime, name)
-    if job is None:
-        return not_found(name).message
+def _cancel(name: str, ledger: Ledger, send_closing: Callable[[str], None]) -> None:
+    """Cancel a job; one that is cancelled already stays so. Raises ClickException."""
+    job = require_job(ledger, name)
     if job.stage is Stage.CANCELLED:
-        return None
-    why = runtime.ledger.cancel(job)
-    if why == "ok":
-        _close(runtime, job)
-        return None
-    now = runtime.ledger.get(job.id)
+        return
+    if ledger.cancel(job) == "ok":
+        with suppress(*REDIS_ERRORS):  # if this message is lost, a feeder sends the closing step within a lease
+            send_closing(job.id)
+        return
+    now = ledger.get(job.id)
     if now and now.stage.final:
-        return f"too late, it is {now.stage} already."
-    return "too late, its upload is committed; it goes on until its outcome is known."
-
-
-def _close(runtime: Runtime, job: Job) -> None:
-    """Let a worker close it at once; should that message not be sent, a feeder sends it within a lease."""
-    from tasks.ledger.redis import REDIS_ERRORS
-
-    with suppress(*REDIS_ERRORS):
-        runtime.send_closing(job.id)
+        raise click.ClickException(f"too late, it is {now.stage} already.")
+    # Past the commit point the document may have arrived, and only its own steps can find that out.
+    raise click.ClickException("too late, its upload is committed; it continues until its outcome is known.")

@@ -1,82 +1,70 @@
-"""`chartpost records`: what a provider's chart holds, and a record put away, where the provider lets us."""
+"""`chartpost records`: the records in a provider's chart, for providers that let us list and archive them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
+from tasks.providers.base import KeepsRecords
+from tasks.providers.table import KINDS
 from worker.cli.context import Context, pass_context
-from worker.cli.output import json_option, print_rows, print_sheet
-from worker.cli.params import Said, check_account
-
-if TYPE_CHECKING:
-    from tasks.providers.base import KeepsRecords
+from worker.cli.output import Output, output_option
+from worker.cli.params import ProviderId, require_account
+from worker.cli.startup import open_runtime
 
 _COLUMNS = ("id", "file_name", "size_bytes", "processed", "created_at", "description")
 
-
-class Id(Said):
-    """An id of the provider's, which becomes part of an address; `@FILE` and `@-` as ever."""
-
-    name = "id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        text = super().convert(value, param, ctx).strip()
-        return text or self.fail("It is empty.", param, ctx)
-
-
 account_option = click.option("--account", required=True, help="The account whose chart it is.")
+record_argument = click.argument("record", type=ProviderId(), metavar="ID")
 
 
 @click.group
 def records() -> None:
-    """List, show and archive the records in a provider's chart."""
+    """List, show and archive the records in a chart."""
 
 
 @records.command("list")
 @account_option
-@click.option("--patient", required=True, type=Id(), help="Whose records; @FILE or @- reads it.")
-@click.option("--case", type=Id(), help="Only those of one case of the patient's.")
-@json_option
+@click.option("--patient", required=True, type=ProviderId(), help="The patient's id; @FILE or @- reads it.")
+@click.option("--case", type=ProviderId(), help="Only the records of this case; @FILE or @- reads its id.")
+@output_option
 @pass_context
-def list_records(context: Context, account: str, patient: str, case: str | None, as_json: bool) -> None:
-    """List a patient's records, oldest first, without those that are archived."""
-    print_rows(_COLUMNS, _chart(context, account).records(patient, case_id=case), as_json=as_json)
+def list_records(context: Context, account: str, patient: str, case: str | None, output: Output) -> None:
+    """List a patient's records, oldest first, without archived ones."""
+    output.rows(_COLUMNS, _chart(context, account).records(patient, case_id=case))
 
 
 @records.command
-@click.argument("record", type=Id(), metavar="ID")
+@record_argument
 @account_option
-@json_option
+@output_option
 @pass_context
-def show(context: Context, record: str, account: str, as_json: bool) -> None:
+def show(context: Context, record: str, account: str, output: Output) -> None:
     """Show one record by its ID, archived or not."""
-    print_sheet(_chart(context, account).record(record), as_json=as_json)
+    output.sheet(_chart(context, account).record(record))
 
 
 @records.command
-@click.argument("record", type=Id(), metavar="ID")
+@record_argument
 @account_option
 @pass_context
 def archive(context: Context, record: str, account: str) -> None:
-    """Archive a record by its ID: the chart shows it no more, and the provider keeps it."""
+    """Archive a record by its ID.
+
+    The chart no longer shows it, and the provider keeps it.
+    """
     _chart(context, account).archive(record)
     click.echo(f"{record}: archived")
 
 
 def _chart(context: Context, account: str) -> KeepsRecords:
-    """The account's provider, if it shows its records. Raises BadParameter (exit code 2)."""
-    from tasks.providers.base import KeepsRecords
-    from tasks.providers.table import KINDS
-
-    check_account(context, account)
-    provider = context.runtime.accounts[account].provider
+    """The account's provider, if it lets us list records. Raises BadParameter (exit code 2)."""
+    require_account(context.settings.accounts, account)
+    provider = open_runtime(context).accounts[account].provider
     if isinstance(provider, KeepsRecords):
         return provider
     able = ", ".join(kind for kind, made in KINDS.items() if hasattr(made, "archive"))
     raise click.BadParameter(
-        f"{account} is an account at {provider.kind}, which does not let us list or archive records; "
-        f"this works for accounts at {able}.",
+        f"{account} is an account at {provider.kind}, which does not let us list or archive records. "
+        f"Accounts at {able} do.",
         param_hint="--account",
     )

@@ -1,45 +1,47 @@
-"""`chartpost relabel`: the security labels of a document that the provider has, replaced as a whole."""
+"""`chartpost relabel`: replaces the security labels of a document that the provider has."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import click
 
-from worker.cli.commands.send import say_taken, wait_for_end
+from tasks.intake.relabeling import RelabelAdmission, relabeling_of
+from tasks.intake.requests import read_relabel_request
+from tasks.model.document import Door
+from tasks.model.errors import DocumentRefused
 from worker.cli.context import Context, pass_context
-from worker.cli.output import json_option
-from worker.cli.params import Said
-
-if TYPE_CHECKING:
-    from tasks.runtime import Runtime
+from worker.cli.output import Output, output_option
+from worker.cli.params import TextOrFile
+from worker.cli.progress import JobProgress, print_accepted, print_end
+from worker.cli.startup import open_runtime
 
 
 class LabelText(click.ParamType[Any]):
-    """`SYSTEM|CODE[|DISPLAY]`."""
+    """`SYSTEM|CODE[|DISPLAY]`, as an item of the field `labels` of a relabel request."""
 
     name = "system|code[|display]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        system, code, *display = value.split("|")[:3] if value.count("|") in (1, 2) else ("", "")
-        if not (system.strip() and code.strip()):
+        parts = str(value).split("|")
+        if len(parts) not in (2, 3) or not (parts[0].strip() and parts[1].strip()):
             self.fail("A label is written SYSTEM|CODE, or SYSTEM|CODE|DISPLAY.", param, ctx)
-        return {"system": system, "code": code} | ({"display": display[0]} if display and display[0] else {})
+        return {name: part for name, part in zip(("system", "code", "display"), parts, strict=False) if part}
 
 
 @click.command
 @click.option("--account", required=True, help="The account that the document belongs to.")
-@click.option("--document", required=True, type=Said(), help="The document's id at the provider; @FILE or @- reads it.")
+@click.option(
+    "--document", required=True, type=TextOrFile(), help="The document's id at the provider; @FILE or @- reads it."
+)
 @click.option("--label", "labels", type=LabelText(), multiple=True, required=True, help="One of the new labels.")
-@click.option("--allow-unblock", is_flag=True, help="The new labels may leave out NORS, which blocks a document.")
+@click.option("--allow-unblock", is_flag=True, help="Allow labels without NORS, which blocks a document.")
 @click.option(
     "--payload", type=click.Choice(["resource", "json-patch"]), default="resource", help="How the change is written."
 )
 @click.option("--wait", is_flag=True, help="Wait until the labels are set or have failed, and print the receipt.")
-@json_option
+@output_option
 @pass_context
 def relabel(
     context: Context,
@@ -49,30 +51,36 @@ def relabel(
     allow_unblock: bool,
     payload: str,
     wait: bool,
-    as_json: bool,
+    output: Output,
 ) -> None:
-    """Replace all security labels of a document that the provider has.
+    """Replace all security labels of a document.
 
-    What is not among the new labels is gone: a document whose list loses NORS can be read again.
+    The new list replaces the old one as a whole: a document whose new list lacks NORS can be read again.
     """
-    fields = {"account": account, "document_id": document, "labels": list(labels), "payload": payload}
-    job_id = _open(context.runtime, fields | {"allow_unblock": allow_unblock})
+    runtime = open_runtime(context)
+    fields = {
+        "account": account,
+        "document_id": document,
+        "labels": list(labels),
+        "payload": payload,
+        "allow_unblock": allow_unblock,
+    }
+    job_id = _open_job(runtime.relabel_admission, fields)
     if wait:
-        wait_for_end(context.runtime, job_id, as_json=as_json)
+        progress = JobProgress(runtime.ledger, runtime.accounts, runtime.account_statuses, runtime.workers)
+        print_end(progress.wait(job_id), output)
     else:
-        say_taken(context.runtime, job_id, as_json=as_json)
+        print_accepted(runtime.ledger, job_id, output)
 
 
-def _open(runtime: Runtime, fields: dict[str, Any]) -> str:
-    """Open the job; returns its id. What could never be set is a wrong use of the command: nothing is opened."""
-    from tasks.intake.relabeling import relabeling_of
-    from tasks.intake.requests import read_relabel_request
-    from tasks.model.document import Door
-    from tasks.model.errors import DocumentRefused
+def _open_job(admission: RelabelAdmission, fields: dict[str, Any]) -> str:
+    """Open the job; returns its id. Raises UsageError (exit code 2), and opens nothing, for labels that cannot be set.
 
+    A service's faulty call becomes a failed job, for its records. A person at a terminal needs only the sentence.
+    """
     try:
         request = read_relabel_request(fields)
-        runtime.relabel_admission.admit(request, relabeling_of(request, Door.COMMAND))
+        admission.admit(request, relabeling_of(request, Door.COMMAND))
     except DocumentRefused as refusal:
         raise click.UsageError(f"{refusal.message} {refusal.hint}".rstrip()) from None
-    return runtime.relabel_admission.open_call(str(uuid4()), fields, Door.COMMAND).job_id
+    return admission.open_call(str(uuid4()), fields, Door.COMMAND).job_id

@@ -1,4 +1,4 @@
-"""`chartpost send`: one file into our care, and if wanted its way to the receipt."""
+"""`chartpost send`: takes in a copy of one file, and with `--wait` follows it to its receipt."""
 
 from __future__ import annotations
 
@@ -7,26 +7,74 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import click
 
+from tasks.folders.claims import AlreadyInCare, ClaimedDocument, Claims
+from tasks.folders.disk_names import clean
+from tasks.folders.job_json import JobFile
+from tasks.folders.layout import Folders
+from tasks.ledger.ledger import Ledger
+from tasks.model.document import Door
+from tasks.model.errors import DocumentRefused
+from tasks.model.names import check_file_name, check_patient_id
+from tasks.sources.base import empty, irregular
 from worker.cli.context import Context, pass_context
-from worker.cli.output import json_option, note, print_json, print_sheet
-from worker.cli.params import Option, Said, check_account
-
-if TYPE_CHECKING:
-    from tasks.folders.claims import ClaimedDocument
-    from tasks.folders.job_json import JobFile
-    from tasks.model.errors import DocumentRefused
-    from tasks.model.job import Job
-    from tasks.runtime import Runtime
+from worker.cli.output import Output, output_option
+from worker.cli.params import KeyAndValue, TextOrFile, require_account
+from worker.cli.progress import JobProgress, print_accepted, print_end
+from worker.cli.startup import open_runtime
+from worker.inbox.build import inbox_claims, job_opener
+from worker.inbox.claim import InboxClaims
+from worker.inbox.opening import JobOpener
 
 
-@dataclass(frozen=True)
-class Parcel:
-    """What one call asks to be sent."""
+@click.command
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--account", required=True, help="The account to send it to.")
+@click.option("--patient", type=TextOrFile(), help="The patient's id; @FILE or @- reads it.")
+@click.option("--description", type=TextOrFile(), help="What the document is; @FILE or @- reads it.")
+@click.option("--option", "options", type=KeyAndValue(), multiple=True, help="An option of the provider; also k=@FILE.")
+@click.option("--wait", is_flag=True, help="Wait until it is delivered or has failed, and print the receipt.")
+@output_option
+@pass_context
+def send(
+    context: Context,
+    file: Path,
+    account: str,
+    patient: str | None,
+    description: str | None,
+    options: tuple[tuple[str, Any], ...],
+    wait: bool,
+    output: Output,
+) -> None:
+    """Take in a copy of one FILE and send it.
+
+    The copy ends in delivered/ or failed/; FILE itself stays where it is.
+    """
+    require_account(context.settings.accounts, account)
+    if len(dict(options)) < len(options):
+        raise click.BadParameter("the same option is given twice.", param_hint="--option")
+    request = SendRequest(file, account, patient, description, dict(options))
+    runtime = open_runtime(context)
+    sender = Sender(runtime.ledger, runtime.folders, runtime.claims, job_opener(runtime), inbox_claims(runtime))
+    try:
+        job_id = sender.take_in(request)
+    except DocumentRefused as refusal:
+        output.error(request.error(refusal))
+        raise SystemExit(1) from refusal
+    if wait:
+        progress = JobProgress(runtime.ledger, runtime.accounts, runtime.account_statuses, runtime.workers)
+        print_end(progress.wait(job_id), output)
+    else:
+        print_accepted(runtime.ledger, job_id, output)
+
+
+@dataclass(frozen=True, slots=True)
+class SendRequest:
+    """What one call of the command asks for."""
 
     file: Path
     account: str
@@ -35,10 +83,6 @@ class Parcel:
     options: Mapping[str, Any]
 
     def job_file(self, job_id: str) -> JobFile:
-        from tasks.folders.disk_names import clean
-        from tasks.folders.job_json import JobFile
-        from tasks.model.document import Door
-
         return JobFile(
             job_id=job_id,
             account=self.account,
@@ -52,154 +96,68 @@ class Parcel:
             options=self.options,
         )
 
-
-@click.command
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--account", required=True, help="The account to send it to.")
-@click.option("--patient", type=Said(), help="The patient's id; @FILE or @- reads it.")
-@click.option("--description", type=Said(), help="What it is; @FILE or @- reads it.")
-@click.option("--option", "options", type=Option(), multiple=True, help="One of the document's options; k=@FILE too.")
-@click.option("--wait", is_flag=True, help="Wait until it is delivered or has failed, and print the receipt.")
-@json_option
-@pass_context
-def send(
-    context: Context,
-    file: Path,
-    account: str,
-    patient: str | None,
-    description: str | None,
-    options: tuple[tuple[str, Any], ...],
-    wait: bool,
-    as_json: bool,
-) -> None:
-    """Copy one FILE into our care and enqueue it; it ends in delivered/ or failed/."""
-    check_account(context, account)
-    parcel = Parcel(file, account, patient, description, _each_once(options))
-    from tasks.model.errors import DocumentRefused
-
-    try:
-        job_id = take(context.runtime, parcel)
-    except DocumentRefused as refusal:
-        if not as_json:
-            raise
-        print_json(_refused(parcel, refusal))
-        raise SystemExit(1) from refusal
-    if wait:
-        wait_for_end(context.runtime, job_id, as_json=as_json)
-    else:
-        say_taken(context.runtime, job_id, as_json=as_json)
+    def error(self, refusal: DocumentRefused) -> dict[str, Any]:
+        """The refusal in the fields of an error file; no job was opened."""
+        return {
+            "job_id": None,
+            "account": self.account,
+            "patient_id": self.patient_id,
+            "file_name": self.file.name,
+            "state": "failed",
+            "code": refusal.code,
+            "message": refusal.message,
+            "hint": refusal.hint,
+        }
 
 
-def take(runtime: Runtime, parcel: Parcel) -> str:
-    """Copy the file into our care and open its job; returns the job's id. Raises DocumentRefused and OSError.
+class Sender:
+    """Takes copies of files into our care and opens their jobs."""
 
-    The same document as one whose outcome is still open continues that one's job.
-    """
-    from tasks.folders.claims import ClaimedDocument
-    from worker.inbox.claim import InboxClaims
-    from worker.inbox.opening import InboxOpening
+    def __init__(
+        self, ledger: Ledger, folders: Folders, claims: Claims, opener: JobOpener, inbox_claims: InboxClaims
+    ) -> None:
+        self._ledger = ledger
+        self._folders = folders
+        self._claims = claims
+        self._opener = opener
+        self._inbox_claims = inbox_claims
 
-    job_file = parcel.job_file(str(uuid4()))
-    _check(runtime, parcel.file, job_file)
-    runtime.redis.ping()  # rather than find out when the copy is made
-    path = runtime.claims.adopt_copy(parcel.file, job_file.job_id, job_file)
-    door = InboxOpening.of(runtime)
-    earlier = door.earlier(job_file, path)
-    held = _joined(runtime, job_file, path, earlier) if earlier else None
-    if held is None:
-        held = ClaimedDocument(job_file.job_id, runtime.folders.read_job_file(job_file.job_id), path, None)
-    InboxClaims(runtime.folders, runtime.claims, door).recover(held)
-    return held.job_id
+    def take_in(self, request: SendRequest) -> str:
+        """Copy the file and open its job; returns the job's id. Raises DocumentRefused and OSError.
 
+        A document that an earlier one of unknown outcome equals continues that one's job.
+        """
+        job_file = request.job_file(str(uuid4()))
+        # Before the copy is made, which may be large: everything that can be refused or missing.
+        self._check(request.file, job_file)
+        self._ledger.redis.ping()
+        path = self._claims.adopt_copy(request.file, job_file.job_id, job_file)
+        earlier_id = self._opener.earlier_job(job_file, path)
+        claimed = self._join(earlier_id, job_file, path) if earlier_id else None
+        if claimed is None:
+            # Read back: the copy's own size is in it, should the file have grown meanwhile.
+            claimed = ClaimedDocument(job_file.job_id, self._folders.read_job_file(job_file.job_id), path, None)
+        # From here on a kill loses nothing: the watcher finds the copy in processing/, and opens its job.
+        self._inbox_claims.recover(claimed)
+        return claimed.job_id
 
-def _joined(runtime: Runtime, job_file: JobFile, path: Path, earlier: str) -> ClaimedDocument | None:
-    """The copy in the earlier job's folder; None if that has a document of its own again."""
-    from tasks.folders.claims import AlreadyInCare, ClaimedDocument
+    def _check(self, file: Path, job_file: JobFile) -> None:
+        """Raises DocumentRefused."""
+        check_patient_id(job_file.patient_id)
+        check_file_name(job_file.file_name)
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise irregular("a pipe or a device")
+        if not job_file.size_bytes:
+            raise empty()
+        self._opener.check(job_file.document(file.absolute()))
 
-    folders = runtime.folders
-    try:
-        path = runtime.claims.claim(path, earlier, job_file, continues=True)
-    except AlreadyInCare:
-        return None
-    own = folders.job_folder(job_file.job_id)
-    with own.lock():
-        own.remove()
-    return ClaimedDocument(earlier, folders.read_job_file(earlier), path, None)
-
-
-def _check(runtime: Runtime, file: Path, job_file: JobFile) -> None:
-    """Refuse what can be refused before anything is copied. Raises DocumentRefused."""
-    from tasks.model.names import check_file_name, check_patient_id
-    from tasks.sources.base import empty, irregular
-
-    check_patient_id(job_file.patient_id)
-    check_file_name(job_file.file_name)
-    if not stat.S_ISREG(file.stat().st_mode):
-        raise irregular("a pipe or a device")
-    if not job_file.size_bytes:
-        raise empty()
-    runtime.accounts[job_file.account].provider.check(job_file.document(file.absolute()))
-
-
-def _each_once(options: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    named = dict(options)
-    if len(named) < len(options):
-        raise click.BadParameter("the same option is given twice.", param_hint="--option")
-    return named
-
-
-def say_taken(runtime: Runtime, job_id: str, *, as_json: bool) -> None:
-    """Print the job's id, or what has become of it at once."""
-    job = runtime.ledger.get(job_id)
-    if job and job.failure:
-        _end(job, as_json=as_json)
-    elif as_json and job:
-        from tasks.closing.receipts import fields_of
-
-        print_json(fields_of(job))
-    else:
-        click.echo(job_id)
-        note(f"It is on its way; look with: chartpost show {job_id}")
-
-
-def wait_for_end(runtime: Runtime, job_id: str, *, as_json: bool) -> None:
-    """Wait for a job's end, and print its receipt; exit with 1 for its error."""
-    from worker.cli.progress import wait_for
-
-    try:
-        job = wait_for(runtime, job_id)
-    except KeyboardInterrupt:
-        note(f"It goes on without us; look with: chartpost show {job_id}")
-        raise SystemExit(1) from None
-    _end(job, as_json=as_json)
-
-
-def _end(job: Job, *, as_json: bool) -> None:
-    """Print the receipt; or the error, and exit with 1."""
-    from tasks.closing.receipts import receipt_or_error_file
-    from tasks.model.route import Stage
-
-    ending = receipt_or_error_file(job)
-    if job.stage is Stage.DELIVERED:
-        print_sheet(ending, as_json=as_json)
-        return
-    if as_json:
-        print_json(ending)
-    else:
-        note(f"Error: {ending['code']}: {ending['message']} {ending['hint']}".rstrip())
-        note(f"The whole of it: chartpost show {job.id}")
-    raise SystemExit(1)
-
-
-def _refused(parcel: Parcel, refusal: DocumentRefused) -> dict[str, Any]:
-    """What would have become the error file of a document that was not even taken."""
-    return {
-        "job_id": None,
-        "account": parcel.account,
-        "patient_id": parcel.patient_id,
-        "file_name": parcel.file.name,
-        "state": "failed",
-        "code": refusal.code,
-        "message": refusal.message,
-        "hint": refusal.hint,
-    }
+    def _join(self, earlier_id: str, job_file: JobFile, path: Path) -> ClaimedDocument | None:
+        """Move the copy into the earlier job's folder; None if that job has a document there again."""
+        try:
+            path = self._claims.claim(path, earlier_id, job_file, continues=True)
+        except AlreadyInCare:
+            return None
+        own = self._folders.job_folder(job_file.job_id)
+        with own.lock():
+            own.remove()
+        return ClaimedDocument(earlier_id, self._folders.read_job_file(earlier_id), path, None)

@@ -1,61 +1,63 @@
-"""The commands that run on: everything at once, or one part of it."""
+"""The commands that run until they are stopped: everything on one machine, or one part of it."""
 
 from __future__ import annotations
 
 import signal
 
 import click
+from celery.bin.celery import celery
 
+from worker.celery.backlog import help_workers
 from worker.cli.context import Context, pass_context
+from worker.cli.startup import start_logs, start_service
+from worker.inbox.build import inbox_service
+from worker.stream.build import stream_reader
+from worker.supervisor.run import Run
 
 
 @click.command
 @pass_context
 def run(context: Context) -> None:
-    """Run everything on this machine: server, worker, watcher and stream intake.
+    """Run everything on this machine.
 
-    An embedded Valkey is started unless redis.url is set. SIGTERM and Ctrl-C stop everything in order.
+    That is the inbox watcher, the stream reader and a worker; and an embedded Valkey, unless redis.url is set.
+    SIGTERM and Ctrl-C stop them in order.
     """
-    context.start_logs()
-    from worker.supervisor.run import Run
-
+    start_logs(context.settings)
     Run(context.settings).run()
 
 
-@click.command(
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-    short_help="Run a Celery worker with our options.",
-)
+# Celery has options of its own, --help included: none of them must stop here.
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @pass_context
 def worker(context: Context, arguments: tuple[str, ...]) -> None:
-    """Run a Celery worker, as `celery -A worker worker …` does; all arguments go to Celery."""
-    if not {"--help", "-h"} & set(arguments):
-        context.require_server()  # what is wrong is better said here than from within Celery
-    from celery.bin.celery import celery
+    """Run a Celery worker with chartpost's options.
 
+    The same as `celery -A worker worker …`; all arguments go to Celery.
+    """
+    if not {"--help", "-h"} & set(arguments):
+        context.require_server()  # before Celery meets the same fault, and prints a traceback
     celery.main(["-A", "worker", "worker", *arguments], prog_name="chartpost")
 
 
 @click.command
-@click.option("--once", is_flag=True, help="Take what has settled, then exit.")
+@click.option("--once", is_flag=True, help="Take in what is complete now, then exit.")
 @pass_context
 def watch(context: Context, once: bool) -> None:
-    """Watch the inbox and take in what settles there."""
-    from worker.inbox.service import Watching
-
-    Watching(context.lasting_runtime).run(once=once)
+    """Watch the inbox and take in new documents."""
+    inbox_service(start_service(context)).run(once=once)
 
 
 @click.command
 @pass_context
 def intake(context: Context) -> None:
-    """Read documents from the Redis stream chartpost:intake, and help workers where Celery calls pile up."""
-    runtime = context.lasting_runtime
+    """Read documents from the Redis stream chartpost:intake.
+
+    Also opens Celery calls while many of them wait, which is work that workers are then spared.
+    """
+    runtime = start_service(context)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.stopping.set())
-    from worker.celery.backlog import help_workers
-    from worker.stream.reader import Intake
-
     help_workers(runtime)
-    Intake(runtime).run()
+    stream_reader(runtime).run()

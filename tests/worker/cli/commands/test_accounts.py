@@ -1,4 +1,4 @@
-"""`accounts` tells how each account fares, and lets a parked one go on."""
+"""`accounts` lists each account's status, and resumes a parked one."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_parked_account_is_resumed(chartpost: CommandLine, jobs: Jobs) -> None
     assert chartpost.rows("accounts")[0]["status"] == "ok"
 
 
-def test_resuming_a_well_account_does_nothing(chartpost: CommandLine) -> None:
+def test_resuming_an_account_that_works_does_nothing(chartpost: CommandLine) -> None:
     assert chartpost("accounts", "resume", "north_clinic").exit_code == 0
 
 

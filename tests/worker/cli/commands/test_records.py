@@ -1,4 +1,4 @@
-"""`records` shows people what is in the chart, and puts a record away."""
+"""`records` lists, shows and archives what is in the chart."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def of(*arguments: str) -> tuple[str, ...]:
 
 def test_a_patients_records_are_listed_as_json_and_as_columns(chart: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "patient").write_text("4711\n")
-    asked = of("list", "--patient", f"@{tmp_path / 'patient'}")
-    (row,) = chart.rows(*asked)
+    command = of("list", "--patient", f"@{tmp_path / 'patient'}")
+    (row,) = chart.rows(*command)
     assert (row["id"], row["file_name"], row["size_bytes"], row["processed"]) == ("7", "referral.pdf", 1024, True)
     assert row["url"].endswith(ONE)
-    told = chart(*asked)
-    assert told.stdout.split("\t")[:4] == ["7", "referral.pdf", "1024", "yes"]
+    in_a_pipe = chart(*command)
+    assert in_a_pipe.stdout.split("\t")[:4] == ["7", "referral.pdf", "1024", "yes"]
 
 
 def test_a_case_is_asked_for_together_with_its_patient(chart: CommandLine, odd: OddServer) -> None:
@@ -90,7 +90,7 @@ def test_a_record_is_archived_the_new_way(chart: CommandLine, odd: OddServer) ->
 
 
 @pytest.mark.parametrize("arguments", [("show", "8"), ("archive", "8"), ("list", "--patient", "8")])
-def test_what_the_chart_does_not_know_is_said_with_exit_code_1(
+def test_an_unknown_patient_or_record_is_exit_code_1(
     chart: CommandLine, odd: OddServer, arguments: tuple[str, ...]
 ) -> None:
     odd.otherwise = Reply(404, {"message": "Not Found: Anna Meier"})
@@ -100,7 +100,7 @@ def test_what_the_chart_does_not_know_is_said_with_exit_code_1(
     assert "Meier" not in result.output
 
 
-def test_a_refused_key_is_said_with_exit_code_1(chart: CommandLine, odd: OddServer) -> None:
+def test_a_refused_key_is_exit_code_1(chart: CommandLine, odd: OddServer) -> None:
     odd.answers[LIST] = Reply(401)
     result = chart(*of("list", "--patient", "4711"))
     assert result.exit_code == 1
@@ -108,7 +108,7 @@ def test_a_refused_key_is_said_with_exit_code_1(chart: CommandLine, odd: OddServ
     assert "key-au1" not in result.output
 
 
-def test_an_account_that_keeps_no_records_for_us_is_wrong_usage(chart: CommandLine, odd: OddServer) -> None:
+def test_an_account_whose_provider_has_no_such_api_is_wrong_usage(chart: CommandLine, odd: OddServer) -> None:
     for arguments in (("list", "--patient", "4711"), ("show", "7"), ("archive", "7")):
         for account, says in (("north_clinic", "cliniko"), ("nobody", "not in the settings")):
             result = chart("records", *arguments, "--account", account)

@@ -1,4 +1,4 @@
-"""`chartpost relabel`: what is a wrong use of the command sends nothing; the rest becomes a job."""
+"""`relabel` opens a job for the new labels; wrong usage opens none."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def relabel(chartpost: CommandLine, *arguments: str, account: str = "hospital") 
 
 
 def test_the_whole_new_list_becomes_a_job(chartpost: CommandLine, jobs: Jobs) -> None:
-    code, said = relabel(chartpost, "--label", NORMAL, "--label", BLOCKED, "--payload", "json-patch")
-    assert code == 0, said
-    job = jobs.get(said.split()[0])
+    code, output = relabel(chartpost, "--label", NORMAL, "--label", BLOCKED, "--payload", "json-patch")
+    assert code == 0, output
+    job = jobs.get(output.split()[0])
     assert (job.stage, job.step, job.document.door) == (Stage.RECEIVED, Step.REGISTER, Door.COMMAND)
-    asked = job.document.relabeling
-    assert asked is not None
-    assert (asked.document_id, asked.payload) == ("doc-1", "json-patch")
-    assert asked.labels == (
+    relabeling = job.document.relabeling
+    assert relabeling is not None
+    assert (relabeling.document_id, relabeling.payload) == ("doc-1", "json-patch")
+    assert relabeling.labels == (
         Label("urn:oid:2.16.840.1.113883.5.25", "N", "Normal"),
         Label("urn:oid:2.16.578.1.12.4.1.1.9603", "NORS", "Sperret"),
     )
@@ -68,44 +68,44 @@ def test_the_whole_new_list_becomes_a_job(chartpost: CommandLine, jobs: Jobs) ->
         ["--label", BLOCKED, "--payload", "xml"],
     ],
 )
-def test_a_malformed_label_is_a_wrong_use(chartpost: CommandLine, jobs: Jobs, arguments: list[str]) -> None:
-    code, said = relabel(chartpost, *arguments)
-    assert code == 2, said
+def test_a_malformed_label_is_wrong_usage(chartpost: CommandLine, jobs: Jobs, arguments: list[str]) -> None:
+    code, output = relabel(chartpost, *arguments)
+    assert code == 2, output
     assert chartpost.rows("jobs") == []
 
 
 @pytest.mark.parametrize("label", [NORMAL, "urn:oid:2.999|NORS"])
 def test_a_list_that_would_unblock_the_document_must_be_allowed(chartpost: CommandLine, jobs: Jobs, label: str) -> None:
-    code, said = relabel(chartpost, "--label", label)
+    code, output = relabel(chartpost, "--label", label)
     assert code == 2
-    assert "NORS" in said
-    assert "--allow-unblock" in said
+    assert "NORS" in output
+    assert "--allow-unblock" in output
     assert chartpost.rows("jobs") == []
-    code, said = relabel(chartpost, "--label", label, "--allow-unblock")
-    assert code == 0, said
+    code, output = relabel(chartpost, "--label", label, "--allow-unblock")
+    assert code == 0, output
 
 
-def test_an_account_without_labels_or_without_settings_is_a_wrong_use(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_an_account_without_labels_or_without_settings_is_wrong_usage(chartpost: CommandLine, jobs: Jobs) -> None:
     for account, words in (("north_clinic", "no labels"), ("nobody", "the settings know")):
-        code, said = relabel(chartpost, "--label", BLOCKED, account=account)
+        code, output = relabel(chartpost, "--label", BLOCKED, account=account)
         assert code == 2
-        assert words in " ".join(said.split())
+        assert words in " ".join(output.split())
     assert chartpost.rows("jobs") == []
 
 
 def test_a_document_id_may_come_from_a_file(chartpost: CommandLine, jobs: Jobs, tmp_path: Path) -> None:
     (tmp_path / "id").write_text("doc-2\n")
     result = chartpost("relabel", "--account", "hospital", "--document", f"@{tmp_path / 'id'}", "--label", BLOCKED)
-    asked = jobs.get(result.output.split()[0]).document.relabeling
-    assert asked is not None
-    assert asked.document_id == "doc-2"
+    relabeling = jobs.get(result.output.split()[0]).document.relabeling
+    assert relabeling is not None
+    assert relabeling.document_id == "doc-2"
 
 
 def test_a_relabeling_that_failed_can_be_retried_and_one_that_waits_cancelled(
     chartpost: CommandLine, jobs: Jobs
 ) -> None:
-    _, said = relabel(chartpost, "--label", BLOCKED)
-    job_id = said.split()[0]
+    _, output = relabel(chartpost, "--label", BLOCKED)
+    job_id = output.split()[0]
     assert chartpost("cancel", job_id).exit_code == 0
     assert jobs.get(job_id).stage is Stage.CANCELLED
     assert chartpost("retry", job_id).exit_code == 0

@@ -1,4 +1,4 @@
-"""`retry` sends failed documents again, never blindly one that may have arrived."""
+"""`retry` sends failed documents again; one that may have arrived is searched for first."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from tasks.model.job import Job
 from tasks.model.route import Stage, Step
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import Jobs
+from worker.cli.commands.retry.command import retries_of
+from worker.cli.commands.retry.failed_documents import NotRetried
+from worker.cli.commands.retry.targets import Target
 
 
 def test_a_failed_document_begins_again_under_its_id(chartpost: CommandLine, jobs: Jobs) -> None:
@@ -40,18 +43,18 @@ def test_a_senders_file_that_has_gone_is_not_sent(chartpost: CommandLine, jobs: 
     assert jobs.get(job.id).stage is Stage.FAILED
 
 
-def test_a_document_of_ours_comes_back_from_failed(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_an_inbox_document_comes_back_from_failed(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.failed(jobs.in_care())
     chartpost.rows("retry", job.id)
     document = jobs.get(job.id).document
-    held = jobs.runtime.folders.document(job.id)
-    assert held is not None
-    assert held.as_uri() == document.source
+    document_path = jobs.runtime.folders.document(job.id)
+    assert document_path is not None
+    assert document_path.as_uri() == document.source
     jobs.runtime.sources.open(document.source, document.identity).__exit__()
     assert not list(jobs.runtime.folders.failed.glob("**/*.pdf*"))
 
 
-def test_a_document_that_a_human_took_out_of_failed_is_not_sent(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_a_document_that_was_taken_out_of_failed_is_not_sent(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.failed(jobs.in_care())
     next(jobs.runtime.folders.failed.glob("**/*.pdf")).unlink()
     result = chartpost("retry", job.id)
@@ -61,19 +64,21 @@ def test_a_document_that_a_human_took_out_of_failed_is_not_sent(chartpost: Comma
 
 
 @pytest.mark.parametrize("in_care", [True, False])
-def test_a_document_that_may_have_arrived_is_looked_for_first(
+def test_a_document_that_may_have_arrived_is_searched_for_first(
     chartpost: CommandLine, jobs: Jobs, in_care: bool
 ) -> None:
     job = jobs.not_confirmed(jobs.in_care() if in_care else jobs.received())
     (row,) = chartpost.rows("retry", job.id)
-    assert row["outcome"] == "looks first"
+    assert row["outcome"] == "is searched for first"
     again = jobs.get(job.id)
     assert (again.stage, again.step, again.committed) == (Stage.PRESIGNED, Step.CONFIRM, True)
     assert again.facts.snapshot == ("1",)
 
 
 @pytest.mark.parametrize("in_care", [True, False])
-def test_it_is_sent_at_once_when_told_so(chartpost: CommandLine, jobs: Jobs, in_care: bool) -> None:
+def test_a_document_that_may_have_arrived_is_sent_at_once_with_send_again(
+    chartpost: CommandLine, jobs: Jobs, in_care: bool
+) -> None:
     job = jobs.not_confirmed(jobs.in_care() if in_care else jobs.received())
     chartpost.rows("retry", job.id, "--send-again")
     again = jobs.get(job.id)
@@ -91,16 +96,20 @@ def test_a_job_that_has_left_redis_begins_again_from_its_error_file(chartpost: C
     assert jobs.runtime.folders.document(job.id)
 
 
-def test_so_does_one_that_may_have_arrived_by_looking(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_a_job_that_has_left_redis_and_may_have_arrived_is_searched_for_first(
+    chartpost: CommandLine, jobs: Jobs
+) -> None:
     job = jobs.not_confirmed(jobs.in_care())
     jobs.leave_redis(job)
     (row,) = chartpost.rows("retry", job.id)
     again = jobs.get(job.id)
-    assert row["outcome"] == "looks first"
+    assert row["outcome"] == "is searched for first"
     assert (again.committed, again.facts.snapshot) == (True, ("1",))
 
 
-def test_and_is_sent_at_once_when_told_so(chartpost: CommandLine, jobs: Jobs) -> None:
+def test_a_job_that_has_left_redis_and_may_have_arrived_is_sent_at_once_with_send_again(
+    chartpost: CommandLine, jobs: Jobs
+) -> None:
     job = jobs.not_confirmed(jobs.in_care())
     jobs.leave_redis(job)
     chartpost.rows("retry", job.id, "--send-again")
@@ -109,7 +118,7 @@ def test_and_is_sent_at_once_when_told_so(chartpost: CommandLine, jobs: Jobs) ->
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("options", "expected"),
     [
         ([], {"refused.pdf", "empty.pdf", "theirs.pdf", "left.pdf"}),
         (["--code", "file_empty"], {"empty.pdf"}),
@@ -118,14 +127,14 @@ def test_and_is_sent_at_once_when_told_so(chartpost: CommandLine, jobs: Jobs) ->
         (["--code", "gave_up"], set()),
     ],
 )
-def test_all_of_a_kind_are_retried(chartpost: CommandLine, jobs: Jobs, asked: list[str], found: set[str]) -> None:
+def test_all_of_a_kind_are_retried(chartpost: CommandLine, jobs: Jobs, options: list[str], expected: set[str]) -> None:
     jobs.leave_redis(jobs.failed(jobs.in_care("left.pdf")))
     names = failed_ones(jobs) | {only_error_file(jobs): "left.pdf"}
-    dry = chartpost.rows("retry", "--all", "--dry-run", *asked)
-    assert {names[row["id"]] for row in dry} == found
+    dry = chartpost.rows("retry", "--all", "--dry-run", *options)
+    assert {names[row["id"]] for row in dry} == expected
     assert all(jobs.ledger.get(job_id) is None or jobs.get(job_id).stage.final for job_id in names)
-    done = chartpost.rows("retry", "--all", *asked)
-    assert {names[row["id"]] for row in done} == found
+    done = chartpost.rows("retry", "--all", *options)
+    assert {names[row["id"]] for row in done} == expected
     assert all(not jobs.get(row["id"]).stage.final for row in done)
 
 
@@ -165,23 +174,21 @@ def test_what_has_not_failed_is_not_sent(chartpost: CommandLine, jobs: Jobs, sta
     assert second["outcome"] == "is sent again"
 
 
-def test_a_job_that_is_still_being_closed_is_not_retried_beside_its_closing(
-    chartpost: CommandLine, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.cli.commands.retry._CLOSING_SECONDS", 0.1)
+def test_a_job_that_is_still_being_closed_is_not_retried_beside_its_closing(jobs: Jobs) -> None:
     job: Job = jobs.in_care()
     jobs.ledger.cancel(job)
-    result = chartpost("retry", job.id)
-    assert result.exit_code == 1
-    assert "try again in a moment" in result.stdout
+    retries = retries_of(jobs.runtime, closing_seconds=0.1)
+    plan = retries.plan(Target(job.id, jobs.get(job.id)), send_again=False)
+    with pytest.raises(NotRetried, match="try again in a moment"):
+        retries.carry_out(plan)
     assert jobs.get(job.id).stage is Stage.CANCELLED
 
 
 @pytest.mark.parametrize("wrong", [[], ["x", "--all"], ["x", "--code", "gave_up"], ["x", "--account", "a"]])
-def test_wrong_usage_is_told(chartpost: CommandLine, wrong: list[str]) -> None:
+def test_wrong_usage_is_exit_code_2(chartpost: CommandLine, wrong: list[str]) -> None:
     assert chartpost("retry", *wrong).exit_code == 2
 
 
-def test_nothing_to_retry_is_no_failure(chartpost: CommandLine) -> None:
+def test_nothing_to_retry_is_exit_code_0(chartpost: CommandLine) -> None:
     result = chartpost("retry", "--all")
     assert (result.exit_code, result.stdout) == (0, "")

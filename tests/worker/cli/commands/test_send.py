@@ -1,4 +1,4 @@
-"""`send` takes one file into our care, or says why not."""
+"""`send` takes in a copy of one file, or says why not."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def send(chartpost: CommandLine, file: Path, *more: str) -> str:
 
 def test_a_file_is_copied_into_our_care_and_its_job_opened(chartpost: CommandLine, jobs: Jobs, scan: Path) -> None:
     job = jobs.get(send(chartpost, scan))
-    held = jobs.runtime.folders.document(job.id)
+    copy = jobs.runtime.folders.document(job.id)
     assert (job.stage, job.document.door, job.document.file_name) == (Stage.RECEIVED, Door.SEND, "Meier scan.pdf")
-    assert held is not None
-    assert held.as_uri() == job.document.source
-    assert held.read_bytes() == b"a scan"
+    assert copy is not None
+    assert copy.as_uri() == job.document.source
+    assert copy.read_bytes() == b"a scan"
     assert scan.exists()
 
 
@@ -87,9 +87,9 @@ def test_what_cannot_be_sent_is_not_even_copied(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     command = ("send", str(tmp_path / name), "--account", "north_clinic", "--patient", patient)
-    said, as_json = chartpost(*command), chartpost(*command, "--json")
-    assert (said.exit_code, as_json.exit_code) == (1, 1)
-    assert code in said.stderr
+    as_text, as_json = chartpost(*command), chartpost(*command, "--json")
+    assert (as_text.exit_code, as_json.exit_code) == (1, 1)
+    assert code in as_text.stderr
     assert [line["code"] for line in lines(as_json)] == [code]
     assert not jobs.runtime.folders.processing.exists()
 
@@ -111,7 +111,7 @@ def test_a_file_that_is_not_there_is_wrong_usage(chartpost: CommandLine, tmp_pat
     assert chartpost("send", str(tmp_path / "none.pdf"), "--account", "north_clinic").exit_code == 2
 
 
-def test_a_name_that_is_not_utf_8_is_taken(chartpost: CommandLine, jobs: Jobs, tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf_8_is_accepted(chartpost: CommandLine, jobs: Jobs, tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/scan\xff.pdf"))
     path.write_bytes(b"a scan")
     assert jobs.get(send(chartpost, path)).document.file_name == "scan_.pdf"
@@ -127,7 +127,7 @@ def test_the_document_of_an_open_outcome_continues_its_job(chartpost: CommandLin
     assert not list(jobs.runtime.folders.failed.glob("**/*.pdf*"))
 
 
-def test_a_replacement_of_open_outcome_is_continued_by_the_same_one_alone(
+def test_a_replacement_of_open_outcome_is_continued_only_by_the_same_replacement(
     chartpost: CommandLine, jobs: Jobs, scan: Path
 ) -> None:
     into = ("--option", "document_id=d-1")

@@ -1,1 +1,1 @@
-"""`chartpost check`: settings, folders, Redis and its persistence, clock, credentials."""
+"""`chartpost check`: one file for each subject."""

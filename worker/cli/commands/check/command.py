@@ -1,106 +1,69 @@
-"""`chartpost check`: whether everything is set up as it must be, in lines of check, account, ok and message."""
+"""`chartpost check`: is everything set up as it must be?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import click
 
-from worker.cli.commands.check.result import Finding
+from tasks.folders.layout import Folders
+from worker.cli.commands.check.accounts import check_accounts, skip_accounts
+from worker.cli.commands.check.folders import check_file_roots, check_folders
+from worker.cli.commands.check.inbox import check_inbox
+from worker.cli.commands.check.ledger import check_ledger
+from worker.cli.commands.check.redis import check_redis
+from worker.cli.commands.check.result import CheckResult, failed
+from worker.cli.commands.check.settings import check_settings
 from worker.cli.context import Context, pass_context
-from worker.cli.output import json_option, print_rows
-
-if TYPE_CHECKING:
-    from config.settings import Settings
-    from tasks.runtime import Runtime
+from worker.cli.output import Output, output_option
+from worker.cli.startup import open_runtime
 
 _COLUMNS = ("check", "account", "ok", "message")
-_AT_ONCE = 8
 
 
 @click.command
-@click.option("--deep", is_flag=True, help="Look through the whole ledger too, and mend what belongs to nothing.")
-@json_option
+@click.option("--deep", is_flag=True, help="Compare the whole ledger with the folders too, and repair what is safe.")
+@output_option
 @pass_context
-def check(context: Context, deep: bool, as_json: bool) -> None:
-    """Check settings, folders, Redis, the clock, each account's credentials, and what the inbox does not accept."""
-    settings = context.settings
-    failed = []
+def check(context: Context, deep: bool, output: Output) -> None:
+    """Check that everything is set up as it must be.
+
+    That is settings, folders, Redis, the clock and each account's credentials. Also lists the files in the inbox that
+    are not accepted.
+    """
+    all_passed = True
 
     def rows() -> Iterator[dict[str, object]]:
-        for finding in _findings(context, settings, deep=deep):
-            if not finding.ok:
-                failed.append(finding)
-            yield {column: getattr(finding, column) for column in _COLUMNS}
+        nonlocal all_passed
+        for result in _results(context, deep=deep):
+            all_passed = all_passed and result.ok
+            yield result.fields()
 
-    print_rows(_COLUMNS, rows(), as_json=as_json)
-    if failed:
+    output.rows(_COLUMNS, rows())
+    if not all_passed:
         raise SystemExit(1)
 
 
-def _findings(context: Context, settings: Settings, *, deep: bool) -> Iterator[Finding]:
-    from worker.cli.commands.check.folders import of_folders, of_inbox
-    from worker.cli.commands.check.ledger import of_ledger
-    from worker.cli.commands.check.redis import of_redis
-
-    yield from _of_settings(settings)
-    yield from of_folders(settings)
-    runtime = _runtime(context)
-    if isinstance(runtime, Finding):
-        yield runtime
+def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
+    settings = context.settings
+    folders = Folders(settings.data_dir)
+    mark = None
+    yield from check_settings(settings)
+    yield from check_folders(folders, settings.data_dir)
+    yield from check_file_roots(settings.file_roots)
+    try:
+        runtime = open_runtime(context)
+    except click.ClickException as error:  # there is no address to ask
+        yield failed("redis", error.message)
     else:
-        redis_well = True
-        for finding in of_redis(runtime.redis):
-            redis_well = redis_well and (finding.check != "redis" or finding.ok)
-            yield finding
-        yield from _of_accounts(runtime, redis_well=redis_well)
-        if deep and redis_well:
-            yield from of_ledger(runtime)
+        mark = runtime.seal.lookup
+        redis_results = list(check_redis(runtime.redis))
+        yield from redis_results
+        if all(result.ok for result in redis_results if result.check == "redis"):
+            yield from check_accounts(runtime.accounts, runtime.account_statuses)
+            if deep:
+                yield from check_ledger(runtime.ledger, folders, runtime.claims)
+        else:
+            yield from skip_accounts(runtime.accounts)
     if settings.inbox.enabled:
-        yield from of_inbox(settings, None if isinstance(runtime, Finding) else runtime.seal.lookup)
-
-
-def _of_settings(settings: Settings) -> Iterator[Finding]:
-    count = len(settings.accounts)
-    if count:
-        yield Finding("settings", ok=True, message=f"They can be used; {count} account{'s' if count > 1 else ''}.")
-    else:
-        yield Finding("settings", ok=False, message="They name no account: add an [accounts.<name>] table.")
-    for warning in settings.warnings:
-        yield Finding("settings", ok=True, message=warning)
-
-
-def _runtime(context: Context) -> Runtime | Finding:
-    try:
-        return context.runtime
-    except click.ClickException as error:
-        return Finding("redis", ok=False, message=error.message)
-
-
-def _of_accounts(runtime: Runtime, *, redis_well: bool) -> Iterator[Finding]:
-    if not redis_well:
-        for name in runtime.accounts:
-            yield Finding("account", ok=False, account=name, message="Not asked, since Redis does not answer.")
-        return
-    with ThreadPoolExecutor(_AT_ONCE) as asking:
-        yield from asking.map(lambda name: _of_account(runtime, name), runtime.accounts)
-
-
-def _of_account(runtime: Runtime, name: str) -> Finding:
-    """Ask the provider by a call that needs no document."""
-    import redis
-
-    from tasks.model.errors import StageError
-
-    account = runtime.accounts[name]
-    try:
-        account.provider.probe()
-        health = runtime.account_statuses.health(name)
-    except (StageError, redis.RedisError) as error:
-        return Finding("account", ok=False, account=name, message=str(error))
-    message = "The provider answers and accepts the credentials."
-    if health.status in ("parked", "down"):
-        message += f" It is still {health.status}, until the next probe or `chartpost accounts resume {name}`."
-    return Finding("account", ok=True, account=name, message=message)
+        yield from check_inbox(folders.inbox, settings.accounts, mark)

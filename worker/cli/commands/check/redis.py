@@ -1,4 +1,4 @@
-"""Whether Redis answers, keeps what it is given over a restart, and agrees with our clock."""
+"""`chartpost check`: Redis answers, keeps its data over a restart, and agrees with this machine's clock."""
 
 from __future__ import annotations
 
@@ -8,87 +8,89 @@ from typing import Any
 
 import redis
 
-from worker.cli.commands.check.result import Finding
-from worker.cli.errors import AWAY
+from worker.cli.commands.check.result import CheckResult, failed, passed
+from worker.cli.errors import REDIS_AWAY
 
-_CLOCK_SECONDS = 5.0
+_CLOCK_SECONDS = 5.0  # leases and due times are Redis's, tokens and signatures rest on this machine's clock
 _OLDEST_REDIS = 7
-_FIXED_VALKEY = (9, 1, 2)
+_OLDEST_VALKEY_THAT_REPLAYS = (9, 1, 2)
 
 
-def of_redis(client: redis.Redis) -> Iterator[Finding]:
+def check_redis(client: redis.Redis) -> Iterator[CheckResult]:
     try:
         client.ping()
     except (redis.ConnectionError, redis.TimeoutError) as error:
-        yield Finding("redis", ok=False, message=f"{AWAY} ({error})")
+        yield failed("redis", f"{REDIS_AWAY} ({error})")
         return
     except redis.RedisError as error:
-        yield Finding("redis", ok=False, message=f"Redis refuses us ({error}): correct redis.url.")
+        yield failed("redis", f"Redis refuses access ({error}): correct redis.url.")
         return
     try:
-        said: dict[str, Any] = {**client.info("server"), **client.info("persistence"), **client.info("memory")}
-    except redis.ResponseError as error:
-        yield Finding("redis", ok=True, message=f"It answers; how it is set up cannot be looked at ({error}).")
+        info: dict[str, Any] = {**client.info("server"), **client.info("persistence"), **client.info("memory")}
+    except redis.ResponseError as error:  # hosted servers may not allow INFO
+        yield passed("redis", f"It answers; how it is set up cannot be examined ({error}).")
     else:
-        yield _version(said)
-        yield _persistence(said)
-        yield _memory(said)
-        if said.get("aof_enabled"):
-            yield from _default_user(client, said)
-    yield _clock(client)
+        yield _check_version(info)
+        yield _check_persistence(info)
+        yield _check_memory(info)
+        if info.get("aof_enabled"):
+            yield from check_default_user(client, info)
+    yield _check_clock(client)
 
 
-def _version(said: Mapping[str, Any]) -> Finding:
-    valkey, like_redis = said.get("valkey_version"), str(said.get("redis_version"))
-    name = f"Valkey {valkey}" if valkey else f"Redis {like_redis}"
-    if int(like_redis.partition(".")[0]) < _OLDEST_REDIS:
-        return Finding("redis", ok=False, message=f"{name} is too old: use Redis 7, Valkey 8, or later.")
-    return Finding("redis", ok=True, message=f"{name} answers.")
+def _check_version(info: Mapping[str, Any]) -> CheckResult:
+    # Valkey says its own version, and beside it the version of Redis that it is compatible with.
+    valkey_version, redis_version = info.get("valkey_version"), str(info.get("redis_version"))
+    name = f"Valkey {valkey_version}" if valkey_version else f"Redis {redis_version}"
+    if int(redis_version.partition(".")[0]) < _OLDEST_REDIS:
+        return failed("redis", f"{name} is too old: use Redis 7, Valkey 8, or later.")
+    return passed("redis", f"{name} answers.")
 
 
-def _persistence(said: Mapping[str, Any]) -> Finding:
-    if not said.get("aof_enabled"):
+def _check_persistence(info: Mapping[str, Any]) -> CheckResult:
+    # The inbox's documents survive on disk; those of the stream and of Celery callers are known to Redis alone.
+    if not info.get("aof_enabled"):
         message = "A restart would lose jobs of the stream and of Celery callers: set appendonly yes."
-        return Finding("persistence", ok=False, message=message)
-    if said.get("aof_last_write_status", "ok") != "ok":
-        return Finding("persistence", ok=False, message="It cannot write its append-only file: look at its disk.")
-    return Finding("persistence", ok=True, message="It keeps an append-only file.")
+        return failed("persistence", message)
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return failed("persistence", "It cannot write its append-only file: examine its disk.")
+    return passed("persistence", "It keeps an append-only file.")
 
 
-def _memory(said: Mapping[str, Any]) -> Finding:
-    policy = said.get("maxmemory_policy", "noeviction")
+def _check_memory(info: Mapping[str, Any]) -> CheckResult:
+    policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        message = f"maxmemory-policy is {policy}: when memory is full, jobs would vanish. Set it to noeviction."
-        return Finding("memory", ok=False, message=message)
-    return Finding("memory", ok=True, message="It evicts nothing.")
+        return failed(
+            "memory", f"maxmemory-policy is {policy}: when memory is full, jobs would vanish. Set it to noeviction."
+        )
+    return passed("memory", "It evicts nothing.")
 
 
-def _default_user(client: redis.Redis, said: Mapping[str, Any]) -> Iterator[Finding]:
+def check_default_user(client: redis.Redis, info: Mapping[str, Any]) -> Iterator[CheckResult]:
     """The append-only file is replayed as the user `default`: what that user may not do is lost at a restart.
 
-    Known of redis and valkey (redis#14541, valkey#3983); Valkey 9.1.2 has it fixed.
+    Known of redis (redis#14541) and valkey (valkey#3983); corrected in Valkey 9.1.2.
     """
-    valkey = str(said.get("valkey_version") or "0")
-    if tuple(int(part) for part in valkey.split(".") if part.isdecimal()) >= _FIXED_VALKEY:
+    version = str(info.get("valkey_version") or "0")
+    if tuple(int(part) for part in version.split(".") if part.isdecimal()) >= _OLDEST_VALKEY_THAT_REPLAYS:
         return
     try:
         user: Any = client.acl_getuser("default")
-    except redis.ResponseError:
+    except redis.ResponseError:  # the user of redis.url may not ask
         return
-    if not user or ("~*" in user["keys"] and "+@all" in user["categories"]):
-        return
-    message = (
-        "The user `default` may not do everything, so a restart silently drops transactions and scripts from the "
-        "append-only file: set `user default off ~* &* +@all`, as whom nobody can log in either."
-    )
-    yield Finding("persistence", ok=False, message=message)
+    if user and not ("~*" in user["keys"] and "+@all" in user["categories"]):
+        message = (
+            "The user `default` may not do everything, so a restart silently drops transactions and scripts from the "
+            "append-only file: set `user default off ~* &* +@all`. Nobody can log in as a user that is off."
+        )
+        yield failed("persistence", message)
 
 
-def _clock(client: redis.Redis) -> Finding:
+def _check_clock(client: redis.Redis) -> CheckResult:
     before = time.time()
     seconds, micros = client.time()
-    apart = abs((before + time.time()) / 2 - (seconds + micros / 1_000_000))
-    if apart > _CLOCK_SECONDS:
-        message = f"This machine's clock and that of Redis are {apart:.0f} s apart: set both by NTP."
-        return Finding("clock", ok=False, message=message)
-    return Finding("clock", ok=True, message="It agrees with that of Redis.")
+    # The answer is as old as half of the round trip.
+    difference = abs((before + time.time()) / 2 - (seconds + micros / 1_000_000))
+    if difference > _CLOCK_SECONDS:
+        return failed("clock", f"This machine's clock and that of Redis differ by {difference:.0f} s: set both by NTP.")
+    return passed("clock", "It agrees with that of Redis.")

@@ -1,15 +1,27 @@
-"""TODO"""
+"""What a check found."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found; `account` where it is about one."""
+class CheckResult:
+    """One line of `chartpost check`, in the order of its fields. `account` is set if it is about one account."""
 
     check: str
+    account: str | None
     ok: bool
     message: str
-    account: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def passed(check: str, message: str, account: str | None = None) -> CheckResult:
+    return CheckResult(check, account, True, message)
+
+
+def failed(check: str, message: str, account: str | None = None) -> CheckResult:
+    return CheckResult(check, account, False, message)

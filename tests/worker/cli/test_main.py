@@ -1,4 +1,4 @@
-"""`chartpost` as a process of its own: exit codes, and nothing imported that is not needed."""
+"""`chartpost` as a process of its own, its table of commands, and that it imports nothing that is not needed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
+import pytest
+
 from tests.harness.sandbox import ROOT
+from worker.cli.main import COMMANDS, cli
 
 
 def chartpost(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -23,6 +27,22 @@ def chartpost(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_of_commands_says_what_each_command_says_of_itself(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command
+    assert command.name == name
+    first_sentence = command.get_short_help_str(limit=100) + "."
+    assert COMMANDS[name].summary == first_sentence.replace("..", ".")
+
+
+def test_the_help_lists_every_command_in_whole_sentences() -> None:
+    text = chartpost("--help").stdout
+    for name, entry in COMMANDS.items():
+        assert f"  {name} " in text
+        assert entry.summary in text
+
+
 def test_without_a_server_the_sentence_says_what_to_start(tmp_path: Path) -> None:
     result = chartpost("jobs", folder=tmp_path)
     assert result.returncode == 1
@@ -31,7 +51,7 @@ def test_without_a_server_the_sentence_says_what_to_start(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [], "a question leaves nothing behind"
 
 
-def test_every_fault_of_the_settings_is_told_at_once(tmp_path: Path) -> None:
+def test_every_fault_of_the_settings_is_reported_at_once(tmp_path: Path) -> None:
     config = tmp_path / "wrong.toml"
     config.write_text('data_dirr = "x"\n[worker]\nconcurrency = 0\n[accounts.Nord]\nprovider = "pracsuite"\n')
     result = chartpost("--config", str(config), "run")
@@ -41,11 +61,11 @@ def test_every_fault_of_the_settings_is_told_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_settings_file_that_is_not_there_is_told() -> None:
+def test_a_missing_settings_file_is_wrong_usage() -> None:
     assert chartpost("--config", "/no/such.toml", "health").returncode == 2
 
 
-def test_a_process_that_knows_no_account_says_so(tmp_path: Path, valkey_url: str) -> None:
+def test_a_service_without_accounts_logs_a_warning(tmp_path: Path, valkey_url: str) -> None:
     config = tmp_path / "chartpost.toml"
     config.write_text(f'data_dir = "{tmp_path}"\nsecret_key = "a secret"\n[redis]\nurl = "{valkey_url}"\n')
     result = chartpost("--config", str(config), "watch", "--once")
@@ -57,7 +77,7 @@ def test_an_unknown_command_is_wrong_usage() -> None:
     assert chartpost("deliver").returncode == 2
 
 
-def test_the_workers_own_help_is_celerys() -> None:
+def test_the_help_of_worker_is_celerys() -> None:
     result = chartpost("worker", "--help")
     assert result.returncode == 0
     assert "--concurrency" in result.stdout

@@ -1,0 +1,39 @@
+"""A Redis that would lose documents is reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import redis
+
+from tests.harness.valkey import running_valkey
+from worker.cli.commands.check.redis import check_default_user, check_redis
+
+
+def passed(client: redis.Redis) -> dict[str, bool]:
+    return {result.check: result.ok for result in check_redis(client)}
+
+
+def test_a_redis_that_would_forget_or_evict_is_found(tmp_path: Path) -> None:
+    with running_valkey(tmp_path) as url:
+        client = redis.Redis.from_url(url, decode_responses=True)
+        assert all(passed(client).values())
+        client.config_set("appendonly", "no")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        assert passed(client) == {"redis": True, "persistence": False, "memory": False, "clock": True}
+
+
+def test_a_default_user_that_may_not_replay_the_file_is_found(tmp_path: Path) -> None:
+    with running_valkey(tmp_path) as url:
+        client = redis.Redis.from_url(url, decode_responses=True)
+        affected = {"valkey_version": "8.1.8"}
+        assert not list(check_default_user(client, affected))
+        everything = {"keys": ["*"], "channels": ["*"], "categories": ["+@all"]}
+        client.acl_setuser("app", enabled=True, passwords=["+x"], **everything)  # type: ignore[arg-type]
+        app = redis.Redis.from_url(url.replace("redis://:", "redis://app:").replace(urlsplit(url).password or "", "x"))
+        client.acl_setuser("default", enabled=False, reset_keys=True, categories=["-@all"])
+        assert [result.ok for result in check_default_user(app, affected)] == [False]
+        assert not list(check_default_user(app, {"valkey_version": "9.1.2"}))
+        app.acl_setuser("default", enabled=False, **everything)  # type: ignore[arg-type]
+        assert not list(check_default_user(app, affected))

@@ -1,0 +1,100 @@
+"""Sends failed documents again: first a plan, which refuses what must not be sent, then its execution."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from tasks.accounts.account import Accounts
+from tasks.ledger.ledger import Ledger
+from tasks.model.document import Document
+from tasks.model.job import Job
+from tasks.sources.sources import Sources
+from worker.cli.commands.retry.failed_documents import FailedDocuments, NotRetried, refusals_as_not_retried
+from worker.cli.commands.retry.targets import Target
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    target: Target
+    # The chart is searched for the document, which is sent only if it is not there.
+    search_first: bool
+    # A person has decided that the earlier sending does not count.
+    forget_sending: bool
+    # A sender's own document as it is now. None: it lies in failed/, and must be brought back from there.
+    document: Document | None
+
+
+class Retries:
+    def __init__(
+        self,
+        ledger: Ledger,
+        accounts: Accounts,
+        sources: Sources,
+        failed_documents: FailedDocuments,
+        closing_seconds: float,
+    ) -> None:
+        self._ledger = ledger
+        self._accounts = accounts
+        self._sources = sources
+        self._failed_documents = failed_documents
+        self._closing_seconds = closing_seconds
+
+    def plan(self, target: Target, *, send_again: bool) -> Plan:
+        """What would be done. Changes nothing. Raises NotRetried."""
+        job = target.job
+        if job is None and target.on_disk is None:
+            raise NotRetried("no such job is known.")
+        if target.delivered:
+            raise NotRetried("it has arrived.")
+        if job and not job.stage.final:
+            raise NotRetried("it is still on its way.")
+        if target.account not in self._accounts:
+            raise NotRetried("the settings no longer name its account.")
+        document = job.document if job and not job.document.door.has_folder else None
+        if document and not document.relabeling:  # a relabeling has no file
+            # The sender may have corrected the file since: it is taken as it is now.
+            with refusals_as_not_retried():
+                located = self._sources.locate(document.source)
+            document = replace(document, size_bytes=located.size_bytes, identity=located.identity)
+        search_first = not send_again and target.may_have_arrived
+        return Plan(target, search_first, forget_sending=send_again, document=document)
+
+    def carry_out(self, plan: Plan) -> None:
+        """Let the job begin again, or open it if it has left Redis. Raises NotRetried."""
+        target, document = plan.target, plan.document
+        if document is None:
+            if target.job:
+                self._wait_until_closed(target.job)
+            claimed = self._failed_documents.reopen(target.job_id, target.account or "", target.patient_id)
+            if plan.forget_sending:
+                claimed = self._failed_documents.forget_sending(claimed)
+            if target.job is None:
+                self._failed_documents.open_job(claimed)
+                return
+            document = self._failed_documents.locate(claimed)
+        if target.job:
+            self._restart(target.job, document, search_first=plan.search_first)
+
+    def _wait_until_closed(self, job: Job) -> None:
+        """A file that is still being moved to failed/ cannot come back from there. Raises NotRetried."""
+        deadline = time.monotonic() + self._closing_seconds
+        now: Job | None = job
+        while now and "files" not in now.closed:
+            if time.monotonic() > deadline:
+                raise NotRetried("it is still being moved to failed/; try again in a moment.")
+            time.sleep(_POLL_SECONDS)
+            now = self._ledger.get(job.id)
+
+    def _restart(self, job: Job, document: Document, *, search_first: bool) -> None:
+        first = self._accounts[document.account].provider.route(document).first
+        restart = self._ledger.retry_reconciling if search_first else self._ledger.retry
+        result = restart(job, document, first=first)
+        if result == "ok":
+            return
+        # Another command or the watcher may have been faster: then the document is on its way, as was asked.
+        now = self._ledger.get(job.id) if result == "moved" else None
+        if now is None or now.stage.final:
+            raise NotRetried(f"it was changed meanwhile; see `chartpost show {job.id}`, then repeat the command.")

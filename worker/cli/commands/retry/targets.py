@@ -1,0 +1,78 @@
+"""The documents that `chartpost retry` is asked to send again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.folders.outcomes import Outcomes
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.queries import LedgerQueries, Wanted
+from tasks.model.errors import Code
+from tasks.model.job import Job, still_reconciling
+from tasks.model.route import Stage
+from worker.cli.lookup import UNCERTAIN, JobOnDisk, find_job, find_on_disk
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A document by its job, or by what the job left on disk when it left Redis. Neither: no such job is known."""
+
+    job_id: str
+    job: Job | None = None
+    on_disk: JobOnDisk | None = None
+
+    @property
+    def account(self) -> str | None:
+        return self.job.account if self.job else self._written("account")
+
+    @property
+    def code(self) -> str | None:
+        return self.job.code if self.job else self._written("code")
+
+    @property
+    def patient_id(self) -> str | None:
+        return self.job.document.patient_id if self.job else self._written("patient_id")
+
+    @property
+    def delivered(self) -> bool:
+        if self.job:
+            return self.job.stage is Stage.DELIVERED
+        return self.on_disk is not None and self.on_disk.delivered
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """True if the chart must be searched before the document is sent again."""
+        if self.code not in UNCERTAIN:
+            return False
+        # not_confirmed needs no search once the day of searching after it has found nothing.
+        return self.job is None or self.code == Code.OUTCOME_UNKNOWN or still_reconciling(self.job)
+
+    def _written(self, field: str) -> str | None:
+        return self.on_disk.content.get(field) if self.on_disk else None
+
+
+class Targets:
+    def __init__(self, ledger: Ledger, queries: LedgerQueries, outcomes: Outcomes) -> None:
+        self._ledger = ledger
+        self._queries = queries
+        self._outcomes = outcomes
+
+    def named(self, name: str) -> Target:
+        job = find_job(self._ledger, name)
+        if job:
+            return Target(job.id, job)
+        on_disk = find_on_disk(self._outcomes, name)
+        return Target(on_disk.job_id if on_disk else name, on_disk=on_disk)
+
+    def all_failed(self, account: str | None, code: str | None) -> list[Target]:
+        """All that have failed, in Redis and on disk. Cancelled ones only if `code` asks for them."""
+        state = "cancelled" if code == Code.CANCELLED else "failed"
+        wanted = Wanted(state, account, code)
+        # As a list: a job that is sent again may fail again, and would be listed a second time.
+        targets = [Target(job.id, job) for job in self._queries.jobs(wanted)]
+        for _, error in self._outcomes.error_files():
+            if wanted.fits(error.get("state"), error.get("account"), error.get("code")):
+                job_id = error["job_id"]
+                if not self._ledger.known(job_id):
+                    targets.append(Target(job_id, on_disk=JobOnDisk(job_id, error)))
+        return targets

@@ -1,0 +1,45 @@
+"""Sets this process up for a command: its logs, and the runtime with the collaborators that the command uses."""
+
+from __future__ import annotations
+
+import click
+import structlog
+
+from config.logs import configure_logs
+from config.settings import Settings
+from tasks.runtime import Runtime, using
+from worker.cli.context import Context
+
+
+def open_runtime(context: Context) -> Runtime:
+    """For a command that asks or changes something and ends: it logs nothing but errors.
+
+    Raises SettingsError, and ClickException if there is no server's address.
+    """
+    configure_logs("console", "error")
+    return _build(context)
+
+
+def start_service(context: Context) -> Runtime:
+    """For a command that runs until it is stopped: it logs as the settings say. Raises as `open_runtime` does."""
+    start_logs(context.settings)
+    return _build(context)
+
+
+def start_logs(settings: Settings) -> None:
+    """Log as the settings say, and log the settings' own warnings first."""
+    configure_logs(settings.log.format, settings.log.level)
+    log = structlog.get_logger(__name__)
+    for warning in settings.warnings:
+        log.warning("settings_warning", warning=warning)
+    if not settings.accounts:
+        log.warning("settings_warning", warning="No account is named: add an [accounts.<name>] table.")
+
+
+def _build(context: Context) -> Runtime:
+    context.require_server()  # first: Runtime makes a secret key, and a mere question must leave no file behind
+    runtime = Runtime(context.settings)
+    # Celery's application asks for the current runtime when it is first used. Without this it would load the settings
+    # a second time.
+    click.get_current_context().with_resource(using(runtime))
+    return runtime
