@@ -377,7 +377,7 @@ def test_neither_logs_nor_redis_hold_patient_file_key_or_token(at_work: Installa
     assert "job_delivered" in logs
     assert "celery-task-meta" in seen
     provider: Any = at_work.process.accounts[HOLDING].provider
-    token = provider._tokens.current()  # the one that the worker has used: it is remembered for all
+    token = provider._api._tokens.current()  # the one that the worker has used: it is remembered for all
     for secret in ("Meier", "1980-12-31", "Bearer", "eyJhbGciOi", "/redox/blob/", token, *lines):
         assert secret not in logs
         assert secret not in seen
