@@ -1,4 +1,4 @@
-"""The Celery worker process. `celery -A worker worker` looks here for `app`."""
+"""The Celery worker process, and what other processes share with it. `celery -A worker worker` looks here for `app`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """Build the worker's application when it is asked for: other processes use this room without all of it."""
     if name == "app":
-        from worker.celery.worker_app import app  # installs signal handlers and guards, which only a worker wants
+        # On demand: it connects signals and patches kombu, which only a worker process wants. `chartpost intake`
+        # imports this room for the backlog.
+        from worker.celery.worker_app import app
 
         return app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

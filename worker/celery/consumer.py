@@ -1,4 +1,4 @@
-"""Celery's consumer, as patient as the rest of us: it waits for the broker as long as it takes, and says so once."""
+"""A Celery consumer that waits for Redis as long as it takes, and logs an outage once."""
 
 from __future__ import annotations
 
@@ -14,41 +14,45 @@ from redis.exceptions import RedisError
 
 log = structlog.get_logger()
 
-# Short, since this is what a document waits for once Redis is back; Celery's own pauses grow to 30 seconds.
+# Documents wait this long once Redis is back. kombu's own pauses grow to 30 seconds (Connection.ensure_connection).
 _PAUSES = {"interval_start": 1, "interval_step": 1, "interval_max": 3}
+_NOISY_LOGGERS = ("celery.worker.request", "celery.app.trace", "celery.worker.loops", "celery.bootsteps")
 
 
 class PatientConsumer(Consumer):
-    """Without gossip, which nothing here needs and which cannot be started again when its connection was lost."""
-
     def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        # Gossip and mingle let workers know of each other, which nothing here needs. With Celery 5.7.0 a consumer with
+        # gossip (celery/worker/consumer/gossip.py) does not start again after a lost connection.
         options = {**(worker_options or {}), "without_gossip": True, "without_mingle": True}
         super().__init__(*args, **{**kwargs, "worker_options": options})
 
     def ensure_connected(self, conn: Any) -> Any:
-        said = False
+        """Celery's own method logs an error at every try."""
+        logged = False
 
-        def say(error: Exception, _: float) -> None:
-            nonlocal said
-            if not said:
+        def log_once(error: Exception, _: float) -> None:
+            nonlocal logged
+            if not logged:
                 log.warning("broker_unreachable", error=type(error).__name__, reason=str(error))
-            said = True
+            logged = True
 
-        connected = conn.ensure_connection(say, None, callback=maybe_shutdown, **_PAUSES)
-        self.first_connection_attempt = False
+        # `None`: any number of tries. The callback lets a stop signal end the wait.
+        connected = conn.ensure_connection(log_once, None, callback=maybe_shutdown, **_PAUSES)
+        self.first_connection_attempt = False  # as Celery's own method does
         return connected
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         with warnings.catch_warnings():
-            # Of a default that Celery 6 changes; ours is chosen in config/celery.py.
+            # Celery warns that version 6 changes a default (worker_cancel_long_running_tasks_on_connection_loss).
+            # config/celery.py sets it.
             warnings.simplefilter("ignore", PendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
 
 
-class ForeseenOutage(logging.Filter):
-    """Celery's words about messages and clean-ups whose broker went away, as what they are: foreseen, no traceback.
+class OutageFilter(logging.Filter):
+    """Makes Celery's errors about a broker that went away information, without a traceback.
 
-    Nothing rests on these messages: the ledger sends a step again, and an entry message comes again.
+    A lost message or acknowledgement changes nothing: the ledger sends a step again, and an entry message comes again.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -56,10 +60,11 @@ class ForeseenOutage(logging.Filter):
         if isinstance(error, (RedisError, OperationalError)):
             record.levelno, record.levelname = logging.INFO, "INFO"
             record.exc_info = None
+        # The logger has checked the level before; it counts again with the new one.
         return logging.getLogger(record.name).isEnabledFor(record.levelno)
 
 
-def say_outages_once() -> None:
+def log_outages_as_info() -> None:
     """Call it once logging is set up."""
-    for name in ("celery.worker.request", "celery.app.trace", "celery.worker.loops", "celery.bootsteps"):
-        logging.getLogger(name).addFilter(ForeseenOutage())
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).addFilter(OutageFilter())

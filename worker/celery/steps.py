@@ -1,4 +1,8 @@
-"""TODO"""
+"""What a Celery worker process runs beside its tasks: the feeder, the watchdog, and the metrics endpoint.
+
+Each is a boot step, which Celery starts and stops with the worker:
+https://docs.celeryq.dev/en/stable/userguide/extending.html
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from celery.worker import state
 
 from tasks.dispatch.workers import Workers
 from tasks.runtime import current
+from worker.celery.build import metrics_endpoint
+from worker.celery.metrics import MetricsEndpoint
 from worker.celery.watchdog import LivenessCheck, Watchdog, messages_in
 
 log = structlog.get_logger()
@@ -21,79 +27,102 @@ _TICK_SECONDS = 1.0
 _SILENCE_SECONDS = 5.0
 
 
-class Pulse:
-    """When the consumer's event loop last turned. While the broker is away it does not turn at all."""
+class EventLoopMonitor:
+    """Knows when the consumer's event loop last turned. While the broker is away it does not turn at all."""
 
     def __init__(self) -> None:
         self._turned_at = float("-inf")
 
-    def turn(self) -> None:
+    def note_turn(self) -> None:
         self._turned_at = time.monotonic()
 
-    def alive(self) -> bool:
+    def is_turning(self) -> bool:
         return time.monotonic() - self._turned_at < _SILENCE_SECONDS
 
 
-_pulse = Pulse()
+# Shared by the steps below. Celery makes each of them itself, so that one cannot be given to the other.
+_event_loop = EventLoopMonitor()
 
 
-class PulseStep(bootsteps.StartStopStep):
-    """Lets the consumer's own event loop say that it turns; started again after each reconnect."""
+class EventLoopMonitorStep(bootsteps.StartStopStep):
+    """Notes the turns of the consumer's event loop. It belongs to the consumer: each reconnect starts it again."""
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
+    requires = ("celery.worker.consumer.tasks:Tasks",)  # after the step that begins to consume
 
     def start(self, parent: Any) -> None:
-        self._timer = parent.timer.call_repeatedly(_TICK_SECONDS, _pulse.turn)
-        _pulse.turn()
+        self._timer = parent.timer.call_repeatedly(_TICK_SECONDS, _event_loop.note_turn)
+        _event_loop.note_turn()
 
     def stop(self, parent: Any) -> None:
         self._timer.cancel()
 
 
 class FeederStep(bootsteps.StartStopStep):
-    """The feeder, in every worker."""
+    """Runs a feeder in every worker: any of them may end at any time."""
 
     def start(self, parent: Any) -> None:
-        runtime = current()
-        self._workers = Workers(runtime.redis, worker_name(), parent.concurrency, _pulse.alive)
+        runtime, name = current(), f"{platform.node()}:{os.getpid()}"
+        self._workers = Workers(runtime.redis, name, parent.concurrency, _event_loop.is_turning)
         self._feeder = runtime.feeder(self._workers)
         self._feeder.start()
-        signals.task_postrun.connect(self._poke)
-        log.info("worker_started", worker=worker_name(), slots=parent.concurrency)
+        signals.task_postrun.connect(self.poke_feeder)
+        log.info("worker_started", worker=name, slots=parent.concurrency)
 
     def stop(self, parent: Any) -> None:
-        signals.task_postrun.disconnect(self._poke)
+        signals.task_postrun.disconnect(self.poke_feeder)
         self._feeder.stop()
         self._workers.leave()
 
-    def _poke(self, **_: Any) -> None:
-        """A slot is free: the next job may be sent at once."""
+    def poke_feeder(self, **_: Any) -> None:
+        """A slot is free: the next job can be sent now, without waiting for the feeder's next round."""
         self._feeder.poke()
 
 
 class WatchdogStep(bootsteps.StartStopStep):
-    """Ends this worker when it is left behind. What it is to consume is what it was started for."""
+    """Ends this worker when its consumer is stuck."""
 
     def start(self, parent: Any) -> None:
+        # The queues that the worker was started for. What it consumes from now is what may be wrong with it.
         runtime, queues = current(), tuple(parent.app.amqp.queues.consume_from)
-        judge = LivenessCheck(
+        self._started_tasks = 0
+        liveness = LivenessCheck(
             waiting=lambda: messages_in(runtime.redis, queues),
             busy=lambda: len(state.active_requests) >= parent.concurrency,
-            started=lambda: self._started,
-            turns=_pulse.alive,
+            started=lambda: self._started_tasks,
+            turning=_event_loop.is_turning,
         )
-        self._started = 0
-        signals.task_prerun.connect(self._count)
-        self._watchdog = Watchdog(judge, runtime.settings.worker.lease_seconds, runtime.stopping)
+        signals.task_prerun.connect(self.count_started_task)
+        self._watchdog = Watchdog(liveness, runtime.settings.worker.lease_seconds, runtime.stopping)
         self._watchdog.start()
 
     def stop(self, parent: Any) -> None:
-        signals.task_prerun.disconnect(self._count)
+        signals.task_prerun.disconnect(self.count_started_task)
         self._watchdog.stop()
 
-    def _count(self, **_: Any) -> None:
-        self._started += 1
+    def count_started_task(self, **_: Any) -> None:
+        self._started_tasks += 1
 
 
-def worker_name() -> str:
-    return f"{platform.node()}:{os.getpid()}"
+class MetricsStep(bootsteps.StartStopStep):
+    """Serves metrics where the settings name a port. The worker runs without them if the port is taken."""
+
+    _endpoint: MetricsEndpoint | None = None
+
+    def include_if(self, parent: Any) -> bool:
+        return current().settings.metrics.port > 0
+
+    def start(self, parent: Any) -> None:
+        runtime = current()
+        endpoint = metrics_endpoint(runtime)
+        if not endpoint.open(runtime.settings.metrics.port):
+            return
+        self._endpoint = endpoint
+        signals.task_postrun.connect(endpoint.counters.count_step)
+        # First of all processors: a higher log level must not stop the counter. In the list itself: loggers that have
+        # been used before keep a reference to it.
+        structlog.get_config()["processors"].insert(0, endpoint.counters.count_closed)
+
+    def stop(self, parent: Any) -> None:
+        if self._endpoint:
+            signals.task_postrun.disconnect(self._endpoint.counters.count_step)
+            self._endpoint.close()

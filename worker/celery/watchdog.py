@@ -1,7 +1,7 @@
 """Ends a worker that is alive and does nothing, so that its supervisor starts another.
 
-Two ways are known in which Celery's consumer is left behind after a connection was lost: it turns and takes no messages
-though it has room, or its event loop stands still. Neither says anything by itself.
+After a lost connection, Celery 5.7.0's consumer can get stuck in two ways, and logs nothing about either: its event
+loop turns but it takes no messages although slots are free, or its event loop stands still.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import redis
 import structlog
@@ -19,17 +20,21 @@ from tasks.ledger.redis import REDIS_ERRORS, WRITE_TEST_KEY
 log = structlog.get_logger()
 
 EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
-LOOKS = 8  # in a row, each with the same finding
-_PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")  # the lists of one queue, as kombu names them
-_LEASES, _LEAST_SECONDS = 4, 10.0
+CHECKS = 8  # this many in a row must find the same fault
+
+# kombu keeps a list for each priority: the queue's name, a separator, the priority (Channel._q_for_pri).
+_PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+# How long a fault must last, all checks together. Several leases: a healthy worker has started a task by then.
+_PATIENCE_LEASES, _LEAST_PATIENCE_SECONDS = 4, 10.0
 
 
 class LivenessCheck:
-    """Finds out from one look after the other what is wrong with this worker.
+    """Finds from repeated checks whether this worker is stuck.
 
-    Looks are counted, not seconds: a process that was stopped for an hour has not been idle for an hour. `waiting` is
-    how many messages wait in the queues that this worker is to consume; it raises Redis's errors, also when Redis
-    takes no writes. `busy` tells whether all slots are taken, `started` how many tasks have been started so far.
+    Checks are counted, not seconds: a process that was stopped for an hour has not been idle for an hour. `waiting` is
+    how many messages wait in the queues that this worker must consume; it raises Redis's errors, also when Redis
+    takes no writes. `busy` is True while all slots are taken, `started` counts the tasks started so far, `turning` is
+    True while the consumer's event loop turns.
     """
 
     def __init__(
@@ -38,66 +43,71 @@ class LivenessCheck:
         waiting: Callable[[], int],
         busy: Callable[[], bool],
         started: Callable[[], int],
-        turns: Callable[[], bool],
+        turning: Callable[[], bool],
     ) -> None:
-        self._waiting, self._busy, self._started, self._turns = waiting, busy, started, turns
-        self._idle = self._still = 0
+        self._waiting = waiting
+        self._busy = busy
+        self._started = started
+        self._turning = turning
+        self._idle_checks = self._still_checks = 0
         self._started_before = -1
 
-    def look(self) -> str | None:
-        """Why this worker should end, if it should."""
+    def check(self) -> str | None:
+        """Why this worker should end; None while it should not."""
         try:
             waiting = self._waiting()
-        except REDIS_ERRORS:
-            self._idle = self._still = 0  # nobody could work
+        except AWAY:
+            self._idle_checks = self._still_checks = 0  # without Redis no worker could work
             return None
-        started, before = self._started(), self._started_before
+        started, started_before = self._started(), self._started_before
         self._started_before = started
-        self._idle = self._idle + 1 if waiting and started == before and not self._busy() else 0
-        self._still = 0 if self._turns() else self._still + 1
-        if self._still >= LOOKS:
+        idle = waiting and started == started_before and not self._busy()
+        self._idle_checks = self._idle_checks + 1 if idle else 0
+        self._still_checks = 0 if self._turning() else self._still_checks + 1
+        if self._still_checks >= CHECKS:
             return "Its event loop stands still although Redis is there."
-        if self._idle >= LOOKS:
+        if self._idle_checks >= CHECKS:
             return "Messages wait and slots are free, but it takes none."
         return None
 
 
 class Watchdog:
-    """Looks in a thread of its own, from the worker's start until it is told to stop."""
+    """Checks in a thread of its own, from the worker's start until its stop."""
 
     def __init__(self, liveness: LivenessCheck, lease_seconds: float, stopping: threading.Event) -> None:
         self._liveness = liveness
-        self._patience = max(_LEASES * lease_seconds, _LEAST_SECONDS)
+        self._patience_seconds = max(_PATIENCE_LEASES * lease_seconds, _LEAST_PATIENCE_SECONDS)
         self._stopping = stopping
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+        threading.Thread(target=self.run, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
         self._stopped.set()
 
-    def _run(self) -> None:
-        while not self._stopped.wait(self._patience / LOOKS):
+    def run(self) -> None:
+        while not self._stopped.wait(self._patience_seconds / CHECKS):
             if self._stopping.is_set():
                 return
-            why = self._liveness.look()
+            why = self._liveness.check()
             if why:
-                self._end(why)
-                return
+                self._end_worker(why)
 
-    def _end(self, why: str) -> None:
-        """As SIGTERM does, with an exit code that tells of it; by force if that leads to nothing."""
+    def _end_worker(self, why: str) -> NoReturn:
+        """End the process as SIGTERM does, with an exit code of its own; by force if it does not end."""
         log.error("worker_ends_itself", reason=why, exit=EXIT_CODE)
         self._stopping.set()
         state.should_stop = EXIT_CODE  # type: ignore[assignment]  # the stubs know of None only
-        threading.Event().wait(self._patience / 2)
+        # Not interrupted by `stop`: when the worker does end, this daemon thread ends with its process. An event loop
+        # that stands still never reads `should_stop`.
+        threading.Event().wait(self._patience_seconds / 2)
         log.error("worker_ended_by_force", exit=EXIT_CODE)
         os._exit(EXIT_CODE)
 
 
 def messages_in(client: redis.Redis, queues: Sequence[str]) -> int:
-    """How many messages wait. Raises Redis's errors, also when it answers but takes no writes."""
+    """How many messages wait. Raises Redis's errors, also when Redis answers but takes no writes."""
     with client.pipeline(transaction=False) as pipe:
         pipe.set(WRITE_TEST_KEY, "1", px=1000)
         for queue in queues:

@@ -1,1 +1,1 @@
-"""`chartpost run`: an embedded Valkey and our processes, started again when they end."""
+"""`chartpost run`: an embedded Valkey and our processes, each started again when it ends."""

@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, however it ends."""
+"""Child processes that end with their parent, however it ends, and that are started again when they end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,61 @@ import ctypes
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
+import time
 
-_PR_SET_PDEATHSIG = 1
+import structlog
+
+log = structlog.get_logger()
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>; https://man7.org/linux/man-pages/man2/pr_set_pdeathsig.2const.html
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_STEADY_SECONDS = 60.0
+
+
+class SupervisedProcess:
+    """`python -m worker <command>` as a child. Pauses between restarts grow; a steady run resets them."""
+
+    def __init__(self, command: str) -> None:
+        self.name = command
+        self._child: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+        self._restart_at = 0.0
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+
+    def start(self) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "worker", self.name],
+            preexec_fn=die_with_parent,
+            # A session of its own: Ctrl-C reaches only the supervisor, which stops the children in order.
+            start_new_session=True,
+        )
+        self._started_at = time.monotonic()
+
+    def restart_if_ended(self) -> None:
+        """Start the child again if it has ended and its pause is over. Call it often."""
+        now = time.monotonic()
+        if self._child and self._child.poll() is not None:
+            if now - self._started_at > _STEADY_SECONDS:
+                self._pause_seconds = _FIRST_PAUSE_SECONDS
+            exit_code = self._child.returncode
+            log.error("part_ended", part=self.name, exit=exit_code, restart_seconds=self._pause_seconds)
+            self._child, self._restart_at = None, now + self._pause_seconds
+            self._pause_seconds = min(self._pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+        if self._child is None and now >= self._restart_at:
+            self.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """SIGTERM, and SIGKILL after `grace_seconds`. Documents survive both."""
+        if self._child is None or self._child.poll() is not None:
+            return
+        self._child.terminate()
+        try:
+            self._child.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            log.warning("part_killed", part=self.name, grace_seconds=grace_seconds)
+            self._child.kill()
+            self._child.wait()
 
 
 class Child:
@@ -68,6 +118,6 @@ class Child:
 
 
 def die_with_parent() -> None:
-    """Run in the child before exec: a SIGTERM when the parent is gone (Linux, prctl(2)); elsewhere nothing."""
+    """Run in the child before exec: it gets a SIGTERM when its parent is gone (Linux; elsewhere nothing)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The embedded Valkey server of one machine: a real one, with an append-only file under `data_dir`."""
+"""The embedded Valkey server of one machine, with an append-only file under `data_dir`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,23 @@ from worker.supervisor.children import die_with_parent
 
 log = structlog.get_logger()
 
-_READY_SECONDS = 60.0
+_READY_SECONDS = 60.0  # a large append-only file takes this long to load
+_STOP_SECONDS = 20
+# https://valkey.io/topics/valkey.conf
+_CONFIGURATION = """\
+bind 127.0.0.1
+port {port}
+dir "{folder}"
+requirepass "{password}"
+# A kill of the server loses nothing of this file, a power cut at most a second.
+appendonly yes
+appendfsync everysec
+# No snapshots beside it.
+save ""
+# A full memory refuses writes, and is seen. Evicted keys would be jobs that are silently gone.
+maxmemory-policy noeviction
+loglevel warning
+"""
 
 
 class ValkeyNotStarted(Exception):
@@ -28,13 +44,13 @@ class ValkeyNotStarted(Exception):
 
 
 class EmbeddedValkey:
-    """One server per `data_dir`: a lock that the server itself holds keeps a second from writing the same file."""
+    """One server for each `data_dir`. The server itself holds a lock, so that no second one writes to its file."""
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / "valkey"
         self._url_file = data_dir / "redis.url"
         self._child: subprocess.Popen[bytes] | None = None
-        self._given: tuple[int, str] | None = None
+        self._in_use: tuple[int, str] | None = None  # the port and password that the other parts know
 
     def start(self) -> str:
         """Start the server, or find the one that runs already. Returns its address. Raises ValkeyNotStarted."""
@@ -43,7 +59,7 @@ class EmbeddedValkey:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return self._running_already()
+                return self._find_running()
             return self._launch(lock.fileno())
 
     def alive(self) -> bool:
@@ -55,33 +71,34 @@ class EmbeddedValkey:
             return
         self._child.terminate()
         try:
-            self._child.wait(timeout=20)
+            self._child.wait(timeout=_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
         self._child = None
 
     def _launch(self, lock: int) -> str:
-        port, password = self._place()
+        port, password = self._choose_address()
         os.set_inheritable(lock, True)
         with (self._folder / "valkey.log").open("ab") as output:
             self._child = subprocess.Popen(
-                [str(get_binary_path()), "-"],  # settings by standard input: no password on disk or in `ps`
+                [str(get_binary_path()), "-"],  # configured by standard input: no password on disk or in `ps`
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
-                pass_fds=(lock,),
+                pass_fds=(lock,),  # the lock lasts as long as the server, also when we are killed
                 preexec_fn=die_with_parent,
                 start_new_session=True,
             )
         assert self._child.stdin  # noqa: S101
-        self._child.stdin.write(_settings(self._folder, port, password).encode())
+        configuration = _CONFIGURATION.format(port=port, folder=self._folder, password=password)
+        self._child.stdin.write(configuration.encode())
         self._child.stdin.close()
         url = f"redis://:{password}@127.0.0.1:{port}/0"
         self._wait_until_ready(url)
         self._write_url(url)
-        self._given = port, password
+        self._in_use = port, password
         return url
 
     def _wait_until_ready(self, url: str) -> None:
@@ -97,7 +114,7 @@ class EmbeddedValkey:
             time.sleep(0.02)
         raise ValkeyNotStarted(f"The embedded Valkey did not answer; read {self._folder / 'valkey.log'}.")
 
-    def _running_already(self) -> str:
+    def _find_running(self) -> str:
         try:
             url = self._url_file.read_text().strip()
             redis.Redis.from_url(url, socket_timeout=2).ping()
@@ -108,22 +125,24 @@ class EmbeddedValkey:
         log.info("valkey_found_running")
         return url
 
-    def _place(self) -> tuple[int, str]:
-        """The port and password of last time where possible, so that callers' addresses stay true.
-
-        A server that is started again must have them: the other parts are running with its address.
-        """
-        if self._given:
-            if not _is_free(self._given[0]):
-                raise ValkeyNotStarted(f"Port {self._given[0]} of the embedded Valkey is taken by another program.")
-            return self._given
+    def _choose_address(self) -> tuple[int, str]:
+        """The port and password of last time where possible: other services have been given that address."""
+        if self._in_use:
+            # A restart while the other parts run must keep the address: they would look for the server there.
+            port, _ = self._in_use
+            if not is_free(port):
+                raise ValkeyNotStarted(f"Port {port} of the embedded Valkey is taken by another program.")
+            return self._in_use
         with contextlib.suppress(OSError, ValueError):
-            parts = urlsplit(self._url_file.read_text().strip())
-            if parts.port and parts.password and _is_free(parts.port):
-                return parts.port, parts.password
-        return _free_port(), secrets.token_urlsafe(24)
+            last = urlsplit(self._url_file.read_text().strip())
+            if last.port and last.password and is_free(last.port):
+                return last.port, last.password
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1]), secrets.token_urlsafe(24)
 
     def _write_url(self, url: str) -> None:
+        """Written under another name first: a reader never sees half an address, nor a file that others may read."""
         draft = self._url_file.with_name(f"redis.url.{secrets.token_hex(4)}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -131,34 +150,12 @@ class EmbeddedValkey:
         draft.replace(self._url_file)
 
 
-def _settings(folder: Path, port: int, password: str) -> str:
-    return "\n".join(
-        (
-            "bind 127.0.0.1",
-            f"port {port}",
-            f'dir "{folder}"',
-            f'requirepass "{password}"',
-            "appendonly yes",
-            "appendfsync everysec",
-            'save ""',
-            "maxmemory-policy noeviction",
-            "loglevel warning",
-            "",
-        )
-    )
-
-
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
+        # As the server itself does; without it, a port that was just in use counts as taken for a minute.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

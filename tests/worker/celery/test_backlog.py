@@ -19,7 +19,9 @@ from celery import Celery
 from tasks.runtime import Runtime
 from tests.harness.sandbox import ROOT
 from tests.worker.stream.stream import Stream
-from worker.celery.backlog import MANY, TURN, Calls
+from tests.worlds import ROOT
+from worker.celery.backlog import BATCH, LOCK, BacklogHelper
+from worker.celery.build import backlog_helper
 
 QUEUE = "chartpost"
 
@@ -61,34 +63,34 @@ def sender(runtime: Runtime, stream: Stream) -> Iterator[Sender]:
 
 
 @pytest.fixture
-def calls(runtime: Runtime) -> Calls:
-    return Calls(runtime)
+def helper(runtime: Runtime) -> BacklogHelper:
+    return backlog_helper(runtime)
 
 
-def test_where_many_calls_wait_the_oldest_are_opened_and_leave_the_queue(calls: Calls, sender: Sender) -> None:
-    sent = sender.calls(MANY + 10)
-    assert calls.open_some() == MANY
-    assert sorted(sender.jobs()) == sorted(sent[:MANY])
-    assert sender.waiting() == sent[MANY:]
+def test_where_many_calls_wait_the_oldest_are_opened_and_leave_the_queue(helper: BacklogHelper, sender: Sender) -> None:
+    sent = sender.calls(BATCH + 10)
+    assert helper.open_batch() == BATCH
+    assert sorted(sender.jobs()) == sorted(sent[:BATCH])
+    assert sender.waiting() == sent[BATCH:]
 
 
-def test_where_few_calls_wait_they_are_left_to_the_workers(calls: Calls, sender: Sender) -> None:
-    sent = sender.calls(MANY - 1)
-    assert calls.open_some() == 0
+def test_where_few_calls_wait_they_are_left_to_the_workers(helper: BacklogHelper, sender: Sender) -> None:
+    sent = sender.calls(BATCH - 1)
+    assert helper.open_batch() == 0
     assert sender.waiting() == sent
 
 
-def test_while_another_helps_nothing_is_opened(calls: Calls, sender: Sender) -> None:
-    sender.calls(MANY)
-    sender.redis.set(TURN, "1")
-    assert calls.open_some() == 0
-    sender.redis.delete(TURN)
-    assert calls.open_some() == MANY
-    assert not sender.redis.exists(TURN)
+def test_while_another_helps_nothing_is_opened(helper: BacklogHelper, sender: Sender) -> None:
+    sender.calls(BATCH)
+    sender.redis.set(LOCK, "1")
+    assert helper.open_batch() == 0
+    sender.redis.delete(LOCK)
+    assert helper.open_batch() == BATCH
+    assert not sender.redis.exists(LOCK)
 
 
 def test_what_cannot_plainly_be_opened_stays_for_the_workers_and_holds_up_nobody(
-    calls: Calls, sender: Sender, stream: Stream
+    helper: BacklogHelper, sender: Sender, stream: Stream
 ) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     left = [
@@ -102,34 +104,36 @@ def test_what_cannot_plainly_be_opened_stays_for_the_workers_and_holds_up_nobody
         sender.call(kwargs=stream.wish(surprise=1)),
         sender.call(serializer="yaml"),
     ]
-    good = sender.calls(MANY - len(left))
-    assert calls.open_some() == len(good)
+    good = sender.calls(BATCH - len(left))
+    assert helper.open_batch() == len(good)
     assert sorted(sender.jobs()) == sorted(good)
     assert sender.waiting() == left
 
 
 @pytest.mark.parametrize("message", [b"", b"no JSON", b"\xff\xfe", b"[]", b'{"headers": 1}', b'{"body": "x"}'])
-def test_a_message_of_whatever_bytes_stays_and_holds_up_nobody(calls: Calls, sender: Sender, message: bytes) -> None:
+def test_a_message_of_any_bytes_stays_and_holds_up_no_other(
+    helper: BacklogHelper, sender: Sender, message: bytes
+) -> None:
     sender.redis.rpush(QUEUE, message)
-    sent = sender.calls(MANY)
-    assert calls.open_some() == MANY - 1
+    sent = sender.calls(BATCH)
+    assert helper.open_batch() == BATCH - 1
     assert sorted(sender.jobs()) == sorted(sent[:-1])
     assert sender.redis.llen(QUEUE) == 2
 
 
-def test_a_fault_of_ours_in_one_call_holds_up_no_other(calls: Calls, sender: Sender, runtime: Runtime) -> None:
-    sent = sender.calls(MANY)
+def test_a_fault_of_ours_in_one_call_holds_up_no_other(helper: BacklogHelper, sender: Sender, runtime: Runtime) -> None:
+    sent = sender.calls(BATCH)
     broken = sent[5]
     sender.redis.set(f"chartpost:alias:{broken}", "x")
     sender.redis.hset("chartpost:job:x", "stage", "no stage of ours")
-    assert calls.open_some() == MANY - 1
+    assert helper.open_batch() == BATCH - 1
     assert sender.waiting() == [broken]
 
 
-def test_a_call_that_a_worker_opens_at_the_same_time_is_one_job(calls: Calls, sender: Sender) -> None:
-    sent = sender.calls(MANY)
+def test_a_call_that_a_worker_opens_at_the_same_time_is_one_job(helper: BacklogHelper, sender: Sender) -> None:
+    sent = sender.calls(BATCH)
     again = [sender.call(task_id=task_id) for task_id in sent]
-    assert (calls.open_some(), calls.open_some()) == (MANY, MANY)
+    assert (helper.open_batch(), helper.open_batch()) == (BATCH, BATCH)
     assert sorted(sender.jobs()) == sorted(set(again))
 
 
@@ -138,33 +142,33 @@ import os, signal, sys
 from pathlib import Path
 from config.load import load
 from tasks.runtime import Runtime, use
-import worker.celery.backlog
-method, after = sys.argv[2], int(sys.argv[3])
-inner, count = getattr(worker.celery.backlog.Calls, method), 0
-def dying(self, *args):
+from worker.celery.build import backlog_helper
+runtime = Runtime(load(Path(sys.argv[1]), {}))
+use(runtime)
+helper, method, after = backlog_helper(runtime), sys.argv[2], int(sys.argv[3])
+inner, count = getattr(helper, method), 0
+def dying(*args):
     global count
     count += 1
     if count > after:
         os.kill(os.getpid(), signal.SIGKILL)
-    return inner(self, *args)
-setattr(worker.celery.backlog.Calls, method, dying)
-runtime = Runtime(load(Path(sys.argv[1]), {}))
-use(runtime)
-worker.celery.backlog.Calls(runtime).open_some()
+    return inner(*args)
+setattr(helper, method, dying)
+helper.open_batch()
 """
 
 
 @pytest.mark.parametrize(("method", "after"), [("_oldest", 0), ("_open", 0), ("_open", 30), ("_remove", 0)])
 def test_a_kill_while_helping_loses_no_call_and_opens_none_twice(
-    calls: Calls, sender: Sender, config: Path, method: str, after: int
+    helper: BacklogHelper, sender: Sender, config: Path, method: str, after: int
 ) -> None:
-    sent = sender.calls(MANY)
+    sent = sender.calls(BATCH)
     command = [sys.executable, "-c", _DYING, str(config), method, str(after)]
     dying = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, check=False)
     assert dying.returncode == -9, dying.stderr[-500:]
     assert sender.waiting() == sent, "all are still there"
-    sender.redis.delete(TURN)  # it leaves by itself
-    assert sender.redis.pttl(TURN) > 0 or not sender.redis.exists(TURN)
-    assert calls.open_some() == MANY
+    sender.redis.delete(LOCK)  # it leaves by itself
+    assert sender.redis.pttl(LOCK) > 0 or not sender.redis.exists(LOCK)
+    assert helper.open_batch() == BATCH
     assert sorted(sender.jobs()) == sorted(sent)
     assert sender.waiting() == []

@@ -18,11 +18,10 @@ from structlog.testing import capture_logs
 from config.load import load
 from tasks.model.document import Document
 from tasks.runtime import Runtime
-from tests.harness.installation import Installation, installed
-from tests.harness.sandbox import SandboxProcess
-from tests.harness.valkey import running_valkey
-from tests.harness.waiting import wait_until
-from worker.celery.metrics import Endpoint
+from tests.clinics import Clinic, clinic, wait_until
+from tests.valkeys import running_valkey
+from tests.worlds import SandboxProcess
+from worker.celery.build import metrics_endpoint
 
 SETTINGS = """
 secret_key = "a secret of some length"
@@ -68,7 +67,7 @@ def scrape(port: int) -> Samples:
 
 @contextmanager
 def endpoint(runtime: Runtime) -> Iterator[int]:
-    port, opened = free_port(), Endpoint(runtime)
+    port, opened = free_port(), metrics_endpoint(runtime)
     assert opened.open(port)
     try:
         yield port
@@ -146,7 +145,7 @@ def test_a_scrape_while_redis_is_away_says_so_and_claims_nothing_else(tmp_path: 
 
 def test_a_taken_port_is_warned_about_and_survived(runtime: Runtime) -> None:
     with endpoint(runtime) as port, capture_logs() as said:
-        second = Endpoint(runtime)
+        second = metrics_endpoint(runtime)
         assert not second.open(port)
         second.close()
         assert scrape(port)

@@ -18,19 +18,20 @@ from tests.harness.installation import Installation, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.waiting import wait_until
 from tests.worker.celery.slow_storage import SlowStorage
-from worker.celery.watchdog import EXIT_CODE, LOOKS, LivenessCheck
+from tests.worlds import SandboxProcess
+from worker.celery.watchdog import CHECKS, EXIT_CODE, LivenessCheck
 
 QUEUES = ("chartpost", "chartpost.stages")
 PATIENCE_SECONDS = 10.0  # of a watchdog with leases of two seconds
 
 
 class Worker:
-    """What a judge sees of a worker."""
+    """What a liveness check sees of a worker."""
 
     def __init__(self) -> None:
         self.waiting, self.busy, self.started, self.turning, self.redis = 0, False, 0, True, True
         self.liveness = LivenessCheck(
-            waiting=self._asked, busy=lambda: self.busy, started=lambda: self.started, turns=lambda: self.turning
+            waiting=self._asked, busy=lambda: self.busy, started=lambda: self.started, turning=lambda: self.turning
         )
 
     def _asked(self) -> int:
@@ -38,45 +39,45 @@ class Worker:
             raise redis.ConnectionError
         return self.waiting
 
-    def looks(self, count: int) -> list[str | None]:
-        return [self.liveness.look() for _ in range(count)]
+    def checks(self, count: int) -> list[str | None]:
+        return [self.liveness.check() for _ in range(count)]
 
 
-def test_one_that_takes_no_message_although_it_has_room_is_ended_only_after_several_looks() -> None:
+def test_one_that_takes_no_message_although_it_has_room_is_ended_only_after_several_checks() -> None:
     worker = Worker()
     worker.waiting = 1
-    found = worker.looks(LOOKS + 1)
-    assert found[:LOOKS] == [None] * LOOKS
-    assert found[LOOKS] == "Messages wait and slots are free, but it takes none."
+    found = worker.checks(CHECKS + 1)
+    assert found[:CHECKS] == [None] * CHECKS
+    assert found[CHECKS] == "Messages wait and slots are free, but it takes none."
 
 
 def test_one_with_nothing_to_do_with_full_slots_or_with_new_tasks_is_let_be() -> None:
     worker = Worker()
-    assert not any(worker.looks(3 * LOOKS))
+    assert not any(worker.checks(3 * CHECKS))
     worker.waiting, worker.busy = 5, True
-    assert not any(worker.looks(3 * LOOKS))
+    assert not any(worker.checks(3 * CHECKS))
     worker.busy = False
-    for _ in range(3 * LOOKS):
+    for _ in range(3 * CHECKS):
         worker.started += 1
-        assert worker.liveness.look() is None
+        assert worker.liveness.check() is None
 
 
 def test_one_whose_loop_stands_still_is_ended_with_or_without_messages() -> None:
     worker = Worker()
     worker.turning = False
-    assert worker.looks(LOOKS)[-1] == "Its event loop stands still although Redis is there."
+    assert worker.checks(CHECKS)[-1] == "Its event loop stands still although Redis is there."
 
 
 def test_time_without_redis_counts_for_nothing() -> None:
     worker = Worker()
     worker.waiting, worker.turning, worker.redis = 1, False, False
-    assert not any(worker.looks(3 * LOOKS))
+    assert not any(worker.checks(3 * CHECKS))
     worker.redis = True
-    assert not any(worker.looks(LOOKS - 1))
+    assert not any(worker.checks(CHECKS - 1))
     worker.redis = False
-    assert worker.liveness.look() is None
+    assert worker.liveness.check() is None
     worker.redis = True
-    assert not any(worker.looks(LOOKS - 1))
+    assert not any(worker.checks(CHECKS - 1))
 
 
 def test_a_worker_whose_consumer_is_dead_is_counted_no_longer_than_its_last_beat(valkey: redis.Redis) -> None:

@@ -23,8 +23,10 @@ def run(context: Context) -> None:
     That is the inbox watcher, the stream reader and a worker; and an embedded Valkey, unless redis.url is set.
     SIGTERM and Ctrl-C stop them in order.
     """
-    start_logs(context.settings)
-    Run(context.settings).run()
+    context.start_logs()
+    from worker.supervisor.run import Supervisor
+
+    Supervisor(context.settings).run()
 
 
 # Celery has options of its own, --help included: none of them must stop here.
@@ -59,5 +61,8 @@ def intake(context: Context) -> None:
     runtime = start_service(context)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.stopping.set())
-    help_workers(runtime)
+    from worker.celery.build import backlog_helper
+    from worker.stream.build import stream_reader
+
+    backlog_helper(runtime).start()
     stream_reader(runtime).run()
