@@ -100,7 +100,7 @@ class ProcessCounters:
             return
         self._steps.labels(step, _OUTCOMES.get(state or "", "crashed")).inc()
         if step == Step.POST and state == "SUCCESS":
-            # The document has been stored; that a counter cannot be read up is no reason to fail its step.
+            # Without Redis the bytes are not counted. The document is stored: its step must not fail for a counter.
             with suppress(redis.RedisError):
                 account, size = self._redis.hmget(f"{PREFIX}job:{args[0]}", "account", "size_bytes")
                 if account and size:

@@ -23,7 +23,7 @@ _BATCH = 32
 _FORGET_READERS_MS = 3_600_000
 _FORGET_READERS = """
 -- Removes readers that hold no message from the group: those that have been idle for long, and one by its name.
--- One script, so that no reader can be given a message between the look at what it holds and its removal: the
+-- One script, so that no reader can be given a message between the check of what it holds and its removal: the
 -- messages of a removed reader would never be claimed.
 -- ARGV: stream, group, idle milliseconds, the name of the reader to remove at once (or empty).
 for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', ARGV[1], ARGV[2])) do

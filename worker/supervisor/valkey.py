@@ -97,7 +97,7 @@ class EmbeddedValkey:
         self._child.stdin.close()
         url = f"redis://:{password}@127.0.0.1:{port}/0"
         self._wait_until_ready(url)
-        self._write_url(url)
+        write_private_file(self._url_file, url + "\n")
         self._in_use = port, password
         return url
 
@@ -141,13 +141,14 @@ class EmbeddedValkey:
             probe.bind(("127.0.0.1", 0))
             return int(probe.getsockname()[1]), secrets.token_urlsafe(24)
 
-    def _write_url(self, url: str) -> None:
-        """Written under another name first: a reader never sees half an address, nor a file that others may read."""
-        draft = self._url_file.with_name(f"redis.url.{secrets.token_hex(4)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(url + "\n")
-        draft.replace(self._url_file)
+
+def write_private_file(path: Path, content: str) -> None:
+    """Written under another name first: no reader sees half of it, and it is never readable for others."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(content)
+    draft.replace(path)
 
 
 def is_free(port: int) -> bool:

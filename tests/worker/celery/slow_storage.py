@@ -1,4 +1,4 @@
-"""A storage that answers nobody until it is told to: whoever asks it holds a slot meanwhile."""
+"""A storage that does not answer until it is told to: the worker that asks it holds a slot meanwhile."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class SlowStorage(ThreadingHTTPServer):
-    """Holds every request until it is told otherwise; then nothing is there."""
+    """Holds every request until `let_go` is set, and answers then that there is no such object."""
 
     daemon_threads = True
 

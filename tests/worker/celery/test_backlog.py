@@ -37,7 +37,7 @@ class Sender:
 
     def call(self, name: str = "chartpost.upload", task_id: str = "", **options: Any) -> str:
         task_id = task_id or str(uuid4())
-        fields = options.pop("kwargs", self._stream.wish())
+        fields = options.pop("kwargs", self._stream.document())
         self._celery.send_task(name, kwargs=fields, queue=QUEUE, task_id=task_id, **options)
         return task_id
 
@@ -89,7 +89,7 @@ def test_while_another_helps_nothing_is_opened(helper: BacklogHelper, sender: Se
     assert not sender.redis.exists(LOCK)
 
 
-def test_what_cannot_plainly_be_opened_stays_for_the_workers_and_holds_up_nobody(
+def test_what_cannot_plainly_be_opened_stays_for_the_workers_and_holds_up_no_other(
     helper: BacklogHelper, sender: Sender, stream: Stream
 ) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
@@ -99,9 +99,9 @@ def test_what_cannot_plainly_be_opened_stays_for_the_workers_and_holds_up_nobody
         sender.call(expires=tomorrow),
         sender.call(task_id="order-17"),
         sender.call(args=["by position"]),
-        sender.call(kwargs=stream.wish("missing.pdf")),
-        sender.call(kwargs=stream.wish(account="nobody")),
-        sender.call(kwargs=stream.wish(surprise=1)),
+        sender.call(kwargs=stream.document("missing.pdf")),
+        sender.call(kwargs=stream.document(account="nobody")),
+        sender.call(kwargs=stream.document(surprise=1)),
         sender.call(serializer="yaml"),
     ]
     good = sender.calls(BATCH - len(left))
@@ -121,11 +121,13 @@ def test_a_message_of_any_bytes_stays_and_holds_up_no_other(
     assert sender.redis.llen(QUEUE) == 2
 
 
-def test_a_fault_of_ours_in_one_call_holds_up_no_other(helper: BacklogHelper, sender: Sender, runtime: Runtime) -> None:
+def test_an_unexpected_error_in_a_call_holds_up_no_other(
+    helper: BacklogHelper, sender: Sender, runtime: Runtime
+) -> None:
     sent = sender.calls(BATCH)
     broken = sent[5]
     sender.redis.set(f"chartpost:alias:{broken}", "x")
-    sender.redis.hset("chartpost:job:x", "stage", "no stage of ours")
+    sender.redis.hset("chartpost:job:x", "stage", "an unknown stage")
     assert helper.open_batch() == BATCH - 1
     assert sender.waiting() == [broken]
 
@@ -167,7 +169,7 @@ def test_a_kill_while_helping_loses_no_call_and_opens_none_twice(
     dying = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, check=False)
     assert dying.returncode == -9, dying.stderr[-500:]
     assert sender.waiting() == sent, "all are still there"
-    sender.redis.delete(LOCK)  # it leaves by itself
+    sender.redis.delete(LOCK)  # Redis removes it after a few seconds
     assert sender.redis.pttl(LOCK) > 0 or not sender.redis.exists(LOCK)
     assert helper.open_batch() == BATCH
     assert sorted(sender.jobs()) == sorted(sent)

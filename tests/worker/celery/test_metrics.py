@@ -144,19 +144,19 @@ def test_a_scrape_while_redis_is_away_says_so_and_claims_nothing_else(tmp_path: 
 
 
 def test_a_taken_port_is_warned_about_and_survived(runtime: Runtime) -> None:
-    with endpoint(runtime) as port, capture_logs() as said:
+    with endpoint(runtime) as port, capture_logs() as logs:
         second = metrics_endpoint(runtime)
         assert not second.open(port)
         second.close()
         assert scrape(port)
-    assert [(line["event"], line["port"], line["log_level"]) for line in said] == [
+    assert [(line["event"], line["port"], line["log_level"]) for line in logs] == [
         ("metrics_port_taken", port, "warning")
     ]
 
 
 @pytest.fixture
-def measured(tmp_path: Path, valkey_url: str) -> Iterator[tuple[Installation, int]]:
-    """A clinic whose workers are to listen on one port, and whose log tells only of trouble."""
+def measured(tmp_path: Path, valkey_url: str) -> Iterator[tuple[Clinic, int]]:
+    """A clinic whose workers all listen on one port, and whose log holds only warnings and errors."""
     port = free_port()
     end = f'[metrics]\nport = {port}\n[log]\nlevel = "warning"\n'
     with SandboxProcess() as world, installed(tmp_path / "clinic", world, valkey_url, end=end) as started:

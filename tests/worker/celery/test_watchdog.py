@@ -1,4 +1,4 @@
-"""A worker that is left behind ends itself and another takes its place; one that only rests or is full is let be."""
+"""A worker that is stuck ends itself and another takes its place; one that is idle or full runs on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Worker:
         return [self.liveness.check() for _ in range(count)]
 
 
-def test_one_that_takes_no_message_although_it_has_room_is_ended_only_after_several_checks() -> None:
+def test_a_worker_that_takes_no_message_although_it_has_room_is_ended_only_after_several_checks() -> None:
     worker = Worker()
     worker.waiting = 1
     found = worker.checks(CHECKS + 1)
@@ -51,7 +51,7 @@ def test_one_that_takes_no_message_although_it_has_room_is_ended_only_after_seve
     assert found[CHECKS] == "Messages wait and slots are free, but it takes none."
 
 
-def test_one_with_nothing_to_do_with_full_slots_or_with_new_tasks_is_let_be() -> None:
+def test_a_worker_that_is_idle_or_full_or_starts_tasks_runs_on() -> None:
     worker = Worker()
     assert not any(worker.checks(3 * CHECKS))
     worker.waiting, worker.busy = 5, True
@@ -62,7 +62,7 @@ def test_one_with_nothing_to_do_with_full_slots_or_with_new_tasks_is_let_be() ->
         assert worker.liveness.check() is None
 
 
-def test_one_whose_loop_stands_still_is_ended_with_or_without_messages() -> None:
+def test_a_worker_whose_loop_stands_still_is_ended_with_or_without_messages() -> None:
     worker = Worker()
     worker.turning = False
     assert worker.checks(CHECKS)[-1] == "Its event loop stands still although Redis is there."
@@ -103,7 +103,7 @@ def world() -> Iterator[SandboxProcess]:
         yield sandbox
 
 
-def test_real_workers_are_ended_when_left_behind_and_let_be_otherwise(tmp_path: Path, world: SandboxProcess) -> None:
+def test_real_workers_are_ended_when_stuck_and_run_on_otherwise(tmp_path: Path, world: SandboxProcess) -> None:
     storage = SlowStorage()
     with ExitStack() as stack:
         stack.callback(storage.server_close)
@@ -140,8 +140,8 @@ def test_real_workers_are_ended_when_left_behind_and_let_be_otherwise(tmp_path: 
         assert "worker_ends_itself" not in busy.log + idle.log
 
 
-def cut_off(left: Installation) -> AsyncResult[Any]:
-    """A call that its worker does not hear: it was told to take messages from no queue."""
+def cut_off(left: Clinic) -> AsyncResult[Any]:
+    """A call that its worker does not take: it was told to consume from no queue."""
     for queue in QUEUES:
         left.celery.control.cancel_consumer(queue, reply=True, timeout=5)
     return left.upload(left.write("left.pdf", b"left"), f"w{uuid4()}")

@@ -1,4 +1,4 @@
-"""A worker as kombu would have it, without our guard: `celery -A tests.worker.celery.unguarded worker`."""
+"""A worker with kombu's own channel, without our guard: `celery -A tests.worker.celery.unguarded worker`."""
 
 import kombu.transport.redis as transport
 

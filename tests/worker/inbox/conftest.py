@@ -1,4 +1,4 @@
-"""A data folder, and a ledger to tell of what is in it."""
+"""A data folder, and a ledger that records the jobs of its documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ledger that remembers in a dictionary what the inbox tells it, and can be away."""
+"""A ledger in memory: it records which jobs the inbox opens, and can be away."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RecordingLedger(JobOpener):
     unknown: set[str] = field(default_factory=set)
     conflicting_key: str = ""
     poison: str = ""
-    meanwhile: Callable[[], object] = lambda: None  # done when it is asked about an earlier job
+    meanwhile: Callable[[], object] = lambda: None  # called when it is asked for an earlier job
 
     def is_known(self, job_id: str) -> bool:
         self._answer()
@@ -64,7 +64,7 @@ class RecordingLedger(JobOpener):
         self._answer()
         assert path.exists()
         if path.name == self.poison:
-            raise UnicodeError("what nobody foresaw, of Erika Muster")
+            raise UnicodeError("an unexpected error about Erika Muster")
         if job_file.idempotency_key and job_file.idempotency_key == self.conflicting_key:
             raise DocumentRefused(Code.INVALID_REQUEST, "This key was used for another document.")
         (self.recovered if job_file.job_id in self.unknown else self.opened)[job_file.job_id] = job_file
@@ -120,7 +120,7 @@ def watching(
     events: type[ChangeEvents] = ChangeEvents,
     claims: Claims | None = None,
 ) -> Iterator[None]:
-    """A watcher at work in a thread; whatever it dies of is raised at the end."""
+    """A watcher at work in a thread; the error that ends it is raised at the end."""
     stop, died = threading.Event(), list[BaseException]()
 
     def run() -> None:
@@ -141,10 +141,10 @@ def watching(
     assert not thread.is_alive(), "the watcher did not stop"
 
 
-def wait_until(leases: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     waited = threading.Event()
     for _ in range(int(seconds / 0.02)):
-        if leases():
+        if condition():
             return
         waited.wait(0.02)
     raise AssertionError(f"it did not come true within {seconds} seconds")

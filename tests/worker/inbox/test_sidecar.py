@@ -1,4 +1,4 @@
-"""What may stand in a sidecar, and what is said of one that cannot be understood."""
+"""What a sidecar may hold, and the refusal of one that cannot be understood."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_what_is_wrong_is_named(content: bytes, named: str) -> None:
     assert refusal.hint
 
 
-def test_a_refusal_repeats_nothing_that_somebody_has_made_up() -> None:
+def test_a_refusal_repeats_no_value_and_no_unknown_field() -> None:
     refusal = refusal_of(b'{"Erika Muster": 1, "description": {"Erika": "Muster"}, "content_type": "Erika Muster"}')
     assert "Erika" not in f"{refusal} {refusal.hint} {refusal.detail}"
     assert "unknown field" in refusal.message

@@ -1,4 +1,4 @@
-"""The watcher over real folders: what it claims and when, what it recovers, and what it says."""
+"""The watcher over real folders: what it claims and when, what it recovers, and what it logs."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def names(jobs: dict[str, Any]) -> list[str]:
 
 
 def failed(folders: Folders) -> dict[str, dict[str, Any]]:
-    """Error files: document -> what is said of it."""
-    said = {}
+    """Error files: name of the document -> content."""
+    errors = {}
     for path in folders.failed.rglob("*.error.json"):
-        said[path.name.removesuffix(".error.json")] = json.loads(path.read_bytes())
-    return said
+        errors[path.name.removesuffix(".error.json")] = json.loads(path.read_bytes())
+    return errors
 
 
 # --- once --------------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def test_once_does_not_wait_for_an_empty_inbox(folders: Folders, ledger: Recordi
     assert time.monotonic() - started < 5
 
 
-def test_once_says_when_the_ledger_is_away_and_loses_nothing(folders: Folders, ledger: RecordingLedger) -> None:
+def test_once_raises_when_the_ledger_is_away_and_loses_nothing(folders: Folders, ledger: RecordingLedger) -> None:
     put(folders, "north_clinic/4711/a.pdf")
     ledger.away_after = 1  # it answers whether the document continues another, and then not any more
     with pytest.raises(LedgerAway):
@@ -116,7 +116,7 @@ def test_the_sidecar_says_what_is_sent(folders: Folders, ledger: RecordingLedger
     assert list((folders.inbox / "north_clinic" / "4711").iterdir()) == []
 
 
-def test_a_name_that_is_no_text_is_sent_clean_and_kept_on_disk(folders: Folders, ledger: RecordingLedger) -> None:
+def test_a_name_that_is_not_text_is_sent_clean_and_kept_on_disk(folders: Folders, ledger: RecordingLedger) -> None:
     put(folders, "north_clinic/4711/M\udcfcller.pdf")
     watcher(folders, ledger, inbox()).once()
     ((job_id, job_file),) = ledger.opened.items()
@@ -143,7 +143,7 @@ def test_what_cannot_be_sent_fails_beside_its_reason(
     put(folders, "north_clinic/" + place, content)
     watcher(folders, ledger, inbox()).once()
     assert (folders.failed / "north_clinic" / place).read_bytes() == content
-    assert [said["code"] for said in failed(folders).values()] == [code]
+    assert [error["code"] for error in failed(folders).values()] == [code]
     assert list(folders.processing.iterdir()) == []
     assert not (folders.inbox / "north_clinic" / place).exists()
 
@@ -184,16 +184,16 @@ def test_a_reopened_document_is_not_sent_without_what_its_faulty_sidecar_asked_f
     assert failed(folders)["a.pdf"]["code"] == "invalid_request"
 
 
-def test_a_sidecar_that_was_corrected_meanwhile_counts(folders: Folders, ledger: RecordingLedger) -> None:
+def test_a_sidecar_that_was_corrected_meanwhile_is_read_again(folders: Folders, ledger: RecordingLedger) -> None:
     held = refused_for_its_sidecar(folders, ledger)
     assert held.sidecar
     held.sidecar.write_bytes(b'{"description": "half a letter", "file_name": "letter.pdf"}')
     watcher(folders, ledger, inbox()).once()
-    told = ledger.recovered[held.job_id]
-    assert (told.description, told.file_name, told.disk_name) == ("half a letter", "letter.pdf", "a.pdf")
+    job_file = ledger.recovered[held.job_id]
+    assert (job_file.description, job_file.file_name, job_file.disk_name) == ("half a letter", "letter.pdf", "a.pdf")
 
 
-def test_a_document_that_may_have_been_sent_is_looked_for_as_it_was_sent(
+def test_a_document_that_may_have_been_sent_is_searched_for_as_it_was_sent(
     folders: Folders, ledger: RecordingLedger
 ) -> None:
     held = refused_for_its_sidecar(folders, ledger)
@@ -249,7 +249,7 @@ def test_a_document_whose_earlier_job_is_still_on_its_way_waits(folders: Folders
     assert [line["event"] for line in logs] == ["document_held_back"]
 
 
-def test_a_file_that_is_replaced_while_it_is_judged_is_judged_anew(folders: Folders, ledger: RecordingLedger) -> None:
+def test_a_file_replaced_while_it_is_checked_is_checked_again(folders: Folders, ledger: RecordingLedger) -> None:
     put(folders, "north_clinic/4711/a.pdf")
     ledger.meanwhile = lambda: put(folders, "north_clinic/4711/a.pdf", b"another document")
     watcher(folders, ledger, inbox()).once()
@@ -280,7 +280,7 @@ def test_files_are_claimed_as_they_come(folders: Folders, ledger: RecordingLedge
         wait_until(lambda: names(ledger.refused) == ["later.pdf"])
 
 
-def test_a_file_is_not_claimed_before_it_has_held_still(folders: Folders, ledger: RecordingLedger) -> None:
+def test_a_file_is_not_claimed_before_it_has_settled(folders: Folders, ledger: RecordingLedger) -> None:
     path = put(folders, "north_clinic/4711/a.pdf")
     with watching(folders, ledger, inbox(settle_seconds=0.4)):
         for _ in range(6):
@@ -310,7 +310,7 @@ def test_a_sidecar_that_is_still_being_written_holds_its_document_back(
     assert job_file.description == "la" * 6
 
 
-def test_names_that_are_no_text_do_not_deafen_the_watcher(folders: Folders, ledger: RecordingLedger) -> None:
+def test_names_that_are_not_text_do_not_deafen_the_watcher(folders: Folders, ledger: RecordingLedger) -> None:
     with watching(folders, ledger, inbox()):
         put(folders, "north_clinic/4711/M\udcfcller.pdf")
         wait_until(lambda: len(ledger.opened) == 1)
@@ -407,7 +407,7 @@ def test_a_document_that_cannot_be_claimed_holds_up_no_other(folders: Folders, l
     assert [line["reason"] for line in held_back] == ["EACCES"]
 
 
-def test_a_document_that_trips_us_up_holds_up_no_other_and_is_tried_again(
+def test_an_unexpected_error_in_one_document_holds_up_no_other_and_is_tried_again(
     folders: Folders, ledger: RecordingLedger
 ) -> None:
     ledger.poison = "a.pdf"
@@ -419,12 +419,12 @@ def test_a_document_that_trips_us_up_holds_up_no_other_and_is_tried_again(
         time.sleep(0.5)
         ledger.poison = ""
         wait_until(lambda: names(ledger.recovered) == ["a.pdf"])
-    told = [line for line in logs if line["event"] in ("document_held_back", "document_not_recovered")]
-    assert [line["error"] for line in told] == ["UnicodeError", "UnicodeError"]
+    lines = [line for line in logs if line["event"] in ("document_held_back", "document_not_recovered")]
+    assert [line["error"] for line in lines] == ["UnicodeError", "UnicodeError"]
     assert "Muster" not in repr(logs)
 
 
-def test_a_full_disk_pauses_everything_and_is_said_once(folders: Folders, ledger: RecordingLedger) -> None:
+def test_a_full_disk_pauses_everything_and_is_logged_once(folders: Folders, ledger: RecordingLedger) -> None:
     claims = Refusing(folders, {"a.pdf": errno.ENOSPC})
     put(folders, "north_clinic/4711/a.pdf")
     with capture_logs() as logs, watching(folders, ledger, inbox(), claims=claims):
@@ -435,7 +435,7 @@ def test_a_full_disk_pauses_everything_and_is_said_once(folders: Folders, ledger
     assert [line["reason"] for line in paused] == ["ENOSPC"]
 
 
-def test_pauses_grow_up_to_a_limit_and_end_with_the_trouble() -> None:
+def test_pauses_grow_up_to_a_limit_and_end_with_the_outage() -> None:
     trouble: list[BaseException] = [OSError(errno.EIO, "x")]
 
     def act() -> None:
@@ -450,7 +450,7 @@ def test_pauses_grow_up_to_a_limit_and_end_with_the_trouble() -> None:
     assert [pause.after(act) for _ in range(3)] == [1.0, 2.0, 2.0], "documents wait for no longer than that"
 
 
-def test_without_events_the_inbox_is_polled_and_that_is_said(tmp_path: Path) -> None:
+def test_without_events_the_inbox_is_polled_and_that_is_logged(tmp_path: Path) -> None:
     def unavailable(_: Path) -> RustNotify:
         raise OSError(errno.ENOSPC, "OS file watch limit reached", str(tmp_path))
 
@@ -487,7 +487,7 @@ def test_more_folders_than_the_system_watches_are_not_watched_in_part(tmp_path: 
     assert not begins_to_watch(tmp_path, 5)
 
 
-def test_a_change_before_anybody_waits_is_not_missed(tmp_path: Path) -> None:
+def test_a_change_before_the_wait_is_not_missed(tmp_path: Path) -> None:
     with ChangeEvents(tmp_path, threading.Event(), polling=False, poll_seconds=60.0) as changes:
         (tmp_path / "early").write_bytes(b"x")
         assert changes.wait(10.0)
@@ -505,10 +505,10 @@ def test_waiting_ends_when_told_to_stop(tmp_path: Path) -> None:
             assert time.monotonic() - started < 5
 
 
-# --- what is said ------------------------------------------------------------------------------------------------
+# --- what is logged ----------------------------------------------------------------------------------------------
 
 
-def test_what_is_left_alone_is_said_once_as_long_as_it_stays(folders: Folders, ledger: RecordingLedger) -> None:
+def test_an_ignored_entry_is_logged_once_as_long_as_it_stays(folders: Folders, ledger: RecordingLedger) -> None:
     part = put(folders, "north_clinic/4711/a.pdf.part")
     put(folders, "east_clinic/a.pdf")
     watched = watcher(folders, ledger, inbox(settle_seconds=0.001))
@@ -545,7 +545,7 @@ def test_no_line_names_a_patient_a_file_or_a_path(folders: Folders, ledger: Reco
     assert str(folders.inbox) not in repr(logs)
 
 
-def test_nothing_is_said_at_every_round(folders: Folders, ledger: RecordingLedger) -> None:
+def test_an_idle_watcher_logs_nothing(folders: Folders, ledger: RecordingLedger) -> None:
     with capture_logs() as logs, watching(folders, ledger, inbox(rescan_seconds=0.1)):
         time.sleep(0.5)
     assert logs == []

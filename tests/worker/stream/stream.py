@@ -1,4 +1,4 @@
-"""The stream as its users see it: what they add, what is left of it, and what came of it."""
+"""The stream as its users see it: what they add, what is left in it, and the outcomes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Stream:
         self.redis = redis.Redis.from_url(runtime.redis_url)  # bytes: a message may hold anything
         self.root = runtime.settings.file_roots[0]
 
-    def wish(self, name: str = "scan.pdf", **fields: Any) -> dict[str, Any]:
-        """The fields of a document that can be sent, but for the changes."""
+    def document(self, name: str = "scan.pdf", **fields: Any) -> dict[str, Any]:
+        """The fields of a document that can be sent, with some changed."""
         source = (self.root / name).as_uri()
         return {"account": "north_clinic", "patient_id": "4711", "source": source, **fields}
 

@@ -50,7 +50,7 @@ def started(reader: StreamReader, stream: Stream) -> StreamReader:
 @given(message=st.binary(max_size=200) | JSON | changed())
 def test_any_message_becomes_a_job_or_is_rejected(started: StreamReader, stream: Stream, message: object) -> None:
     if isinstance(message, dict):
-        message = stream.wish() | message
+        message = stream.document() | message
     entry = stream.add(message if isinstance(message, bytes) else json.dumps(message).encode())
     taken = started.turn()
     rejected = [one for one in stream.rejected() if one["id"] == entry]
@@ -67,7 +67,7 @@ def accepted(stream: Stream, entry: str) -> bool:
 
 def test_the_strangest_are_among_them(started: StreamReader, stream: Stream) -> None:
     """The search above finds both ends; this holds it to that."""
-    stream.add(stream.wish())
-    stream.add(stream.wish(account="nobody"))
+    stream.add(stream.document())
+    stream.add(stream.document(account="nobody"))
     run(started)
     assert (len(stream.jobs()), len(stream.rejected())) == (1, 1)

@@ -1,4 +1,4 @@
-"""A message becomes one job, or stands among the rejected; nothing in between."""
+"""A message becomes one job, or stands among the rejected; never neither."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.stream.reader import StreamReader
 
 
 def test_a_message_becomes_a_job_and_leaves_the_stream(stream: Stream, reader: StreamReader) -> None:
-    entry = stream.add(stream.wish(description="A referral", options={"document_id": "7"}))
+    entry = stream.add(stream.document(description="A referral", options={"document_id": "7"}))
     reader.turn()  # makes the group
     reader.turn()
     job = stream.job(entry)
@@ -29,7 +29,7 @@ def test_a_message_becomes_a_job_and_leaves_the_stream(stream: Stream, reader: S
 
 
 def test_its_job_has_the_id_that_follows_from_the_entry(stream: Stream, reader: StreamReader) -> None:
-    entry = stream.add(stream.wish())
+    entry = stream.add(stream.document())
     run(reader)
     assert stream.jobs() == [f"chartpost:job:{uuid5(NAMESPACE_OID, entry)}"]
 
@@ -38,7 +38,7 @@ def test_its_job_has_the_id_that_it_gives_and_is_found_by_the_entry_too(
     stream: Stream, reader: StreamReader, runtime: Runtime
 ) -> None:
     given = str(uuid4())
-    entry = stream.add(stream.wish(job_id=given.upper()))
+    entry = stream.add(stream.document(job_id=given.upper()))
     run(reader)
     assert stream.jobs() == [f"chartpost:job:{given}"]
     found = runtime.ledger.get(entry)
@@ -47,17 +47,17 @@ def test_its_job_has_the_id_that_it_gives_and_is_found_by_the_entry_too(
 
 
 def test_what_was_added_before_the_first_reader_came_is_read(stream: Stream, runtime: Runtime) -> None:
-    entries = [stream.add(stream.wish(stream.write(f"{number}.pdf", b"x"))) for number in range(3)]
+    entries = [stream.add(stream.document(stream.write(f"{number}.pdf", b"x"))) for number in range(3)]
     run(stream_reader(runtime, block_ms=10))
     assert all(stream.job(entry) for entry in entries)
 
 
 def test_the_same_message_under_one_job_id_opens_one_job(stream: Stream, reader: StreamReader) -> None:
-    wish = stream.wish(job_id=str(uuid4()))
-    stream.add(wish)
+    document = stream.document(job_id=str(uuid4()))
+    stream.add(document)
     run(reader)
     stream.write("scan.pdf", b"it has grown since")
-    stream.add(wish)
+    stream.add(document)
     run(reader)
     assert len(stream.jobs()) == 1
     assert (stream.left(), stream.rejected()) == ([], [])
@@ -65,8 +65,8 @@ def test_the_same_message_under_one_job_id_opens_one_job(stream: Stream, reader:
 
 def test_a_job_id_that_was_used_for_another_document_is_rejected(stream: Stream, reader: StreamReader) -> None:
     given = str(uuid4())
-    stream.add(stream.wish(job_id=given))
-    second = stream.add(stream.wish(job_id=given, patient_id="4712"))
+    stream.add(stream.document(job_id=given))
+    second = stream.add(stream.document(job_id=given, patient_id="4712"))
     run(reader)
     assert [(one["id"], one["code"]) for one in stream.rejected()] == [(second, "invalid_request")]
     assert len(stream.jobs()) == 1
@@ -75,7 +75,7 @@ def test_a_job_id_that_was_used_for_another_document_is_rejected(stream: Stream,
 def test_a_second_message_under_an_idempotency_key_shows_the_first_ones_job(
     stream: Stream, reader: StreamReader, runtime: Runtime
 ) -> None:
-    first, second = (stream.add(stream.wish(idempotency_key="k")) for _ in range(2))
+    first, second = (stream.add(stream.document(idempotency_key="k")) for _ in range(2))
     run(reader)
     jobs = [runtime.ledger.get(str(uuid5(NAMESPACE_OID, entry))) for entry in (first, second)]
     assert jobs[0] is not None
@@ -98,7 +98,7 @@ BAD: dict[str, tuple[object, str]] = {
     "no such patient id": ({"patient_id": "../4711"}, "invalid_request"),
     "a job_id that is none": ({"job_id": "7"}, "invalid_request"),
     "a job_id that is a number": ({"job_id": 7}, "invalid_request"),
-    "a callback to anybody": ({"callback_url": "https://example.org/"}, "invalid_request"),
+    "a callback to an unknown host": ({"callback_url": "https://example.org/"}, "invalid_request"),
     "larger than 64 KB": ({"description": "x" * 70_000}, "invalid_request"),
     "an unknown account": ({"account": "nobody"}, "unknown_account"),
     "no patient": ({"patient_id": None}, "patient_required"),
@@ -130,8 +130,8 @@ def test_a_rejected_message_is_kept_whole_and_sealed(stream: Stream, reader: Str
     assert stream.unsealed(rejected) == message
 
 
-def test_a_fault_names_no_field_that_is_not_ours(stream: Stream, reader: StreamReader) -> None:
-    stream.add(stream.wish(Meier="1", acount="x"))
+def test_a_refusal_names_no_unknown_field(stream: Stream, reader: StreamReader) -> None:
+    stream.add(stream.document(Meier="1", acount="x"))
     run(reader)
     reason = stream.rejected()[0]["reason"]
     assert "Meier" not in reason
@@ -166,8 +166,8 @@ def test_a_message_for_a_known_account_that_cannot_be_sent_has_a_failed_job(
 
 
 def test_another_document_under_an_idempotency_key_is_rejected(stream: Stream, reader: StreamReader) -> None:
-    stream.add(stream.wish(idempotency_key="k"))
-    second = stream.add(stream.wish(idempotency_key="k", description="another"))
+    stream.add(stream.document(idempotency_key="k"))
+    second = stream.add(stream.document(idempotency_key="k", description="another"))
     run(reader)
     assert [(one["id"], one["code"]) for one in stream.rejected()] == [(second, "invalid_request")]
 
@@ -188,7 +188,7 @@ def add_bad(stream: Stream, what: str) -> tuple[str, str]:
     bad, code = BAD[what]
     if not isinstance(bad, dict):
         return stream.add(bad), code
-    fields: dict[str, Any] = stream.wish() | bad
+    fields: dict[str, Any] = stream.document() | bad
     if "://" not in fields["source"]:
         fields["source"] = (stream.root / fields["source"]).as_uri()
     return stream.add(fields), code

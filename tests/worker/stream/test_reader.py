@@ -57,7 +57,7 @@ def reading(config: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_reader_killed_before_it_acknowledges_leaves_one_job(
     config: Path, stream: Stream, reader: StreamReader
 ) -> None:
-    entry = stream.add(stream.wish())
+    entry = stream.add(stream.document())
     killed_at(config, "accept")
     assert stream.job(entry)
     assert stream.left() == [entry]
@@ -80,8 +80,8 @@ def test_a_reader_killed_before_it_rejects_leaves_one_rejection(
     assert (stream.left(), len(stream.jobs())) == ([], 1)
 
 
-def test_sigterm_stops_a_reader_at_once_and_strikes_it_off(config: Path, stream: Stream, runtime: Runtime) -> None:
-    entry = stream.add(stream.wish())
+def test_sigterm_stops_a_reader_at_once_and_it_leaves_the_group(config: Path, stream: Stream, runtime: Runtime) -> None:
+    entry = stream.add(stream.document())
     with reading(config) as child:
         wait_until(lambda: stream.job(entry) and not stream.left(), "the message is read")
         child.terminate()
@@ -94,14 +94,14 @@ def test_sigterm_stops_a_reader_at_once_and_strikes_it_off(config: Path, stream:
 def test_a_reader_that_is_gone_stays_listed_while_it_holds_a_message(
     stream: Stream, storage: Unreachable, reader: StreamReader
 ) -> None:
-    stream.add(stream.wish(source="s3://scans/scan.pdf"))
+    stream.add(stream.document(source="s3://scans/scan.pdf"))
     run(reader)
     reader.group.leave()
     assert len(stream.readers()) == 1
 
 
 def test_many_readers_open_each_job_once(stream: Stream, runtime: Runtime) -> None:
-    entries = [stream.add(stream.wish(stream.write(f"{number}.pdf", b"x"))) for number in range(150)]
+    entries = [stream.add(stream.document(stream.write(f"{number}.pdf", b"x"))) for number in range(150)]
     readers = [threading.Thread(target=run, args=(stream_reader(runtime, block_ms=10),)) for _ in range(3)]
     for reader in readers:
         reader.start()
@@ -136,7 +136,7 @@ def storage(runtime: Runtime) -> Unreachable:
 def test_a_message_whose_storage_does_not_answer_waits_and_is_taken_later(
     stream: Stream, storage: Unreachable, reader: StreamReader
 ) -> None:
-    entry = stream.add(stream.wish(source="s3://scans/scan.pdf"))
+    entry = stream.add(stream.document(source="s3://scans/scan.pdf"))
     run(reader)
     assert (stream.left(), stream.pending(), stream.job(entry)) == ([entry], 1, None)
     storage.answers = True
@@ -146,38 +146,38 @@ def test_a_message_whose_storage_does_not_answer_waits_and_is_taken_later(
     assert (stream.left(), stream.rejected()) == ([], [])
 
 
-def test_storage_that_does_not_answer_holds_up_nobody_else(
+def test_storage_that_does_not_answer_holds_up_no_other_message(
     stream: Stream, storage: Unreachable, reader: StreamReader
 ) -> None:
     for number in range(20):
-        stream.add(stream.wish(source=f"s3://scans/{number}.pdf"))
-    entry = stream.add(stream.wish())
+        stream.add(stream.document(source=f"s3://scans/{number}.pdf"))
+    entry = stream.add(stream.document())
     run(reader)
     assert stream.job(entry)
     assert storage.asked == 1
 
 
 def test_a_wiped_redis_gets_its_group_again(stream: Stream, reader: StreamReader) -> None:
-    stream.add(stream.wish())
+    stream.add(stream.document())
     run(reader)
     stream.redis.flushall()
-    entry = stream.add(stream.wish())
+    entry = stream.add(stream.document())
     run(reader)
     assert stream.job(entry)
     assert stream.left() == []
 
 
-def test_an_entry_that_somebody_deleted_is_forgotten(stream: Stream, reader: StreamReader) -> None:
+def test_an_entry_that_was_deleted_meanwhile_is_forgotten(stream: Stream, reader: StreamReader) -> None:
     stream.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-    entry = stream.add(stream.wish())
-    stream.redis.xreadgroup(GROUP, "somebody", {STREAM: ">"})
+    entry = stream.add(stream.document())
+    stream.redis.xreadgroup(GROUP, "another", {STREAM: ">"})
     stream.redis.xdel(STREAM, entry)
     time.sleep(LEASE_SECONDS)
     run(reader)
     assert (stream.pending(), stream.jobs()) == (0, [])
 
 
-def test_a_reader_waits_for_a_redis_that_is_away_and_says_so_once(tmp_path: Path) -> None:
+def test_a_reader_waits_for_a_redis_that_is_away_and_logs_that_once(tmp_path: Path) -> None:
     server = EmbeddedValkey(tmp_path / "valkey")
     url = server.start()
     config = write_settings(tmp_path, url)
@@ -187,7 +187,7 @@ def test_a_reader_waits_for_a_redis_that_is_away_and_says_so_once(tmp_path: Path
         server.stop()
         time.sleep(1.5)  # long enough for it to try twice
         server.start()
-        entry = stream.add(stream.wish())
+        entry = stream.add(stream.document())
         wait_until(lambda: stream.job(entry) and not stream.left(), "the message is read")
         child.terminate()
         _, log = child.communicate(timeout=10)

@@ -1,4 +1,4 @@
-"""The embedded server: its address stays, its file is nobody else's, and what it was told is there after a kill."""
+"""The embedded server: its address stays, it alone writes to its file, and what was written is there after a kill."""
 
 from __future__ import annotations
 
