@@ -20,7 +20,7 @@ STREAM = PREFIX + "intake"
 GROUP = "chartpost"
 
 _BATCH = 32
-_FORGET_READERS_MS = 3_600_000
+_FORGET_READERS_MS = 3_600_000  # each start of a reader adds a name, and a kill leaves it
 _FORGET_READERS = """
 -- Removes readers that hold no message from the group: those that have been idle for long, and one by its name.
 -- One script, so that no reader can be given a message between the check of what it holds and its removal: the
@@ -70,7 +70,7 @@ class ConsumerGroup:
         start: Any = "0-0"
         while True:
             answer: Any = self._redis.xautoclaim(STREAM, GROUP, self.reader, self._lease_ms, start, count=_BATCH)
-            start, entries = answer[0], answer[1]
+            start, entries = answer[0], answer[1]  # the third value lists entries that were deleted meanwhile
             yield from (Message.of(entry, fields) for entry, fields in entries)
             if start == b"0-0":
                 return

@@ -104,6 +104,7 @@ class StreamReader:
         except DocumentRefused as refusal:
             self.rejected.add(message, refusal)
         except (StageError, SealBroken) as error:
+            # It stays pending. The reason passes without the sender: storage that is away, a wrong secret_key.
             log.warning("message_put_off", entry=message.entry, reason=str(error))
         except REDIS_ERRORS:
             raise
@@ -120,6 +121,7 @@ class StreamReader:
         self.group.remove(message)
 
     def _messages(self) -> Iterator[Message]:
+        # Twice in a lease: no message becomes stale sooner.
         if time.monotonic() >= self._claim_stale_at:
             yield from self.group.stale()
             self.group.forget_idle_readers()
@@ -129,6 +131,7 @@ class StreamReader:
     def _open(self, message: Message) -> None:
         job_request = read_message(message)
         request = read_request(job_request.fields)
+        # Before admission: when a message is read again, its source may have been delivered and deleted.
         known = self._ledger.get(job_request.job_id)
         if known:
             self._meet(message, job_request, request, known)
@@ -174,6 +177,7 @@ class StreamReader:
         job_id = job_request.job_id
         has_job = request.account in self._accounts
         if has_job:
+            # Before the job is opened: a reader that finds this job after a kill then knows why it is there.
             self.rejected.announce(job_id)
             document = replace(unadmitted(request, Door.STREAM), stream_id=message.entry)
             self._admission.open_refused(job_id, document, refusal)
