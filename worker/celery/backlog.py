@@ -23,8 +23,9 @@ from kombu.utils.json import loads as loads_json
 
 from config.celery import ENTRY_QUEUE
 from config.redaction import crash_site
-from tasks.celery_tasks import is_uuid, upload
+from tasks.celery_tasks import upload
 from tasks.intake.admission import Admission
+from tasks.intake.calls import is_uuid
 from tasks.intake.requests import read_request
 from tasks.ledger.redis import PREFIX, REDIS_ERRORS
 from tasks.model.document import Door
@@ -71,7 +72,7 @@ class BacklogHelper:
         while not self._stop.wait(rest_seconds):
             try:
                 opened = self.open_batch()
-            except AWAY as error:
+            except REDIS_ERRORS as error:
                 log.info("calls_wait_for_redis", error=type(error).__name__)
                 rest_seconds = _AWAY_SECONDS
                 continue
@@ -106,7 +107,7 @@ class BacklogHelper:
             self._admission.open_admitted(call.task_id, document)
         except StageError:
             return False  # a worker decides: the reason may lie on this machine, such as a folder it does not have
-        except AWAY:
+        except REDIS_ERRORS:
             raise
         except Exception as error:  # noqa: BLE001, an error of ours in one call must not hold up the others
             log.warning("call_left_to_workers", job=call.task_id, **crash_site(error))

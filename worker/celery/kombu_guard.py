@@ -78,7 +78,7 @@ class GuardedChannel(transport.Channel):
             # writes are taken, or the worker would pop messages that it cannot note.
             if self.writes:
                 with lost_while_redis_refuses():
-                    self.client.set(WRITABLE, "1", px=1000)
+                    self.client.set(WRITE_TEST_KEY, "1", px=1000)
             self.put_back()
         except Exception:
             # As kombu does when its ping fails, and out of the poller, to which the channel has been added by now.

@@ -22,7 +22,7 @@ from structlog.typing import EventDict, WrappedLogger
 from config.celery import ENTRY_QUEUE, STAGE_QUEUE
 from tasks.accounts.status import AccountStatuses
 from tasks.dispatch.workers import Workers
-from tasks.ledger.redis import CLOSING, PREFIX
+from tasks.ledger.redis import CLOSING_LANE, PREFIX
 from tasks.model.route import Step
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ class LedgerCollector(Collector):
         yield status_gauge
 
     def _service_gauges(self) -> Iterator[Metric]:
-        closing, intake = self._redis.zcard(f"{PREFIX}due:{CLOSING}"), self._redis.xlen(PREFIX + "intake")
+        closing, intake = self._redis.zcard(f"{PREFIX}due:{CLOSING_LANE}"), self._redis.xlen(PREFIX + "intake")
         slots = self._workers.alive()
         yield gauge("closing_backlog", "Finished jobs whose files, result or callback are yet to be written.", closing)
         yield gauge("intake_waiting", "Entries of the intake stream that are in no ledger yet.", intake)

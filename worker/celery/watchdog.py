@@ -56,7 +56,7 @@ class LivenessCheck:
         """Why this worker should end; None while it should not."""
         try:
             waiting = self._waiting()
-        except AWAY:
+        except REDIS_ERRORS:
             self._idle_checks = self._still_checks = 0  # without Redis no worker could work
             return None
         started, started_before = self._started(), self._started_before

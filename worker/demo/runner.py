@@ -19,11 +19,11 @@ from tasks.runtime import Runtime
 from worker.demo.clients import SandboxPages, Senders
 from worker.demo.expectations import Evidence, shortcomings
 from worker.demo.processes import VALIDATION_SECONDS, DemoFailed, Interrupted, Processes, stop_signals
-from worker.demo.scenario import Paper
-from worker.demo.screen import screen_for
-from worker.demo.summary import Summary
-from worker.demo.tracker import Lookout
-from worker.demo.workspace import Place, new_place
+from worker.demo.scenario import DemoDocument
+from worker.demo.screen import Screen
+from worker.demo.summary import print_summary
+from worker.demo.tracker import Tracker
+from worker.demo.workspace import Workspace, new_workspace
 from worker.supervisor.run import is_consuming
 
 _POLL_SECONDS = 0.12
@@ -85,57 +85,26 @@ class _Demo:
         self.processes.start("chartpost-run", "worker", "run")
         self.processes.wait_until((self.workspace.data / "redis.url").exists, "Valkey")
         runtime = Runtime(load(self.workspace.settings, {}))
-        self.processes.wait_until(consuming_check(runtime), "The worker")
+        self.processes.wait_until(lambda: is_consuming(runtime.workers), "The worker")
         return SandboxPages(tomllib.loads(sandbox)), runtime
 
-    def _start(self) -> Witness:
-        doing = self._screen.doing
-        with doing("Starting the sandbox: a practice system and its storage", "The sandbox was started"):
-            sandbox = self._processes.start_sandbox()
-            self._place.write_settings(sandbox)
-        with doing("Starting chartpost run: Valkey, worker, inbox watcher, stream intake", "chartpost run was started"):
-            self._processes.start_run()
-            self._processes.until((self._place.data / "redis.url").exists, "Valkey")
-            self._runtime = Runtime(load(self._place.settings, {}))
-            self._processes.until(lambda: is_consuming(self._runtime.workers), "The worker")
-        return Witness(sandbox)
-
-    def _start_flower(self) -> str:
-        with self._screen.doing("Starting Flower", "Flower was started"):
-            return self._processes.start_flower()
-
-    # --- documents on their way --------------------------------------------------------------------------------
-
-    def _watch(self, witness: Witness) -> Evidence:
-        doors, lookout = Doors(self._place, self._runtime.redis_url), Lookout(self._runtime, self._papers)
-        deadline = time.monotonic() + _PATIENCE_SECONDS + _PATIENCE_PER_DOCUMENT_SECONDS * len(self._papers)
-        doing = self._screen.doing
-        self._screen.show(lookout.sights)
-        between = min(_BETWEEN_DOCUMENTS_SECONDS, _SENDING_SECONDS / len(self._papers))
-        with doing("Sending: into the inbox, by a Celery call, over the Redis stream", "All documents were sent"):
-            began = time.monotonic()
-            for number, paper in enumerate(self._papers, start=1):
-                doors.send(paper)
-                lookout.sent(paper)
-                self._look_until(began + number * between, lookout)
-        with doing("Waiting until every document has met its end", "The wait for the documents was over"):
-            while not lookout.all_ended and time.monotonic() < deadline:
-                self._look(lookout)
-        with doing("Waiting a little longer: a second copy would show now", "Second copies would have shown by now"):
-            self._look_until(time.monotonic() + _SECOND_COPY_SECONDS, lookout)
-        return self._evidence(lookout, doors, witness)
-
-    def _look_until(self, moment: float, lookout: Lookout) -> None:
-        while time.monotonic() < moment:
-            self._look(lookout)
-
-    def _look(self, lookout: Lookout) -> None:
-        lookout.look()
-        self._screen.show(lookout.sights)
-        self._processes.check()
-        self._processes.pause(_LOOK_SECONDS)
-
-    def _evidence(self, lookout: Lookout, doors: Doors, witness: Witness) -> Evidence:
+    def _send_and_watch(self, pages: SandboxPages, runtime: Runtime) -> Evidence:
+        senders, tracker = Senders(self.workspace, runtime.redis_url), Tracker(runtime, self.documents)
+        number = len(self.documents)
+        next_at = began = time.monotonic()
+        self.screen.show(tracker.progress)
+        self.screen.say("Sending documents: into the inbox, by a Celery call, over the Redis stream")
+        for document in self.documents:
+            senders.send(document)
+            tracker.sent(document)
+            next_at += min(_BETWEEN_DOCUMENTS_SECONDS, _SENDING_SECONDS / number)
+            self._watch_until(next_at, tracker)
+        self.screen.say("Waiting until every document has ended")
+        deadline = began + _PATIENCE_SECONDS + _PATIENCE_PER_DOCUMENT_SECONDS * number
+        while not tracker.all_ended and time.monotonic() < deadline:
+            self._watch(tracker)
+        self.screen.say("Waiting a little longer: a second copy would show now")
+        self._watch_until(time.monotonic() + _SECOND_COPY_SECONDS, tracker)
         return Evidence(
             data=self.workspace.data,
             jobs={progress.document.key: progress for progress in tracker.progress if progress.job_id},

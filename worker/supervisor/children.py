@@ -7,6 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
 import structlog
 
@@ -16,51 +19,6 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>; https://man7.org/linux/man-pages/man2/
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
-
-
-class SupervisedProcess:
-    """`python -m worker <command>` as a child. Pauses between restarts grow; a steady run resets them."""
-
-    def __init__(self, command: str) -> None:
-        self.name = command
-        self._child: subprocess.Popen[bytes] | None = None
-        self._started_at = 0.0
-        self._restart_at = 0.0
-        self._pause_seconds = _FIRST_PAUSE_SECONDS
-
-    def start(self) -> None:
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "worker", self.name],
-            preexec_fn=die_with_parent,
-            # A session of its own: Ctrl-C reaches only the supervisor, which stops the children in order.
-            start_new_session=True,
-        )
-        self._started_at = time.monotonic()
-
-    def restart_if_ended(self) -> None:
-        """Start the child again if it has ended and its pause is over. Call it often."""
-        now = time.monotonic()
-        if self._child and self._child.poll() is not None:
-            if now - self._started_at > _STEADY_SECONDS:
-                self._pause_seconds = _FIRST_PAUSE_SECONDS
-            exit_code = self._child.returncode
-            log.error("part_ended", part=self.name, exit=exit_code, restart_seconds=self._pause_seconds)
-            self._child, self._restart_at = None, now + self._pause_seconds
-            self._pause_seconds = min(self._pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
-        if self._child is None and now >= self._restart_at:
-            self.start()
-
-    def stop(self, grace_seconds: float) -> None:
-        """SIGTERM, and SIGKILL after `grace_seconds`. Documents survive both."""
-        if self._child is None or self._child.poll() is not None:
-            return
-        self._child.terminate()
-        try:
-            self._child.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
-            log.warning("part_killed", part=self.name, grace_seconds=grace_seconds)
-            self._child.kill()
-            self._child.wait()
 
 
 class Child:
@@ -115,6 +73,39 @@ class Child:
         finally:
             if self.process.stdin:
                 self.process.stdin.close()
+
+
+class SupervisedProcess:
+    """`python -m worker <command>` as a child. Pauses between restarts grow; a steady run resets them."""
+
+    def __init__(self, command: str) -> None:
+        self.name = command
+        self._child: Child | None = None
+        self._started_at = 0.0
+        self._restart_at = 0.0
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+
+    def start(self) -> None:
+        self._child = Child(["worker", self.name])
+        self._started_at = time.monotonic()
+
+    def restart_if_ended(self) -> None:
+        """Start the child again if it has ended and its pause is over. Call it often."""
+        now = time.monotonic()
+        exit_code = self._child.exit_code() if self._child else None
+        if exit_code is not None:
+            if now - self._started_at > _STEADY_SECONDS:
+                self._pause_seconds = _FIRST_PAUSE_SECONDS
+            log.error("part_ended", part=self.name, exit=exit_code, restart_seconds=self._pause_seconds)
+            self._child, self._restart_at = None, now + self._pause_seconds
+            self._pause_seconds = min(self._pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+        if self._child is None and now >= self._restart_at:
+            self.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """SIGTERM, and SIGKILL after `grace_seconds`. Documents survive both."""
+        if self._child and self._child.stop(grace_seconds) is None:
+            log.warning("part_killed", part=self.name, grace_seconds=grace_seconds)
 
 
 def die_with_parent() -> None:

@@ -19,7 +19,6 @@ from celery import Celery
 from tasks.runtime import Runtime
 from tests.harness.sandbox import ROOT
 from tests.worker.stream.stream import Stream
-from tests.worlds import ROOT
 from worker.celery.backlog import BATCH, LOCK, BacklogHelper
 from worker.celery.build import backlog_helper
 

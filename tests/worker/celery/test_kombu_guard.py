@@ -54,7 +54,7 @@ def north(tmp_path: Path, world: SandboxProcess, server: EmbeddedValkey) -> Iter
         yield started
 
 
-def test_an_entry_that_is_not_a_message_ends_no_worker_and_the_call_behind_it_is_opened(north: Clinic) -> None:
+def test_an_entry_that_is_not_a_message_ends_no_worker_and_the_call_behind_it_is_opened(north: Installation) -> None:
     worker = north.start_worker()
     rubbish = [
         b"rubbish",

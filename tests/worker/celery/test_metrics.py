@@ -18,9 +18,10 @@ from structlog.testing import capture_logs
 from config.load import load
 from tasks.model.document import Document
 from tasks.runtime import Runtime
-from tests.clinics import Clinic, clinic, wait_until
-from tests.valkeys import running_valkey
-from tests.worlds import SandboxProcess
+from tests.harness.installation import Installation, installed
+from tests.harness.sandbox import SandboxProcess
+from tests.harness.valkey import running_valkey
+from tests.harness.waiting import wait_until
 from worker.celery.build import metrics_endpoint
 
 SETTINGS = """
@@ -155,7 +156,7 @@ def test_a_taken_port_is_warned_about_and_survived(runtime: Runtime) -> None:
 
 
 @pytest.fixture
-def measured(tmp_path: Path, valkey_url: str) -> Iterator[tuple[Clinic, int]]:
+def measured(tmp_path: Path, valkey_url: str) -> Iterator[tuple[Installation, int]]:
     """A clinic whose workers all listen on one port, and whose log holds only warnings and errors."""
     port = free_port()
     end = f'[metrics]\nport = {port}\n[log]\nlevel = "warning"\n'

@@ -18,7 +18,6 @@ from tests.harness.installation import Installation, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.waiting import wait_until
 from tests.worker.celery.slow_storage import SlowStorage
-from tests.worlds import SandboxProcess
 from worker.celery.watchdog import CHECKS, EXIT_CODE, LivenessCheck
 
 QUEUES = ("chartpost", "chartpost.stages")
@@ -140,7 +139,7 @@ def test_real_workers_are_ended_when_stuck_and_run_on_otherwise(tmp_path: Path, 
         assert "worker_ends_itself" not in busy.log + idle.log
 
 
-def cut_off(left: Clinic) -> AsyncResult[Any]:
+def cut_off(left: Installation) -> AsyncResult[Any]:
     """A call that its worker does not take: it was told to consume from no queue."""
     for queue in QUEUES:
         left.celery.control.cancel_consumer(queue, reply=True, timeout=5)

@@ -7,12 +7,12 @@ import signal
 import click
 from celery.bin.celery import celery
 
-from worker.celery.backlog import help_workers
+from worker.celery.build import backlog_helper
 from worker.cli.context import Context, pass_context
 from worker.cli.startup import start_logs, start_service
 from worker.inbox.build import inbox_service
 from worker.stream.build import stream_reader
-from worker.supervisor.run import Run
+from worker.supervisor.run import Supervisor
 
 
 @click.command
@@ -23,9 +23,7 @@ def run(context: Context) -> None:
     That is the inbox watcher, the stream reader and a worker; and an embedded Valkey, unless redis.url is set.
     SIGTERM and Ctrl-C stop them in order.
     """
-    context.start_logs()
-    from worker.supervisor.run import Supervisor
-
+    start_logs(context.settings)
     Supervisor(context.settings).run()
 
 
@@ -61,8 +59,5 @@ def intake(context: Context) -> None:
     runtime = start_service(context)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.stopping.set())
-    from worker.celery.build import backlog_helper
-    from worker.stream.build import stream_reader
-
     backlog_helper(runtime).start()
     stream_reader(runtime).run()
