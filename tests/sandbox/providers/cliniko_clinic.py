@@ -1,7 +1,6 @@
 """A plain caller of Cliniko's API, written from the vendor's pages alone."""
 
 import re
-import time
 from typing import Any
 from xml.etree import ElementTree
 
@@ -83,7 +82,7 @@ def post_response(answer: httpx.Response) -> dict[str, str]:
     return {each.tag: each.text or "" for each in ElementTree.fromstring(answer.text)}  # noqa: S314 (our own sandbox's)
 
 
-def reset_seconds(answer: httpx.Response) -> float:
-    """How far in the future X-RateLimit-Reset is."""
+def reset_at(answer: httpx.Response) -> int:
+    """X-RateLimit-Reset, in seconds since 1970."""
     assert re.fullmatch(r"\d{10}", answer.headers["X-RateLimit-Reset"])
-    return int(answer.headers["X-RateLimit-Reset"]) - time.time()
+    return int(answer.headers["X-RateLimit-Reset"])
