@@ -17,7 +17,7 @@ from kombu.transport.redis import Channel
 
 from tests.harness.installation import Child, Installation, installed
 from tests.harness.sandbox import SandboxProcess
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 from tests.worker.celery.slow_storage import SlowStorage
 from worker.celery.kombu_guard import GuardedChannel
 from worker.supervisor.valkey import EmbeddedValkey
@@ -109,7 +109,7 @@ def test_without_the_guard_the_same_restart_ends_the_worker(
     worker = worker_of("tests.worker.celery.unguarded", north, storage)
     restart(server)
     storage.let_go.set()
-    assert worker.process.wait(30) == 1
+    assert worker.process.wait(PATIENCE_SECONDS) == 1
     assert "Unrecoverable error: AttributeError" in worker.log
 
 
@@ -125,7 +125,7 @@ def test_a_message_popped_while_redis_refuses_to_note_it_is_put_back_only_by_the
             valkey.config_set("maxmemory", "1")
             try:
                 with pytest.raises(redis.ConnectionError if kind is GuardedChannel else redis.ResponseError):
-                    connection.drain_events(timeout=5)
+                    connection.drain_events(timeout=PATIENCE_SECONDS)
             finally:
                 valkey.config_set("maxmemory", "0")
     assert valkey.llen("popped") == 0
@@ -146,7 +146,7 @@ def test_an_acknowledgement_that_redis_refuses_is_a_lost_connection_only_with_th
         Producer(connection).publish({"a": "message"}, exchange=queue.exchange, routing_key="held", declare=[queue])
         held: list[Message] = []
         with Consumer(connection, [queue], callbacks=[lambda _, message: held.append(message)]):
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=PATIENCE_SECONDS)
             valkey.replicaof("127.0.0.1", "1")
             try:
                 with pytest.raises(redis.ConnectionError if kind is GuardedChannel else redis.exceptions.ReadOnlyError):

@@ -80,17 +80,18 @@ def test_time_without_redis_counts_for_nothing() -> None:
 
 
 def test_a_worker_whose_consumer_is_dead_is_counted_no_longer_than_its_last_beat(valkey: redis.Redis) -> None:
-    consuming = True
-    workers = Workers(valkey, "one", 4, lambda: consuming)
+    consuming, now = True, 0.0
+    workers = Workers(valkey, "one", 4, lambda: consuming, clock=lambda: now)
     workers.beat()
     assert workers.alive() == {"one": 4}
-    consuming = False
-    time.sleep(2.1)  # the next beat would be due
+    leaves_at = valkey.pexpiretime("chartpost:worker:one")
+    time.sleep(0.01)  # Redis tells milliseconds
+    consuming, now = False, 10.0
     workers.beat()
-    assert valkey.pttl("chartpost:worker:one") < 8_000
+    assert valkey.pexpiretime("chartpost:worker:one") == leaves_at
     consuming = True
     workers.beat()
-    assert valkey.pttl("chartpost:worker:one") > 9_000
+    assert valkey.pexpiretime("chartpost:worker:one") > leaves_at
 
 
 # --- real ones -----------------------------------------------------------------------------------------------------
