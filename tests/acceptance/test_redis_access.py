@@ -22,7 +22,7 @@ from tests.harness.installation import Installation
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.tls import Authority, tls_front
 from tests.harness.valkey import running_valkey
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 
 PASSING = ("chartpost:worker", "chartpost:rate", "chartpost:limit", "chartpost:writable", "chartpost:turn")
 
@@ -60,7 +60,7 @@ def test_everything_works_with_the_documented_rights_alone_and_a_restart_keeps_i
             assert [key for key in kept if key.startswith("chartpost:job:")]
             assert [key for key in kept if key.startswith("celery-task-meta-")]
 
-            assert house.running["valkey"].stop(30) == 0
+            assert house.running["valkey"].stop(PATIENCE_SECONDS) == 0
             start_valkey(house)
             assert lasting(house) == kept
             deliver_by_all_doors(clinic, callers)
@@ -85,7 +85,7 @@ def deliver_by_all_doors(clinic: Installation, callers: str) -> None:
     redis.Redis.from_url(callers).xadd("chartpost:intake", {"job": json.dumps(job)})
     redis.Redis.from_url(callers).xadd("chartpost:intake", {"job": "no JSON"})
     called = clinic.upload(clinic.write("called.pdf", patient.encode()), patient)
-    assert called.get(timeout=60)["assurance"] == "confirmed"
+    assert called.get(timeout=120)["assurance"] == "confirmed"
     names = {"dropped.pdf", "streamed.pdf", "called.pdf"}
     wait_until(lambda: {record["file_name"] for record in clinic.chart(patient_id=patient)} == names, "all arrive")
     wait_until(lambda: clinic.redis.xlen("chartpost:intake:rejected"), "the bad message is rejected")
@@ -174,6 +174,6 @@ def socket_of_celery(socket: Path) -> str:
 def assert_delivers(clinic: Installation) -> None:
     patient = f"a{uuid4()}"
     clinic.start_worker()
-    delivered = clinic.upload(clinic.write("guarded.pdf", b"guarded"), patient).get(timeout=60)
+    delivered = clinic.upload(clinic.write("guarded.pdf", b"guarded"), patient).get(timeout=120)
     assert delivered["size_bytes"] == 7
     assert len(clinic.chart(patient_id=patient)) == 1

@@ -111,7 +111,7 @@ def test_a_document_dropped_into_the_inbox_is_delivered(house: House) -> None:
 
 
 def test_another_service_calls_with_a_user_of_its_own(house: House) -> None:
-    assert call(house, "lab.pdf", b"a report").get(timeout=60)["size_bytes"] == 8
+    assert call(house, "lab.pdf", b"a report").get(timeout=120)["size_bytes"] == 8
 
 
 def test_a_message_of_the_stream_is_delivered(house: House) -> None:
@@ -132,9 +132,9 @@ def test_flower_asks_for_the_password_everywhere_that_shows_anything(house: Hous
 
 def test_flower_shows_tasks_but_neither_patients_nor_files_nor_failures(house: House) -> None:
     busy = call(house, "BUSY-1 Befund.pdf", b"deferred once", description=f"about {PATIENT}")
-    busy.get(timeout=60)
-    call(house, "BUSY-1 Befund.pdf", b"deferred once", file_name="BUSY-1 Befund.pdf").get(timeout=60)  # a duplicate
-    call(house, "leer.pdf", b"").get(timeout=60, propagate=False)
+    busy.get(timeout=120)
+    call(house, "BUSY-1 Befund.pdf", b"deferred once", file_name="BUSY-1 Befund.pdf").get(timeout=120)  # a duplicate
+    call(house, "leer.pdf", b"").get(timeout=120, propagate=False)
     shown = wait_until(lambda: ended(flower(house, "/api/tasks").json(), busy.id), "Flower has seen the task's end")
     assert {"chartpost.upload", "chartpost.presign", "chartpost.post", "chartpost.confirm"} <= {
         task["name"] for task in shown.values()

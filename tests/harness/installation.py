@@ -26,7 +26,11 @@ from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 from worker.supervisor import children
 
 LEASE_SECONDS = 2.0
-QUICK = "confirm.first_seconds = 0.2\nconfirm.cap_seconds = 0.5\nconfirm.give_up_after_seconds = 6.0\n"
+QUICK = """confirm.first_seconds = 0.2
+confirm.cap_seconds = 0.5
+confirm.give_up_after_seconds = 10.0
+confirm.look_seconds = 6.0
+"""
 
 
 class Child(children.Child):

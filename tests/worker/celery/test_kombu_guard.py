@@ -98,7 +98,7 @@ def test_a_worker_survives_a_redis_restart_and_delivers_again(
     storage.let_go.set()
     patient = f"g{uuid4()}"
     after = north.upload(north.write("after.pdf", b"after"), patient)
-    assert after.get(timeout=60)["size_bytes"] == 5
+    assert after.get(timeout=120)["size_bytes"] == 5
     assert [record["file_name"] for record in north.chart(patient_id=patient)] == ["after.pdf"]
     assert worker.process.poll() is None
 

@@ -172,7 +172,7 @@ def test_two_workers_of_one_machine_deliver_and_the_first_one_counts(measured: t
     assert "metrics_port_taken" in second.log
     second.stop()
     content, patient = b"seventeen bytes !", "Patient-Meier"
-    clinic.upload(clinic.write("Meier Befund.pdf", content), patient).get(timeout=60)
+    clinic.upload(clinic.write("Meier Befund.pdf", content), patient).get(timeout=120)
     refused = clinic.upload(clinic.write("leer.pdf", b""), patient)
     wait_until(refused.ready, "the empty document is refused")
     closed = ("jobs_closed_total", "north_clinic", "", "delivered")

@@ -124,17 +124,17 @@ def test_real_workers_are_ended_when_left_behind_and_let_be_otherwise(tmp_path: 
         first = next(iter(left.process.workers.alive()))
         result, patient = cut_off(left), f"w{uuid4()}"
 
-        assert result.get(timeout=60)["size_bytes"] == 4
+        assert result.get(timeout=120)["size_bytes"] == 4
         assert "worker_ends_itself" in run.log
         assert f'"exit": {EXIT_CODE}' in run.log
         assert first not in left.process.workers.alive()
-        assert still.process.wait(60) == EXIT_CODE
+        assert still.process.wait(120) == EXIT_CODE
         assert "stands still" in still.log
 
         wait_until(lambda: time.monotonic() - before > 1.5 * PATIENCE_SECONDS, "the others were watched for as long")
         assert full.redis.llen("chartpost") >= 1
         storage.let_go.set()
-        assert full.upload(full.write("after.pdf", b"after"), patient).get(timeout=60)["size_bytes"] == 5
+        assert full.upload(full.write("after.pdf", b"after"), patient).get(timeout=120)["size_bytes"] == 5
         assert busy.process.poll() is None
         assert idle.process.poll() is None
         assert "worker_ends_itself" not in busy.log + idle.log
