@@ -150,9 +150,11 @@ def test_an_s3_source_is_delivered(at_work: Installation) -> None:
 
 
 def test_the_state_while_it_runs_is_the_jobs_state(at_work: Installation) -> None:
-    result = at_work.upload(at_work.write("SLOW-3.pdf", b"slow"), f"c{uuid4()}")
+    at_work.world.world(hold_validation="slow.pdf")
+    result = at_work.upload(at_work.write("slow.pdf", b"slow"), f"c{uuid4()}")
     wait_until(lambda: str(result.state) == "STORED", "the state STORED is shown")
     assert result.info == {"stage": "stored"}
+    at_work.world.world(hold_validation=None)
     assert result.get(timeout=120)["size_bytes"] == 4
 
 
