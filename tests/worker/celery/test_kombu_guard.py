@@ -17,10 +17,10 @@ from kombu.transport.redis import Channel
 
 from tests.harness.installation import Child, Installation, installed
 from tests.harness.sandbox import SandboxProcess
+from tests.harness.valkey import FaultyValkey
 from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 from tests.worker.celery.slow_storage import SlowStorage
 from worker.celery.kombu_guard import GuardedChannel
-from worker.supervisor.valkey import EmbeddedValkey
 
 
 @pytest.fixture
@@ -39,16 +39,16 @@ def world() -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[EmbeddedValkey]:
+def server(tmp_path: Path) -> Iterator[FaultyValkey]:
     """A Valkey of this test's own: it is restarted."""
-    server = EmbeddedValkey(tmp_path / "valkey")
+    server = FaultyValkey(tmp_path / "valkey")
     server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture
-def north(tmp_path: Path, world: SandboxProcess, server: EmbeddedValkey) -> Iterator[Installation]:
+def north(tmp_path: Path, world: SandboxProcess, server: FaultyValkey) -> Iterator[Installation]:
     url = (tmp_path / "valkey" / "redis.url").read_text().strip()
     with installed(tmp_path / "clinic", world, url) as started:
         yield started
@@ -85,13 +85,13 @@ def worker_of(application: str, clinic: Installation, storage: SlowStorage) -> C
     return worker
 
 
-def restart(server: EmbeddedValkey) -> None:
+def restart(server: FaultyValkey) -> None:
     server.stop()
     server.start()
 
 
 def test_a_worker_survives_a_redis_restart_and_delivers_again(
-    north: Installation, server: EmbeddedValkey, storage: SlowStorage
+    north: Installation, server: FaultyValkey, storage: SlowStorage
 ) -> None:
     worker = worker_of("worker", north, storage)
     restart(server)
@@ -104,7 +104,7 @@ def test_a_worker_survives_a_redis_restart_and_delivers_again(
 
 
 def test_without_the_guard_the_same_restart_ends_the_worker(
-    north: Installation, server: EmbeddedValkey, storage: SlowStorage
+    north: Installation, server: FaultyValkey, storage: SlowStorage
 ) -> None:
     worker = worker_of("tests.worker.celery.unguarded", north, storage)
     restart(server)

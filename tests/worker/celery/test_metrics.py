@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from config.load import load
 from tasks.model.document import Document
 from tasks.runtime import Runtime
 from tests.harness.installation import Installation, installed
+from tests.harness.ports import free_port
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.valkey import running_valkey
 from tests.harness.waiting import wait_until
@@ -41,12 +41,6 @@ LABELS = {"account", "status", "queue", "step", "outcome", "state", "code"}
 OURS = "chartpost_"
 
 Samples = dict[tuple[str, ...], float]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def exposition(port: int) -> str:

@@ -22,13 +22,13 @@ from tasks.runtime import Runtime
 from tasks.sources.base import Located
 from tasks.sources.sources import Sources
 from tests.harness.sandbox import ROOT
+from tests.harness.valkey import FaultyValkey
 from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 from tests.worker.conftest import LEASE_SECONDS, write_settings
 from tests.worker.stream.stream import Stream
 from tests.worker.stream.test_messages import add_bad, run
 from worker.stream.reader import Intake
 from worker.stream.rejected import GROUP, STREAM
-from worker.supervisor.valkey import EmbeddedValkey
 
 
 def killed_at(config: Path, method: str) -> None:
@@ -174,7 +174,7 @@ def test_an_entry_that_somebody_deleted_is_forgotten(stream: Stream, intake: Int
 
 
 def test_a_reader_waits_for_a_redis_that_is_away_and_says_so_once(tmp_path: Path) -> None:
-    server = EmbeddedValkey(tmp_path / "valkey")
+    server = FaultyValkey(tmp_path / "valkey")
     url = server.start()
     config = write_settings(tmp_path, url)
     log_path = tmp_path / "reader.log"
