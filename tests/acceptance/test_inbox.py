@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -118,21 +119,15 @@ def test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_deliv
 
 def test_a_file_that_is_still_being_written_is_not_taken_before_it_holds_still(at_work: Installation) -> None:
     patient = f"h{uuid4()}"
-    path = at_work.drop(patient, "growing.pdf", b"begun")
-    for _ in range(6):
-        with path.open("ab") as file:
+    path = at_work.drop(patient, ".growing.pdf", b"begun")
+    with path.open("ab", buffering=0) as file:
+        path = path.rename(path.with_name("growing.pdf"))
+        for _ in range(6):
             file.write(b" more" * 100)
-        wait_until(lambda: True, "")
-        threading_pause(0.15)
-    size = path.stat().st_size
+            time.sleep(0.15)
+        size = path.stat().st_size
     [receipt] = wait_until(lambda: settled(at_work, [patient], 1), "it is delivered")
     assert receipt["size_bytes"] == size
-
-
-def threading_pause(seconds: float) -> None:
-    import time
-
-    time.sleep(seconds)
 
 
 def test_the_same_document_again_is_skipped_as_a_duplicate(at_work: Installation) -> None:
@@ -177,20 +172,28 @@ def test_a_killed_watcher_is_followed_by_one_that_finishes_its_work(north: Insta
     for number in range(60):
         north.drop(patient, f"{number}.pdf", f"document {number}".encode())
     for _ in range(3):
+        left = files_in_the_inbox(north)
         watcher = north.start("worker", "watch")
-        threading_pause(0.9 + random.random() / 2)
+        wait_until(lambda: files_in_the_inbox(north) < left, "it claims")  # noqa: B023
+        time.sleep(random.random() / 10)
         watcher.kill()
     north.start("worker", "watch")
     wait_until(lambda: settled(north, [patient], 60), "all are delivered")
     assert len(north.chart(patient_id=patient)) == 60
 
 
+def files_in_the_inbox(clinic: Installation) -> int:
+    return sum(len(files) for _, _, files in os.walk(clinic.data / "inbox"))
+
+
 def test_a_record_that_comes_late_turns_the_failure_into_a_delivery(at_work: Installation) -> None:
     patient = f"l{uuid4()}"
-    at_work.drop(patient, "SLOW-10.pdf", b"later than its patience")
-    failed = at_work.data / "failed" / "north_clinic" / patient / "SLOW-10.pdf"
+    at_work.world.world(hold_validation="late.pdf")
+    at_work.drop(patient, "late.pdf", b"later than its patience")
+    failed = at_work.data / "failed" / "north_clinic" / patient / "late.pdf"
     error = wait_until(lambda: error_beside(failed), "it is not confirmed")
     assert (error["code"], error["final"]) == ("not_confirmed", False)
+    at_work.world.world(hold_validation=None)
     [receipt] = wait_until(lambda: settled(at_work, [patient], 1), "its record appears after all")
     assert receipt["job_id"] == error["job_id"]
     assert not failed.exists()
@@ -202,10 +205,13 @@ def test_a_file_moved_back_while_its_record_may_still_come_continues_the_same_jo
     at_work: Installation,
 ) -> None:
     patient = f"m{uuid4()}"
-    at_work.drop(patient, "SLOW-12.pdf", b"moved back meanwhile")
-    failed = at_work.data / "failed" / "north_clinic" / patient / "SLOW-12.pdf"
+    at_work.world.world(hold_validation="back.pdf")
+    at_work.drop(patient, "back.pdf", b"moved back meanwhile")
+    failed = at_work.data / "failed" / "north_clinic" / patient / "back.pdf"
     error = wait_until(lambda: error_beside(failed), "it is not confirmed")
-    failed.rename(at_work.data / "inbox" / "north_clinic" / patient / "SLOW-12.pdf")
+    failed.rename(at_work.data / "inbox" / "north_clinic" / patient / "back.pdf")
+    wait_until(lambda: at_work.stage(str(error["job_id"])) not in ("", "failed"), "its job goes on")
+    at_work.world.world(hold_validation=None)
     [receipt] = wait_until(lambda: settled(at_work, [patient], 1), "it is delivered")
     assert receipt["job_id"] == error["job_id"]
     assert len(at_work.chart(patient_id=patient)) == 1

@@ -21,7 +21,7 @@ from tests.harness.valkey import FaultyValkey
 from tests.harness.waiting import wait_until
 
 LEASE_SECONDS = 2.0
-RECOVERY_LEASES = 6  # generous: the machine may be busy
+RECOVERY_LEASES = 6
 STEPS = ("job_opened", "job_presigned", "job_stored", "job_delivered", "job_closed")
 QUIET_LINES = 12  # of warnings, from one process in one outage, however long
 
