@@ -24,6 +24,12 @@ def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> 
         yield started
 
 
+@pytest.fixture(autouse=True)
+def world_as_before(world: SandboxProcess) -> Iterator[None]:
+    yield
+    world.world(reset=True)
+
+
 def test_a_foreign_call_is_delivered_and_its_result_is_the_receipt(at_work: Installation) -> None:
     content = os.urandom(70_000)
     patient = f"c{uuid4()}"

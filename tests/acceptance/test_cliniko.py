@@ -121,7 +121,7 @@ def test_documents_of_both_doors_are_each_once_in_the_chart_with_true_receipts(a
     for result in results:
         assert charts[result["record"]["id"]]["patient_id"] == f"{run}-call"
         assert in_chart(at_work, result["record"]["id"])["description"].startswith("A referral · call ")
-    assert not list((at_work.data / "processing").iterdir())
+    wait_until(lambda: not list((at_work.data / "processing").iterdir()), "all are where they belong")
 
 
 def test_names_that_become_the_same_are_told_apart(at_work: Installation) -> None:

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.harness.installation import IMPATIENT, Installation
+from tests.harness.installation import Installation, impatient
 from tests.harness.sandbox import ROOT
 from tests.harness.waiting import wait_until
 
@@ -73,7 +73,7 @@ def test_send_and_wait_ends_with_the_receipt_and_the_file_in_delivered(working: 
 
 
 def test_send_and_wait_ends_with_the_error_of_what_fails(north: Installation) -> None:
-    north.start_worker(**IMPATIENT)
+    north.start_worker(**impatient("north_clinic"))
     scan, who = written(north, "INVALID scan.pdf"), patient()
     ran = north.command("send", str(scan), "--account", "north_clinic", "--patient", who, "--wait")
     assert ran.returncode == 1

