@@ -84,6 +84,7 @@ def in_chart(clinic: Installation, record_id: str) -> dict[str, Any]:
         auth=(account["api_key"], ""),
         headers={"User-Agent": account["contact"]},
         trust_env=False,
+        timeout=60,
     )
     assert answer.status_code == 200
     return dict(answer.json())

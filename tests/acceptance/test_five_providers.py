@@ -107,7 +107,7 @@ def relabel(clinic: Installation, run: str, number: int) -> AsyncResult[Any]:
 
 
 def assert_labels(clinic: Installation, run: str) -> None:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         labels = client.get(f"{clinic.world.base}/_sandbox/labels").json()["labels"]
     ours = {document: set_to for document, set_to in labels.items() if run in document}
     assert {label["code"] for label in ours[f"{run}-2"]["labels"]} == {"N", "NORS"}, "the later of the two"

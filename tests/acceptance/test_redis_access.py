@@ -108,7 +108,7 @@ def look_with_flower(clinic: Installation) -> None:
 
     def sees(page: str, word: str) -> bool:
         with suppress(httpx.HTTPError):
-            return word in httpx.get(f"http://127.0.0.1:{port}/api/{page}", trust_env=False, timeout=20).text
+            return word in httpx.get(f"http://127.0.0.1:{port}/api/{page}", trust_env=False, timeout=60).text
         return False
 
     wait_until(lambda: sees("workers?refresh=1", "celery@"), "Flower sees the worker")

@@ -83,7 +83,7 @@ def receipt(house: House, name: str) -> dict[str, Any]:
 
 
 def charts(house: House) -> list[dict[str, Any]]:
-    answer = httpx.get(f"http://127.0.0.1:{house.ports['sandbox']}/_sandbox/charts", trust_env=False)
+    answer = httpx.get(f"http://127.0.0.1:{house.ports['sandbox']}/_sandbox/charts", trust_env=False, timeout=60)
     records: list[dict[str, Any]] = answer.json()["records"]
     return [record for record in records if record["patient_id"] == PATIENT]
 
@@ -168,7 +168,7 @@ def test_flower_shows_no_password_and_lets_nobody_act(house: House) -> None:
 
 def test_a_worker_shows_its_metrics(house: House) -> None:
     call(house, "counted.pdf", b"counted").get(timeout=120)
-    text = httpx.get(f"http://127.0.0.1:{house.ports['worker']}/metrics", trust_env=False).text
+    text = httpx.get(f"http://127.0.0.1:{house.ports['worker']}/metrics", trust_env=False, timeout=60).text
     assert 'chartpost_steps_total{outcome="done",step="post"}' in text
     assert "chartpost_workers 1.0" in text
 

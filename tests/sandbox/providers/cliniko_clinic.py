@@ -21,8 +21,10 @@ class ClinikoClinic:
         self.api_key: str = settings["api_key"]
         self.auth = (self.api_key, "")
         self.user_agent = {"User-Agent": f"chart sender {settings['contact']}"}
-        self.api = httpx.Client(base_url=settings["base_url"], auth=self.auth, headers=self.user_agent, trust_env=False)
-        self.storage = httpx.Client(trust_env=False, timeout=30)
+        self.api = httpx.Client(
+            base_url=settings["base_url"], auth=self.auth, headers=self.user_agent, trust_env=False, timeout=60
+        )
+        self.storage = httpx.Client(trust_env=False, timeout=60)
 
     def ask_for_form(self, patient_id: str) -> httpx.Response:
         return self.api.get(f"/patients/{patient_id}/attachment_presigned_post")

@@ -22,8 +22,8 @@ class Clinic:
         self.account = account
         self.api_key: str = settings["api_key"]
         self.keys = {"x-api-key": settings["vendor_api_key"], "a-api-key": self.api_key}
-        self.api = httpx.Client(base_url=settings["base_url"], headers=self.keys, trust_env=False)
-        self.storage = httpx.Client(trust_env=False, timeout=30)
+        self.api = httpx.Client(base_url=settings["base_url"], headers=self.keys, trust_env=False, timeout=60)
+        self.storage = httpx.Client(trust_env=False, timeout=60)
 
     def ask_for_form(self, patient_id: str, file_name: str) -> httpx.Response:
         return self.api.post(f"/patient/{patient_id}/patient_attachment", json={"file_name": file_name})

@@ -242,7 +242,7 @@ def test_anything_but_the_key_as_user_is_refused(cliniko: ClinikoClinic, auth: t
 def test_without_a_key_or_with_a_bearer_it_is_refused(cliniko: ClinikoClinic) -> None:
     address = str(cliniko.api.base_url) + "patient_attachments"
     for header in ({}, {"Authorization": f"Bearer {cliniko.api_key}"}, {"Authorization": "Basic ?"}):
-        answer = httpx.get(address, headers=cliniko.user_agent | header, trust_env=False)
+        answer = httpx.get(address, headers=cliniko.user_agent | header, trust_env=False, timeout=60)
         assert answer.status_code == 401
 
 

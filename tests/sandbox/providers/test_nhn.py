@@ -35,7 +35,7 @@ class Nhn:
         self.issuer: str = self.settings["issuer"]
         self.client_key = RSAKey.import_key(self.settings["private_key"])
         self.key: Key = ECKey.generate_key("P-256")
-        self.http = httpx.Client(trust_env=False, timeout=30)
+        self.http = httpx.Client(trust_env=False, timeout=60)
         self.described: Json = self.http.get(f"{self.issuer}/.well-known/openid-configuration").json()
         self.token_url: str = self.described["token_endpoint"]
         self.token = str(self.ask_for_token().json()["access_token"])

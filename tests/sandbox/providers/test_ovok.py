@@ -260,7 +260,9 @@ def test_an_address_to_a_file_is_signed(ovok: OvokClinic) -> None:
 
 def test_a_public_token_opens_public_documents_only(ovok: OvokClinic) -> None:
     public, private = ovok.send("public.pdf", CONTENT, isPublic="true"), ovok.send("private.pdf", CONTENT)
-    statuses = [httpx.get(public_address(ovok, each), trust_env=False).status_code for each in (public, private)]
+    statuses = [
+        httpx.get(public_address(ovok, each), trust_env=False, timeout=60).status_code for each in (public, private)
+    ]
     assert statuses == [307, 404]
 
 

@@ -28,7 +28,7 @@ class Redox:
         self.sandbox = sandbox
         self.token_url: str = self.settings["token_url"]
         self.key = RSAKey.import_key(self.settings["private_key"])
-        self.http = httpx.Client(base_url=self.settings["base_url"], trust_env=False, timeout=30)
+        self.http = httpx.Client(base_url=self.settings["base_url"], trust_env=False, timeout=60)
         self.authorization = {"Authorization": f"Bearer {self.token()}"}
 
     def assertion(self, key: RSAKey | None = None, **changes: Any) -> str:

@@ -725,9 +725,7 @@ REFUSALS = st.fixed_dictionaries({}, optional={"message": ANYTHING, "errors": AN
 BODIES = ANYTHING | RECORDS | PAGES | FORMS | REFUSALS
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(BODIES, st.sampled_from([200, 201, 400, 404, 422, 429, 500]), st.sampled_from([None, "7", "x/y", "::"]))
 def test_no_answer_leads_to_anything_but_our_own_errors(
     odd: OddServer, cliniko: Cliniko, body: object, status: int, location: str | None
@@ -746,7 +744,7 @@ def test_no_answer_leads_to_anything_but_our_own_errors(
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_bytes_lead_to_anything_but_our_own_errors(odd: OddServer, cliniko: Cliniko, body: bytes) -> None:
     cliniko._cache = DictCache()
     odd.otherwise = Reply(200, body.decode("latin-1"))

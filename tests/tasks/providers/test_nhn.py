@@ -1040,7 +1040,7 @@ values = st.recursive(
     ),
     max_leaves=15,
 )
-fuzzed = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+fuzzed = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def kind(name: str) -> st.SearchStrategy[Any]:

@@ -44,7 +44,7 @@ Samples = dict[tuple[str, ...], float]
 
 
 def exposition(port: int) -> str:
-    answer = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=30)
+    answer = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=60)
     assert answer.status_code == 200
     return answer.text
 
