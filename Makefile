@@ -7,18 +7,25 @@ BIN := .venv/bin
 .venv: .venv/.stamp
 
 .venv/.stamp: requirements-dev.lock pyproject.toml
+	@echo "Installing about $$(grep -c == requirements-dev.lock) packages into .venv: one to three minutes, mostly downloads."
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(call pip_install,--require-hashes -r requirements-dev.lock)
+	$(call pip_install,--no-deps --no-build-isolation --editable .)
 	@touch $@
+
+# Of pip's output one short line for each package; errors go by unfiltered. The exit code is pip's: the pipe's is grep's.
+define pip_install
+	@echo 1 > .venv/.pip
+	@{ PYTHONUNBUFFERED=1 $(BIN)/pip install --disable-pip-version-check $(1); echo $$? > .venv/.pip; } \
+		| grep --line-buffered -oE '^(Collecting [^ ]+|Installing collected packages|Successfully installed)'; \
+		exit $$(cat .venv/.pip)
+endef
 
 demo: .venv/.stamp
 	$(BIN)/chartpost demo
 
-# Processes are killed and clocks run in these tests: what fails beside others is tried once more alone. A fault fails again.
 test: lint
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder || \
-		$(BIN)/pytest --last-failed --last-failed-no-failures none
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.stamp
 	$(BIN)/ruff check .

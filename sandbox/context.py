@@ -1,5 +1,6 @@
 """What every provider's stand-in is built from, and what the sandbox expects of each."""
 
+import asyncio
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ Setting: TypeAlias = "str | int | bool | list[str] | Mapping[str, Setting]"
 
 EXPIRED_SECONDS = -60
 LINK_SECONDS = 300  # how long addresses to stored documents are good
+_HELD_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,11 @@ class Context:
         """A presigned address of a stored document, at the sandbox's own host."""
         return self.storage.download_address(self.objects.address(bucket, key, lifetime_seconds=LINK_SECONDS))
 
-    def validation_seconds(self, faults: Faults) -> float:
-        """How long a provider takes between a stored upload and its record."""
-        return self.state.validation_seconds if faults.slow_seconds is None else faults.slow_seconds
+    async def until_validation(self, file_name: str, faults: Faults) -> None:
+        """Wait as long as a provider takes between a stored upload and its record."""
+        await asyncio.sleep(self.state.validation_seconds if faults.slow_seconds is None else faults.slow_seconds)
+        while self.state.holds(file_name):
+            await asyncio.sleep(_HELD_POLL_SECONDS)
 
 
 class Provider(Protocol):

@@ -59,7 +59,7 @@ class Gate:
             answered_at.popleft()
         if per_minute is not None and len(answered_at) >= per_minute:
             oldest = answered_at[-per_minute] if per_minute else now
-            return Refusal(429, math.ceil(oldest + MINUTE_SECONDS - now))
+            return Refusal(429, math.ceil(oldest - now + MINUTE_SECONDS))
         answered_at.append(now)
         return None
 

@@ -19,6 +19,7 @@ class State:
 
     usual_validation_seconds: float = 1.0  # what `reset` goes back to
     validation_seconds: float = field(init=False)
+    hold_validation: str | None = None  # a text; documents with it in their names wait
     form_seconds: int = 900
     storage_idle_seconds: float = 20.0
     storage_down: str | None = None  # one of DOWN
@@ -55,6 +56,10 @@ class State:
                 ACTIONS[name](self, value)
             else:
                 setattr(self, name, PLAIN[name](value))
+
+    def holds(self, file_name: str) -> bool:
+        """Whether a document of this name has to wait for its validation until `hold_validation` is changed."""
+        return self.hold_validation is not None and self.hold_validation in file_name
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"revoked": sorted(self.revoked)}
@@ -104,6 +109,7 @@ ACTIONS: dict[str, Callable[[State, Any], None]] = {
 # Changes that only set the value of that name, and its type.
 PLAIN: dict[str, Callable[[Any], object]] = {
     "validation_seconds": float,
+    "hold_validation": lambda text: None if text is None else str(text),
     "form_seconds": int,
     "storage_idle_seconds": float,
     "etag_not_md5": bool,

@@ -5,7 +5,6 @@ A document is uploaded to a temporary place, then registered, then processed; on
 chart. The file part's name decides what goes wrong with an upload.
 """
 
-import asyncio
 import base64
 import binascii
 import logging
@@ -330,7 +329,7 @@ class Processing:
 
     async def _process(self, attachment: Attachment) -> None:
         faults = Faults.read(attachment.uploaded_name)
-        await asyncio.sleep(self._context.validation_seconds(faults))
+        await self._context.until_validation(attachment.uploaded_name, faults)
         if faults.invalid:
             return
         try:

@@ -4,7 +4,6 @@ endpoint pages beside it (https://docs.api.pracsuite.com/openapi/patient-attachm
 Two clinics share one vendor key and have charts of their own: patient 4711 of one is not patient 4711 of the other.
 """
 
-import asyncio
 import logging
 import re
 import uuid
@@ -293,7 +292,7 @@ class Validation:
 
     async def _validate(self, form: IssuedForm) -> None:
         faults = Faults.read(form.file_name)
-        await asyncio.sleep(self._context.validation_seconds(faults))
+        await self._context.until_validation(form.file_name, faults)
         written_name = self._written_names.pop(form.key)
         # The name in the file part must be the name that the form was requested for.
         valid = not faults.invalid and means_file_name(written_name, form.file_name)

@@ -52,6 +52,7 @@ class Feeder:
         lease_seconds: float,
         jobs_days: float,
         send: Callable[[str, list[Step]], None],
+        tick_seconds: float = _TICK_SECONDS,
     ) -> None:
         self._redis = client
         self._accounts = accounts
@@ -59,6 +60,7 @@ class Feeder:
         self._lease_ms = int(lease_seconds * 1000)
         self._keep_ms = int(jobs_days * 86_400_000)
         self._send = send
+        self._tick_seconds = tick_seconds
         self._take_due = load_script(client, "take_due")
         self._probes = Probes(breaker, accounts, on_resumed=self.poke)
         self._poked = threading.Event()
@@ -138,4 +140,4 @@ class Feeder:
             except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient
                 log.error("feeder_round_failed", **crash_site(error))
             self._stopped.wait(_LEAST_TICK_SECONDS)
-            self._poked.wait(_REDIS_PAUSE_SECONDS if unreachable else _TICK_SECONDS)
+            self._poked.wait(_REDIS_PAUSE_SECONDS if unreachable else self._tick_seconds)

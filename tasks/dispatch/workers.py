@@ -18,21 +18,28 @@ class Workers:
     """`consuming` tells whether this worker's consumer is alive. A worker whose consumer is not does not count."""
 
     def __init__(
-        self, client: redis.Redis, name: str = "", slots: int = 0, consuming: Callable[[], bool] = lambda: False
+        self,
+        client: redis.Redis,
+        name: str = "",
+        slots: int = 0,
+        consuming: Callable[[], bool] = lambda: False,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = client
         self._name = name
         self._slots = slots
         self._consuming = consuming
+        self._clock = clock
         self._beaten_at = float("-inf")
 
     def beat(self) -> None:
         """Set this worker's key again, if it consumes and two seconds have passed."""
-        if not self._name or time.monotonic() - self._beaten_at < _BEAT_SECONDS or not self._consuming():
+        if not self._name or self._clock() - self._beaten_at < _BEAT_SECONDS or not self._consuming():
             return
         self._redis.set(f"{PREFIX}worker:{self._name}", self._slots, px=int(_ALIVE_SECONDS * 1000))
         self._redis.sadd(PREFIX + "workers", self._name)
-        self._beaten_at = time.monotonic()
+        self._beaten_at = self._clock()
 
     def leave(self) -> None:
         """Count no longer. If Redis is away, the key expires."""

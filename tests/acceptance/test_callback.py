@@ -30,7 +30,7 @@ def test_the_receipt_is_called_back_signed_until_it_is_taken(north: Installation
     callee.answer = lambda _: 503 if len(callee.calls) == 1 else 200
     north.start_worker(SSL_CERT_FILE=str(callee.ca_file))
     result = north.upload(north.write("called.pdf", b"called"), f"c{uuid4()}", callback_url=callee.url)
-    assert result.get(timeout=60)["size_bytes"] == 6
+    assert result.get(timeout=120)["size_bytes"] == 6
     wait_until(lambda: len(callee.calls) >= 2, "it is called again after a refusal")
     last = callee.calls[-1]
     assert last.signed

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.chaos.campaign import Plan, run
 from tests.chaos.documents import SLOWEST_SECONDS
 from tests.chaos.faults import FAULTS
@@ -16,14 +14,14 @@ PLAN = Plan(
     seed=7,
     documents=60,
     flow_seconds=25,
-    settle_seconds=60,
+    settle_seconds=240,
     faults=FAULTS_OF_THE_SHORT_CUT,
     brief=True,
+    consuming_within_leases=60,  # `make chaos` measures: here it is only whether they come back at all
     search_seconds=SLOWEST_SECONDS + 5,
 )
 
 
-@pytest.mark.slow
 def test_a_short_campaign_loses_nothing_doubles_nothing_and_leaves_no_worker_idle(tmp_path: Path) -> None:
     folder = tmp_path / "campaign"
     folder.mkdir()

@@ -24,11 +24,17 @@ def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> 
         yield started
 
 
+@pytest.fixture(autouse=True)
+def world_as_before(world: SandboxProcess) -> Iterator[None]:
+    yield
+    world.world(reset=True)
+
+
 def test_a_foreign_call_is_delivered_and_its_result_is_the_receipt(at_work: Installation) -> None:
     content = os.urandom(70_000)
     patient = f"c{uuid4()}"
     result = at_work.upload(at_work.write("Überweisung Meier.pdf", content), patient)
-    receipt = result.get(timeout=60)
+    receipt = result.get(timeout=120)
     [record] = at_work.chart(patient_id=patient)
     assert record["sha256"] == receipt["sha256"] == hashlib.sha256(content).hexdigest()
     assert record["file_name"] == "Überweisung Meier.pdf"
@@ -45,9 +51,9 @@ def test_the_same_call_sent_twice_is_delivered_once(at_work: Installation) -> No
     kwargs = {"account": "north_clinic", "patient_id": patient, "source": source}
     for _ in range(3):
         at_work.celery.send_task("chartpost.upload", kwargs=kwargs, queue="chartpost", task_id=result.id)
-    assert result.get(timeout=60)["job_id"] == result.id
+    assert result.get(timeout=120)["job_id"] == result.id
     after = at_work.upload(at_work.write("after.pdf", b"after"), patient)
-    after.get(timeout=60)
+    after.get(timeout=120)
     assert sorted(record["file_name"] for record in at_work.chart(patient_id=patient)) == ["after.pdf", "twice.pdf"]
 
 
@@ -55,8 +61,8 @@ def test_a_call_under_a_known_idempotency_key_shows_the_earlier_outcome(at_work:
     patient = f"c{uuid4()}"
     source = at_work.write("keyed.pdf", b"keyed")
     first = at_work.upload(source, patient, idempotency_key="order 17")
-    receipt = first.get(timeout=60)
-    assert at_work.upload(source, patient, idempotency_key="order 17").get(timeout=60) == receipt
+    receipt = first.get(timeout=120)
+    assert at_work.upload(source, patient, idempotency_key="order 17").get(timeout=120) == receipt
     other = at_work.upload(at_work.write("other.pdf", b"other"), patient, idempotency_key="order 17")
     assert failure_of(other)[0] == "invalid_request"
 
@@ -64,7 +70,7 @@ def test_a_call_under_a_known_idempotency_key_shows_the_earlier_outcome(at_work:
 def failure_of(result: object) -> tuple[str, str]:
     """The (code, message) of a failed document; checks that a foreign caller can read it."""
     with pytest.raises(Exception, match=r"\w") as raised:
-        result.get(timeout=60)  # type: ignore[attr-defined]
+        result.get(timeout=120)  # type: ignore[attr-defined]
     assert type(raised.value).__name__ == "DocumentFailed"
     code, message = raised.value.args
     return code, message
@@ -107,7 +113,7 @@ def test_each_kind_of_wrong_call_fails_with_its_code_and_the_good_one_behind_is_
     failures = {expected: failure_of(result) for expected, result in calls.items()}
     assert {expected: code for expected, (code, _) in failures.items()} == {code: code.strip() for code in calls}
     assert all(message.endswith(".") for _, message in failures.values())
-    assert behind.get(timeout=60)["size_bytes"] == 4
+    assert behind.get(timeout=120)["size_bytes"] == 4
     assert [record["file_name"] for record in at_work.chart(patient_id=patient)] == ["good.pdf"]
 
 
@@ -126,8 +132,8 @@ def test_what_a_caller_has_linked_to_a_call_does_not_run(at_work: Installation) 
     first = at_work.celery.send_task(
         "chartpost.upload", kwargs=fields, queue="chartpost", task_id=str(uuid4()), link=linked, chain=[chained]
     )
-    assert first.get(timeout=60)["size_bytes"] == 6
-    at_work.upload(source, patient, file_name="last.pdf").get(timeout=60)
+    assert first.get(timeout=120)["size_bytes"] == 6
+    at_work.upload(source, patient, file_name="last.pdf").get(timeout=120)
     assert sorted(record["file_name"] for record in at_work.chart(patient_id=patient)) == ["last.pdf", "linked.pdf"]
 
 
@@ -141,7 +147,7 @@ def test_an_s3_source_is_delivered(at_work: Installation) -> None:
     bucket = at_work.world.objects()
     bucket.put_object(Bucket="sources", Key="in/Befund 1.pdf", Body=b"from s3")
     patient = f"c{uuid4()}"
-    receipt = at_work.upload("s3://sources/in/Befund 1.pdf", patient, delete_source=True).get(timeout=60)
+    receipt = at_work.upload("s3://sources/in/Befund 1.pdf", patient, delete_source=True).get(timeout=120)
     assert [record["file_name"] for record in at_work.chart(patient_id=patient)] == ["Befund 1.pdf"]
     assert receipt["size_bytes"] == 7
     wait_until(
@@ -150,15 +156,17 @@ def test_an_s3_source_is_delivered(at_work: Installation) -> None:
 
 
 def test_the_state_while_it_runs_is_the_jobs_state(at_work: Installation) -> None:
-    result = at_work.upload(at_work.write("SLOW-3.pdf", b"slow"), f"c{uuid4()}")
+    at_work.world.world(hold_validation="slow.pdf")
+    result = at_work.upload(at_work.write("slow.pdf", b"slow"), f"c{uuid4()}")
     wait_until(lambda: str(result.state) == "STORED", "the state STORED is shown")
     assert result.info == {"stage": "stored"}
-    assert result.get(timeout=60)["size_bytes"] == 4
+    at_work.world.world(hold_validation=None)
+    assert result.get(timeout=120)["size_bytes"] == 4
 
 
 def test_neither_logs_nor_redis_nor_messages_name_patient_or_file(at_work: Installation) -> None:
     patient = "Patient-Meier-77"
-    at_work.upload(at_work.write("Meier Befund.pdf", b"private"), patient).get(timeout=60)
+    at_work.upload(at_work.write("Meier Befund.pdf", b"private"), patient).get(timeout=120)
     at_work.upload(at_work.write("Meier INVALID.pdf", b"private 2"), patient)
     failure_of(at_work.upload(at_work.write("Meier leer.pdf", b""), patient))
     logs = "".join(child.log for child in at_work.children)

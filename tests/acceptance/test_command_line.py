@@ -7,22 +7,25 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.harness.installation import Installation
+from tests.harness.installation import Installation, impatient
 from tests.harness.sandbox import ROOT
 from tests.harness.waiting import wait_until
 
 
 @pytest.fixture
-def working(north: Installation) -> Installation:
+def working(north: Installation) -> Iterator[Installation]:
     """A clinic with a worker."""
     north.start_worker()
-    return north
+    yield north
+    north.world.world(reset=True)
 
 
 def written(clinic: Installation, name: str) -> Path:
@@ -36,59 +39,70 @@ def patient() -> str:
     return f"p{uuid4().hex[:12]}"
 
 
-def test_send_and_wait_ends_with_the_receipt_and_the_file_in_delivered(working: Installation) -> None:
-    scan, who = written(working, "scan.pdf"), patient()
-    ran = working.command("send", str(scan), "--account", "north_clinic", "--patient", who, "--wait", "--json")
-    assert ran.returncode == 0, ran.stderr
-    (receipt,) = [json.loads(line) for line in ran.stdout.splitlines()]
-    (record,) = working.chart(patient_id=who)
-    assert receipt["record"]["id"] == record["record_id"]
-    assert receipt["sha256"] == record["sha256"]
-    assert (working.data / "delivered" / "north_clinic" / who / "scan.pdf").exists()
-    assert "stored" in ran.stderr
-
-
-def test_send_and_wait_ends_with_the_error_of_what_fails(working: Installation) -> None:
-    scan, who = written(working, "INVALID scan.pdf"), patient()
-    command = ("send", str(scan), "--account", "north_clinic", "--patient", who, "--wait")
-    ran = working.command(*command)
-    assert ran.returncode == 1
-    assert "not_confirmed" in ran.stderr
-    assert ran.stdout == ""
-    (error,) = working.errors()
-    found = working.command("resolve", error["job_id"], "--delivered")
-    assert found.returncode == 0, found.stderr
-    receipt = wait_until(working.receipts, "the receipt is written")[0]
-    assert (receipt["job_id"], receipt["resolved_by"]) == (error["job_id"], "human")
-    assert working.errors() == []
-
-
-def test_ctrl_c_while_waiting_leaves_the_job_on_its_way(working: Installation) -> None:
-    scan, who = written(working, "SLOW-3 scan.pdf"), patient()
+@contextmanager
+def waiting_at_stored(clinic: Installation, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that waits, once it has said that its document, with "held" in its name, is stored."""
+    clinic.world.world(hold_validation="held")
     with subprocess.Popen(
-        [sys.executable, "-m", "worker", "send", str(scan), "--account", "north_clinic", "--patient", who, "--wait"],
+        [sys.executable, "-m", "worker", *command, "--wait"],
         cwd=ROOT,
-        env={**os.environ, "CHARTPOST_CONFIG": str(working.config)},
+        env={**os.environ, "CHARTPOST_CONFIG": str(clinic.config)},
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         # As at a terminal: what runs in the background of a script has it ignored, and hands that on.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as waiting:
         assert waiting.stderr
-        for line in waiting.stderr:
-            if line.startswith("stored"):
-                break
+        assert any(line.startswith("stored") for line in waiting.stderr)
+        yield waiting
+
+
+def test_send_and_wait_ends_with_the_receipt_and_the_file_in_delivered(working: Installation) -> None:
+    scan, who = written(working, "held scan.pdf"), patient()
+    command = ("send", str(scan), "--account", "north_clinic", "--patient", who, "--json")
+    with waiting_at_stored(working, *command) as waiting:
+        working.world.world(hold_validation=None)
+        told, said = waiting.communicate()
+    assert waiting.returncode == 0, said
+    (receipt,) = [json.loads(line) for line in told.splitlines()]
+    (record,) = working.chart(patient_id=who)
+    assert receipt["record"]["id"] == record["record_id"]
+    assert receipt["sha256"] == record["sha256"]
+    assert (working.data / "delivered" / "north_clinic" / who / "held scan.pdf").exists()
+
+
+def test_send_and_wait_ends_with_the_error_of_what_fails(north: Installation) -> None:
+    north.start_worker(**impatient("north_clinic"))
+    scan, who = written(north, "INVALID scan.pdf"), patient()
+    ran = north.command("send", str(scan), "--account", "north_clinic", "--patient", who, "--wait")
+    assert ran.returncode == 1
+    assert "not_confirmed" in ran.stderr
+    assert ran.stdout == ""
+    (error,) = north.errors()
+    found = north.command("resolve", error["job_id"], "--delivered")
+    assert found.returncode == 0, found.stderr
+    receipt = wait_until(north.receipts, "the receipt is written")[0]
+    assert (receipt["job_id"], receipt["resolved_by"]) == (error["job_id"], "human")
+    assert north.errors() == []
+
+
+def test_ctrl_c_while_waiting_leaves_the_job_on_its_way(working: Installation) -> None:
+    scan, who = written(working, "held scan.pdf"), patient()
+    with waiting_at_stored(working, "send", str(scan), "--account", "north_clinic", "--patient", who) as waiting:
         waiting.send_signal(signal.SIGINT)
-        said = waiting.stderr.read()
+        _, said = waiting.communicate()
     assert waiting.returncode == 1
     assert "chartpost show" in said
     assert "Traceback" not in said
+    working.world.world(hold_validation=None)
     wait_until(lambda: working.chart(patient_id=who), "the document arrives")
     wait_until(working.receipts, "the receipt is written")
 
 
 def test_a_cancelled_document_lies_in_failed_and_can_be_retried_after_a_wipe(working: Installation) -> None:
-    scan, who = written(working, "BUSY-4 scan.pdf"), patient()
+    scan, who = written(working, "scan.pdf"), patient()
+    working.world.world(storage_down="503")
     sent = working.command("send", str(scan), "--account", "north_clinic", "--patient", who)
     job_id = sent.stdout.strip()
     assert working.command("cancel", job_id).returncode == 0
@@ -96,6 +110,7 @@ def test_a_cancelled_document_lies_in_failed_and_can_be_retried_after_a_wipe(wor
     assert (error["code"], error["job_id"]) == ("cancelled", job_id)
     wait_until(lambda: not list(working.data.glob("processing/*")), "the file has left our care")
     working.redis.flushall()
+    working.world.world(storage_down=None)
     wait_until(lambda: working.process.workers.alive(), "the worker consumes")
     retried = working.command("retry", job_id)
     assert retried.returncode == 0, retried.stdout + retried.stderr

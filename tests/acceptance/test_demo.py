@@ -17,7 +17,7 @@ import pytest
 from tasks.model.document import Door
 from tasks.model.errors import Code
 from tests.harness.sandbox import ROOT
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import LONG_PATIENCE_SECONDS, wait_until
 from worker.demo.expectations import Evidence, companion_path, final_path, shortcomings
 from worker.demo.scenario import DemoDocument, Fault, documents
 from worker.demo.tracker import Progress
@@ -56,7 +56,7 @@ def processes_of(folder: Path) -> Iterator[str]:
 
 def test_the_demo_ends_with_0_and_leaves_receipts_and_no_process(tmp_path: Path) -> None:
     process = demo(tmp_path, "-m", "worker", "demo", "--documents", "6")
-    said, _ = process.communicate(timeout=90)
+    said, _ = process.communicate(timeout=LONG_PATIENCE_SECONDS)
     assert process.returncode == 0, said
     assert "4 of 6 documents were delivered, each exactly once" in said
     assert "2 failed, as expected" in said
@@ -77,7 +77,7 @@ def test_the_demo_ends_with_0_and_leaves_receipts_and_no_process(tmp_path: Path)
 
 def test_an_unexpected_end_is_named_with_exit_1_and_no_log_names_the_patient(tmp_path: Path) -> None:
     process = demo(tmp_path, "-c", NOT_AS_EXPECTED)
-    said, _ = process.communicate(timeout=90)
+    said, _ = process.communicate(timeout=LONG_PATIENCE_SECONDS)
     assert process.returncode == 1, said
     assert "demo-anna-1001 letter.pdf: expected to be failed, refused_by_provider, but it is delivered" in said
     [logs] = tmp_path.glob("chartpost-demo-*/logs")
@@ -93,7 +93,7 @@ def test_asked_to_stop_in_the_middle_it_ends_in_order_and_says_so(tmp_path: Path
     wait_until(lambda: "referral.pdf" in str(process.stdout and process.stdout.readline()), "documents are sent")
     assert len(list(processes_of(tmp_path))) > 4
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=LONG_PATIENCE_SECONDS)
     assert process.returncode == 1
     assert said.endswith("Stopped before the end. All processes have ended.\n")
     assert list(processes_of(tmp_path)) == []

@@ -14,7 +14,7 @@ import httpx
 from celery.result import AsyncResult
 
 from tests.harness.installation import Installation
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import LONG_PATIENCE_SECONDS, wait_until
 
 EACH = 12
 NORMAL = {"system": "urn:oid:2.16.840.1.113883.5.25", "code": "N", "display": "Normal"}
@@ -65,13 +65,17 @@ def test_each_arrives_once_while_one_provider_is_down_and_one_throttles(opened: 
     relabels = [relabel(clinic, run, number) for number in range(10)]
 
     unhurt = [paper for paper in sent if paper.account not in (DOWN, THROTTLING)]
-    wait_until(lambda: charted(clinic, unhurt) == once(unhurt), "the others are delivered meanwhile", seconds=90)
+    wait_until(
+        lambda: charted(clinic, unhurt) == once(unhurt),
+        "the others are delivered meanwhile",
+        seconds=LONG_PATIENCE_SECONDS,
+    )
     assert charted(clinic, [paper for paper in sent if paper.account == DOWN]) == Counter()
     assert status_of(clinic, DOWN) == "down"
 
     clinic.world.world(down={"cliniko": None})
     for call in [*calls, *relabels]:
-        call.get(timeout=90)
+        call.get(timeout=120)
     wait_until(lambda: len(clinic.receipts()) == len(sent) - len(calls), "the inbox documents have their receipts")
     assert charted(clinic, sent) == once(sent), "each exactly once"
     assert clinic.errors() == []
@@ -103,7 +107,7 @@ def relabel(clinic: Installation, run: str, number: int) -> AsyncResult[Any]:
 
 
 def assert_labels(clinic: Installation, run: str) -> None:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         labels = client.get(f"{clinic.world.base}/_sandbox/labels").json()["labels"]
     ours = {document: set_to for document, set_to in labels.items() if run in document}
     assert {label["code"] for label in ours[f"{run}-2"]["labels"]} == {"N", "NORS"}, "the later of the two"

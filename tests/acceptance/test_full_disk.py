@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.harness.installation import Installation, installed
+from tests.harness.installation import Installation, impatient, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.small_disk import NoSmallDisk, SmallDisk, small_disk
 from tests.harness.waiting import wait_until
@@ -77,19 +77,21 @@ def test_a_disk_that_is_full_at_the_commit_point_lets_nothing_leave_until_there_
         assert_delivered_once(north, patient, "scan.pdf")
 
 
-@pytest.mark.parametrize(("name", "folder"), [("SLOW-2.pdf", "delivered"), ("INVALID.pdf", "failed")])
+@pytest.mark.parametrize(("name", "folder"), [("held.pdf", "delivered"), ("held INVALID.pdf", "failed")])
 def test_a_disk_that_is_full_at_closing_keeps_the_document_until_there_is_room_for_its_companion(
     clinic_with: Mounted, name: str, folder: str
 ) -> None:
     patient = f"d{uuid4()}"
     with clinic_with("") as (north, disk):
+        north.world.world(hold_validation="held")
         north.start("worker", "watch")
-        worker = north.start_worker()
+        worker = north.start_worker(**({} if folder == "delivered" else impatient("north_clinic")))
         north.drop(patient, name, PDF)
         wait_until(lambda: north.redis.zcard("chartpost:open:north_clinic"), "its job is opened")
         [job] = north.redis.zrange("chartpost:jobs", 0, -1)
         wait_until(lambda: north.stage(str(job)) == "stored", "it is stored")
         disk.fill()
+        north.world.world(hold_validation=None)
         wait_until(lambda: NO_SPACE in worker.log, "the worker says that the disk is full")
         assert list(disk.path.glob(f"processing/*/{name}")), "the document is still in our care"
         assert list(disk.path.glob(f"{folder}/**/*.json")) == []

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from tests.harness.installation import Installation, installed
+from tests.harness.installation import Installation, impatient, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.waiting import wait_until
 
@@ -36,13 +37,23 @@ NAMES = (
 )
 
 
+WAITING = "south_clinic"
+"""The account whose documents wait in vain for their confirmation."""
+
+
 @pytest.fixture(scope="module")
 def at_work(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> Iterator[Installation]:
     """A clinic with a worker and a watcher, for the tests that harm neither."""
     with installed(tmp_path_factory.mktemp("inbox") / "clinic", world) as started:
         started.start("worker", "watch")
-        started.start_worker()
+        started.start_worker(**impatient(WAITING))
         yield started
+
+
+@pytest.fixture(autouse=True)
+def world_as_before(world: SandboxProcess) -> Iterator[None]:
+    yield
+    world.world(reset=True)
 
 
 def test_forty_mixed_documents_are_each_exactly_once_in_the_chart(at_work: Installation) -> None:
@@ -67,10 +78,10 @@ def test_forty_mixed_documents_are_each_exactly_once_in_the_chart(at_work: Insta
         for field in ("patient_id", "file_name", "size_bytes", "sha256"):
             assert receipt[field] == record[field], field
         assert receipt["assurance"] == "confirmed"
+    wait_until(lambda: not list((at_work.data / "processing").iterdir()), "all are where they belong")
     kept = [path for path in at_work.data.glob("delivered/**/*") if path.is_file() and not path.name.endswith(".json")]
     digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
     assert {digest for _, _, digest in dropped} <= digests
-    assert not list((at_work.data / "processing").iterdir())
 
 
 def settled(clinic: Installation, patients: list[str], count: int) -> list[dict[str, object]]:
@@ -86,7 +97,7 @@ def test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_deliv
     os.truncate(large, 100_000_001)
     large.rename(large.with_name("large.pdf"))
     at_work.drop("404" + patient, "nobody.pdf", b"unknown patient")
-    at_work.drop(patient, "INVALID.pdf", b"dropped by validation")
+    at_work.drop(patient, "INVALID.pdf", b"dropped by validation", WAITING)
     at_work.drop(None, "no patient.pdf", b"lies beside the patients' folders")
     folder = inbox / "north_clinic" / patient
     (folder / "bad.pdf.meta.json").write_text("{not json")
@@ -98,7 +109,12 @@ def test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_deliv
     (folder / "good.pdf.meta.json").write_text('{"file_name": "Given name.pdf", "description": "A referral"}')
     at_work.drop(patient, "good.pdf", b"good")
     wait_until(lambda: settled(at_work, [patient], 1), "the good one is delivered")
-    errors = wait_until(lambda: len(at_work.errors()) >= 6 and at_work.errors(), "six error files")
+    patients = (patient, "404" + patient, None)
+
+    def failures() -> list[dict[str, object]]:
+        return [error for error in at_work.errors() if error["patient_id"] in patients]
+
+    errors = wait_until(lambda: len(failures()) >= 6 and failures(), "six error files")
     assert {error["file_name"]: error["code"] for error in errors} == {
         "empty.pdf": "file_empty",
         "large.pdf": "file_too_large",
@@ -112,27 +128,22 @@ def test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_deliv
     for left in ("link.pdf", "pipe.pdf", "half.pdf.part"):
         assert os.path.lexists(folder / left)
     assert (inbox / "nobody_clinic" / patient / "elsewhere.pdf").exists()
-    for name in ("empty.pdf", "large.pdf", "INVALID.pdf", "bad.pdf"):
+    for name in ("empty.pdf", "large.pdf", "bad.pdf"):
         assert (at_work.data / "failed" / "north_clinic" / patient / name).exists()
+    assert (at_work.data / "failed" / WAITING / patient / "INVALID.pdf").exists()
 
 
 def test_a_file_that_is_still_being_written_is_not_taken_before_it_holds_still(at_work: Installation) -> None:
     patient = f"h{uuid4()}"
-    path = at_work.drop(patient, "growing.pdf", b"begun")
-    for _ in range(6):
-        with path.open("ab") as file:
+    path = at_work.drop(patient, ".growing.pdf", b"begun")
+    with path.open("ab", buffering=0) as file:
+        path = path.rename(path.with_name("growing.pdf"))
+        for _ in range(6):
             file.write(b" more" * 100)
-        wait_until(lambda: True, "")
-        threading_pause(0.15)
-    size = path.stat().st_size
+            time.sleep(0.15)
+        size = path.stat().st_size
     [receipt] = wait_until(lambda: settled(at_work, [patient], 1), "it is delivered")
     assert receipt["size_bytes"] == size
-
-
-def threading_pause(seconds: float) -> None:
-    import time
-
-    time.sleep(seconds)
 
 
 def test_the_same_document_again_is_skipped_as_a_duplicate(at_work: Installation) -> None:
@@ -177,20 +188,28 @@ def test_a_killed_watcher_is_followed_by_one_that_finishes_its_work(north: Insta
     for number in range(60):
         north.drop(patient, f"{number}.pdf", f"document {number}".encode())
     for _ in range(3):
+        left = files_in_the_inbox(north)
         watcher = north.start("worker", "watch")
-        threading_pause(0.9 + random.random() / 2)
+        wait_until(lambda: files_in_the_inbox(north) < left, "it claims")  # noqa: B023
+        time.sleep(random.random() / 10)
         watcher.kill()
     north.start("worker", "watch")
     wait_until(lambda: settled(north, [patient], 60), "all are delivered")
     assert len(north.chart(patient_id=patient)) == 60
 
 
+def files_in_the_inbox(clinic: Installation) -> int:
+    return sum(len(files) for _, _, files in os.walk(clinic.data / "inbox"))
+
+
 def test_a_record_that_comes_late_turns_the_failure_into_a_delivery(at_work: Installation) -> None:
     patient = f"l{uuid4()}"
-    at_work.drop(patient, "SLOW-10.pdf", b"later than its patience")
-    failed = at_work.data / "failed" / "north_clinic" / patient / "SLOW-10.pdf"
+    at_work.world.world(hold_validation="late.pdf")
+    at_work.drop(patient, "late.pdf", b"later than its patience", WAITING)
+    failed = at_work.data / "failed" / WAITING / patient / "late.pdf"
     error = wait_until(lambda: error_beside(failed), "it is not confirmed")
     assert (error["code"], error["final"]) == ("not_confirmed", False)
+    at_work.world.world(hold_validation=None)
     [receipt] = wait_until(lambda: settled(at_work, [patient], 1), "its record appears after all")
     assert receipt["job_id"] == error["job_id"]
     assert not failed.exists()
@@ -202,10 +221,13 @@ def test_a_file_moved_back_while_its_record_may_still_come_continues_the_same_jo
     at_work: Installation,
 ) -> None:
     patient = f"m{uuid4()}"
-    at_work.drop(patient, "SLOW-12.pdf", b"moved back meanwhile")
-    failed = at_work.data / "failed" / "north_clinic" / patient / "SLOW-12.pdf"
+    at_work.world.world(hold_validation="back.pdf")
+    at_work.drop(patient, "back.pdf", b"moved back meanwhile", WAITING)
+    failed = at_work.data / "failed" / WAITING / patient / "back.pdf"
     error = wait_until(lambda: error_beside(failed), "it is not confirmed")
-    failed.rename(at_work.data / "inbox" / "north_clinic" / patient / "SLOW-12.pdf")
+    failed.rename(at_work.data / "inbox" / WAITING / patient / "back.pdf")
+    wait_until(lambda: not failed.with_name("back.pdf.error.json").exists(), "its job goes on")
+    at_work.world.world(hold_validation=None)
     [receipt] = wait_until(lambda: settled(at_work, [patient], 1), "it is delivered")
     assert receipt["job_id"] == error["job_id"]
     assert len(at_work.chart(patient_id=patient)) == 1

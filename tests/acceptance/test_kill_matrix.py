@@ -27,7 +27,7 @@ from tests.harness.failpoint_worker import (
 )
 from tests.harness.installation import Child, Installation, installed
 from tests.harness.sandbox import SandboxProcess
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import LONG_PATIENCE_SECONDS, wait_until
 
 WHILE_CALLING_BACK = "callback.read"
 """Killed by whoever is called back, when the body has been read and no answer given."""
@@ -48,7 +48,9 @@ def test_a_worker_killed_at_every_boundary_delivers_each_document_once(north: In
         for point in sorted(points - points_met(marks)):
             names.append(f"kill-{point}-{len(names)}.pdf")
             north.drop(f"{run}-{len(names)}", names[-1], names[-1].encode())
-        wait_until(lambda: len(north.receipts()) == len(names), "every document has its receipt", seconds=120)
+        wait_until(
+            lambda: len(north.receipts()) == len(names), "every document has its receipt", seconds=LONG_PATIENCE_SECONDS
+        )
 
     assert points_met(marks) == points
     charts = [record for record in north.chart() if str(record["patient_id"]).startswith(run)]
@@ -124,7 +126,7 @@ class Matrix:
     def _wait_until_closed(self) -> None:
         resend_at = time.monotonic() + RESEND_SECONDS
         while unclosed := [name for name, job in self.jobs.items() if step_of(self.at, job) != ""]:
-            assert time.monotonic() < resend_at + 120, f"in vain: {unclosed} are closed"
+            assert time.monotonic() < resend_at + LONG_PATIENCE_SECONDS, f"in vain: {unclosed} are closed"
             time.sleep(0.1)
             if time.monotonic() >= resend_at:
                 resend_at += RESEND_SECONDS
@@ -177,7 +179,7 @@ def test_a_call_whose_worker_is_killed_at_every_boundary_is_delivered_told_and_i
     matrix.run({*UP_TO_DELIVERY, *AT_CLOSING, *OF_CALLERS, *OF_FILE_SOURCES, WHILE_CALLING_BACK})
     matrix.assert_kept()
     for job in matrix.jobs.values():
-        assert called.celery.AsyncResult(job).get(timeout=10)["job_id"] == job
+        assert called.celery.AsyncResult(job).get(timeout=120)["job_id"] == job
     for point in (*UP_TO_DELIVERY, "source.remove-before", "source.unlink-before"):
         assert was_there(matrix.marks, point), f"the source was gone at {point}"
     for point in ("source.unlink-after", "source.remove-after", "closed.source-before"):

@@ -67,14 +67,18 @@ def stored_at(clinic: Installation, job_id: str) -> float:
 def test_a_worker_killed_in_mid_upload_is_followed_by_another_within_two_leases(north: Installation) -> None:
     patient = f"k{uuid4()}"
     first = north.start_worker()
+    calm = time.time()
+    undisturbed = north.upload(north.write("calm.pdf", os.urandom(LARGE)), f"c{uuid4()}")
+    assert undisturbed.get(timeout=120)["size_bytes"] == LARGE
+    calm = stored_at(north, undisturbed.id) - calm
     with frozen_engine(north):
         result = uploading(north, patient)
         first.kill()
     north.start_worker()
     consuming = time.time()
-    assert result.get(timeout=60)["size_bytes"] == LARGE  # type: ignore[index]
+    assert result.get(timeout=120)["size_bytes"] == LARGE  # type: ignore[index]
     assert len(north.chart(patient_id=patient)) == 1
-    assert stored_at(north, result.id) - consuming < 2 * LEASE_SECONDS
+    assert stored_at(north, result.id) - consuming < 2 * LEASE_SECONDS + 3 * calm
 
 
 def test_a_worker_stopped_beyond_its_lease_sends_nothing_when_it_wakes(north: Installation) -> None:
@@ -84,7 +88,7 @@ def test_a_worker_stopped_beyond_its_lease_sends_nothing_when_it_wakes(north: In
         result = uploading(north, patient)
         zombie.send(signal.SIGSTOP)
     successor = north.start_worker()
-    assert result.get(timeout=60)["size_bytes"] == LARGE  # type: ignore[index]
+    assert result.get(timeout=120)["size_bytes"] == LARGE  # type: ignore[index]
     zombie.send(signal.SIGCONT)
     wait_until(lambda: said(zombie, result.id, "lease_lost"), "the zombie notices")
     time.sleep(1)  # time for a second record, had the last block been sent
@@ -105,7 +109,7 @@ def test_a_worker_killed_after_the_commit_point_looks_before_it_sends_again(nort
     wait_until(lambda: north.chart(patient_id=patient), "the record appears while the answer is withheld")
     worker.kill()
     north.start_worker()
-    assert result.get(timeout=60)["size_bytes"] == 7
+    assert result.get(timeout=120)["size_bytes"] == 7
     assert len(north.chart(patient_id=patient)) == 1
 
 
@@ -113,7 +117,7 @@ def test_a_lost_answer_is_looked_up_and_not_sent_again(north: Installation) -> N
     patient = f"l{uuid4()}"
     north.start_worker()
     result = north.upload(north.write("LOST.pdf", b"lost"), patient)
-    assert result.get(timeout=60)["size_bytes"] == 4
+    assert result.get(timeout=120)["size_bytes"] == 4
     assert len(north.chart(patient_id=patient)) == 1
 
 
@@ -123,7 +127,7 @@ def test_faults_of_the_storage_are_ridden_out_without_a_second_copy(north: Insta
     names = ["BUSY-2.pdf", "CUT.pdf", "EXPIRED.pdf", "SLOW-2.pdf", "S3-RequestTimeout.pdf", "S3-ExpiredToken.pdf"]
     results = {name: north.upload(north.write(name, name.encode()), patient) for name in names}
     for name, result in results.items():
-        assert result.get(timeout=60)["size_bytes"] == len(name)
+        assert result.get(timeout=120)["size_bytes"] == len(name)
     assert sorted(record["file_name"] for record in north.chart(patient_id=patient)) == sorted(names)
 
 
@@ -133,7 +137,7 @@ def test_sigterm_hands_an_upload_back_and_ends_at_once(north: Installation) -> N
     with frozen_engine(north):
         result = uploading(north, patient)
         first.send(signal.SIGTERM)
-    assert first.stop(30) == 0
+    assert first.stop() == 0
     north.start_worker()
-    assert result.get(timeout=60)["size_bytes"] == LARGE  # type: ignore[index]
+    assert result.get(timeout=120)["size_bytes"] == LARGE  # type: ignore[index]
     assert len(north.chart(patient_id=patient)) == 1

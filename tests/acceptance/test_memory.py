@@ -23,7 +23,7 @@ def wide(tmp_path: Path, world: SandboxProcess, valkey_url: str) -> Iterator[Ins
     with installed(tmp_path / "clinic", world, valkey_url) as started:
         settings = started.config.read_text()
         # Validating sixteen of them takes the sandbox its time.
-        patient = settings.replace("give_up_after_seconds = 6.0", "give_up_after_seconds = 150.0")
+        patient = settings.replace("give_up_after_seconds = 10.0", "give_up_after_seconds = 600.0")
         started.config.write_text(
             patient.replace("[accounts.north_clinic]", "[accounts.north_clinic]\nmax_in_flight = 16")
         )
@@ -54,7 +54,7 @@ def test_100_mb_add_no_more_than_30_mb_and_sixteen_at_once_no_more_than_twice_th
     patients = [f"m{uuid4()}" for _ in range(16)]
     warm = [wide.upload(wide.write(f"warm{n}.pdf", b"warm"), patient) for n, patient in enumerate(patients)]
     for result in warm:
-        result.get(timeout=60)
+        result.get(timeout=120)
 
     before = forget_peak(worker)
     assert wide.upload(large(wide, "one.pdf"), patients[0]).get(timeout=120)["size_bytes"] == HUNDRED_MB
@@ -64,7 +64,7 @@ def test_100_mb_add_no_more_than_30_mb_and_sixteen_at_once_no_more_than_twice_th
     results = [wide.upload(large(wide, f"{n}.pdf"), patient) for n, patient in enumerate(patients)]
     together = wait_until(lambda: in_flight(wide) == 16, "sixteen are in flight at once")
     for result in results:
-        assert result.get(timeout=170)["size_bytes"] == HUNDRED_MB
+        assert result.get(timeout=300)["size_bytes"] == HUNDRED_MB
     sixteen = peak_mb(worker) - before
 
     print(f"\nmemory added: one {one:.1f} MB, sixteen {sixteen:.1f} MB")  # noqa: T201

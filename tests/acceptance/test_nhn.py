@@ -19,7 +19,7 @@ from tests.acceptance.test_memory import forget_peak, peak_mb
 from tests.harness.installation import Installation, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.valkey import FaultyValkey, everything_in
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import LONG_PATIENCE_SECONDS, wait_until
 
 ACCOUNT = "nhn_hospital"
 SIXTY_MB = 60_000_000
@@ -87,7 +87,7 @@ def test_documents_of_both_doors_are_each_in_the_chart_once_and_nobody_else_lear
             hospital.drop(patient, name, content)
         else:
             calls[name] = hospital.upload(hospital.write(name, content), patient, file_name=name)
-    results = {name: call.get(timeout=60) for name, call in calls.items()}
+    results = {name: call.get(timeout=120) for name, call in calls.items()}
     wait_until(lambda: len(hospital.receipts()) == 3, "the inbox documents have their receipts")
 
     assert charted(hospital, patient) == {name: [digest(content)] for name, content in contents.items()}
@@ -132,7 +132,7 @@ def test_faults_are_ridden_out_with_one_copy_of_each(house: Installation) -> Non
         (patient, name): house.upload(house.write(f"{patient}{name}", name.encode()), patient, file_name=name)
         for patient, name in [*((run, name) for name in names), (f"429-{run}", "a.pdf"), (f"500-{run}", "a.pdf")]
     }
-    receipts = {key: call.get(timeout=60) for key, call in asked.items()}
+    receipts = {key: call.get(timeout=120) for key, call in asked.items()}
     for patient, name in asked:
         assert charted(house, patient)[name] == [digest(name.encode())]
     for name in ("LOST.pdf", "LOSTCREATE.pdf", "TIMEOUT504.pdf"):
@@ -152,7 +152,7 @@ def test_what_nhn_refuses_fails_with_its_words_beside_the_file_and_nowhere_else(
     assert "does not know this patient" in errors["epikrise.pdf"]["message"]
     assert "virus scan" in errors["VIRUS.pdf"]["message"]
     with pytest.raises(Exception, match=r"invalid_request.*\(type\)"):
-        bad.get(timeout=30)
+        bad.get(timeout=120)
     assert charted(house, unknown) == charted(house, patient) == {}
     logs = "".join(child.log for child in house.children)
     assert run not in logs
@@ -178,15 +178,15 @@ def test_labels_are_replaced_once_asked_for_and_a_document_is_not_unblocked_by_c
         "id is not one of FHIR's": house.relabel("not/an/id", BLOCKED),
     }
     for document, call in done.items():
-        receipt = call.get(timeout=60)
+        receipt = call.get(timeout=120)
         assert (receipt["record"]["id"], receipt["assurance"]) == (document, "confirmed")
         assert [label["code"] for label in receipt["labels"]] == ["N", "NORS"]
         assert {label["code"] for label in house.world.labels(document)["labels"]} == {"N", "NORS"}
     for words, call in refused.items():
         with pytest.raises(Exception, match=words):
-            call.get(timeout=60)
+            call.get(timeout=120)
     assert house.world.labels(f"{run}-2") == {}
-    house.relabel(f"{run}-1", NORMAL, allow_unblock=True).get(timeout=60)
+    house.relabel(f"{run}-1", NORMAL, allow_unblock=True).get(timeout=120)
     assert [label["code"] for label in house.world.labels(f"{run}-1")["labels"]] == ["N"]
     assert_nothing_is_left(house)
 
@@ -206,7 +206,11 @@ def test_a_worker_killed_around_the_commit_and_the_call_provides_each_document_o
         for point in sorted(set(KILLS) - points_met(marks)):
             names.append(f"kill-{point}-{len(names)}.pdf")
             hospital.drop(patient, names[-1], names[-1].encode())
-        wait_until(lambda: len(hospital.receipts()) == len(names), "every document has its receipt", seconds=90)
+        wait_until(
+            lambda: len(hospital.receipts()) == len(names),
+            "every document has its receipt",
+            seconds=LONG_PATIENCE_SECONDS,
+        )
 
     assert points_met(marks) == set(KILLS)
     assert charted(hospital, patient) == {name: [digest(name.encode())] for name in names}
@@ -224,10 +228,10 @@ def test_a_worker_killed_while_its_answer_is_withheld_finds_that_it_was_stored_o
     worker.kill()
     (hospital.documents / "STALL-30 1.pdf").unlink()
     hospital.start_worker()
-    receipt = kept.get(timeout=60)
+    receipt = kept.get(timeout=120)
     assert receipt["remarks"] == [EARLIER]
     with pytest.raises(Exception, match="outcome_unknown"):
-        gone.get(timeout=60)
+        gone.get(timeout=120)
     (record,) = hospital.chart(patient_id=patient, file_name="STALL-30 0.pdf")
     assert record["record_id"] == receipt["record"]["id"]
 
@@ -272,14 +276,14 @@ def many(hospital: Installation, patient: str) -> list[Any]:
 def test_a_revoked_client_parks_the_account_and_its_documents_go_on_when_it_is_restored(unwell: Installation) -> None:
     patient = f"r{uuid4()}"
     client_id = unwell.world.settings["accounts"][ACCOUNT]["client_id"]
-    many(unwell, patient)[0].get(timeout=60)  # there is a token
+    many(unwell, patient)[0].get(timeout=120)  # there is a token
     unwell.world.world(revoke=[client_id])
     waiting = many(unwell, patient)
     wait_until(lambda: status_of(unwell) == "parked", "the account is parked")
     assert not any(call.ready() for call in waiting)
     unwell.world.world(restore=[client_id])
     for call in waiting:
-        assert call.get(timeout=60)["size_bytes"] == 11
+        assert call.get(timeout=120)["size_bytes"] == 11
     assert status_of(unwell) == "ok"
     wait_until(lambda: len(charted(unwell, patient)) == 16, "the others are delivered too")
     assert all(len(found) == 1 for found in charted(unwell, patient).values())
@@ -293,16 +297,16 @@ def test_a_part_that_is_down_is_waited_for(unwell: Installation, part: str) -> N
     wait_until(lambda: status_of(unwell) == "down", "the account is down")
     unwell.world.world(down={part: None})
     for call in waiting:
-        call.get(timeout=60)
+        call.get(timeout=120)
     assert all(len(found) == 1 for found in charted(unwell, patient).values())
 
 
 def test_a_document_that_is_refused_like_a_bad_token_does_not_hold_its_account_for_ever(unwell: Installation) -> None:
     refused = unwell.upload(unwell.write("a.pdf", b"a"), f"401-{uuid4()}")
     for call in many(unwell, f"o{uuid4()}"):
-        call.get(timeout=60)
+        call.get(timeout=120)
     with pytest.raises(Exception, match="refused_by_provider"):
-        refused.get(timeout=60)
+        refused.get(timeout=120)
     wait_until(lambda: status_of(unwell) == "ok", "the account is well")
 
 
@@ -311,7 +315,7 @@ def test_a_document_that_is_refused_like_a_bad_token_does_not_hold_its_account_f
 
 def test_a_document_of_60_mb_adds_little_memory(house: Installation) -> None:
     worker = house.children[1]
-    house.upload(house.write("warm.pdf", b"warm"), f"m{uuid4()}").get(timeout=60)
+    house.upload(house.write("warm.pdf", b"warm"), f"m{uuid4()}").get(timeout=120)
     path = house.documents / "large.pdf"
     with path.open("wb") as file:
         file.truncate(SIXTY_MB)

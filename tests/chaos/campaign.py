@@ -28,14 +28,14 @@ from tests.chaos.faults import FAULTS, Fault, FaultContext
 from tests.chaos.injector import Injector
 from tests.chaos.installation import SEARCH_SECONDS, ChaosInstallation, chaos_installed
 from tests.chaos.processes import Processes
-from tests.chaos.recovery import Flow, ProbeSender, Recoveries
+from tests.chaos.recovery import CONSUMING_WITHIN_LEASES, Flow, ProbeSender, Recoveries
 from tests.chaos.report import Report, Row
 from tests.chaos.tracker import Tracker
 
 _TICK_SECONDS = 0.05
 _UPDATE_SECONDS = 0.4
-_CLOSING_SECONDS = 40.0
-_START_SECONDS = 40.0
+_CLOSING_SECONDS = 120.0
+_START_SECONDS = 120.0
 _IDLE_AND_ENDED = 70  # docs/redis.md
 _LINE_SECONDS = 10.0  # between lines of progress in a log
 _CLEAR = "\r\x1b[K"
@@ -51,6 +51,7 @@ class Plan:
     faults: Sequence[Fault] = FAULTS
     brief: bool = False  # each fault lasts its shortest time; `search_seconds` may be less then
     search_seconds: float = SEARCH_SECONDS
+    consuming_within_leases: int = CONSUMING_WITHIN_LEASES  # of the end of a fault, each worker
 
 
 class Campaign:
@@ -66,7 +67,7 @@ class Campaign:
         self.tracker = Tracker(planned(plan.documents, plan.seed))
         self._processes = Processes(installation)
         self._context = FaultContext(installation, self._processes, self.tracker, random.Random(f"choices {plan.seed}"))
-        self._recoveries = Recoveries(self._flow)
+        self._recoveries = Recoveries(self._flow, plan.consuming_within_leases)
         self._next_update_at = 0.0
 
     def run(self) -> Report:

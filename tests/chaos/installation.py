@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -66,19 +63,4 @@ def chaos_installed(folder: Path, search_seconds: float = SEARCH_SECONDS) -> Ite
         valkey = FaultyValkey(folder / "valkey")
         stack.callback(valkey.stop)
         stack.callback(lambda: world.world(reset=True))
-        yield ChaosInstallation(folder, world, valkey, _start(valkey, folder / "valkey"), search_seconds)
-
-
-def _start(valkey: FaultyValkey, folder: Path) -> str:
-    """On a port that the system gives to no connection of its own, or it might be taken while the server is down."""
-    folder.mkdir()
-    (folder / "redis.url").write_text(f"redis://:{os.urandom(12).hex()}@127.0.0.1:{_port()}/0\n")
-    return valkey.start()
-
-
-def _port() -> int:
-    while True:
-        port = random.randint(12_000, 30_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
+        yield ChaosInstallation(folder, world, valkey, valkey.start(), search_seconds)

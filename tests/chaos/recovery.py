@@ -61,6 +61,7 @@ class Recoveries:
     """`longest` and `returned` are seconds by fault. `absent` names workers that did not take messages again."""
 
     flow: Callable[[], Flow]
+    consuming_within_leases: int = CONSUMING_WITHIN_LEASES
     longest: dict[str, float] = field(default_factory=dict)
     returned: dict[str, float] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
@@ -90,7 +91,7 @@ class Recoveries:
             if returning.seen():
                 self._returning.remove(returning)
                 self.returned[returning.fault] = max(self.returned.get(returning.fault, 0.0), returning.seconds)
-            elif returning.seconds > CONSUMING_WITHIN_LEASES * LEASE_SECONDS:
+            elif returning.seconds > self.consuming_within_leases * LEASE_SECONDS:
                 self._returning.remove(returning)
                 self.absent.append(
                     f"{returning.process.name} took no message within {returning.seconds:.0f} s "

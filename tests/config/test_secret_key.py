@@ -70,7 +70,7 @@ def take_keys(
 ) -> None:
     keys = []
     for number in range(ROUNDS):
-        together.wait(30)
+        together.wait(120)
         keys.append(read_or_make_key(folder / str(number)))
     found.put(keys)
 
@@ -83,7 +83,7 @@ def test_processes_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(120)
         assert process.exitcode == 0
     assert found.get() == found.get()
     assert {path.name for path in tmp_path.glob("*/*")} == {"secret_key"}

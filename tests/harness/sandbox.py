@@ -38,7 +38,7 @@ class SandboxProcess:
         self.aws_environment = dict(re.findall(r"^# (AWS_\w+)=(.*)$", self.toml, re.MULTILINE))
         account = next(iter(self.settings["accounts"].values()))
         self.base = str(httpx.URL(account["base_url"]).copy_with(raw_path=b"")).rstrip("/")
-        self._http = httpx.Client(base_url=self.base, trust_env=False, timeout=30)
+        self._http = httpx.Client(base_url=self.base, trust_env=False, timeout=60)
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import signal
 import subprocess
@@ -11,11 +12,16 @@ from pathlib import Path
 
 import redis
 
+from tests.harness.ports import free_port
 from worker.supervisor.valkey import EmbeddedValkey
 
 
 class FaultyValkey(EmbeddedValkey):
     """A server that tests kill, freeze and wipe. It comes back on the same port, from its append-only file."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(data_dir)
+        self._given = free_port(), secrets.token_urlsafe(12)  # a port that no connection takes while it is down
 
     def kill(self) -> None:
         """SIGKILL: what it has not written to its file is lost."""

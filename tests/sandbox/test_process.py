@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import httpx
 import pytest
 
 from tests.harness.sandbox import ROOT, SandboxProcess
-from tests.sandbox.providers.pracsuite_clinic import Clinic, eventually
+from tests.sandbox.providers.pracsuite_clinic import PATIENCE_SECONDS, Clinic, eventually
 
 SIZE_BYTES = 100_000_000 - 1
 BLOCK = bytes(256 * 1024)
@@ -52,7 +51,7 @@ def test_it_stops_in_order_and_leaves_nothing(how: signal.Signals, temporary: Pa
     (engine,) = engine_pids(sandbox.process.pid)
     assert len(folders(temporary)) == 1
     sandbox.process.send_signal(how)
-    assert sandbox.process.wait(5) == 0
+    assert sandbox.process.wait(PATIENCE_SECONDS) == 0
     assert not is_running(engine)
     assert folders(temporary) == []
     sandbox.stop()
@@ -72,7 +71,7 @@ def test_it_stops_when_its_starter_has_gone() -> None:
     sandbox = SandboxProcess()
     assert sandbox.process.stdin is not None
     sandbox.process.stdin.close()
-    assert sandbox.process.wait(5) == 0
+    assert sandbox.process.wait(PATIENCE_SECONDS) == 0
     sandbox.stop()
 
 
@@ -84,9 +83,9 @@ def test_hanging_answers_do_not_hold_up_the_end() -> None:
     address = httpx.URL(sandbox.base)
     with socket.create_connection((address.host, address.port or 0)) as waiting:
         waiting.sendall(b"GET /pracsuite/v1/anything HTTP/1.1\r\nHost: sandbox\r\n\r\n")
-        began = time.monotonic()
-        assert sandbox.stop() == 0
-        assert time.monotonic() - began < 3
+        sandbox.process.terminate()
+        assert sandbox.process.wait(30) == 0  # aiohttp by itself would leave them a minute
+        sandbox.stop()
 
 
 def test_it_prints_settings_for_two_clinics(sandbox: SandboxProcess) -> None:

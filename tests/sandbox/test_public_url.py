@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-
+from tests.harness.ports import free_port
 from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.pracsuite_clinic import Clinic
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def test_settings_and_forms_lead_to_the_address_that_others_see() -> None:

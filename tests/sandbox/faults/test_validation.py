@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.pracsuite_clinic import Clinic
 from tests.sandbox.s3.engine_view import stored
 
@@ -35,19 +36,22 @@ def test_a_name_arrives_as_it_was_asked_for(north: Clinic, name: str) -> None:
     assert [record["file_name"] for record in north.records_once_there(patient_id)] == [name]
 
 
-def test_a_second_upload_before_validation_replaces_the_first(north: Clinic) -> None:
-    form = north.form("twice", "SLOW-0.4.txt")
+def test_a_second_upload_before_validation_replaces_the_first(changed: SandboxProcess, north: Clinic) -> None:
+    changed.world(hold_validation="twice.txt")
+    form = north.form("twice", "twice.txt")
     north.post(form, b"first")
     north.post(form, b"second!")
+    changed.world(hold_validation=None)
     assert [record["size_bytes"] for record in north.records_once_there("twice")] == [len(b"second!")]
-    time.sleep(0.5)
-    assert len(north.records("twice")) == 1
+    assert len(north.records_after_validation("twice")) == 1
 
 
-def test_the_last_uploads_name_is_the_one_that_counts(north: Clinic) -> None:
-    form = north.form("renamed", "SLOW-0.3.txt")
+def test_the_last_uploads_name_is_the_one_that_counts(changed: SandboxProcess, north: Clinic) -> None:
+    changed.world(hold_validation="renamed.txt")
+    form = north.form("renamed", "renamed.txt")
     north.post(form, b"first", name="other.txt")
     north.post(form, b"second!")
+    changed.world(hold_validation=None)
     assert [record["size_bytes"] for record in north.records_once_there("renamed")] == [len(b"second!")]
 
 

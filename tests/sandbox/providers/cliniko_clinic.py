@@ -1,7 +1,6 @@
 """A plain caller of Cliniko's API, written from the vendor's pages alone."""
 
 import re
-import time
 from typing import Any
 from xml.etree import ElementTree
 
@@ -22,8 +21,10 @@ class ClinikoClinic:
         self.api_key: str = settings["api_key"]
         self.auth = (self.api_key, "")
         self.user_agent = {"User-Agent": f"chart sender {settings['contact']}"}
-        self.api = httpx.Client(base_url=settings["base_url"], auth=self.auth, headers=self.user_agent, trust_env=False)
-        self.storage = httpx.Client(trust_env=False, timeout=30)
+        self.api = httpx.Client(
+            base_url=settings["base_url"], auth=self.auth, headers=self.user_agent, trust_env=False, timeout=60
+        )
+        self.storage = httpx.Client(trust_env=False, timeout=60)
 
     def ask_for_form(self, patient_id: str) -> httpx.Response:
         return self.api.get(f"/patients/{patient_id}/attachment_presigned_post")
@@ -83,7 +84,7 @@ def post_response(answer: httpx.Response) -> dict[str, str]:
     return {each.tag: each.text or "" for each in ElementTree.fromstring(answer.text)}  # noqa: S314 (our own sandbox's)
 
 
-def reset_seconds(answer: httpx.Response) -> float:
-    """How far in the future X-RateLimit-Reset is."""
+def reset_at(answer: httpx.Response) -> int:
+    """X-RateLimit-Reset, in seconds since 1970."""
     assert re.fullmatch(r"\d{10}", answer.headers["X-RateLimit-Reset"])
-    return int(answer.headers["X-RateLimit-Reset"]) - time.time()
+    return int(answer.headers["X-RateLimit-Reset"])

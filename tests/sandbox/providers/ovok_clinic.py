@@ -20,8 +20,8 @@ class OvokClinic:
             "password": settings["password"],
             "clientId": settings["client_id"],
         }
-        self.api = httpx.Client(base_url=settings["base_url"], trust_env=False)
-        self.storage = httpx.Client(trust_env=False, timeout=30)
+        self.api = httpx.Client(base_url=settings["base_url"], trust_env=False, timeout=60)
+        self.storage = httpx.Client(trust_env=False, timeout=60)
         self.use(self.log_in()["accessToken"])
 
     def ask_to_log_in(self, **changes: Any) -> httpx.Response:

@@ -14,6 +14,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from tests.harness.sandbox import SandboxProcess
+from tests.sandbox.providers.pracsuite_clinic import eventually
 from tests.sandbox.providers.signing import ASSERTION_TYPE, Key, assertion_claims, dpop, signed
 
 Json = dict[str, Any]
@@ -34,7 +35,7 @@ class Nhn:
         self.issuer: str = self.settings["issuer"]
         self.client_key = RSAKey.import_key(self.settings["private_key"])
         self.key: Key = ECKey.generate_key("P-256")
-        self.http = httpx.Client(trust_env=False, timeout=30)
+        self.http = httpx.Client(trust_env=False, timeout=60)
         self.described: Json = self.http.get(f"{self.issuer}/.well-known/openid-configuration").json()
         self.token_url: str = self.described["token_endpoint"]
         self.token = str(self.ask_for_token().json()["access_token"])
@@ -213,8 +214,9 @@ def sandbox() -> Iterator[SandboxProcess]:
     assert "Traceback" not in log, log
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def nhn(sandbox: SandboxProcess) -> Nhn:
+    """With a token of its own: it lives for ten minutes, and the tests of this file may take longer."""
     return Nhn(sandbox)
 
 
@@ -367,8 +369,13 @@ def test_a_token_request_needs_one_proof_of_its_own(nhn: Nhn) -> None:
 
 @pytest.mark.parametrize(("seconds", "status"), [(-10, 401), (-2, 200), (4, 200), (10, 401)])
 def test_a_proof_is_of_now(nhn: Nhn, seconds: int, status: int) -> None:
-    proof = dpop(nhn.key, "PATCH", nhn.address("DocumentReference/now"), nhn.token, iat=int(time.time()) + seconds)
-    assert nhn.patch("now", [NORMAL], headers=FHIR | {"DPoP": proof}).status_code == status
+    address = nhn.address("DocumentReference/now")
+
+    def answered() -> int:
+        proof = dpop(nhn.key, "PATCH", address, nhn.token, iat=int(time.time()) + seconds)
+        return nhn.patch("now", [NORMAL], headers=FHIR | {"DPoP": proof}).status_code
+
+    eventually(lambda: answered() == status)  # a proof that has lain about for seconds is another's age
 
 
 def test_a_call_needs_a_proof_for_itself(nhn: Nhn) -> None:
@@ -434,10 +441,9 @@ def test_a_new_nonce_replaces_the_old(changed: SandboxProcess, nhn: Nhn) -> None
 
 def test_a_token_dies_when_its_time_is_over(changed: SandboxProcess) -> None:
     changed.world(helseid_token_seconds=1)
-    late = Nhn(changed)
-    assert late.patch("late", [NORMAL]).status_code == 200
-    time.sleep(1.1)
-    assert late.patch("late", [NORMAL]).status_code == 401
+    began, late = time.time(), Nhn(changed)
+    eventually(lambda: late.patch("late", [NORMAL]).status_code == 401)
+    assert time.time() - began >= 1
 
 
 def test_all_tokens_may_die_early(changed: SandboxProcess) -> None:

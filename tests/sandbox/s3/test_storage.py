@@ -173,7 +173,7 @@ def test_an_upload_that_is_cut_stores_nothing(north: Clinic, missing: int, polit
     north.records_after_validation(patient_id)
     assert stored(north.sandbox, form["fields"]["key"]) == []
     assert north.records(patient_id) == []
-    assert "gone" in [each["status"] for each in north.sandbox.requests()["last"]]
+    eventually(lambda: "gone" in [each["status"] for each in north.sandbox.requests()["last"]])
 
 
 def test_an_upload_that_stands_still_is_given_up(changed: SandboxProcess, north: Clinic) -> None:
@@ -202,7 +202,7 @@ def test_storage_may_reset_connections_or_hang(changed: SandboxProcess, north: C
         north.post(form, CONTENT)
     changed.world(storage_down="hang")
     with pytest.raises(httpx.TimeoutException):
-        north.post(form, CONTENT, timeout=0.3)
+        north.post(form, CONTENT, timeout=httpx.Timeout(60, read=0.3))
 
 
 def test_an_expired_form_is_refused_in_awss_words(changed: SandboxProcess, north: Clinic) -> None:

@@ -10,7 +10,7 @@ from tasks.http.api import ApiClient, Body
 from tasks.http.clients import Clients
 from tasks.http.exchange import Answer
 from tasks.model.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater
-from tests.tasks.storage_server import Script, StorageServer, Visit
+from tests.tasks.storage_server import Script, StorageServer, Visit, closed_port
 from tests.tasks.transfer.conftest import FakeGate
 
 BLOCKS = (b'{"data": "', b"x" * 300_000, b'"}')
@@ -150,9 +150,10 @@ def test_an_answer_that_breaks_off_is_of_unknown_outcome_even_if_it_began_well(
 
 
 def test_no_connection_is_no_unknown_outcome(storage: StorageServer, create: Calling, clients: Clients) -> None:
-    nobody = Calling(clients, "http://127.0.0.1:1/")
-    with pytest.raises(RetryLater) as later:
-        nobody()
+    with closed_port() as port:
+        nobody = Calling(clients, f"http://127.0.0.1:{port}/")
+        with pytest.raises(RetryLater) as later:
+            nobody()
     assert later.value.unreachable
     assert nobody.commits == 0
 

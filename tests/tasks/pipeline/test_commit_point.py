@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
 from tests.tasks.folders.documents import JOB, claim, drop
-from tests.tasks.ledger.test_ledger import document, start
+from tests.tasks.ledger.test_ledger import document, expire_lease, start
 from tests.tasks.ledger.test_routes import ONE, opened
 
 NO_DOCUMENTS = Documents(Sources(Files([]), Objects([])))
@@ -119,23 +118,22 @@ def test_what_went_before_under_the_same_ids_is_still_noted_when_a_later_try_was
 
 # --- a worker that was stopped for longer than its lease, and goes on ------------------------------------------------
 
-LEASE_SECONDS = 0.2
-
 
 class Stopping(Ledger):
-    """Its process stands still just after the commit in the ledger; `meanwhile` is what others do then."""
+    """Its process stands still for a lease just after the commit in the ledger; `meanwhile` is what others do then."""
 
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
     def committed(self, lease: Lease, facts: Facts | None = None) -> None:
         super().committed(lease, facts)
-        time.sleep(LEASE_SECONDS)
+        self.lease_seconds = 0.0  # whatever time has passed is longer than it
+        expire_lease(self, lease.job.id)
         self.meanwhile()
 
 
 @pytest.fixture
 def stopping(valkey: redis.Redis) -> Stopping:
-    return Stopping(valkey, Seal("a secret"), lease_seconds=LEASE_SECONDS, jobs_days=30)
+    return Stopping(valkey, Seal("a secret"), lease_seconds=30, jobs_days=30)
 
 
 def in_our_care(ledger: Ledger, folders: Folders) -> Job:

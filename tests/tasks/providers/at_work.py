@@ -23,7 +23,7 @@ from tasks.transfer.upload import post
 from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.doubles import NO_OWNERS, CountingGate, DictCache, Slots, connected, job
 
-PATIENCE_SECONDS = 8
+PATIENCE_SECONDS = 60  # with a sandbox that hangs; no test passes or fails by how slow the machine is
 _numbers = itertools.count(100)
 
 
@@ -63,7 +63,7 @@ def eventually(condition: Callable[[], Any]) -> Any:
         if result := condition():
             return result
         time.sleep(0.05)
-    raise AssertionError("it did not become true in time")
+    raise AssertionError("it did not become true")
 
 
 class AtWork:

@@ -23,21 +23,22 @@ _numbers = itertools.count(1)
 
 
 class DictCache:
-    """Implements `Cache` in a dict; a test may clear `values`."""
+    """Implements `Cache` in a dict, by `clock`; a test may clear `values`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self.values: dict[tuple[str, str], str] = {}
         self.seconds: list[float] = []
         self._until: dict[tuple[str, str], float] = {}
         self._turns: dict[tuple[str, str], threading.Lock] = {}
 
     def get(self, topic: str, key: str) -> str | None:
-        fresh = time.monotonic() < self._until.get((topic, key), 0.0)
+        fresh = self.clock() < self._until.get((topic, key), 0.0)
         return self.values.get((topic, key)) if fresh else None
 
     def put(self, topic: str, key: str, value: str, seconds: float) -> None:
         self.values[topic, key] = value
-        self._until[topic, key] = time.monotonic() + seconds
+        self._until[topic, key] = self.clock() + seconds
         self.seconds.append(seconds)
 
     def lock(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:

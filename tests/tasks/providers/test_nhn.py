@@ -174,7 +174,7 @@ def whole(error: BaseException) -> str:
 
 
 def test_a_token_is_asked_for_as_helseid_wants_it(odd: OddNhn, nhn: Nhn, key: ECKey) -> None:
-    odd.answers[PATCH] = Reply(body=labelled("N"))
+    odd.answers[PATCH], began = Reply(body=labelled("N")), int(time.time())
     nhn.relabel(relabeling("N"), NO_GATE)
     (request,) = odd.to(TOKEN)
     form = form_of(request)
@@ -189,7 +189,7 @@ def test_a_token_is_asked_for_as_helseid_wants_it(odd: OddNhn, nhn: Nhn, key: EC
     assert claims["iss"] == claims["sub"] == "the-client"
     assert claims["aud"] == f"{odd.base}/helseid"
     assert claims["exp"] - claims["iat"] == 10
-    assert claims["nbf"] == pytest.approx(time.time(), abs=5)
+    assert began <= claims["nbf"] <= time.time()
     assert UUID(claims["jti"])
     organization = claims["assertion_details"]["practitioner_role"]["organization"]
     assert claims["assertion_details"]["type"] == "helseid_authorization"
@@ -342,7 +342,7 @@ def test_a_key_may_be_a_jwk(odd: OddNhn, make: Make, key: ECKey) -> None:
 
 
 def test_a_call_carries_a_proof_for_itself_and_the_headers_of_the_vendors_page(odd: OddNhn, nhn: Nhn) -> None:
-    odd.answers[PATCH] = Reply(body=labelled("N"))
+    odd.answers[PATCH], began = Reply(body=labelled("N")), int(time.time())
     nhn.relabel(relabeling("N"), NO_GATE)
     (request,) = odd.to(PATCH)
     assert request.headers["authorization"] == "DPoP token-1"
@@ -356,7 +356,7 @@ def test_a_call_carries_a_proof_for_itself_and_the_headers_of_the_vendors_page(o
     assert claims["htu"] == f"{odd.base}/R4/fhir/DocumentReference/{DOCUMENT_ID}", "without the query"
     digest = hashlib.sha256(b"token-1").digest()
     assert claims["ath"] == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-    assert claims["iat"] == pytest.approx(time.time(), abs=5)
+    assert began <= claims["iat"] <= time.time()
 
 
 def test_no_proof_is_used_twice_and_each_event_has_an_id_that_is_logged(odd: OddNhn, nhn: Nhn) -> None:
@@ -1040,7 +1040,7 @@ values = st.recursive(
     ),
     max_leaves=15,
 )
-fuzzed = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+fuzzed = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def kind(name: str) -> st.SearchStrategy[Any]:

@@ -729,7 +729,7 @@ def test_a_document_that_is_gone_proves_nothing(odd: OddOvok, ovok: Ovok) -> Non
     assert found(ovok, sending(record=Record("gone"), stored=stored())) is None
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.sampled_from([200, 206, 403, 404, 416]),
     st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30).filter(lambda text: text == text.strip()),
@@ -903,7 +903,7 @@ json_values = st.recursive(
     ),
     max_leaves=12,
 )
-FUZZ = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+FUZZ = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @FUZZ

@@ -428,7 +428,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(json_values)
 def test_no_list_raises_anything_but_our_errors(odd: OddPracSuite, pracsuite: PracSuite, page: object) -> None:
     odd.answers[f"GET {LIST}"] = Reply(body=page)

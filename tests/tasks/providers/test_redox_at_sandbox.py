@@ -117,11 +117,11 @@ def test_tokens_that_die_early_are_replaced(at_work: AtWork) -> None:
     at_work.record_of(at_work.sent(at_work.job(LARGE)))
 
 
-def test_tokens_that_live_for_a_second_are_renewed_in_time(at_work: AtWork) -> None:
-    at_work.sandbox.world(redox_token_seconds=1)
+def test_tokens_that_live_for_two_seconds_are_renewed_in_time(at_work: AtWork) -> None:
+    at_work.sandbox.world(redox_token_seconds=2)
     for _ in range(3):
         at_work.record_of(at_work.sent(at_work.job()))
-        time.sleep(0.6)
+        time.sleep(1.05)  # longer than half of its life
 
 
 def test_a_key_that_is_revoked_is_noticed_by_a_probe_at_once(at_work: AtWork) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.sources.objects import Objects
 from tests.tasks.sources.conftest import BUCKET
+from tests.tasks.storage_server import closed_port
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -108,9 +109,8 @@ def test_an_object_is_removed_only_while_it_is_what_was_located(objects: Objects
 
 
 def test_storage_that_cannot_be_reached_is_tried_again_without_being_named(engine: str) -> None:
-    unreachable = Objects([BUCKET], "http://127.0.0.1:9")
-    with pytest.raises(RetryLater) as later:
-        unreachable.locate(ADDRESS)
+    with closed_port() as port, pytest.raises(RetryLater) as later:
+        Objects([BUCKET], f"http://127.0.0.1:{port}").locate(ADDRESS)
     assert not later.value.unreachable  # that would be said of the provider
     assert "patient-4711" not in "".join(traceback.format_exception(later.value, limit=0))
 

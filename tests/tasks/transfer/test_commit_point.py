@@ -24,7 +24,7 @@ from tasks.model.errors import (
 )
 from tasks.model.job import Form
 from tasks.sources.stream import BLOCK_BYTES
-from tests.tasks.storage_server import PATIENCE_SECONDS, Script, StorageServer, Visit
+from tests.tasks.storage_server import PATIENCE_SECONDS, Script, StorageServer, Visit, closed_port
 from tests.tasks.transfer.conftest import KEY, Bytes, Upload
 
 TOO_LARGE = "<Error><Code>EntityTooLarge</Code><Message>secret-folder is too large</Message></Error>"
@@ -49,14 +49,20 @@ def test_the_last_bytes_of_the_file_leave_only_after_the_commit(
     came = []
 
     def commit() -> None:
-        wait_for(lambda: bool(storage.visits) and b"octet-stream\r\n\r\n" in storage.visits[0].got)
-        time.sleep(0.05)  # whatever has left will have come
+        wait_for(lambda: bool(storage.visits) and len(storage.visits[0].body) >= allowed(storage.visits[0]) > 0)
+        time.sleep(0.05)  # whatever else has left will have come
         came.append(len(storage.visits[0].body))
+
+    def allowed(visit: Visit) -> int:
+        """How many bytes of the body may come before the commit; 0 while its head has not come."""
+        boundary = visit.headers.get("content-type", "").partition("boundary=")[2]
+        length = int(visit.headers.get("content-length", 0)) if b"\r\n\r\n" in visit.got else 0
+        return max(0, length - last_block - len(f"\r\n--{boundary}--\r\n"))
 
     upload.commit = commit
     upload.send(b"x" * size)
-    tail = len(storage.visit.body) - storage.visit.body.rindex(b"\r\n--")
-    assert came == [len(storage.visit.body) - tail - last_block]
+    assert storage.visit.body.endswith(b"--\r\n")
+    assert came == [allowed(storage.visit)]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -165,24 +171,26 @@ def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_unknown(
         visit.read_to(visit.announced + 1)
 
     storage.script = silent
-    upload.client.timeout = httpx.Timeout(0.2)
+    upload.client.timeout = httpx.Timeout(PATIENCE_SECONDS, read=0.2)
     with pytest.raises(OutcomeUnknown):
         upload.send(b"x")
 
 
 def test_storage_that_reads_no_more_is_given_up_before_the_commit(storage: StorageServer, upload: Upload) -> None:
     storage.script = Visit.stay
-    upload.client.timeout = httpx.Timeout(0.2)
+    upload.client.timeout = httpx.Timeout(PATIENCE_SECONDS, write=0.2)
     with pytest.raises(RetryLater) as later:
         upload.send(b"x" * 64 * BLOCK_BYTES)
     assert later.value.unreachable
     assert upload.commits == 0
+    assert not storage.visits[0].ended.is_set()  # it was we who gave up
 
 
 def test_storage_that_is_not_there_is_tried_again(upload: Upload) -> None:
-    upload.form = Form("http://127.0.0.1:9/", upload.form.fields)
-    with pytest.raises(RetryLater) as later:
-        upload.send(b"x")
+    with closed_port() as port:
+        upload.form = Form(f"http://127.0.0.1:{port}/", upload.form.fields)
+        with pytest.raises(RetryLater) as later:
+            upload.send(b"x")
     assert later.value.unreachable
     assert upload.commits == 0
 
@@ -243,6 +251,7 @@ def test_a_refusal_heard_just_before_the_commit_prevents_it(request: pytest.Fixt
         visit.read_head()
         at_the_end.wait(PATIENCE_SECONDS)
         visit.answer("400 Bad Request", TOO_LARGE)
+        visit.wait_until_arrived()
         answered.set()
         visit.stay()
 
@@ -252,7 +261,6 @@ def test_a_refusal_heard_just_before_the_commit_prevents_it(request: pytest.Fixt
         if next(checks) == 3:  # the last: it finds the end of the file
             at_the_end.set()
             answered.wait(PATIENCE_SECONDS)
-            time.sleep(0.02)
 
     storage.script, upload.check = refuse_before_the_end, check
     with pytest.raises(DocumentRefused, match="file_too_large"):
@@ -266,18 +274,19 @@ def test_a_refusal_heard_during_the_commit_keeps_the_last_block_back(
 ) -> None:
     upload: Upload = request.getfixturevalue("secure_upload" if secure else "upload")
     storage: StorageServer = request.getfixturevalue("secure_storage" if secure else "storage")
-    answered = threading.Event()
+    committing, answered = threading.Event(), threading.Event()
 
     def refuse_before_the_file(visit: Visit) -> None:
         visit.read_head()
-        time.sleep(0.05)
+        committing.wait(PATIENCE_SECONDS)
         visit.answer("503 Slow Down")
+        visit.wait_until_arrived()
         answered.set()
         visit.read_to(visit.announced)
 
     def commit() -> None:
+        committing.set()
         answered.wait(PATIENCE_SECONDS)
-        time.sleep(0.02)
 
     storage.script, upload.commit = refuse_before_the_file, commit
     with pytest.raises(RetryLater) as later:  # not OutcomeUnknown: what was not sent whole cannot have been stored
@@ -296,7 +305,7 @@ def test_storage_that_refuses_and_then_reads_no_more_is_still_understood(
         visit.stay()
 
     storage.script = script
-    upload.client.timeout = httpx.Timeout(0.3)
+    upload.client.timeout = httpx.Timeout(PATIENCE_SECONDS)
     with pytest.raises(DocumentRefused, match="file_too_large"):
         upload.send(b"x" * 256 * BLOCK_BYTES)
     assert upload.commits == 0

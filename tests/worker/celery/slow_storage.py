@@ -26,7 +26,7 @@ class _Holding(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.server.asked.set()
-        self.server.let_go.wait(60)
+        self.server.let_go.wait()
         self.send_error(404)
 
     def log_message(self, *_: object) -> None:

@@ -17,10 +17,10 @@ from kombu.transport.redis import Channel
 
 from tests.harness.installation import Child, Installation, installed
 from tests.harness.sandbox import SandboxProcess
-from tests.harness.waiting import wait_until
+from tests.harness.valkey import FaultyValkey
+from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 from tests.worker.celery.slow_storage import SlowStorage
 from worker.celery.kombu_guard import GuardedChannel
-from worker.supervisor.valkey import EmbeddedValkey
 
 
 @pytest.fixture
@@ -39,16 +39,16 @@ def world() -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[EmbeddedValkey]:
+def server(tmp_path: Path) -> Iterator[FaultyValkey]:
     """A Valkey of this test's own: it is restarted."""
-    server = EmbeddedValkey(tmp_path / "valkey")
+    server = FaultyValkey(tmp_path / "valkey")
     server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture
-def north(tmp_path: Path, world: SandboxProcess, server: EmbeddedValkey) -> Iterator[Installation]:
+def north(tmp_path: Path, world: SandboxProcess, server: FaultyValkey) -> Iterator[Installation]:
     url = (tmp_path / "valkey" / "redis.url").read_text().strip()
     with installed(tmp_path / "clinic", world, url) as started:
         yield started
@@ -85,31 +85,31 @@ def worker_of(application: str, clinic: Installation, storage: SlowStorage) -> C
     return worker
 
 
-def restart(server: EmbeddedValkey) -> None:
+def restart(server: FaultyValkey) -> None:
     server.stop()
     server.start()
 
 
 def test_a_worker_survives_a_redis_restart_and_delivers_again(
-    north: Installation, server: EmbeddedValkey, storage: SlowStorage
+    north: Installation, server: FaultyValkey, storage: SlowStorage
 ) -> None:
     worker = worker_of("worker", north, storage)
     restart(server)
     storage.let_go.set()
     patient = f"g{uuid4()}"
     after = north.upload(north.write("after.pdf", b"after"), patient)
-    assert after.get(timeout=60)["size_bytes"] == 5
+    assert after.get(timeout=120)["size_bytes"] == 5
     assert [record["file_name"] for record in north.chart(patient_id=patient)] == ["after.pdf"]
     assert worker.process.poll() is None
 
 
 def test_without_the_guard_the_same_restart_ends_the_worker(
-    north: Installation, server: EmbeddedValkey, storage: SlowStorage
+    north: Installation, server: FaultyValkey, storage: SlowStorage
 ) -> None:
     worker = worker_of("tests.worker.celery.unguarded", north, storage)
     restart(server)
     storage.let_go.set()
-    assert worker.process.wait(30) == 1
+    assert worker.process.wait(PATIENCE_SECONDS) == 1
     assert "Unrecoverable error: AttributeError" in worker.log
 
 
@@ -125,7 +125,7 @@ def test_a_message_popped_while_redis_refuses_to_note_it_is_put_back_only_by_the
             valkey.config_set("maxmemory", "1")
             try:
                 with pytest.raises(redis.ConnectionError if kind is GuardedChannel else redis.ResponseError):
-                    connection.drain_events(timeout=5)
+                    connection.drain_events(timeout=PATIENCE_SECONDS)
             finally:
                 valkey.config_set("maxmemory", "0")
     assert valkey.llen("popped") == 0
@@ -146,7 +146,7 @@ def test_an_acknowledgement_that_redis_refuses_is_a_lost_connection_only_with_th
         Producer(connection).publish({"a": "message"}, exchange=queue.exchange, routing_key="held", declare=[queue])
         held: list[Message] = []
         with Consumer(connection, [queue], callbacks=[lambda _, message: held.append(message)]):
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=PATIENCE_SECONDS)
             valkey.replicaof("127.0.0.1", "1")
             try:
                 with pytest.raises(redis.ConnectionError if kind is GuardedChannel else redis.exceptions.ReadOnlyError):

@@ -22,7 +22,7 @@ def chartpost(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProce
         env=environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

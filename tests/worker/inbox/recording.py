@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from worker.inbox.watcher import Watcher
 
 ACCOUNTS = ("north_clinic", "south_clinic")
 MAX_BYTES = 1000
+PATIENCE_SECONDS = 60.0  # with a watcher that hangs; no test passes or fails by how slow the machine is
 
 
 @dataclass
@@ -99,6 +101,7 @@ def watcher(
     stop: threading.Event | None = None,
     events: type[ChangeEvents] = ChangeEvents,
     claims: Claims | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Watcher:
     claims = claims or Claims(folders)
     return Watcher(
@@ -108,6 +111,7 @@ def watcher(
         claims=InboxClaims(folders, claims, ledger),
         pseudonym=pseudonym,
         stop=stop or threading.Event(),
+        clock=clock,
         events=events,
     )
 
@@ -135,16 +139,14 @@ def watching(
         yield
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
     if died:
         raise died[0]
     assert not thread.is_alive(), "the watcher did not stop"
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    waited = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        waited.wait(0.02)
-    raise AssertionError(f"it did not come true within {seconds} seconds")
+def wait_until(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < until, "it did not come true"
+        time.sleep(0.02)

@@ -31,12 +31,13 @@ def flood(folder: Path, count: int) -> Path:
     return folder
 
 
-def least_seconds(act: Callable[[], object]) -> float:
+def least_cpu_seconds(act: Callable[[], object]) -> float:
+    """Of this process: what others on the machine do meanwhile does not count."""
     taken = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         act()
-        taken.append(time.perf_counter() - started)
+        taken.append(time.process_time() - started)
     return min(taken)
 
 
@@ -49,7 +50,7 @@ def fast_folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_look_at_ten_times_as_many_files_takes_about_ten_times_as_long(fast_folder: Path) -> None:
-    few, many = flood(fast_folder / "few", 2_000), flood(fast_folder / "many", 20_000)
+    few, many = flood(fast_folder / "few", 1_000), flood(fast_folder / "many", 10_000)
 
     def scan_and_track(inbox: Path) -> None:
         tracker: SettledTracker[Path] = SettledTracker(1.0)
@@ -58,8 +59,8 @@ def test_a_look_at_ten_times_as_many_files_takes_about_ten_times_as_long(fast_fo
             settled = tracker.observe({path: each.fingerprint for path, each in found.candidates.items()}, now)
         assert len(list(in_turn(found.candidates[path] for path in settled))) == len(found.candidates)
 
-    assert len(scan(many, ACCOUNTS).candidates) == 20_000
-    assert least_seconds(lambda: scan_and_track(many)) < TEN_TIMES * least_seconds(lambda: scan_and_track(few))
+    assert len(scan(many, ACCOUNTS).candidates) == 10_000
+    assert least_cpu_seconds(lambda: scan_and_track(many)) < TEN_TIMES * least_cpu_seconds(lambda: scan_and_track(few))
 
 
 class Light(Claims):
@@ -91,39 +92,52 @@ def test_ten_times_as_many_claims_take_about_ten_times_the_work(fast_folder: Pat
         ledger = RecordingLedger(folders)
         before = time.process_time()
         with watching(folders, ledger, inbox(), claims=Light(folders)):
-            wait_until(lambda: len(ledger.opened) == count, 60)
+            wait_until(lambda: len(ledger.opened) == count)
         return time.process_time() - before
 
-    few = work(800)
-    assert work(8_000) < TEN_TIMES * few
-
-
-class Restless(ChangeEvents):
-    """Something changes all the time."""
-
-    def wait(self, seconds: float) -> bool:
-        self._stop.wait(0.005)
-        return True
+    few = work(400)
+    assert work(4_000) < TEN_TIMES * few
 
 
 def test_a_full_folder_that_never_rests_does_not_keep_the_watcher_looking_all_the_time(fast_folder: Path) -> None:
     folders = Folders(fast_folder)
     folders.create()
-    for path in flood(folders.inbox, 5_000).rglob("*.pdf"):
+    for path in flood(folders.inbox, 1_500).rglob("*.pdf"):
         path.rename(path.with_suffix(".part"))
+    cost = least_cpu_seconds(lambda: scan(folders.inbox, ACCOUNTS))
+    rounds, waits, since = list[float](), list[float](), time.monotonic()
+
+    class Restless(ChangeEvents):
+        """Something changes all the time."""
+
+        def wait(self, seconds: float) -> bool:
+            nonlocal since
+            began = time.monotonic()
+            rounds.append(began - since)
+            self._stop.wait(0.005)
+            since = time.monotonic()
+            waits.append(since - began)
+            return True
+
     with watching(folders, RecordingLedger(folders), inbox(), Restless):
-        time.sleep(0.5)
-        before = time.process_time()
-        time.sleep(1.0)
-        assert time.process_time() - before < 0.5
+        wait_until(lambda: sum(seconds > cost / 2 for seconds in rounds) > 3)
+    assert sum(rounds[1:]) < sum(waits) / 2
 
 
 def test_an_idle_watcher_hardly_works(tmp_path: Path) -> None:
     folders = Folders(tmp_path)
     folders.create()
     flood(folders.inbox / "east_clinic", 200)
-    with watching(folders, RecordingLedger(folders), inbox()):
-        time.sleep(0.5)
+    waits: list[float] = []
+
+    class Waiting(ChangeEvents):
+        def wait(self, seconds: float) -> bool:
+            waits.append(seconds)
+            return super().wait(seconds)
+
+    with watching(folders, RecordingLedger(folders), inbox(), Waiting):
+        wait_until(lambda: waits)
         before = time.process_time()
         time.sleep(1.0)
-        assert time.process_time() - before < 0.1
+        assert time.process_time() - before < 0.1, "a tenth of one processor"
+    assert len(waits) == 1

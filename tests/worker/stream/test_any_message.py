@@ -44,9 +44,7 @@ def started(reader: StreamReader, stream: Stream) -> StreamReader:
     return reader
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(message=st.binary(max_size=200) | JSON | changed())
 def test_any_message_becomes_a_job_or_is_rejected(started: StreamReader, stream: Stream, message: object) -> None:
     if isinstance(message, dict):
