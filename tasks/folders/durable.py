@@ -4,8 +4,8 @@ Three rules make that so, and every function here follows them:
 
 1.  Content is synced before it gets its name. A disk may write the name first: after a power cut the file would then
     stand there, empty.
-2.  The folder is synced after a name was given. Until then a power cut may lose the name, while the ledger
-    has been told that the file is there.
+2.  The folder is synced after a name was given, and before the ledger is told of the file: until then a power cut may
+    lose the name.
 3.  A name is taken by a hard link. A link fails if the name is taken, a rename would silently overwrite what is there.
 
 A *draft* is a hidden file in which content grows until it gets its own name. The caller gives its path, always the same
