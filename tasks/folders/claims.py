@@ -201,8 +201,10 @@ class Claims:
             job.sidecar,
             job_file.round,
         )
-        if self._folders.receipts.find_begun(outcome):
-            self._folders.receipts.put(replace(outcome, sidecar=None))
+        # A receipt ends the job in every round, and does not carry a number: after it no job is taken up again.
+        delivery = replace(outcome, sidecar=None, round=0)
+        if self._folders.receipts.find_begun(delivery):
+            self._folders.receipts.put(delivery)
         elif self._folders.error_files.find_begun(outcome):
             self._folders.error_files.put(outcome)
         else:

@@ -254,6 +254,28 @@ def test_a_late_delivery_that_is_killed_is_completed_by_the_next(fresh: Callable
         assert len(copies(folders)) == 1
 
 
+def test_a_delivery_after_a_failure_that_is_killed_is_completed_even_if_the_ledger_forgot_the_job(
+    fresh: Callable[[], Folders],
+) -> None:
+    failed = with_document_failed(fresh)
+
+    def begin() -> Folders:
+        folders = failed()
+        Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)
+        return folders
+
+    delivered = 0
+    for folders in every_kill(begin, deliver):
+        Claims(folders).finish_claims()
+        orphans = list(Claims(folders).orphans(lambda _: False))
+        receipts = list(folders.delivered.rglob("referral*.receipt.json"))
+        assert len(orphans) + len(receipts) == 1, "either the job goes on or it is delivered"
+        assert len(copies(folders)) == 1
+        assert files_in(folders.inbox) == {}, "no sidecar comes back without its document"
+        delivered += len(receipts)
+    assert delivered > 1
+
+
 def test_a_reopening_that_is_killed_loses_neither_the_document_nor_what_is_known(
     fresh: Callable[[], Folders],
 ) -> None:
