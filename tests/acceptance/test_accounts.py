@@ -117,7 +117,11 @@ def test_time_spent_parked_does_not_turn_documents_into_gave_up(at_work: Install
     at_work.world.world(revoke=[key_of(at_work, "north_clinic")])
     wait_until(lambda: status_of(at_work, "north_clinic") == "parked", "the account is parked")
     time.sleep(patience + 1)
-    at_work.world.world(restore=[key_of(at_work, "north_clinic")], hold_validation=None)
+    at_work.world.world(restore=[key_of(at_work, "north_clinic")])
+    wait_until(lambda: status_of(at_work, "north_clinic") == "ok", "the account is well")
+    at_work.world.forget_requests()
+    wait_until(lambda: sum(at_work.world.requests()["counts"].values()) > 1, "its record is asked for in vain")
+    at_work.world.world(hold_validation=None)
     assert slow.get(timeout=120)["size_bytes"] == 4
 
 
