@@ -71,7 +71,7 @@ def test_each_arrives_once_while_one_provider_is_down_and_one_throttles(opened: 
         seconds=LONG_PATIENCE_SECONDS,
     )
     assert charted(clinic, [paper for paper in sent if paper.account == DOWN]) == Counter()
-    assert status_of(clinic, DOWN) == "down"
+    wait_until(lambda: status_of(clinic, DOWN) == "down", "its account is down")
 
     clinic.world.world(down={"cliniko": None})
     for call in [*calls, *relabels]:

@@ -163,7 +163,7 @@ def test_two_workers_of_one_machine_deliver_and_the_first_one_counts(measured: t
     clinic, port = measured
     clinic.start_worker()
     second = clinic.start_worker()
-    assert "metrics_port_taken" in second.log
+    wait_until(lambda: "metrics_port_taken" in second.log, "the second finds the port taken")
     second.stop()
     content, patient = b"seventeen bytes !", "Patient-Meier"
     clinic.upload(clinic.write("Meier Befund.pdf", content), patient).get(timeout=120)
