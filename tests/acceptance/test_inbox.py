@@ -128,9 +128,10 @@ def test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_deliv
     for left in ("link.pdf", "pipe.pdf", "half.pdf.part"):
         assert os.path.lexists(folder / left)
     assert (inbox / "nobody_clinic" / patient / "elsewhere.pdf").exists()
-    for name in ("empty.pdf", "large.pdf", "bad.pdf"):
-        assert (at_work.data / "failed" / "north_clinic" / patient / name).exists()
-    assert (at_work.data / "failed" / WAITING / patient / "INVALID.pdf").exists()
+    failed = at_work.data / "failed"
+    lying = [failed / "north_clinic" / patient / name for name in ("empty.pdf", "large.pdf", "bad.pdf")]
+    lying.append(failed / WAITING / patient / "INVALID.pdf")
+    wait_until(lambda: all(path.exists() for path in lying), "the documents lie beside their error files")
 
 
 def test_a_file_that_is_still_being_written_is_not_taken_before_it_holds_still(at_work: Installation) -> None:

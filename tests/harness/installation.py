@@ -184,14 +184,23 @@ class Installation:
         return draft.rename(folder / name)
 
     def receipts(self) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text()) for path in sorted(self.data.glob("delivered/**/*.receipt.json"))]
+        return companions(self.data, "delivered/**/*.receipt.json")
 
     def errors(self) -> list[dict[str, Any]]:
-        return [json.loads(path.read_text()) for path in sorted(self.data.glob("failed/**/*.error.json"))]
+        return companions(self.data, "failed/**/*.error.json")
 
     def stop(self) -> None:
         for child in reversed(self.children):
             child.kill()
+
+
+def companions(data: Path, pattern: str) -> list[dict[str, Any]]:
+    """What these files say; one may be removed while they are read."""
+    found = []
+    for path in sorted(data.glob(pattern)):
+        with suppress(FileNotFoundError):
+            found.append(json.loads(path.read_text()))
+    return found
 
 
 def confirming_quickly(toml: str, quick: str = QUICK) -> str:
