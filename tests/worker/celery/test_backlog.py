@@ -142,10 +142,9 @@ _DYING = """
 import os, signal, sys
 from pathlib import Path
 from config.load import load
-from tasks.runtime import Runtime, use
+from tasks.runtime import Runtime, using
 from worker.celery.build import backlog_helper
 runtime = Runtime(load(Path(sys.argv[1]), {}))
-use(runtime)
 helper, method, after = backlog_helper(runtime), sys.argv[2], int(sys.argv[3])
 inner, count = getattr(helper, method), 0
 def dying(*args):
@@ -155,7 +154,8 @@ def dying(*args):
         os.kill(os.getpid(), signal.SIGKILL)
     return inner(*args)
 setattr(helper, method, dying)
-helper.open_batch()
+with using(runtime):
+    helper.open_batch()
 """
 
 
