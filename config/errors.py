@@ -36,10 +36,10 @@ class Problem:
         return f"{dotted(self.keys[0])} {self.message}" + ("" if self.message.endswith("?") else ".")
 
 
-def missing(path: KeyPath, *, may_be_in_file: bool, reason: str = "") -> Problem:
+def missing(path: KeyPath, *, may_have_secret_file: bool, reason: str = "") -> Problem:
     """The problem of a key that is required and not given; the sentence lists the ways to give it."""
     ways = ["set it"]
-    if may_be_in_file:
+    if may_have_secret_file:
         ways.append(f"{path[-1]}_file")
     # An account name with a space or a hyphen in it cannot be part of a variable's name.
     if all(re.fullmatch(r"[A-Za-z0-9_]+", str(part)) for part in path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config.errors import ENVIRONMENT_PREFIX, KeyPath, Problem, SettingsError, did_you_mean, environment_name
-from config.schema import ACCOUNTS, Schema, is_list, may_be_in_file
+from config.schema import ACCOUNTS, Schema, is_list, may_have_secret_file
 from config.types import Section
 
 CONFIG_VARIABLE = "CHARTPOST_CONFIG"
@@ -23,7 +23,10 @@ Tree = dict[str, Any]  # Any: what stands in a TOML file is unknown until the mo
 
 @dataclass(frozen=True)
 class Gathered:
-    """All values that were given, not yet checked, and what was wrong with giving them."""
+    """All values that were given, not yet checked.
+
+    `problems` are mistakes in how they were given, such as both `x` and `x_file`.
+    """
 
     values: Tree
     schema: Schema
@@ -142,7 +145,7 @@ def _parse(schema: Schema, variable: str, path: KeyPath, text: str) -> object:
         return text
     key = schema.field(path)
     if key is None:
-        if may_be_in_file(schema.field(_without_file(path))):
+        if may_have_secret_file(schema.field(_without_file_suffix(path))):
             return text
         raise KeyError(variable)
     if not is_list(key):
@@ -155,7 +158,7 @@ def _parse(schema: Schema, variable: str, path: KeyPath, text: str) -> object:
         raise ValueError("must be a JSON array, or values separated by commas") from None
 
 
-def _without_file(path: KeyPath) -> KeyPath:
+def _without_file_suffix(path: KeyPath) -> KeyPath:
     """The path of `x` for that of `x_file`; empty for any other key."""
     last = str(path[-1])
     return (*path[:-1], last.removesuffix("_file")) if last.endswith("_file") else ()
@@ -177,7 +180,9 @@ def _insert(values: Tree, path: KeyPath, value: object) -> None:
 def _mark_secret_files(gathered: Gathered, values: Tree) -> None:
     """Replace every `x_file` of one source by a SecretFile at `x`, so that the other source can override it."""
     for table, at in _tables(values):
-        for name in [name for name in table if may_be_in_file(gathered.schema.field(_without_file((*at, name))))]:
+        for name in list(table):
+            if not may_have_secret_file(gathered.schema.field(_without_file_suffix((*at, name)))):
+                continue
             path = table.pop(name)
             plain = name.removesuffix("_file")
             if path == "":

@@ -11,7 +11,7 @@ from config.accounts import ACCOUNT_KINDS
 from config.errors import CONSEQUENCES, KeyPath, Problem, SettingsError, did_you_mean, message_for, missing
 from config.gather import Tree, gather
 from config.rules import cautions, contradictions
-from config.schema import ACCOUNTS, Schema, may_be_in_file
+from config.schema import ACCOUNTS, Schema, may_have_secret_file
 from config.secret_key import read_or_make_key
 from config.settings import Settings
 
@@ -83,9 +83,9 @@ def _details(error: ValidationError) -> list[ErrorDetails]:
 
 def _problem(error: ErrorDetails, schema: Schema) -> Problem:
     key = error["loc"]
-    secret = may_be_in_file(schema.field(key))
+    secret = may_have_secret_file(schema.field(key))
     if error["type"] == "missing" or (secret and error["type"] == "too_short"):
-        return missing(key, may_be_in_file=secret)
+        return missing(key, may_have_secret_file=secret)
     if error["type"] == "extra_forbidden":
         hint = did_you_mean(str(key[-1]), schema.names(key[:-1]), "remove it")
         return Problem((key,), f"is not a setting: {hint}")

@@ -51,7 +51,7 @@ def cautions(settings: Settings) -> Iterator[str]:
 
 
 def _missing_beside(key: KeyPath, other: KeyPath, reason: str) -> Problem:
-    problem = missing(key, may_be_in_file=True, reason=f"{dotted(other)} is set, and {reason}")
+    problem = missing(key, may_have_secret_file=True, reason=f"{dotted(other)} is set, and {reason}")
     return Problem((key, other), problem.message)
 
 

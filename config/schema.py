@@ -7,7 +7,7 @@ from pydantic.fields import FieldInfo
 
 from config.accounts import AccountOfUnknownKind, kind_of
 from config.errors import KeyPath
-from config.types import MayBeInFile, Section
+from config.types import MayHaveSecretFile, Section
 
 ACCOUNTS = "accounts"
 
@@ -46,7 +46,7 @@ class Schema:
         table = self.table(path)
         names: list[str] = []
         for name, field in table.model_fields.items() if table else ():
-            names += [name, f"{name}_file"] if may_be_in_file(field) else [name]
+            names += [name, f"{name}_file"] if may_have_secret_file(field) else [name]
         return names
 
     def leaves(self, path: KeyPath = ()) -> Iterator[KeyPath]:
@@ -67,9 +67,9 @@ def _subtable(table: type[Section], part: str | int) -> type[Section] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 
 
-def may_be_in_file(field: FieldInfo | None) -> bool:
-    """Whether the key's value may be given as a file."""
-    return field is not None and any(isinstance(mark, MayBeInFile) for mark in field.metadata)
+def may_have_secret_file(field: FieldInfo | None) -> bool:
+    """True if the key holds a secret: `<key>_file` may then name a file that holds the value."""
+    return field is not None and any(isinstance(mark, MayHaveSecretFile) for mark in field.metadata)
 
 
 def is_list(field: FieldInfo) -> bool:

@@ -34,7 +34,7 @@ class Section(BaseModel):
 
 
 @dataclass(frozen=True)
-class MayBeInFile:
+class MayHaveSecretFile:
     """Marks a key `x` whose value may instead be the content of the file that `x_file` names."""
 
 
@@ -159,7 +159,7 @@ def _check_server(parts: SplitResult, options: dict[str, str]) -> None:
 
 
 # The address may hold a password: it is not shown, and may be given as a file.
-RedisUrl = Annotated[str, MayBeInFile(), AfterValidator(_redis_url), Field(repr=False)]
+RedisUrl = Annotated[str, MayHaveSecretFile(), AfterValidator(_redis_url), Field(repr=False)]
 
 
 # Texts that become part of a request
@@ -238,7 +238,7 @@ def _private_key(value: SecretStr) -> SecretStr:
     return value
 
 
-OptionalSecret = Annotated[SecretStr, MayBeInFile()]
-Secret = Annotated[SecretStr, MayBeInFile(), Field(min_length=1)]
-ApiKey = Annotated[SecretStr, MayBeInFile(), Field(min_length=1), AfterValidator(_header_secret)]
-PrivateKey = Annotated[SecretStr, MayBeInFile(), Field(min_length=1), AfterValidator(_private_key)]
+OptionalSecret = Annotated[SecretStr, MayHaveSecretFile()]
+Secret = Annotated[SecretStr, MayHaveSecretFile(), Field(min_length=1)]
+ApiKey = Annotated[SecretStr, MayHaveSecretFile(), Field(min_length=1), AfterValidator(_header_secret)]
+PrivateKey = Annotated[SecretStr, MayHaveSecretFile(), Field(min_length=1), AfterValidator(_private_key)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sandbox.faults.gate import Refusal
+from sandbox.faults.disturbances import Refusal
 
 
 class ApiError(Exception):
@@ -27,6 +27,6 @@ class ApiError(Exception):
 
 
 def refuse(refusal: Refusal | None) -> None:
-    """Raise what a gate has against a request, if anything."""
+    """Raise the error for a refusal, if there is one."""
     if refusal is not None:
         raise ApiError(refusal.status, retry_after_seconds=refusal.retry_after_seconds)

@@ -6,7 +6,7 @@ For providers that accept the bytes themselves. Where forms lead to storage, `sa
 import asyncio
 
 from sandbox.faults.connection import ConnectionCut
-from sandbox.faults.gate import Refusal
+from sandbox.faults.disturbances import Refusal
 from sandbox.faults.words import Faults, Turns
 
 Document = tuple[str, str, str, str]  # provider, tenant, patient id, file name: each word is counted for these

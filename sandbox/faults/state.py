@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -47,15 +48,22 @@ class State:
         self.validation_seconds = self.usual_validation_seconds
 
     def change(self, changes: Mapping[str, Any]) -> None:
-        """Apply `{name: value}`. Raises UnknownChange, with nothing changed, if one of the names is unknown."""
+        """Apply `{name: value}`, or change nothing.
+
+        Raises UnknownChange for an unknown name or outage, and for another value that makes no sense ValueError,
+        LookupError, TypeError or AttributeError.
+        """
         known = [*ACTIONS, *PLAIN]
         if unknown := changes.keys() - set(known):
             raise UnknownChange(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+        # On a copy first: a wrong value must not leave the changes before it in force.
+        changed = deepcopy(self)
         for name, value in changes.items():
             if name in ACTIONS:
-                ACTIONS[name](self, value)
+                ACTIONS[name](changed, value)
             else:
-                setattr(self, name, PLAIN[name](value))
+                setattr(changed, name, PLAIN[name](value))
+        vars(self).update(vars(changed))
 
     def holds(self, file_name: str) -> bool:
         """Whether a document of this name has to wait for its validation until `hold_validation` is changed."""

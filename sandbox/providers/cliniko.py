@@ -26,7 +26,7 @@ from sandbox.charts import Record
 from sandbox.context import Context, Handler, Setting
 from sandbox.faults.background import BackgroundTasks
 from sandbox.faults.connection import ConnectionCut
-from sandbox.faults.gate import Gate
+from sandbox.faults.disturbances import Disturbances
 from sandbox.faults.words import Faults
 from sandbox.inputs import json_object
 from sandbox.providers.cliniko_lists import Kind, Query, Value, matching, read_filters
@@ -113,7 +113,7 @@ class Cliniko:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._gate = Gate(NAME, context.state, context.turns)
+        self._disturbances = Disturbances(NAME, context.state, context.turns)
         self._processing = Processing(context)
         self._attachments: dict[str, Attachment] = {}
         self._temp_folders: set[str] = set()
@@ -164,19 +164,19 @@ class Cliniko:
 
     async def _admit(self, request: web.Request) -> None:
         """Raises ApiError if an outage, the caller's identity, the throttle or the patient's id stands in the way."""
-        refuse(await self._gate.outage(request))
+        refuse(await self._disturbances.outage(request))
         if not USER_AGENT.search(request.headers.get("User-Agent", "")):
             raise ApiError(403)
         # A key is good with its shard and without, and so revoked in either form.
         keys = {API_KEY, API_KEY + SHARD}
         if sent_key(request) not in keys or keys & self._context.state.revoked:
             raise ApiError(401)
-        refuse(self._gate.throttle(API_KEY, REQUESTS_PER_MINUTE))
+        refuse(self._disturbances.throttle(API_KEY, REQUESTS_PER_MINUTE))
         patient_id = request.match_info.get("patient")
         if patient_id is not None:
             if patient_id.startswith("401"):
                 raise ApiError(401)
-            refuse(self._gate.patient(ACCOUNT, patient_id))
+            refuse(self._disturbances.patient(ACCOUNT, patient_id))
 
     async def _presign(self, request: web.Request) -> web.Response:
         patient_id = request.match_info["patient"]

@@ -17,7 +17,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from sandbox.context import Context, Handler, Setting
-from sandbox.faults.gate import Gate
+from sandbox.faults.disturbances import Disturbances
 from sandbox.providers.fhir import dig
 from sandbox.providers.jose import (
     PROOF_ALGORITHMS,
@@ -67,7 +67,7 @@ class HelseId:
     def __init__(self, context: Context, resource: str) -> None:
         self._context = context
         self._resource = resource
-        self._gate = Gate(NAME, context.state, context.turns)
+        self._disturbances = Disturbances(NAME, context.state, context.turns)
         self._proofs = Proofs(context.state)
         self.issuer = context.base_url + PREFIX
 
@@ -119,7 +119,7 @@ class HelseId:
     def _guarded(self, handler: Handler) -> Handler:
         async def answer(request: web.Request) -> web.Response:
             try:
-                if refusal := await self._gate.outage(request) or self._gate.throttle():
+                if refusal := await self._disturbances.outage(request) or self._disturbances.throttle():
                     raise TokenRefused(refusal.status, "temporarily_unavailable", "not now")
                 return await handler(request)
             except TokenRefused as refused:

@@ -19,7 +19,7 @@ from sandbox.charts import Record
 from sandbox.context import Context, Handler, Setting
 from sandbox.faults.commit_faults import Document, after_commit, before_commit
 from sandbox.faults.connection import ConnectionCut
-from sandbox.faults.gate import TROUBLED_CALLS, Gate, Refusal
+from sandbox.faults.disturbances import TROUBLED_CALLS, Disturbances, Refusal
 from sandbox.faults.words import Faults
 from sandbox.providers.fhir import (
     JSON,
@@ -87,7 +87,7 @@ class Nhn:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._gate = Gate(NAME, context.state, context.turns)
+        self._disturbances = Disturbances(NAME, context.state, context.turns)
         self._helseid = HelseId(context, NAME)
         self._proofs = Proofs(context.state)
         self._documents: dict[str, RegisteredDocument] = {}
@@ -140,9 +140,9 @@ class Nhn:
 
     async def _admit(self, request: web.Request) -> None:
         """Raises Refused if an outage, the caller's token or proof, the throttle or a header stands in the way."""
-        refuse(await self._gate.outage(request))
+        refuse(await self._disturbances.outage(request))
         self._authorize(request)  # before the body has come: `iat` in the proof must be recent
-        refuse(self._gate.throttle())
+        refuse(self._disturbances.throttle())
         check_headers(request)
 
     def _authorize(self, request: web.Request) -> None:
@@ -234,7 +234,7 @@ class Nhn:
     def _refuse_patient(self, patient_id: str) -> None:
         if patient_id.startswith("401"):
             raise unauthorized("invalid_token", "there is no valid token")
-        refusal = self._gate.patient(ACCOUNT, patient_id)
+        refusal = self._disturbances.patient(ACCOUNT, patient_id)
         if refusal and refusal.status == 404:
             raise Refused(400, error("not-found", "XDSUnknownPatientId: the patient is not known"))
         refuse(refusal)

@@ -21,7 +21,7 @@ from sandbox.api_error import ApiError, refuse
 from sandbox.charts import Record
 from sandbox.context import Context, Handler, Setting
 from sandbox.faults.connection import ConnectionCut
-from sandbox.faults.gate import Gate
+from sandbox.faults.disturbances import Disturbances
 from sandbox.faults.words import Faults
 from sandbox.inputs import json_object, query_number
 from sandbox.providers.ovok_sessions import NAME, Login, Sessions
@@ -101,7 +101,7 @@ class Ovok:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._gate = Gate(NAME, context.state, context.turns)
+        self._disturbances = Disturbances(NAME, context.state, context.turns)
         self._sessions = Sessions(LOGIN, context.state)
         self._documents: dict[str, Document] = {}
 
@@ -143,7 +143,7 @@ class Ovok:
 
         async def answer(request: web.Request) -> web.Response:
             try:
-                refuse(await self._gate.outage(request))
+                refuse(await self._disturbances.outage(request))
                 return await handler(request)
             except ApiError as error:
                 return error_answer(error)
@@ -156,7 +156,7 @@ class Ovok:
         async def admit(request: web.Request) -> web.Response:
             if not self._sessions.admits(request.headers.get("Authorization", "")):
                 raise ApiError(401)
-            refuse(self._gate.throttle(ACCOUNT))
+            refuse(self._disturbances.throttle(ACCOUNT))
             return await handler(request)
 
         return self._public(admit)

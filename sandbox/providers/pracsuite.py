@@ -20,7 +20,7 @@ from sandbox.api_error import ApiError, refuse
 from sandbox.charts import Record
 from sandbox.context import LINK_SECONDS, Context, Handler, Setting
 from sandbox.faults.background import BackgroundTasks
-from sandbox.faults.gate import Gate
+from sandbox.faults.disturbances import Disturbances
 from sandbox.faults.words import Faults
 from sandbox.inputs import json_object, query_number
 from sandbox.s3.forms import means_file_name
@@ -98,7 +98,7 @@ class PracSuite:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._gate = Gate(NAME, context.state, context.turns)
+        self._disturbances = Disturbances(NAME, context.state, context.turns)
         self._clinics = [
             Clinic("north_clinic", 1, "sandbox-north-clinic"),
             Clinic("south_clinic", 2, "sandbox-south-clinic"),
@@ -148,17 +148,17 @@ class PracSuite:
 
         Raises ApiError if an outage, the caller's keys, the throttle or the patient's id stands in the way.
         """
-        refuse(await self._gate.outage(request))
+        refuse(await self._disturbances.outage(request))
         vendor_key, api_key = request.headers.get("x-api-key"), request.headers.get("a-api-key")
         clinic = next((each for each in self._clinics if each.api_key == api_key), None)
         if clinic is None or vendor_key != VENDOR_KEY or {vendor_key, api_key} & self._context.state.revoked:
             raise ApiError(401)
-        refuse(self._gate.throttle())
+        refuse(self._disturbances.throttle())
         patient_id = request.match_info.get("patient")
         if patient_id is not None:
             if patient_id.startswith("401"):  # a permission that does not include this one patient
                 raise ApiError(401)
-            refuse(self._gate.patient(clinic.account, patient_id))
+            refuse(self._disturbances.patient(clinic.account, patient_id))
             self._add_old_records(clinic, patient_id)
         return clinic
 

@@ -20,7 +20,7 @@ from joserfc.jwk import RSAKey
 from sandbox.charts import Record
 from sandbox.context import Context, Handler, Setting
 from sandbox.faults.commit_faults import Document, after_commit, before_commit
-from sandbox.faults.gate import Gate, Refusal
+from sandbox.faults.disturbances import Disturbances, Refusal
 from sandbox.faults.state import State
 from sandbox.faults.words import Faults
 from sandbox.providers.fhir import (
@@ -77,7 +77,7 @@ class Redox:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._gate = Gate(NAME, context.state, context.turns)
+        self._disturbances = Disturbances(NAME, context.state, context.turns)
         self._tokens = Tokens(context.state)
         self._window = Window(context.state)
         self._blobs: dict[str, str] = {}  # address → key of an uploaded file that no document has used yet
@@ -134,7 +134,7 @@ class Redox:
             return refused.answer()
 
     async def _issue_token(self, request: web.Request) -> web.Response:
-        if refusal := await self._gate.outage(request) or self._gate.throttle():
+        if refusal := await self._disturbances.outage(request) or self._disturbances.throttle():
             raise TokenRefused(refusal.status, "temporarily_unavailable", "not now", reset_header(refusal))
         form = await token_request(request)
         try:
@@ -168,11 +168,11 @@ class Redox:
 
     async def _admit(self, request: web.Request) -> None:
         """Raises Refused if an outage, the caller's token, the throttle or the environment stands in the way."""
-        refuse(await self._gate.outage(request))
+        refuse(await self._disturbances.outage(request))
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or not self._tokens.is_good(token):
             raise unauthorized()
-        refuse(self._gate.throttle())
+        refuse(self._disturbances.throttle())
         environment = request.match_info.get("environment", ENVIRONMENT)
         if environment not in ENVIRONMENTS:
             raise Refused(404, error("not-found", f"the environment is none of {', '.join(ENVIRONMENTS)}"))
@@ -214,7 +214,7 @@ class Redox:
     def _refuse_patient(self, patient_id: str) -> None:
         if patient_id.startswith("401"):
             raise unauthorized()
-        refusal = self._gate.patient(ACCOUNT, patient_id)
+        refusal = self._disturbances.patient(ACCOUNT, patient_id)
         if refusal and refusal.status == 404:
             raise Refused(400, error("not-found", "the destination knows no such patient"))
         refuse(refusal)

@@ -11,8 +11,8 @@ from stat import S_ISREG
 from typing import Any, BinaryIO
 
 from tasks.folders import durable
-from tasks.folders.companions import SIDECAR_ENDING, ClosedDocument, Outcome, read_companion
-from tasks.folders.disk_names import clean
+from tasks.folders.companions import ClosedDocument, Outcome, read_companion
+from tasks.folders.disk_names import SIDECAR_ENDING, clean
 from tasks.folders.durable import ChangedMeanwhile, FileIdentity
 from tasks.folders.job_folder import JobFolder
 from tasks.folders.job_json import JobFile, job_file_in, round_of

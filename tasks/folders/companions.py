@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tasks.folders import durable
-from tasks.folders.disk_names import beside, tagged, tags
+from tasks.folders.disk_names import SIDECAR_ENDING, beside, tagged, tags
 from tasks.folders.job_folder import OURS
 from tasks.folders.job_json import JobFileDamaged, from_bytes, round_of, to_bytes
 
-SIDECAR_ENDING = ".meta.json"
 _FOLDER_MODE, _FILE_MODE = 0o770, 0o660  # the umask decides who else may read
 _NAMES_SEARCHED = 12  # for an earlier try; a thirteenth file of one name would get a second companion after a kill
 _LARGEST_COMPANION = 4 << 20  # anything larger is not ours

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from itertools import count
 
 MAX_NAME_BYTES = 255
+SIDECAR_ENDING = ".meta.json"
+"""A sidecar is called as its document, with this at the end."""
 _UNCLEAN = ("Cc", "Cs")  # control characters, and the surrogates that stand for bytes which are not UTF-8
 
 

@@ -49,9 +49,9 @@ def connect(url: str) -> redis.Redis:
     )
 
 
-def load_script(client: redis.Redis, name: str) -> Script:
-    """Register `scripts/<name>.lua`. The script's header lists its arguments and what it returns."""
-    return client.register_script(resources.files("tasks.ledger").joinpath("scripts", f"{name}.lua").read_text())
+def load_script(client: redis.Redis, name: str, room: str = "tasks.ledger") -> Script:
+    """Register `scripts/<name>.lua` of a room. The script's header lists its arguments and what it returns."""
+    return client.register_script(resources.files(room).joinpath("scripts", f"{name}.lua").read_text())
 
 
 def now_ms(client: redis.Redis) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from tasks.model.errors import DocumentRefused, RetryLater
 from tasks.sources.base import Located, changed, empty, invalid, irregular, missing, not_allowed
@@ -22,11 +22,6 @@ _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # NOFOLLOW: a symlink in the last place could lead out of the allowed folders. NONBLOCK: opening a FIFO would wait for
 # a writer. NOCTTY: opening a terminal would make it this process's.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-
-
-def file_address(path: str | bytes | os.PathLike[str]) -> str:
-    """The `file://` address of an absolute path (RFC 8089); names that are not valid UTF-8 survive."""
-    return "file://" + quote_from_bytes(os.fsencode(path))
 
 
 def path_of(address: str) -> str:

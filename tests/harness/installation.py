@@ -45,7 +45,7 @@ class Child(children.Child):
         self, command: Sequence[str], config: Path, log: Path, prefix: Sequence[str] = (), **environ: str
     ) -> None:
         settings = {"CHARTPOST_CONFIG": str(config), **environ}
-        super().__init__(command, log=log, environ={**os.environ, **settings}, folder=ROOT, prefix=prefix)
+        super().__init__(command, log_file=log, environ={**os.environ, **settings}, folder=ROOT, prefix=prefix)
         self.log_path = log
 
     @property

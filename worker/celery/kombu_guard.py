@@ -81,7 +81,7 @@ class GuardedChannel(transport.Channel):
                     self.client.set(WRITE_TEST_KEY, "1", px=1000)
             self.put_back()
         except Exception:
-            # As kombu does when its ping fails, and out of the poller, to which the channel has been added by now.
+            # Disconnect, as kombu does when its ping fails. Leave the poller first: the channel was added to it before.
             connection.cycle.discard(self)
             self._disconnect_pools()  # type: ignore[attr-defined]  # the stubs leave it out
             raise

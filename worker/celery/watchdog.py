@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -49,7 +50,7 @@ class LivenessCheck:
         self._busy = busy
         self._started = started
         self._turning = turning
-        self._idle_checks = self._still_checks = 0
+        self._idle_checks = self._frozen_checks = 0
         self._started_before = -1
 
     def check(self) -> str | None:
@@ -57,14 +58,14 @@ class LivenessCheck:
         try:
             waiting = self._waiting()
         except REDIS_ERRORS:
-            self._idle_checks = self._still_checks = 0  # without Redis no worker could work
+            self._idle_checks = self._frozen_checks = 0  # without Redis no worker could work
             return None
         started, started_before = self._started(), self._started_before
         self._started_before = started
         idle = waiting and started == started_before and not self._busy()
         self._idle_checks = self._idle_checks + 1 if idle else 0
-        self._still_checks = 0 if self._turning() else self._still_checks + 1
-        if self._still_checks >= CHECKS:
+        self._frozen_checks = 0 if self._turning() else self._frozen_checks + 1
+        if self._frozen_checks >= CHECKS:
             return "Its event loop stands still although Redis is there."
         if self._idle_checks >= CHECKS:
             return "Messages wait and slots are free, but it takes none."
@@ -99,9 +100,9 @@ class Watchdog:
         log.error("worker_ends_itself", reason=why, exit=EXIT_CODE)
         self._stopping.set()
         state.should_stop = EXIT_CODE  # type: ignore[assignment]  # the stubs know of None only
-        # Not interrupted by `stop`: when the worker does end, this daemon thread ends with its process. An event loop
-        # that stands still never reads `should_stop`.
-        threading.Event().wait(self._patience_seconds / 2)
+        # An event loop that stands still never reads `should_stop`. `stop` need not interrupt this sleep: when the
+        # worker does end, this daemon thread ends with its process.
+        time.sleep(self._patience_seconds / 2)
         log.error("worker_ended_by_force", exit=EXIT_CODE)
         os._exit(EXIT_CODE)
 

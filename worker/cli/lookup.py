@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
-from uuid import NAMESPACE_OID, UUID, uuid5
+from uuid import UUID
 
 import click
 
@@ -17,6 +17,7 @@ from tasks.ledger.ledger import Ledger
 from tasks.model.errors import Code
 from tasks.model.job import Job
 from tasks.model.route import Stage
+from worker.stream.messages import job_id_of
 from worker.stream.rejected import RejectedStream
 
 # Failed with one of these, a document may be in the chart all the same.
@@ -66,7 +67,7 @@ class RejectedMessage:
     """A message of the intake stream that became no job."""
 
     job_id: str
-    entry: str
+    entry_id: str
     code: str
     reason: str
     message: str
@@ -116,8 +117,8 @@ def not_found(name: str) -> click.ClickException:
 def _ids(name: str) -> list[str]:
     """The ids under which the ledger may know a job."""
     if _STREAM_ENTRY.fullmatch(name):
-        # A message that names no job_id opens the job of this UUID; one that does has its entry as an alias.
-        return [name, str(uuid5(NAMESPACE_OID, name))]
+        # A message without a job_id opens the job of this UUID. One that gives a job_id has its entry's id as an alias.
+        return [name, job_id_of(name)]
     with suppress(ValueError):
         return [str(UUID(name))]
     return [name]

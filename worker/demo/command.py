@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from worker.demo import runner, scenario
+
 _NEEDED = ("sandbox", "aiohttp", "minio")
 
 
@@ -27,7 +29,4 @@ def demo(documents: int, keep: bool) -> None:
             f"The demo needs a sandbox, and {', '.join(missing)} is not installed: pip install 'chartpost[demo]', "
             "or `make demo` in a checkout."
         )
-    # Late, since `chartpost --help` imports this file: Celery, httpx and rich take half a second to load.
-    from worker.demo import runner, scenario
-
     sys.exit(runner.run(scenario.documents(documents), keep=keep))

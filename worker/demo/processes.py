@@ -59,7 +59,7 @@ class Processes:
         # The user's own CHARTPOST_ variables are settings of another installation.
         environ = {key: value for key, value in os.environ.items() if not key.startswith("CHARTPOST_")}
         environ |= {"CHARTPOST_CONFIG": str(self._workspace.settings), "PYTHONUNBUFFERED": "1"}
-        self._children[name] = Child(command, log=self._log(name), output=output, environ=environ)
+        self._children[name] = Child(command, log_file=self._log(name), output=output, environ=environ)
 
     def wait_until(self, ready: Callable[[], object], what: str) -> None:
         """Raises DemoFailed when it takes too long or a child has ended, and Interrupted."""

@@ -6,11 +6,12 @@
     It then goes on under that job's id. Up to here nothing has changed: after a kill the file is still in the inbox.
 3.  `Claims.claim` writes job.json into processing/<job id>/, moves the sidecar there, and then the document. A kill
     before the document has moved leaves it in the inbox. The next start brings its sidecar back and removes the
-    folder (`finish`), before the inbox is scanned: otherwise the document would go out without its sidecar.
+    folder (`finish_claims`), before the inbox is scanned: otherwise the document would go out without its sidecar.
 4.  The job is opened in the ledger. A kill before that leaves an orphan: a document in processing/ whose job the
-    ledger does not know. `orphans` finds it, and `recover` opens its job under the same id.
+    ledger does not know. `orphans` finds it, and `open_orphan` opens its job under the same id.
 5.  If the ledger refuses the job, the reason is noted in job.json first, and then a failed job is opened. Its closing
-    brings the file to failed/. After a kill in between, `recover` finds the reason and does not send the document.
+    brings the file to failed/. After a kill in between, `open_orphan` finds the reason and does not send the
+    document.
 6.  After a wipe of Redis every document in processing/ is an orphan. job.json says whether it may have been sent:
     such a job is opened with an unknown outcome.
 """
@@ -54,7 +55,7 @@ class InboxClaims:
         self._opener = opener
         self._now = now
 
-    def finish(self) -> list[Damaged]:
+    def finish_claims(self) -> list[Damaged]:
         """Finish or undo interrupted claims, before the first scan. Returns the folders where that failed."""
         return self._claims.finish_claims()
 
@@ -63,7 +64,7 @@ class InboxClaims:
 
         Raises ChangedMeanwhile and FileNotFoundError when another file or none is there now, AlreadyInCare while an
         earlier document of the same job is on its way, and OSError. LedgerAway may come before or after the claim; a
-        document that was claimed by then is an orphan, and waits for `recover`.
+        document that was claimed by then is an orphan, and waits for `open_orphan`.
         """
         job_file = self._checked(candidate)
         earlier = None if job_file.refused else self._opener.earlier_job(job_file, candidate.path)
@@ -85,8 +86,8 @@ class InboxClaims:
         """Documents in our care whose jobs the ledger does not know. The iteration raises LedgerAway and OSError."""
         return self._claims.orphans(self._opener.is_known)
 
-    def recover(self, orphan: ClaimedDocument) -> None:
-        """Open an orphan's job. Raises LedgerAway and OSError."""
+    def open_orphan(self, orphan: ClaimedDocument) -> None:
+        """Open the job of a document in our care, under the id in its job.json. Raises LedgerAway and OSError."""
         log.info(
             "document_recovered", job=orphan.job_id, account=orphan.job_file.account, sent=orphan.job_file.committed
         )

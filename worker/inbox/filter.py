@@ -31,24 +31,24 @@ class InboxFilter:
     def __init__(self, accounts: Collection[str]) -> None:
         self._accounts = frozenset(accounts)
 
-    def in_inbox(self, name: str, mode: int) -> Reason | None:
+    def why_ignored_in_inbox(self, name: str, mode: int) -> Reason | None:
         """For an entry of inbox/: None for an account's folder."""
         if not stat.S_ISDIR(mode):
-            return ignored_file(name, mode) or Reason.NO_ACCOUNT
+            return why_file_ignored(name, mode) or Reason.NO_ACCOUNT
         if name in self._accounts:
             return None
-        return ignored_name(name) or Reason.UNKNOWN_ACCOUNT
+        return why_name_ignored(name) or Reason.UNKNOWN_ACCOUNT
 
-    def in_account_folder(self, name: str, mode: int) -> Reason | None:
+    def why_ignored_in_account_folder(self, name: str, mode: int) -> Reason | None:
         """For an entry of inbox/<account>/: None for a patient's folder or a file."""
-        return ignored_name(name) if stat.S_ISDIR(mode) else ignored_file(name, mode)
+        return why_name_ignored(name) if stat.S_ISDIR(mode) else why_file_ignored(name, mode)
 
-    def in_patient_folder(self, name: str, mode: int) -> Reason | None:
+    def why_ignored_in_patient_folder(self, name: str, mode: int) -> Reason | None:
         """For an entry of inbox/<account>/<patient id>/: None for a file."""
-        return (ignored_name(name) or Reason.TOO_DEEP) if stat.S_ISDIR(mode) else ignored_file(name, mode)
+        return (why_name_ignored(name) or Reason.TOO_DEEP) if stat.S_ISDIR(mode) else why_file_ignored(name, mode)
 
 
-def ignored_name(name: str) -> Reason | None:
+def why_name_ignored(name: str) -> Reason | None:
     """Why a file or folder of this name is left alone; None for a name that a document may have."""
     if name.startswith((".", "~")):
         return Reason.HIDDEN
@@ -60,6 +60,6 @@ def ignored_name(name: str) -> Reason | None:
     return Reason.SYSTEM_FILE if folded in _SYSTEM_FILES else None
 
 
-def ignored_file(name: str, mode: int) -> Reason | None:
+def why_file_ignored(name: str, mode: int) -> Reason | None:
     # A link could point to a file outside the inbox, and a pipe would block the reader.
-    return ignored_name(name) or (None if stat.S_ISREG(mode) else Reason.NOT_A_REGULAR_FILE)
+    return why_name_ignored(name) or (None if stat.S_ISREG(mode) else Reason.NOT_A_REGULAR_FILE)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from tasks.folders.companions import SIDECAR_ENDING
+from tasks.folders.disk_names import SIDECAR_ENDING
 from tasks.folders.durable import FileIdentity
 from worker.inbox.filter import InboxFilter, Reason
 
@@ -52,32 +52,43 @@ class Scan:
     candidates: dict[Path, Candidate] = field(default_factory=dict)
     ignored: list[Ignored] = field(default_factory=list)
 
+    def add(self, other: Scan) -> None:
+        self.candidates.update(other.candidates)
+        self.ignored += other.ignored
+
 
 def scan(inbox: Path, accounts: Collection[str]) -> Scan:
     """Scan the whole inbox. A file that vanishes meanwhile is not listed. Raises OSError if there is no inbox."""
-    found, inbox_filter = Scan(), InboxFilter(accounts)
+    whole, inbox_filter = Scan(), InboxFilter(accounts)
     for entry, mode in _entries(inbox):
         path = Path(entry.path)
-        reason = inbox_filter.in_inbox(entry.name, mode)
+        reason = inbox_filter.why_ignored_in_inbox(entry.name, mode)
         if reason is None:
-            for patient_id in scan_folder(path, entry.name, None, inbox_filter, found):
-                scan_folder(path / patient_id, entry.name, patient_id, inbox_filter, found)
+            in_account_folder, patient_ids = scan_folder(path, entry.name, None, inbox_filter)
+            whole.add(in_account_folder)
+            for patient_id in patient_ids:
+                in_patient_folder, _ = scan_folder(path / patient_id, entry.name, patient_id, inbox_filter)
+                whole.add(in_patient_folder)
         # The folder of an account that has left the settings is worth a warning only while files wait in it.
         elif reason is not Reason.UNKNOWN_ACCOUNT or not is_empty(path):
-            found.ignored.append(Ignored(path, "", reason))
-    return found
+            whole.ignored.append(Ignored(path, "", reason))
+    return whole
 
 
 def scan_folder(
-    folder: Path, account: str, patient_id: str | None, inbox_filter: InboxFilter, found: Scan
-) -> list[str]:
-    """Add the documents of one folder to `found`. Returns the names of the folders in it that may hold documents."""
-    ignore = inbox_filter.in_account_folder if patient_id is None else inbox_filter.in_patient_folder
+    folder: Path, account: str, patient_id: str | None, inbox_filter: InboxFilter
+) -> tuple[Scan, list[str]]:
+    """The documents of one folder, and the names of the folders in it that may hold documents."""
+    if patient_id is None:
+        why_ignored = inbox_filter.why_ignored_in_account_folder
+    else:
+        why_ignored = inbox_filter.why_ignored_in_patient_folder
+    found = Scan()
     files: dict[str, os.stat_result] = {}
     odd_sidecars, folders = set(), []
     try:
         for entry, mode in _entries(folder):
-            reason = ignore(entry.name, mode)
+            reason = why_ignored(entry.name, mode)
             if reason:
                 found.ignored.append(Ignored(folder / entry.name, account, reason))
                 if reason is Reason.NOT_A_REGULAR_FILE and entry.name.endswith(SIDECAR_ENDING):
@@ -103,7 +114,7 @@ def scan_folder(
             folder / sidecar if sidecar in files or sidecar in odd_sidecars else None,
             FileIdentity.of(files[sidecar]) if sidecar in files else None,
         )
-    return folders
+    return found, folders
 
 
 def in_turn(candidates: Iterable[Candidate]) -> Iterator[Candidate]:

@@ -1,4 +1,4 @@
-"""`chartpost watch`: the inbox watcher, and beside it the chores of the process that has the folders."""
+"""`chartpost watch`: watches the inbox; in a second thread, closes staged documents and tidies delivered/."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class InboxService:
         self._stop = stop
 
     def run(self, *, once: bool = False) -> None:
-        """With `once`, claim the files that have settled and return. Raises then LedgerAway and OSError."""
+        """With `once`, claim the files that have settled and return. Only then does it raise LedgerAway and OSError."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         if once:

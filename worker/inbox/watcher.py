@@ -1,7 +1,8 @@
-"""The inbox watcher: scans, waits until files have settled, claims them, and recovers what a kill or a wipe left.
+"""The inbox watcher: scans, waits until files have settled, claims them, and opens the jobs of orphans.
 
-One round does everything that is due: recover orphans, scan, claim. Recovering and claiming each stop after a second,
-so that a thousand orphans do not delay a new document, nor a thousand documents the stop signal.
+An orphan is a document in our care whose job the ledger does not know, after a kill or a wipe of Redis. One pass does
+everything that is due: open orphans, scan, claim. Opening and claiming each stop after a second, so that a thousand
+orphans do not delay a new document, nor a thousand documents the stop signal.
 """
 
 from __future__ import annotations
@@ -70,33 +71,33 @@ class Watcher:
         self._tracker: SettledTracker[Path] = SettledTracker(inbox.settle_seconds)
         self._ready: deque[Candidate] = deque()  # settled, waiting to be claimed
         self._held_back: dict[Path, float] = {}  # could not be claimed -> when to try again
-        self._orphans: Iterator[ClaimedDocument | Damaged] | None = None  # still to be recovered in this sweep
-        self._scan_at = self._scan_not_before = self._recover_at = -math.inf
+        self._orphans: Iterator[ClaimedDocument | Damaged] | None = None  # still to be opened in this sweep
+        self._scan_at = self._scan_not_before = self._orphans_due_at = -math.inf
 
     def run(self) -> None:
-        """Watch until `stop` is set. What is claimed and not opened by then is recovered by the next run."""
+        """Watch until `stop` is set. What is claimed by then and has no job yet is opened by the next run."""
         self._folders.create()
         polling, poll_seconds = self._settings.polling, max(_LEAST_POLL_SECONDS, self._settings.settle_seconds)
         # Watching begins before the first scan, so that no file falls between the two.
         with self._events(self._folders.inbox, self._stop, polling=polling, poll_seconds=poll_seconds) as events:
-            self._report.damaged(self._claims.finish())
+            self._report.damaged(self._claims.finish_claims())
             pause = OutagePause()
             while not self._stop.is_set():
-                pause_seconds = pause.after(self._round)
+                pause_seconds = pause.after(self._pass_once)
                 if pause_seconds:
                     self._stop.wait(pause_seconds)
                 elif not self._ready and not self._orphans:
-                    due_at = min(max(self._scan_at, self._scan_not_before), self._recover_at)
+                    due_at = min(max(self._scan_at, self._scan_not_before), self._orphans_due_at)
                     if events.wait(max(0.0, due_at - self._clock())):
                         self._scan_at = self._clock()
 
     def once(self) -> None:
         """Claim what is there now and does not change for `settle_seconds`. Raises LedgerAway and OSError."""
         self._folders.create()
-        self._report.damaged(self._claims.finish())
-        self._recover()
+        self._report.damaged(self._claims.finish_claims())
+        self._open_orphans()
         while self._orphans:
-            self._recover()
+            self._open_orphans()
         self._scan()
         if self._tracker.next_at is not None:
             self._stop.wait(max(0.0, self._tracker.next_at - self._clock()))
@@ -104,41 +105,41 @@ class Watcher:
         while self._ready and not self._stop.is_set():
             self._claim_ready()
 
-    def _round(self) -> None:
+    def _pass_once(self) -> None:
         """Raises LedgerAway and OSError during an outage."""
-        self._recover()
+        self._open_orphans()
         if self._clock() >= max(self._scan_at, self._scan_not_before):
             self._scan()
         self._claim_ready()
 
-    def _recover(self) -> None:
+    def _open_orphans(self) -> None:
         """For a while, open the jobs of documents in our care that the ledger does not know."""
         if self._orphans is None:
-            if self._clock() < self._recover_at:
+            if self._clock() < self._orphans_due_at:
                 return
             self._orphans = self._claims.orphans()
-            self._recover_at = self._clock() + self._settings.rescan_seconds
+            self._orphans_due_at = self._clock() + self._settings.rescan_seconds
         until = self._clock() + _WORK_SECONDS
         try:
             for orphan in self._orphans:
                 if isinstance(orphan, Damaged):
                     self._report.damaged([orphan])
                 else:
-                    self._recover_one(orphan)
+                    self._open_orphan(orphan)
                 if self._clock() >= until or self._stop.is_set():
-                    return  # the rest in the next round
+                    return  # the rest in the next pass
         except (LedgerAway, OSError):
             # The iterator ends with its first error: begin a new one as soon as the outage is over.
-            self._orphans, self._recover_at = None, self._clock()
+            self._orphans, self._orphans_due_at = None, self._clock()
             raise
         self._orphans = None
 
-    def _recover_one(self, orphan: ClaimedDocument) -> None:
+    def _open_orphan(self, orphan: ClaimedDocument) -> None:
         try:
-            self._claims.recover(orphan)
+            self._claims.open_orphan(orphan)
         except (LedgerAway, OSError):
             raise
-        except Exception as error:  # noqa: BLE001, an error of ours in one document must not hold up the others
+        except Exception as error:  # noqa: BLE001, our error in one document must not hold up the others
             self._report.crashed(orphan.job_id, error)
 
     def _scan(self) -> None:
@@ -162,7 +163,7 @@ class Watcher:
             try:
                 self._claim(self._ready[0])
             except LedgerAway:
-                self._recover_at = self._clock()  # the document may have been claimed already: it is an orphan then
+                self._orphans_due_at = self._clock()  # the document may have been claimed already: it is an orphan then
                 raise
             self._ready.popleft()
 
@@ -180,7 +181,7 @@ class Watcher:
             if error.errno in _DISK_REFUSES:
                 raise
             why = {"reason": name_of_error(error)}
-        except Exception as error:  # noqa: BLE001, as in _recover_one
+        except Exception as error:  # noqa: BLE001, as in _open_orphan
             why = crash_site(error)
         else:
             return

@@ -19,31 +19,37 @@ _DEEPEST = 32
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An entry of the stream. `text` is its field `job`, whatever that holds; `whole` is what is kept if rejected."""
+    """An entry of the stream, as it was read: its content is not checked yet."""
 
-    entry: str
+    # The id that Redis gave the entry, such as 1763711999000-0.
+    entry_id: str
+    # The entry's field `job`; None if it has no such field.
     text: str | None
+    # What is kept if the message is rejected: its field `job`, or all its fields if it has no `job`.
     whole: str
+    # The length of `whole`, before it was decoded.
     size_bytes: int
 
     @classmethod
-    def of(cls, entry: bytes, fields: Mapping[bytes, bytes]) -> Message:
+    def of(cls, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Message:
         job = fields.get(b"job")
         whole = job if job is not None else repr(fields).encode()
         # Surrogate escapes carry bytes that are not UTF-8 through the seal, so that a rejected message is kept exactly.
         text = None if job is None else job.decode("utf-8", "surrogateescape")
-        return cls(entry.decode(), text, whole.decode("utf-8", "surrogateescape"), len(whole))
+        return cls(entry_id.decode(), text, whole.decode("utf-8", "surrogateescape"), len(whole))
 
 
 @dataclass(frozen=True, slots=True)
-class JobRequest:
-    """What a message asks for: the id of the job, and the fields of its document, not checked yet."""
+class ParsedMessage:
+    """A message that is a JSON object."""
 
+    # Given by the message, or derived from the entry's id.
     job_id: str
+    # All but the job_id, not checked yet: `tasks.intake.requests.read_request` does that.
     fields: Mapping[str, Any]
 
 
-def read_message(message: Message) -> JobRequest:
+def parse_message(message: Message) -> ParsedMessage:
     """Raises DocumentRefused, `invalid_request`, for a message that is not a JSON object of a sensible size."""
     if message.text is None:
         raise _invalid("The message has no field `job`.")
@@ -61,16 +67,16 @@ def read_message(message: Message) -> JobRequest:
         raise _invalid(f"The message is nested more than {_DEEPEST} deep.")
     given = fields.pop("job_id", None)
     if given is None:
-        return JobRequest(job_id_of(message.entry), fields)
+        return ParsedMessage(job_id_of(message.entry_id), fields)
     with suppress(ValueError):
         if isinstance(given, str):
-            return JobRequest(str(UUID(given)), fields)
+            return ParsedMessage(str(UUID(given)), fields)
     raise _invalid("The job_id is not a UUID.")
 
 
-def job_id_of(entry: str) -> str:
+def job_id_of(entry_id: str) -> str:
     """The job id of an entry that does not give one. It is fixed, so that reading the entry twice opens one job."""
-    return str(uuid5(NAMESPACE_OID, entry))
+    return str(uuid5(NAMESPACE_OID, entry_id))
 
 
 def _depth(value: object) -> int:

@@ -13,34 +13,18 @@ from typing import Any
 import redis
 import structlog
 
-from tasks.ledger.redis import PREFIX
+from tasks.ledger.redis import PREFIX, load_script
 from tasks.ledger.seal import Seal
 from tasks.model.errors import DocumentRefused
 from tasks.model.times import iso
 from worker.stream.group import GROUP, STREAM
-from worker.stream.messages import Message, job_id_of, read_message
+from worker.stream.messages import Message, job_id_of, parse_message
 
 log = structlog.get_logger()
 
 REJECTED = STREAM + ":rejected"
 
 _SECONDS_PER_DAY = 86_400
-_REJECT = """
--- Moves a message from the stream to the rejected ones, in one step. Returns 0 if another reader was faster: only the
--- reader that acknowledges a message adds it, so that it stands among the rejected once.
--- ARGV: prefix, group, entry, job, code, reason, sealed message, oldest id to keep (ms), seconds to keep the pointer,
--- then the fields of the event, if there must be one.
-local stream = ARGV[1] .. 'intake'
-if redis.call('XACK', stream, ARGV[2], ARGV[3]) == 0 then return 0 end
-redis.call('XDEL', stream, ARGV[3])
-local rejected = redis.call('XADD', stream .. ':rejected', 'MINID', '~', ARGV[8], '*',
-  'id', ARGV[3], 'code', ARGV[5], 'reason', ARGV[6], 'message', ARGV[7])
-redis.call('SET', ARGV[1] .. 'rejected:' .. ARGV[4], rejected, 'EX', ARGV[9])
-if ARGV[10] then
-  redis.call('XADD', ARGV[1] .. 'events', 'MAXLEN', '~', 10000, '*', unpack(ARGV, 10))
-end
-return 1
-"""
 
 
 class RejectedStream:
@@ -51,7 +35,7 @@ class RejectedStream:
         self._seal = seal
         self._accounts = accounts
         self._kept_seconds = int(jobs_days * _SECONDS_PER_DAY)
-        self._reject = client.register_script(_REJECT)
+        self._reject = load_script(client, "reject", "worker.stream")
 
     def add(self, message: Message, refusal: DocumentRefused, *, job_id: str = "", event: bool = True) -> None:
         """Move a message out of the intake stream. `event`: also write the event that no job's closing will write.
@@ -59,10 +43,10 @@ class RejectedStream:
         It can be found under `job_id`, else under the id that the message gives or that follows from its entry.
         """
         try:
-            request = read_message(message)
-            given, account = request.job_id, request.fields.get("account")
+            parsed = parse_message(message)
+            given, account = parsed.job_id, parsed.fields.get("account")
         except DocumentRefused:
-            given, account = job_id_of(message.entry), None
+            given, account = job_id_of(message.entry_id), None
         job, code = job_id or given, str(refusal.code)
         event_fields: list[str] = []
         if event:
@@ -70,12 +54,12 @@ class RejectedStream:
             known_account = account if isinstance(account, str) and account in self._accounts else ""
             now = iso(datetime.now(UTC)) or ""
             event_fields = ["job", job, "account", known_account, "state", "failed", "code", code, "at", now]
-            event_fields += ["stream_id", message.entry]
-        sealed = self._seal.seal(message.whole, place=f"rejected:{message.entry}")
+            event_fields += ["stream_id", message.entry_id]
+        sealed = self._seal.seal(message.whole, place=f"rejected:{message.entry_id}")
         oldest_ms = int((time.time() - self._kept_seconds) * 1000)
         kept: list[str | int] = [job, code, refusal.message, sealed, oldest_ms, self._kept_seconds]
-        if self._reject(args=[PREFIX, GROUP, message.entry, *kept, *event_fields]):
-            log.warning("message_rejected", entry=message.entry, job=job, code=code, reason=refusal.message)
+        if self._reject(args=[PREFIX, GROUP, message.entry_id, *kept, *event_fields]):
+            log.warning("message_rejected", entry=message.entry_id, job=job, code=code, reason=refusal.message)
 
     def find(self, job_id: str) -> dict[str, str] | None:
         """The rejected message of a job's id: `id` (its entry), `code`, `reason`, `message`. Raises SealBroken."""

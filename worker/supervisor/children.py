@@ -24,7 +24,7 @@ _STEADY_SECONDS = 60.0
 class Child:
     """`python -m <command>`, running. Start it from the main thread: Linux ends it with the thread that started it.
 
-    `log` gets what it prints, `output` its standard output alone; without them both go where the parent's go.
+    `log_file` gets what it prints, `output` its standard output alone; without them both go where the parent's go.
     `prefix` goes before the command, for a program that runs another one.
     """
 
@@ -32,14 +32,14 @@ class Child:
         self,
         command: Sequence[str],
         *,
-        log: Path | None = None,
+        log_file: Path | None = None,
         output: Path | None = None,
         environ: Mapping[str, str] | None = None,
         folder: Path | None = None,
         prefix: Sequence[str] = (),
     ) -> None:
         with ExitStack() as opened:
-            errors_to = opened.enter_context(log.open("ab")) if log else None
+            errors_to = opened.enter_context(log_file.open("ab")) if log_file else None
             output_to = opened.enter_context(output.open("ab")) if output else errors_to
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", *command],

@@ -18,10 +18,11 @@ from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.providers.base import Found, Provider, Registers, Stores, TakesForms
 from tasks.providers.table import build
 from tasks.sources.base import OpenSource
-from tasks.sources.files import Files, file_address
+from tasks.sources.files import Files
 from tasks.transfer.upload import post
 from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.doubles import NO_OWNERS, CountingGate, DictCache, Slots, connected, job
+from tests.tasks.sources.addresses import file_address
 
 PATIENCE_SECONDS = 60  # with a sandbox that hangs; no test passes or fails by how slow the machine is
 _numbers = itertools.count(100)

@@ -28,7 +28,7 @@ from tasks.model.job import Job
 from tasks.model.route import OnUnknownOutcome, Stage, Step
 from tasks.providers.nhn.answers import EARLIER
 from tasks.providers.nhn.client import Nhn
-from tasks.sources.files import Files, file_address
+from tasks.sources.files import Files
 from tests.tasks.providers.doubles import NO_GATE, CountingGate, DictCache, Slots, connected, job
 from tests.tasks.providers.odd_nhn import (
     BUNDLE,
@@ -49,6 +49,7 @@ from tests.tasks.providers.odd_nhn import (
     unauthorized,
 )
 from tests.tasks.providers.odd_server import Reply, Request
+from tests.tasks.sources.addresses import file_address
 
 NATIONAL_ID = "13116900216"
 CONTENT = b"%PDF some bytes"

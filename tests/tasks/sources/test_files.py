@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model.errors import Code, DocumentRefused, StageError
-from tasks.sources.files import Files, file_address, path_of
+from tasks.sources.files import Files, path_of
+from tests.tasks.sources.addresses import file_address
 
 
 def put(root: Path, name: str = "a.pdf", content: bytes = b"content") -> Path:

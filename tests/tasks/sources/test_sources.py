@@ -8,8 +8,8 @@ import pytest
 
 from config.settings import Settings
 from tasks.model.errors import Code, DocumentRefused
-from tasks.sources.files import file_address
 from tasks.sources.sources import Sources
+from tests.tasks.sources.addresses import file_address
 
 
 @pytest.fixture

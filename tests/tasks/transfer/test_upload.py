@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tasks.model.errors import DocumentRefused
-from tasks.sources.files import Files, file_address
+from tasks.sources.files import Files
 from tasks.sources.stream import BLOCK_BYTES
+from tests.tasks.sources.addresses import file_address
 from tests.tasks.storage_server import StorageServer, Visit
 from tests.tasks.transfer.conftest import FIELDS, KEY, Upload
 

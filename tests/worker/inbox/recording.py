@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 60.0  # with a watcher that hangs; no test passes or fails by
 class RecordingLedger(JobOpener):
     """`away` refuses everything; `away_after` everything after so many calls that went well.
 
-    A job that it was asked about and did not know is `recovered` when it is opened; any other is `opened`.
+    A job that it was asked about and did not know is in `orphans_opened` when it is opened; any other in `opened`.
     """
 
     folders: Folders
@@ -38,7 +38,7 @@ class RecordingLedger(JobOpener):
     away_after: int = 1 << 60
     opened: dict[str, JobFile] = field(default_factory=dict)
     refused: dict[str, JobFile] = field(default_factory=dict)
-    recovered: dict[str, JobFile] = field(default_factory=dict)
+    orphans_opened: dict[str, JobFile] = field(default_factory=dict)
     continued: dict[str, str] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     conflicting_key: str = ""
@@ -47,7 +47,7 @@ class RecordingLedger(JobOpener):
 
     def is_known(self, job_id: str) -> bool:
         self._answer()
-        if job_id in self.opened or job_id in self.recovered:
+        if job_id in self.opened or job_id in self.orphans_opened:
             return True
         self.unknown.add(job_id)
         return False
@@ -69,7 +69,7 @@ class RecordingLedger(JobOpener):
             raise UnicodeError("an unexpected error about Erika Muster")
         if job_file.idempotency_key and job_file.idempotency_key == self.conflicting_key:
             raise DocumentRefused(Code.INVALID_REQUEST, "This key was used for another document.")
-        (self.recovered if job_file.job_id in self.unknown else self.opened)[job_file.job_id] = job_file
+        (self.orphans_opened if job_file.job_id in self.unknown else self.opened)[job_file.job_id] = job_file
 
     def open_refused(self, job_file: JobFile, path: Path) -> None:
         """Opens the job and closes it at once, as a worker would soon."""

@@ -48,25 +48,25 @@ def reasons(found: Scan, inbox: Path) -> dict[str, Reason]:
     ],
 )
 def test_a_file_is_accepted_by_its_name(name: str, reason: Reason | None) -> None:
-    assert inbox_filter.in_patient_folder(name, FILE) is reason
-    assert inbox_filter.in_account_folder(name, FILE) is reason
+    assert inbox_filter.why_ignored_in_patient_folder(name, FILE) is reason
+    assert inbox_filter.why_ignored_in_account_folder(name, FILE) is reason
 
 
 @pytest.mark.parametrize("mode", [LINK, PIPE, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK])
 def test_only_regular_files_are_documents(mode: int) -> None:
-    assert inbox_filter.in_patient_folder("scan.pdf", mode) is Reason.NOT_A_REGULAR_FILE
-    assert inbox_filter.in_account_folder("scan.pdf", mode) is Reason.NOT_A_REGULAR_FILE
-    assert inbox_filter.in_inbox("north_clinic", mode) is Reason.NOT_A_REGULAR_FILE
+    assert inbox_filter.why_ignored_in_patient_folder("scan.pdf", mode) is Reason.NOT_A_REGULAR_FILE
+    assert inbox_filter.why_ignored_in_account_folder("scan.pdf", mode) is Reason.NOT_A_REGULAR_FILE
+    assert inbox_filter.why_ignored_in_inbox("north_clinic", mode) is Reason.NOT_A_REGULAR_FILE
 
 
 def test_folders_are_accounts_then_patients_and_no_deeper() -> None:
-    assert inbox_filter.in_inbox("north_clinic", FOLDER) is None
-    assert inbox_filter.in_inbox("east_clinic", FOLDER) is Reason.UNKNOWN_ACCOUNT
-    assert inbox_filter.in_inbox(".snapshot", FOLDER) is Reason.HIDDEN
-    assert inbox_filter.in_inbox("scan.pdf", FILE) is Reason.NO_ACCOUNT
-    assert inbox_filter.in_account_folder("4711", FOLDER) is None
-    assert inbox_filter.in_account_folder(".Trash-1000", FOLDER) is Reason.HIDDEN
-    assert inbox_filter.in_patient_folder("letters", FOLDER) is Reason.TOO_DEEP
+    assert inbox_filter.why_ignored_in_inbox("north_clinic", FOLDER) is None
+    assert inbox_filter.why_ignored_in_inbox("east_clinic", FOLDER) is Reason.UNKNOWN_ACCOUNT
+    assert inbox_filter.why_ignored_in_inbox(".snapshot", FOLDER) is Reason.HIDDEN
+    assert inbox_filter.why_ignored_in_inbox("scan.pdf", FILE) is Reason.NO_ACCOUNT
+    assert inbox_filter.why_ignored_in_account_folder("4711", FOLDER) is None
+    assert inbox_filter.why_ignored_in_account_folder(".Trash-1000", FOLDER) is Reason.HIDDEN
+    assert inbox_filter.why_ignored_in_patient_folder("letters", FOLDER) is Reason.TOO_DEEP
 
 
 def test_documents_are_found_with_account_patient_and_sidecar(tmp_path: Path) -> None:

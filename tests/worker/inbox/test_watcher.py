@@ -1,4 +1,4 @@
-"""The watcher over real folders: what it claims and when, what it recovers, and what it logs."""
+"""The watcher over real folders: what it claims and when, which orphans it opens, and what it logs."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_once_raises_when_the_ledger_is_away_and_loses_nothing(folders: Folders,
     assert ledger.opened == {}
     ledger.away_after = 1 << 60
     watcher(folders, ledger, inbox()).once()
-    assert names(ledger.recovered) == ["a.pdf"]
+    assert names(ledger.orphans_opened) == ["a.pdf"]
     assert len(list(folders.processing.iterdir())) == 1
 
 
@@ -194,7 +194,7 @@ def test_a_reopened_document_is_not_sent_without_what_its_faulty_sidecar_asked_f
 ) -> None:
     refused_for_its_sidecar(folders, ledger)
     watcher(folders, ledger, inbox()).once()
-    assert ledger.recovered == {}
+    assert ledger.orphans_opened == {}
     assert failed(folders)["a.pdf"]["code"] == "invalid_request"
 
 
@@ -203,7 +203,7 @@ def test_a_sidecar_that_was_corrected_meanwhile_is_read_again(folders: Folders, 
     assert held.sidecar
     held.sidecar.write_bytes(b'{"description": "half a letter", "file_name": "letter.pdf"}')
     watcher(folders, ledger, inbox()).once()
-    job_file = ledger.recovered[held.job_id]
+    job_file = ledger.orphans_opened[held.job_id]
     assert (job_file.description, job_file.file_name, job_file.disk_name) == ("half a letter", "letter.pdf", "a.pdf")
 
 
@@ -215,7 +215,7 @@ def test_a_document_that_may_have_been_sent_is_searched_for_as_it_was_sent(
     held.sidecar.write_bytes(b'{"file_name": "letter.pdf"}')
     folders.update_job_file(held.job_id, committed=True)
     watcher(folders, ledger, inbox()).once()
-    assert ledger.recovered[held.job_id].file_name == "a.pdf"
+    assert ledger.orphans_opened[held.job_id].file_name == "a.pdf"
 
 
 def test_what_the_ledger_refuses_when_it_is_opened_fails_too(folders: Folders, ledger: RecordingLedger) -> None:
@@ -233,7 +233,7 @@ def test_a_refusal_is_not_forgotten_when_the_ledger_goes_away(folders: Folders, 
         watcher(folders, ledger, inbox()).once()
     ledger.away = False
     watcher(folders, ledger, inbox()).once()
-    assert ledger.recovered == {}
+    assert ledger.orphans_opened == {}
     assert failed(folders)["a.pdf"]["code"] == "file_empty"
 
 
@@ -365,7 +365,7 @@ def test_the_watcher_waits_for_the_ledger_and_then_goes_on(folders: Folders, led
         wait_until(lambda: "inbox_paused" in events(logs))
         assert path.exists()
         ledger.away = False
-        wait_until(lambda: ledger.opened or ledger.recovered)
+        wait_until(lambda: ledger.opened or ledger.orphans_opened)
     assert [line["event"] for line in logs if line["event"].startswith("inbox_")] == ["inbox_paused", "inbox_resumed"]
 
 
@@ -377,7 +377,7 @@ def test_what_was_claimed_when_the_ledger_went_away_is_opened_as_soon_as_it_is_b
     with watching(folders, ledger, inbox(rescan_seconds=60.0)):
         wait_until(lambda: ledger.away_after < 0)
         ledger.away_after = 1 << 60
-        wait_until(lambda: names(ledger.recovered) == ["a.pdf"])
+        wait_until(lambda: names(ledger.orphans_opened) == ["a.pdf"])
 
 
 def test_a_sidecar_that_a_killed_claim_took_away_is_back_before_its_document_is_claimed(
@@ -401,9 +401,9 @@ def test_documents_that_the_ledger_has_forgotten_are_opened_again(folders: Folde
         job_id = next(iter(ledger.opened))
         folders.update_job_file(job_id, committed=True, snapshot=("1",))
         ledger.opened.clear()  # as after a wipe
-        wait_until(lambda: ledger.recovered)
-    assert ledger.recovered[job_id].committed
-    assert ledger.recovered[job_id].snapshot == ("1",)
+        wait_until(lambda: ledger.orphans_opened)
+    assert ledger.orphans_opened[job_id].committed
+    assert ledger.orphans_opened[job_id].snapshot == ("1",)
 
 
 class Refusing(Claims):
@@ -443,7 +443,7 @@ def test_an_unexpected_error_in_one_document_holds_up_no_other_and_is_tried_agai
         wait_until(lambda: "document_not_recovered" in events(logs))
         time.sleep(0.5)
         ledger.poison = ""
-        wait_until(lambda: names(ledger.recovered) == ["a.pdf"])
+        wait_until(lambda: names(ledger.orphans_opened) == ["a.pdf"])
     lines = [line for line in logs if line["event"] in ("document_held_back", "document_not_recovered")]
     assert [line["error"] for line in lines] == ["UnicodeError", "UnicodeError"]
     assert "Muster" not in repr(logs)
@@ -605,8 +605,8 @@ def test_a_watcher_that_is_killed_again_and_again_loses_and_doubles_nothing(
     watcher(folders, ledger, inbox(settle_seconds=0.001)).once()
     held = [path for path in folders.processing.rglob("*.pdf") if path.is_file()]
     assert sorted(path.read_bytes() for path in held) == sorted(f"document {n}".encode() for n in range(120))
-    assert len(ledger.opened) + len(ledger.recovered) == 120
-    assert ledger.recovered, "the children were killed too early"
+    assert len(ledger.opened) + len(ledger.orphans_opened) == 120
+    assert ledger.orphans_opened, "the children were killed too early"
     assert files_of(folders) == 0
 
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from config.load import load
 from tasks.runtime import Runtime, using
 from worker.stream.build import stream_reader
+from worker.stream.group import ConsumerGroup
+from worker.stream.rejected import RejectedStream
 
 
 def main(config: str, method: str) -> None:
     def killed(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
+    owner, name = method.split(".")
+    setattr({"ConsumerGroup": ConsumerGroup, "RejectedStream": RejectedStream}[owner], name, killed)
     runtime = Runtime(load(Path(config), {}))
     with using(runtime):
-        reader = stream_reader(runtime)
-        *owner, name = method.split(".")  # `accept`, or `rejected.add` of what the reader works with
-        setattr(attrgetter(owner[0])(reader) if owner else reader, name, killed)
-        reader.run()
+        stream_reader(runtime).run()
 
 
 main(*sys.argv[1:])

@@ -19,8 +19,8 @@ from worker.stream.reader import StreamReader
 
 def test_a_message_becomes_a_job_and_leaves_the_stream(stream: Stream, reader: StreamReader) -> None:
     entry = stream.add(stream.document(description="A referral", options={"document_id": "7"}))
-    reader.turn()  # makes the group
-    reader.turn()
+    reader.read_once()  # makes the group
+    reader.read_once()
     job = stream.job(entry)
     assert job is not None
     assert (job.stage, job.document.door, job.document.stream_id) == (Stage.RECEIVED, Door.STREAM, entry)
@@ -196,6 +196,6 @@ def add_bad(stream: Stream, what: str) -> tuple[str, str]:
 
 def run(reader: StreamReader) -> None:
     """Read until nothing is left to be read."""
-    reader.turn()
-    while reader.turn():
+    reader.read_once()
+    while reader.read_once():
         pass

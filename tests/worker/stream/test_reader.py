@@ -58,7 +58,7 @@ def test_a_reader_killed_before_it_acknowledges_leaves_one_job(
     config: Path, stream: Stream, reader: StreamReader
 ) -> None:
     entry = stream.add(stream.document())
-    killed_at(config, "accept")
+    killed_at(config, "ConsumerGroup.remove")
     assert stream.job(entry)
     assert stream.left() == [entry]
     time.sleep(LEASE_SECONDS)
@@ -71,7 +71,7 @@ def test_a_reader_killed_before_it_rejects_leaves_one_rejection(
     config: Path, stream: Stream, reader: StreamReader
 ) -> None:
     entry, code = add_bad(stream, "an empty file")
-    killed_at(config, "rejected.add")
+    killed_at(config, "RejectedStream.add")
     assert stream.job(entry)
     assert stream.rejected() == []
     time.sleep(LEASE_SECONDS)
@@ -92,11 +92,12 @@ def test_sigterm_stops_a_reader_at_once_and_it_leaves_the_group(config: Path, st
 
 
 def test_a_reader_that_is_gone_stays_listed_while_it_holds_a_message(
-    stream: Stream, storage: Unreachable, reader: StreamReader
+    stream: Stream, storage: Unreachable, reader: StreamReader, runtime: Runtime
 ) -> None:
     stream.add(stream.document(source="s3://scans/scan.pdf"))
     run(reader)
-    reader.group.leave()
+    runtime.stopping.set()
+    reader.run()
     assert len(stream.readers()) == 1
 
 

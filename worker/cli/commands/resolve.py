@@ -40,6 +40,6 @@ def resolve(context: Context, job: str, delivered: bool, record: str | None) -> 
                 runtime.send_closing(found.id)
             click.echo(f"{found.id}: delivered")
         case "claimed":
-            raise click.ClickException(f"The record {record} already proves another document of this patient.")
+            raise click.ClickException(f"The record {record} already proves another document.")
         case _:
             raise click.ClickException(f"The job has changed meanwhile: see `chartpost show {found.id}`.")

@@ -138,7 +138,7 @@ class Sender:
             # Read back: the copy's own size is in it, should the file have grown meanwhile.
             claimed = ClaimedDocument(job_file.job_id, self._folders.read_job_file(job_file.job_id), path, None)
         # From here on a kill loses nothing: the watcher finds the copy in processing/, and opens its job.
-        self._inbox_claims.recover(claimed)
+        self._inbox_claims.open_orphan(claimed)
         return claimed.job_id
 
     def _check(self, file: Path, job_file: JobFile) -> None:

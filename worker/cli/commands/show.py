@@ -62,7 +62,7 @@ def _job_sheet(job: Job, next_step: str) -> dict[str, Any]:
 def _rejected_sheet(rejected: RejectedMessage) -> dict[str, Any]:
     return rejected.fields() | {
         "receipt": None,
-        "error": {"entry": rejected.entry, "sent": rejected.message},
+        "error": {"entry": rejected.entry_id, "sent": rejected.message},
         "next": "No job was opened: correct the message and add it to the stream again.",
     }
 

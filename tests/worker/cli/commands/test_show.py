@@ -94,8 +94,8 @@ def test_show_gives_a_rejected_message(chartpost: CommandLine, jobs: Jobs) -> No
     redis = jobs.runtime.redis
     entry = str(redis.xadd("chartpost:intake", {"job": '{"account": "nobody"}'}))
     reader = stream_reader(jobs.runtime, block_ms=10)
-    reader.turn()
-    reader.turn()
+    reader.read_once()
+    reader.read_once()
     (shown,) = chartpost.rows("show", entry)
     assert (shown["state"], shown["code"]) == ("failed", "invalid_request")
     assert shown["error"]["sent"] == '{"account": "nobody"}'

@@ -11,7 +11,7 @@ from tasks.model.errors import Code
 from tasks.runtime import Runtime
 from worker.cli.commands.retry.failed_documents import FailedDocuments, NotRetried
 from worker.cli.commands.retry.retries import Retries
-from worker.cli.commands.retry.targets import Target, Targets
+from worker.cli.commands.retry.targets import Target, TargetSearch
 from worker.cli.context import Context, pass_context
 from worker.cli.output import Output, note, output_option
 from worker.cli.startup import open_runtime
@@ -49,7 +49,7 @@ def retry(
     if (account or code) and not everything:
         raise click.UsageError("--account and --code go with --all.")
     runtime = open_runtime(context)
-    known = Targets(runtime.ledger, runtime.queries, runtime.outcomes)
+    search = TargetSearch(runtime.ledger, runtime.queries, runtime.outcomes)
     retries = retries_of(runtime)
     failures: list[Target] = []
 
@@ -65,7 +65,7 @@ def retry(
             outcome = f"not sent again: {reason}"
         return {"id": target.job_id, "account": target.account, "code": target.code, "outcome": outcome}
 
-    targets: Iterable[Target] = known.all_failed(account, code) if everything else map(known.named, jobs)
+    targets: Iterable[Target] = search.all_failed(account, code) if everything else map(search.named, jobs)
     output.rows(_COLUMNS, map(row, targets))
     if not targets:
         note("No document has failed in that way.")
@@ -74,13 +74,14 @@ def retry(
 
 
 def retries_of(runtime: Runtime, *, closing_seconds: float = 5.0) -> Retries:
-    """What the command uses; `closing_seconds` is how long it waits for a file that is being moved to failed/."""
+    """Builds `Retries`. `closing_seconds` is how long it waits for a file that is being moved to failed/."""
+    claims = inbox_claims(runtime)
     failed_documents = FailedDocuments(
         folders=runtime.folders,
         claims=runtime.claims,
         outcomes=runtime.outcomes,
         staging=runtime.staging,
         opener=job_opener(runtime),
-        inbox_claims=inbox_claims(runtime),
+        inbox_claims=claims,
     )
-    return Retries(runtime.ledger, runtime.accounts, runtime.sources, failed_documents, closing_seconds)
+    return Retries(runtime.ledger, runtime.accounts, runtime.sources, failed_documents, claims, closing_seconds)

@@ -86,7 +86,3 @@ class FailedDocuments:
             document = self._inbox_claims.reread_sidecar(document)
             _, located = self._opener.locate(document.job_file, document.document)
         return located
-
-    def open_job(self, document: ClaimedDocument) -> None:
-        """Open the job of a document whose job has left Redis; it keeps its id."""
-        self._inbox_claims.recover(document)

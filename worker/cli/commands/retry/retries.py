@@ -12,6 +12,7 @@ from tasks.model.job import Job
 from tasks.sources.sources import Sources
 from worker.cli.commands.retry.failed_documents import FailedDocuments, NotRetried, refusals_as_not_retried
 from worker.cli.commands.retry.targets import Target
+from worker.inbox.claim import InboxClaims
 
 _POLL_SECONDS = 0.1
 
@@ -34,12 +35,14 @@ class Retries:
         accounts: Accounts,
         sources: Sources,
         failed_documents: FailedDocuments,
+        inbox_claims: InboxClaims,
         closing_seconds: float,
     ) -> None:
         self._ledger = ledger
         self._accounts = accounts
         self._sources = sources
         self._failed_documents = failed_documents
+        self._inbox_claims = inbox_claims
         self._closing_seconds = closing_seconds
 
     def plan(self, target: Target, *, send_again: bool) -> Plan:
@@ -72,7 +75,7 @@ class Retries:
             if plan.forget_sending:
                 claimed = self._failed_documents.forget_sending(claimed)
             if target.job is None:
-                self._failed_documents.open_job(claimed)
+                self._inbox_claims.open_orphan(claimed)  # its job has left Redis; the new one keeps the id
                 return
             document = self._failed_documents.locate(claimed)
         if target.job:

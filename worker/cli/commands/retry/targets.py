@@ -15,7 +15,10 @@ from worker.cli.lookup import UNCERTAIN, JobOnDisk, find_job, find_on_disk
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A document by its job, or by what the job left on disk when it left Redis. Neither: no such job is known."""
+    """A document by its job, or by what the job left on disk when it left Redis.
+
+    If both are None, no such job is known.
+    """
 
     job_id: str
     job: Job | None = None
@@ -44,14 +47,14 @@ class Target:
         """True if the chart must be searched before the document is sent again."""
         if self.code not in UNCERTAIN:
             return False
-        # not_confirmed needs no search once the day of searching after it has found nothing.
+        # After a day of searching in vain, not_confirmed needs no further search.
         return self.job is None or self.code == Code.OUTCOME_UNKNOWN or still_reconciling(self.job)
 
     def _written(self, field: str) -> str | None:
         return self.on_disk.content.get(field) if self.on_disk else None
 
 
-class Targets:
+class TargetSearch:
     def __init__(self, ledger: Ledger, queries: LedgerQueries, outcomes: Outcomes) -> None:
         self._ledger = ledger
         self._queries = queries

@@ -1,6 +1,6 @@
 """What may stand between a caller and a provider's API: an outage, a throttle, a patient whose id asks for trouble.
 
-Each provider words its refusals in its own way, so a gate gives only a status and when to come back.
+Each provider words its refusals in its own way, so a `Refusal` has only a status and when to come back.
 """
 
 import math
@@ -27,8 +27,8 @@ class Refusal:
     retry_after_seconds: int | None = None
 
 
-class Gate:
-    """The gate of one provider."""
+class Disturbances:
+    """Those of one provider."""
 
     def __init__(self, provider: str, state: State, turns: Turns) -> None:
         self._provider = provider
