@@ -42,7 +42,7 @@ from tasks.ledger.renewal import LeaseRenewer
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.route import Route, Step
-from tasks.pipeline.failures import Failures
+from tasks.pipeline.final_failures import Failures
 from tasks.pipeline.reconciliation import Reconciliation
 from tasks.pipeline.recovery import Recovery
 from tasks.pipeline.runner import StepRunner

@@ -45,7 +45,7 @@ class Account:
 
     def storage_client(self) -> httpx.Client:
         """This thread's client for uploads: no keys, no cookies, no redirects."""
-        return self._clients.storage()
+        return self._clients.fresh()
 
 
 class Accounts(Mapping[str, Account]):

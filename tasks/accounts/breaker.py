@@ -54,8 +54,8 @@ class CircuitBreaker:
         """The provider did not answer. After several times in a row the account is down. Returns its state."""
         return self._open(account, "down", reason, "")
 
-    def open_accounts(self, accounts: Iterable[str]) -> list[str]:
-        """Which of these accounts are parked or down."""
+    def parked_or_down(self, accounts: Iterable[str]) -> list[str]:
+        """Those of these accounts whose circuit is open: nothing is sent for them."""
         names = list(accounts)
         pipe = self._redis.pipeline(transaction=False)
         for name in names:
@@ -77,7 +77,7 @@ class CircuitBreaker:
         at = self._row(account).get("progress_at")
         return at is not None and from_ms(at) > moment
 
-    def open_seconds(self, account: str, now: datetime) -> float:
+    def unusable_seconds(self, account: str, now: datetime) -> float:
         """How long the account has been parked or down in total, until `now`."""
         row = self._row(account)
         current = (now - from_ms(row["since"])).total_seconds() if "since" in row else 0.0
@@ -85,7 +85,7 @@ class CircuitBreaker:
 
     def waited(self, job: Job, now: datetime, since: datetime) -> timedelta:
         """How long a job has waited since then, without the time in which its account was parked or down."""
-        excused = self.open_seconds(job.account, now) - job.open_seconds_before
+        excused = self.unusable_seconds(job.account, now) - job.unusable_seconds_before
         return now - since - timedelta(seconds=max(0.0, excused))
 
     def state(self, account: str) -> OpenCircuit | None:

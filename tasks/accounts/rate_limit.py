@@ -14,7 +14,7 @@ from tasks.ledger.redis import PREFIX, now_ms
 from tasks.model.errors import RetryLater
 from tasks.model.times import from_ms
 
-_LONGEST_PAUSE_SECONDS = 10.0
+_LEAST_PAUSE_CAP_SECONDS = 10.0
 _CALLS_AFTER_PAUSE = 10
 
 
@@ -33,14 +33,15 @@ class RateLimit:
         if self._window.hit(item, group):
             return
         free_at = float(self._window.get_window_stats(item, group).reset_time)
-        # Wait until some calls are free. With a shorter pause, jobs would be sent one by one against a limit that lets
-        # one call through each time, and most steps need several calls.
-        pause = max(free_at - time.time(), min(_LONGEST_PAUSE_SECONDS, _CALLS_AFTER_PAUSE * 60 / per_minute), 0.1)
+        # At least until some calls are free. With a shorter pause, jobs would be sent one by one against a limit that
+        # lets one call through each time, and most steps need several calls.
+        least = min(_CALLS_AFTER_PAUSE * 60 / per_minute, _LEAST_PAUSE_CAP_SECONDS)
+        pause = max(free_at - time.time(), least, 0.1)
         self.throttle(group, pause)
         raise RetryLater("The account's own limit of requests per minute is used up.", after_seconds=pause)
 
     def throttle(self, group: str, seconds: float) -> None:
-        """Send nothing for this limit group until `seconds` have passed."""
+        """No new jobs of this limit group are taken until `seconds` have passed. Steps in flight go on."""
         self._redis.set(PREFIX + "limit:" + group, "1", px=max(1, int(seconds * 1000)))
 
     def throttled_until(self, group: str) -> datetime | None:

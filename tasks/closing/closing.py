@@ -19,7 +19,7 @@ from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.renewal import LeaseRenewer, Renewal
 from tasks.model import backoff
-from tasks.model.errors import DocumentRefused, LeaseLost, StageError
+from tasks.model.errors import DocumentRefused, LeaseLost, StepError
 from tasks.model.job import Job, still_reconciling
 from tasks.model.route import Stage, Step
 from tasks.sources.sources import Sources
@@ -70,7 +70,7 @@ class Closing:
                 self._close(lease, renewal)
             except LeaseLost as error:
                 log.info("lease_lost", job=job_id, step=Step.NOTIFY, why=str(error))
-            except (StageError, OSError) as error:
+            except (StepError, OSError) as error:
                 self._defer(lease, error)
 
     def _close(self, lease: Lease, renewal: Renewal) -> None:
@@ -83,16 +83,16 @@ class Closing:
             done.add(name)
             self._ledger.closed(lease, done, event=event_of(job) if name == "event" else None)
         if still_reconciling(job):
-            self._ledger.reconcile_slowly(lease, self._settings.accounts[job.account].confirm.cap_seconds)
+            self._ledger.search_slowly(lease, self._settings.accounts[job.account].confirm.cap_seconds)
         else:
             self._ledger.finished(lease)
         log.info("job_closed", job=job.id, account=job.account, state=job.stage, code=job.code)
 
-    def _defer(self, lease: Lease, error: StageError | OSError) -> None:
+    def _defer(self, lease: Lease, error: StepError | OSError) -> None:
         job, policy = lease.job, self._settings.retry
         wait = backoff.delay(job.failures + 1, policy.first_seconds, policy.cap_seconds, random.random)
         # An OSError's words hold the path, and so the patient.
-        reason = str(error) if isinstance(error, StageError) else f"{type(error).__name__} {error.errno or ''}"
+        reason = str(error) if isinstance(error, StepError) else f"{type(error).__name__} {error.errno or ''}"
         if job.document.home:
             # Only the watcher on that machine can close the files; it asks for the jobs that are left to it.
             self._ledger.leave_to(job.document.home, job.id)

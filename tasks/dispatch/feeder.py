@@ -110,10 +110,10 @@ class Feeder:
         """The closing lane and one lane for each account, as `take_due.lua` takes them."""
         # Half of all slots, unless max_in_flight says otherwise: one slow provider must never hold every slot.
         half = max(1, slots // 2)
-        lanes: list[dict[str, object]] = [{"lane": CLOSING_LANE, "slots": half, "gated": False, "group": ""}]
+        lanes: list[dict[str, object]] = [{"lane": CLOSING_LANE, "slots": half, "has_breaker": False, "group": ""}]
         for name, account in self._accounts.items():
             share = account.settings.max_in_flight or half
-            lanes.append({"lane": name, "slots": share, "gated": True, "group": account.provider.limit_group})
+            lanes.append({"lane": name, "slots": share, "has_breaker": True, "group": account.provider.limit_group})
         return lanes
 
     # --- the thread --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import structlog
 from config.redaction import crash_site
 from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
-from tasks.model.errors import StageError
+from tasks.model.errors import StepError
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ class Probes:
 
     def start_due(self) -> None:
         """Start the probes that are due. Of all workers, one probes an account."""
-        for name in self._breaker.open_accounts(self._accounts):
+        for name in self._breaker.parked_or_down(self._accounts):
             if self._breaker.take_probe(name):
                 self._threads.submit(self._probe, name)
 
@@ -38,7 +38,7 @@ class Probes:
     def _probe(self, name: str) -> None:
         try:
             self._accounts[name].provider.probe()
-        except StageError as error:
+        except StepError as error:
             log.info("account_still_unwell", account=name, reason=str(error))
             return
         except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient

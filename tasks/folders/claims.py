@@ -18,7 +18,7 @@ from tasks.folders.job_folder import JobFolder
 from tasks.folders.job_json import JobFile, job_file_in, round_of
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import drop_stale_error_file
-from tasks.model.errors import Code
+from tasks.model.errors import UNCERTAIN_CODES
 
 
 class AlreadyInCare(Exception):
@@ -31,20 +31,20 @@ class ClaimedDocument:
 
     job_id: str
     job_file: JobFile
-    document: Path
+    path: Path
     sidecar: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A job's folder that cannot be read or settled; it is left to a person."""
+    """A job's folder that cannot be read or tidied; it is left to a person."""
 
     job_id: str
     reason: str  # safe for logs
 
 
 class Claims:
-    """Takes documents into `processing/`, and settles what a kill has left there. Every step may be repeated."""
+    """Takes documents into `processing/`, and tidies up what a kill has left there. Every step may be repeated."""
 
     def __init__(self, folders: Folders) -> None:
         self._folders = folders
@@ -65,9 +65,9 @@ class Claims:
         to a job that has failed, and came back by the inbox.
         Raises ChangedMeanwhile, AlreadyInCare and OSError; the file is then where it was.
         """
-        job = self._folders.job_folder(job_id)
-        with job.lock(make=True):
-            if job.document:
+        folder = self._folders.job_folder(job_id)
+        with folder.lock(make=True):
+            if folder.document:
                 raise AlreadyInCare(job_id)
             account, patient_id = job_file.account, job_file.patient_id
             failed = self._folders.error_files.find(job_id, account, patient_id) if continues else None
@@ -77,14 +77,14 @@ class Claims:
                 if failed:
                     job_file = _with_earlier_commit(job_file, read_companion(failed.companion))
                 # In this order: see what a kill leaves after each step, in job_folder.
-                job.write(job_file)
+                folder.write(job_file)
                 if sidecar is not None:
-                    job.take_sidecar(sidecar)
-                document = job.take(path, seen)
+                    folder.take_sidecar(sidecar)
+                document = folder.take(path, seen)
             except (OSError, ChangedMeanwhile):
-                self._settle(job)
+                self._tidy(folder)
                 raise
-            drop_stale_error_file(failed, job)
+            drop_stale_error_file(failed, folder)
             return document
 
     def adopt_copy(self, source: Path | BinaryIO, job_id: str, job_file: JobFile) -> Path:
@@ -92,43 +92,43 @@ class Claims:
 
         Raises DocumentRefused (`file_missing`, `not_a_regular_file`, `file_changed`) and OSError.
         """
-        job = self._folders.job_folder(job_id)
-        with job.lock(make=True):
+        folder = self._folders.job_folder(job_id)
+        with folder.lock(make=True):
             try:
-                return job.adopt(source, job_file)
+                return folder.adopt(source, job_file)
             finally:
-                self._settle(job)
+                self._tidy(folder)
 
     def reopen_failed(self, job_id: str, account: str, patient_id: str | None) -> ClaimedDocument:
         """Move a failed document back into our care; the caller then reopens the job in the ledger.
 
         Raises FileNotFoundError if the document or its error file is not in failed/ any more.
         """
-        job = self._folders.job_folder(job_id)
-        with job.lock(make=True):
+        folder = self._folders.job_folder(job_id)
+        with folder.lock(make=True):
             failed = self._folders.error_files.find(job_id, account, patient_id)
             try:
-                if failed and failed.document.exists() and not job.document:
+                if failed and failed.document.exists() and not folder.document:
                     job_file = _next_round(job_id, account, patient_id, failed)
                     # job.json goes first: its new round makes the error file stale, which is removed last.
-                    job.write(job_file)
-                    durable.move_new(failed.document, job.document_path(job_file.disk_name), job.draft)
-                drop_stale_error_file(failed, job)
-                if job.document is None:
+                    folder.write(job_file)
+                    durable.move_new(failed.document, folder.document_path(job_file.disk_name), folder.draft)
+                drop_stale_error_file(failed, folder)
+                if folder.document is None:
                     raise FileNotFoundError(errno.ENOENT, "The document is not in failed/ any more.")
-                return ClaimedDocument(job_id, job.read(), job.document, job.sidecar)
+                return ClaimedDocument(job_id, folder.read(), folder.document, folder.sidecar)
             finally:
-                self._settle(job)
+                self._tidy(folder)
 
     # --- after a kill ----------------------------------------------------------------------------------------------
 
     def finish_claims(self) -> list[Damaged]:
-        """Settle what kills have left of claims, from the disk alone. Returns the folders that it could not settle.
+        """Tidy up what kills have left of claims, from the disk alone. Returns the folders that it could not tidy.
 
         Call it before the inbox is first read: until then a sidecar may be away from its document, which would be
         claimed without it.
         """
-        results = (self._unless_busy(job_id, self._settle) for job_id in self._folders.job_ids())
+        results = (self._unless_busy(job_id, self._tidy) for job_id in self._folders.job_ids())
         return [result for result in results if isinstance(result, Damaged)]
 
     def orphans(self, known: Callable[[str], bool]) -> Iterator[ClaimedDocument | Damaged]:
@@ -146,10 +146,10 @@ class Claims:
     def _unless_busy(
         self, job_id: str, act: Callable[[JobFolder], ClaimedDocument | None]
     ) -> ClaimedDocument | Damaged | None:
-        job = self._folders.job_folder(job_id)
+        folder = self._folders.job_folder(job_id)
         try:
-            with job.lock(wait=False):
-                return act(job)
+            with folder.lock(wait=False):
+                return act(folder)
         except BlockingIOError:
             return None
         except FileNotFoundError:
@@ -159,46 +159,46 @@ class Claims:
             number = error.errno if isinstance(error, OSError) else None
             return Damaged(job_id, errno.errorcode.get(number, "OSError") if number else str(error))
 
-    def _settle(self, job: JobFolder) -> None:
+    def _tidy(self, folder: JobFolder) -> None:
         """Finish a copy that was interrupted, and remove a folder that has no document."""
-        job.finish_copy()
-        if job.document:
+        folder.finish_copy()
+        if folder.document:
             return
         # The document is still in the inbox or in failed/; or it is closed, and only the last step is missing.
-        if job.sidecar:
-            job_file = job.read()
-            if not self._finish_closing(job, job_file):
-                folder = self._folders.inbox / job_file.account / (job_file.patient_id or "")
-                job.return_sidecar(folder / (job_file.disk_name + SIDECAR_ENDING))
-        job.remove()
+        if folder.sidecar:
+            job_file = folder.read()
+            if not self._finish_closing(folder, job_file):
+                patient_folder = self._folders.inbox / job_file.account / (job_file.patient_id or "")
+                folder.return_sidecar(patient_folder / (job_file.disk_name + SIDECAR_ENDING))
+        folder.remove()
 
-    def _orphan(self, job: JobFolder) -> ClaimedDocument | None:
+    def _orphan(self, folder: JobFolder) -> ClaimedDocument | None:
         """The document of a job that the ledger does not know; None if there is none, or its job had ended."""
-        self._settle(job)
-        document = job.document
+        self._tidy(folder)
+        document = folder.document
         if document is None:
             return None
-        job_file = job.read()
-        if self._finish_closing(job, job_file):
+        job_file = folder.read()
+        if self._finish_closing(folder, job_file):
             return None
-        failed = self._folders.error_files.find(job.job_id, job_file.account, job_file.patient_id)
-        drop_stale_error_file(failed, job)
+        failed = self._folders.error_files.find(folder.job_id, job_file.account, job_file.patient_id)
+        drop_stale_error_file(failed, folder)
         # A person may have put another file in its place. Once a document may have been sent its size stays as noted,
         # since the search is for what was sent.
         if not job_file.committed:
             job_file = replace(job_file, size_bytes=document.stat().st_size)
-        return ClaimedDocument(job.job_id, job_file, document, job.sidecar)
+        return ClaimedDocument(folder.job_id, job_file, document, folder.sidecar)
 
-    def _finish_closing(self, job: JobFolder, job_file: JobFile) -> bool:
+    def _finish_closing(self, folder: JobFolder, job_file: JobFile) -> bool:
         """Finish the closing of this round if it was begun; False if it was not."""
         outcome = Outcome(
-            job.job_id,
+            folder.job_id,
             job_file.account,
             job_file.patient_id,
             job_file.disk_name,
             {},  # not written: the companion is there
-            job.document,
-            job.sidecar,
+            folder.document,
+            folder.sidecar,
             job_file.round,
         )
         # A receipt ends the job in every round, and does not carry a number: after it no job is taken up again.
@@ -209,7 +209,7 @@ class Claims:
             self._folders.error_files.put(outcome)
         else:
             return False
-        job.remove()
+        folder.remove()
         return True
 
 
@@ -227,7 +227,7 @@ def _with_earlier_commit(job_file: JobFile, error_file: Mapping[str, Any]) -> Jo
     earlier = job_file_in(error_file)
     if earlier is None:
         # A person or another version wrote the error file. Its code alone says whether a search must come first.
-        perhaps_sent = error_file.get("code") in (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
+        perhaps_sent = error_file.get("code") in UNCERTAIN_CODES
         return replace(job_file, round=round_of(error_file) + 1, committed=perhaps_sent)
     return replace(
         job_file,

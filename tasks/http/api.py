@@ -110,28 +110,30 @@ class ApiClient:
         """
         target = self._target(segments, params)
         self._limiter()
-        gate.check()  # the limiter may have waited for long
+        gate.check()  # a token may have been fetched since the last check, in which time the lease may have been lost
         sending = GatedBody(body.blocks(), gate.commit)
         own = {"User-Agent": USER_AGENT, "Accept": "application/json", **(headers or {})}
         own |= {"Content-Type": body.content_type, "Content-Length": str(body.length)}
-        client = self._clients.storage()
+        # Not the API's client: a kept connection that is just closing cannot be told from a lost answer, and only these
+        # connections notice an early answer.
+        client = self._clients.fresh()
         extensions = {"timeout": client.timeout.as_dict(), "trace": sending.trace}
         request = self._request(client, method, target, own, content=iter(sending), extensions=extensions)
         self._on_call()
         try:
             answer = exchange(client, request, most_bytes=JSON_BYTES, whom=self.provider)
         except RetryLater as error:
-            if sending.sent_whole:
+            if sending.may_be_whole:
                 raise OutcomeUnknown(
                     f"{self.provider} got the whole request and did not answer.", unreachable=True
                 ) from error
             raise
         # A gateway's 5xx does not say what the server behind it has done.
         doubtful = answer.lost or answer.status >= 500
-        if doubtful and sending.sent_whole and answer.status not in not_processed:
+        if doubtful and sending.may_be_whole and answer.status not in not_processed:
             what = "broke off" if answer.lost else f"was {answer.status}"
             raise OutcomeUnknown(f"{self.provider} got the whole request, and its answer {what}.", unreachable=True)
-        if answer.lost or (answer.success and not sending.sent_whole):
+        if answer.lost or (answer.success and not sending.may_be_whole):
             raise RetryLater(f"{self.provider} answered before it had the whole request.", unreachable=True)
         return answer
 
@@ -162,7 +164,7 @@ class ApiClient:
         """
         request = self._handed_out(url, hosts, headers or {})
         self._on_call()
-        return exchange(self._clients.storage(), request, most_bytes=XML_BYTES, whom="the storage")
+        return exchange(self._clients.fresh(), request, most_bytes=XML_BYTES, whom="the storage")
 
     def download(self, url: str, *, hosts: Sequence[str], take: Callable[[bytes], object], size: int) -> bool:
         """GET an address that the provider has handed out and give all blocks of the body to `take`.
@@ -172,7 +174,7 @@ class ApiClient:
         request = self._handed_out(url, hosts, {})
         self._on_call()
         try:
-            response = self._clients.storage().send(request, stream=True)
+            response = self._clients.fresh().send(request, stream=True)
             with closing(response):
                 return response.status_code == 200 and read_whole(response, take, size)
         except httpx.HTTPError as error:

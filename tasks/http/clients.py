@@ -29,7 +29,7 @@ _API_KEEPALIVE_SECONDS = 15.0
 
 
 class Clients:
-    """One API client and one storage client for each thread, made when first used; all share one TLS set-up.
+    """One API client and one fresh client for each thread, made when first used; all share one TLS set-up.
 
     Threads that share a client wait for its pool's lock, and a client that is used on both sides of a fork mixes up
     answers. So each belongs to one thread of one process.
@@ -44,13 +44,13 @@ class Clients:
         """For a provider's API; keeps connections open."""
         return self._client("api", _api_client)
 
-    def storage(self) -> httpx.Client:
+    def fresh(self) -> httpx.Client:
         """For requests that create something, and for addresses that a provider hands out. It holds no keys.
 
-        Each request opens its own connection: one that was kept may just be closing, which cannot be told from a lost
-        answer.
+        Each request opens its own connection, which notices an early answer. One that was kept may just be closing,
+        which cannot be told from a lost answer.
         """
-        return self._client("storage", _storage_client)
+        return self._client("fresh", _fresh_client)
 
     def close(self) -> None:
         """Close the clients of all threads; later requests get new ones."""
@@ -102,7 +102,7 @@ def _api_client(context: ssl.SSLContext) -> httpx.Client:
     )
 
 
-def _storage_client(context: ssl.SSLContext) -> httpx.Client:
+def _fresh_client(context: ssl.SSLContext) -> httpx.Client:
     return httpx.Client(
         transport=_EarlyResponseTransport(context),
         trust_env=False,

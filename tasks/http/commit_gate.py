@@ -23,11 +23,11 @@ class CommitGate(Protocol):
 class GatedBody:
     """The `blocks` of a request's body; the last one waits for `commit`. Pass `trace` as the request's extension.
 
-    `sent_whole` is True once the last block may have left: from then on a missing answer means an unknown outcome.
+    `may_be_whole` is True once the last block may have left: from then on a missing answer means an unknown outcome.
     """
 
     def __init__(self, blocks: Iterable[bytes], commit: Callable[[], None]) -> None:
-        self.sent_whole = False
+        self.may_be_whole = False
         self.trace = EarlyResponseTrace()
         self._blocks = blocks
         self._commit = commit
@@ -43,7 +43,7 @@ class GatedBody:
         self._stop_if_answered()
         self._commit()
         self._stop_if_answered()  # committed, but the last block need not leave
-        self.sent_whole = True
+        self.may_be_whole = True
         yield held
 
     def _stop_if_answered(self) -> None:

@@ -20,7 +20,10 @@ _SLOWEST_BYTES_PER_SECOND = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `body` holds up to one byte more than was allowed; `lost`: the connection ended within it."""
+    """What came back. `body` holds up to one byte more than was allowed.
+
+    `lost`: the connection ended within the body, or the body took too long.
+    """
 
     status: int
     headers: Mapping[str, str]

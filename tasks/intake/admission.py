@@ -1,4 +1,7 @@
-"""From a request to an open job, or to a refusal with a reason. Every door uses it."""
+"""From a request to an open job, or to a refusal with a reason. Every door uses it.
+
+A document that was delivered before is not found here, but by its first step: `pipeline.preflight`.
+"""
 
 from __future__ import annotations
 

@@ -126,12 +126,12 @@ class JobCodec:
             redis_run=row.get("redis_run", ""),
             unknown_step=Step(row.get("unknown_step", "")),
             # These have other names in the row: workers of an earlier version read and write the same rows.
-            polls=int(row.get("looks", 0)),
+            searches=int(row.get("looks", 0)),
             resolved_by_human=row.get("human") == "1",
             reconciled="looked" in row,
             reconciled_commit_at=datetime.fromisoformat(row["looked"]) if row.get("looked") else None,
-            long_reconciliation=row.get("long_look") == "1",
-            open_seconds_before=float(row.get("sick_before", 0)) / 1000,
+            day_of_searching=row.get("long_look") == "1",
+            unusable_seconds_before=float(row.get("sick_before", 0)) / 1000,
             earlier_sending_unknown=row.get("sent_before") == "1",
             needs_person=row.get("held") == "1",
             # Rows of an earlier version have no scope.

@@ -10,7 +10,11 @@ from tasks.model.job import Job
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to move one job, until it runs out or another worker has started the job."""
+    """The right to move one job, until another worker starts the job or a person moves it.
+
+    A lease that has run out and that no worker took still moves its job; `Renewal.check` stops a step earlier.
+    Every move is checked in `scripts/move.lua`, which compares the fencing token.
+    """
 
     # The job as it was when the step started.
     job: Job

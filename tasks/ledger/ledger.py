@@ -35,7 +35,7 @@ _FINAL = (Stage.DELIVERED, Stage.FAILED, Stage.CANCELLED)
 _OUTCOME_FIELDS = ("code", "failure", "closed", "failing_since")
 """Of the row, what says how the job has ended."""
 _UNKNOWN_OUTCOME_FIELDS = ("committed", "unknown_since", "unknown_step", "long_look", "sent_before", "held")
-"""Of the row, what tells that something may have been sent. A known outcome settles them all."""
+"""Of the row, what tells that something may have been sent. A known outcome clears them all."""
 
 _USUAL_ROUTE = Route()
 
@@ -249,7 +249,7 @@ class Ledger:
             change["stamp"] = passed
         if sha256:
             fields["sha256"] = sha256
-            change["sent"] = [self.codec.sent_key(lease.job.document), sha256]
+            change["delivery"] = [self.codec.sent_key(lease.job.document), sha256]
         return self._move(
             lease,
             # A failed job too: a slow search may still find its record.
@@ -313,15 +313,17 @@ class Ledger:
 
     # --- waiting and turning back ------------------------------------------------------------------------------
 
-    def deferred(self, lease: Lease, due_in: float, calls: int, *, failed: bool = False, polled: bool = False) -> None:
-        """The same step again in `due_in` seconds. `failed` adds to the back-off. `polled`: a search found nothing."""
-        incr = {"calls": calls, "failures": int(failed), "looks": int(polled)}
+    def deferred(
+        self, lease: Lease, due_in: float, calls: int, *, failed: bool = False, found_nothing: bool = False
+    ) -> None:
+        """The same step again in `due_in` seconds. `failed` adds to the back-off. `found_nothing`: by a search."""
+        incr = {"calls": calls, "failures": int(failed), "looks": int(found_nothing)}
         change: dict[str, Any] = {}
         if failed and lease.job.failing_since is None:
             change["set"] = {"failing_since": to_ms(lease.now)}
         if not failed:
-            change["unset"] = ["failing_since", "blocked_since"] if polled else ["failing_since"]
-            change["healthy"] = polled
+            change["unset"] = ["failing_since", "blocked_since"] if found_nothing else ["failing_since"]
+            change["healthy"] = found_nothing
         self._move(lease, (*_UNFINISHED, Stage.FAILED), incr=incr, due_in=_ms(due_in), **change)
 
     def blocked(self, lease: Lease, due_in: float, calls: int) -> None:
@@ -348,7 +350,7 @@ class Ledger:
             due_in=_ms(due_in),
         )
 
-    def unknown(self, lease: Lease, due_in: float, calls: int) -> None:
+    def outcome_unknown(self, lease: Lease, due_in: float, calls: int) -> None:
         """We did not see the outcome: search for the record before sending again."""
         self._move(
             lease,
@@ -440,11 +442,11 @@ class Ledger:
             self.redis.srem(PREFIX + "home:" + machine, *done)
         return [job_id for job_id in left if job_id not in done]
 
-    def reconcile_slowly(self, lease: Lease, due_in: float) -> None:
+    def search_slowly(self, lease: Lease, due_in: float) -> None:
         """Closed for now, but its record may still appear: back to its account's lane for a slow search."""
         self._move(lease, (Stage.FAILED,), step=Step.CONFIRM, lane=lease.job.account, due_in=_ms(due_in))
 
-    def reconciliation_ended(self, lease: Lease, failure: Failure, calls: int) -> None:
+    def slow_search_ended(self, lease: Lease, failure: Failure, calls: int) -> None:
         """The slow search has found nothing in its day. The failure is final, and the name is free again."""
         self._move(
             lease,
@@ -464,7 +466,7 @@ class Ledger:
         failure = Failure(Code.CANCELLED, "The job was cancelled.", hint)
         # A document that is stored and must still be registered is not in the chart yet.
         stages = (Stage.RECEIVED, Stage.PRESIGNED, *((Stage.STORED,) if job.step is Step.REGISTER else ()))
-        return self._free_move(
+        return self._move_without_lease(
             job,
             stages,
             stage=Stage.CANCELLED,
@@ -477,7 +479,7 @@ class Ledger:
     def retry(self, job: Job, document: Document | None = None, *, first: Step = Step.PRESIGN) -> str:
         """From the start again, with a document whose file may have moved. Returns 'ok', 'moved' or 'gone'."""
         document = document or job.document
-        return self._free_move(
+        return self._move_without_lease(
             job,
             (Stage.FAILED, Stage.CANCELLED),
             stage=Stage.RECEIVED,
@@ -496,7 +498,7 @@ class Ledger:
     def retry_reconciling(self, job: Job, document: Document | None = None, *, first: Step = Step.PRESIGN) -> str:
         """Continue a job of unknown outcome: search for a day, then send it again from the start."""
         document = document or job.document
-        return self._free_move(
+        return self._move_without_lease(
             job,
             (Stage.FAILED,),
             stage=Stage.PRESIGNED if first is Step.PRESIGN else Stage.RECEIVED,  # only such a route has that stage
@@ -517,8 +519,8 @@ class Ledger:
     def resolve_delivered(self, job: Job, record: Record | None) -> str:
         """A person has found the document in the chart, and perhaps its record. It counts as delivered from now on."""
         facts = replace(job.facts, record=record or job.facts.record)
-        delivery = {"sent": [self.codec.sent_key(job.document), job.sha256]} if job.sha256 else {}
-        return self._free_move(
+        delivery = {"delivery": [self.codec.sent_key(job.document), job.sha256]} if job.sha256 else {}
+        return self._move_without_lease(
             job,
             (Stage.FAILED,),
             stage=Stage.DELIVERED,
@@ -558,11 +560,11 @@ class Ledger:
     def _move(self, lease: Lease, stages: Sequence[Stage], **change: Any) -> bool:
         """False if the move needs a record that proves another job. Raises LeaseLost if it was refused otherwise."""
         answer = str(self._run("move", lease.job.id, lease.token, ",".join(stages), json.dumps(change)))
-        if answer not in ("ok", "claimed"):
+        if answer not in ("ok", "owned_by_another"):
             raise LeaseLost(f"The move was refused ({answer}): another worker or a human was faster.")
         return answer == "ok"
 
-    def _free_move(self, job: Job, stages: Sequence[Stage], **change: Any) -> str:
+    def _move_without_lease(self, job: Job, stages: Sequence[Stage], **change: Any) -> str:
         """A move without a lease; it takes the job from the worker that holds it. Returns what `move.lua` does."""
         return str(self._run("move", job.id, "", ",".join(stages), json.dumps(change)))
 
@@ -572,7 +574,7 @@ class Ledger:
 
 def _owned_alone(record: Record | None) -> dict[str, str]:
     """The part of a change that makes this job the record's owner. A shared record may prove many jobs."""
-    return {"claim": record.id} if record and not record.shared else {}
+    return {"own_record": record.id} if record and not record.shared else {}
 
 
 def _ms(seconds: float) -> int:

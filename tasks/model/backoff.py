@@ -18,10 +18,10 @@ def delay(failures: int, first: float, cap: float, chance: Chance) -> float:
     return chance() * _doubled(failures - 1, first, cap)
 
 
-def poll_delay(polls: int, first: float, cap: float, chance: Chance) -> float:
+def poll_delay(times: int, first: float, cap: float, chance: Chance) -> float:
     """Seconds until the next poll after so many without a result: exponential, give or take a fifth."""
     # Less jitter than a retry has: a poll that comes far too early only costs a call.
-    return _doubled(polls, first, cap) * (1 - _POLL_JITTER + 2 * _POLL_JITTER * chance())
+    return _doubled(times, first, cap) * (1 - _POLL_JITTER + 2 * _POLL_JITTER * chance())
 
 
 def _doubled(times: int, first: float, cap: float) -> float:

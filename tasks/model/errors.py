@@ -27,11 +27,15 @@ class Code(StrEnum):
     CANCELLED = "cancelled"
 
 
-class StageError(Exception):
+UNCERTAIN_CODES = (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
+"""A document that failed with one of these may be in the chart all the same."""
+
+
+class StepError(Exception):
     """Base of everything that a step may raise. `str()` of it names no patient, no file and no secret."""
 
 
-class RetryLater(StageError):
+class RetryLater(StepError):
     """The same step again, later."""
 
     def __init__(
@@ -43,7 +47,8 @@ class RetryLater(StageError):
         unreachable: bool = False,
     ) -> None:
         super().__init__(reason)
-        # What the other side asked for (Retry-After, X-RateLimit-Reset). None: our own back-off.
+        # Seconds to wait, if known: what the other side asked for (Retry-After, X-RateLimit-Reset), when our own limit
+        # allows calls again, or 0 when the worker is stopping. Costs no budget unless `unreachable`. None: a back-off.
         self.after_seconds = after_seconds
         # The whole limit group must wait, not this document alone.
         self.throttled = throttled
@@ -51,11 +56,11 @@ class RetryLater(StageError):
         self.unreachable = unreachable
 
 
-class PresignAgain(StageError):
-    """The form can no longer be used: back to presign at once."""
+class PresignAgain(StepError):
+    """The form can no longer be used: back to presign, after a back-off once several forms were of no use."""
 
 
-class DocumentRefused(StageError):
+class DocumentRefused(StepError):
     """This document cannot be sent as it is. It is never retried automatically.
 
     With the code `outcome_unknown` it needs a person: an earlier sending may have arrived.
@@ -71,7 +76,7 @@ class DocumentRefused(StageError):
         self.detail = detail
 
 
-class AccountBlocked(StageError):
+class AccountBlocked(StepError):
     """Credentials, permission or set-up of the account are wrong: park the account, leave the document untouched."""
 
     def __init__(self, reason: str, *, credentials: bool = False, outcome_unknown: bool = False) -> None:
@@ -83,8 +88,8 @@ class AccountBlocked(StageError):
         self.outcome_unknown = outcome_unknown
 
 
-class OutcomeUnknown(StageError):
-    """The document may have been stored, and we did not see the answer: search before sending again."""
+class OutcomeUnknown(StepError):
+    """The document may have arrived; we did not see the answer. The route's `on_unknown_outcome` says what follows."""
 
     def __init__(self, reason: str, *, unreachable: bool = False) -> None:
         super().__init__(reason)
@@ -92,8 +97,11 @@ class OutcomeUnknown(StageError):
         self.unreachable = unreachable
 
 
-class LeaseLost(StageError):
-    """Another worker holds the job now. The worker that raises this must change nothing from here on."""
+class LeaseLost(StepError):
+    """This worker may not move the job any more, and must change nothing from here on.
+
+    Another worker has started it, a person has moved it, its stage has moved on, or its row is gone.
+    """
 
 
 def invalid_request(message: str, hint: str = "Correct the request and send it again.") -> DocumentRefused:

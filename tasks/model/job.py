@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from tasks.model.document import Document
-from tasks.model.errors import Code
+from tasks.model.errors import UNCERTAIN_CODES, Code
 from tasks.model.route import Stage, Step
 
 
@@ -124,7 +124,7 @@ class Job:
     # When it first parked its account. Cleared when it is stored, or when a search is not refused.
     blocked_since: datetime | None = None
     # For how long the account had been parked or down in total, in seconds, when the stage was reached.
-    open_seconds_before: float = 0.0
+    unusable_seconds_before: float = 0.0
 
     # --- how often ---
     # Tries at the document: 1 when all went well.
@@ -134,7 +134,7 @@ class Job:
     # Forms obtained.
     presigns: int = 0
     # Searches at the provider that found nothing.
-    polls: int = 0
+    searches: int = 0
     # Requests to the provider and its storage.
     provider_calls: int = 0
 
@@ -152,7 +152,7 @@ class Job:
     # When job.json was told of that commit. A later commit in job.json was not searched for yet.
     reconciled_commit_at: datetime | None = None
     # Continued after a failure of unknown outcome: searched for during a day before it is sent again.
-    long_reconciliation: bool = False
+    day_of_searching: bool = False
     # Only a person can find out whether it arrived.
     needs_person: bool = False
     # The run id of the Redis in which it was presigned. Another one now means that a commit may be forgotten.
@@ -184,9 +184,8 @@ class Job:
 
 def outcome_open(job: Job) -> bool:
     """True for a failed job that may still be delivered. It keeps its name, and the same document continues it."""
-    unconfirmed = job.code in (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
-    # Once the slow search has ended, `unknown_since` is empty: the code stays, the question is settled.
-    return job.stage is Stage.FAILED and unconfirmed and job.unknown_since is not None
+    # Once the slow search has ended, `unknown_since` is empty: the code stays, the question is answered.
+    return job.stage is Stage.FAILED and job.code in UNCERTAIN_CODES and job.unknown_since is not None
 
 
 def still_reconciling(job: Job) -> bool:

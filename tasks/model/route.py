@@ -29,6 +29,7 @@ class Step(StrEnum):
     POST = "post"
     REGISTER = "register"
     CONFIRM = "confirm"
+    # The step of closing a job that has ended: its files, result, callback and event.
     NOTIFY = "notify"
     NONE = ""  # no work is left
 

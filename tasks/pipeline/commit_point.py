@@ -13,7 +13,7 @@ from tasks.folders.commit_log import CommitLog
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.renewal import Renewal
-from tasks.model.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater, StageError
+from tasks.model.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater, StepError
 from tasks.model.job import Facts
 from tasks.sources.base import OpenSource
 from tasks.sources.documents import Documents
@@ -70,21 +70,25 @@ class CommitPoint:
             raise RetryLater("The upload took too long and was cut.", unreachable=True)
 
     def commit(self) -> None:
-        """The commit point: noted in the ledger and beside the document before the last block leaves."""
+        """Note in the ledger, then in job.json, that the document may arrive. The last block leaves only after that.
+
+        Raises LeaseLost and RetryLater; the last block then stays here.
+        """
         self.check()
         if not self._creates:
             return
         asked_at = time.monotonic()
         self._ledger.committed(self._lease, self._facts)
         self._committed = True
-        self._check_lease(asked_at)  # job.json knows no fencing tokens: another worker may have written into it by now
+        # job.json knows no fencing tokens: after a slow commit another worker may have written into it.
+        self._check_commit_was_quick(asked_at)
         try:
             self._commit_log.note_commit(self._lease.job, self._facts or self._lease.job.facts)
         except OSError as error:
             raise RetryLater(f"job.json cannot be written ({type(error).__name__}); nothing was sent.") from error
-        self._check_lease(asked_at)
+        self._check_commit_was_quick(asked_at)
 
-    def _check_lease(self, asked_at: float) -> None:
+    def _check_commit_was_quick(self, asked_at: float) -> None:
         if time.monotonic() - asked_at > self._ledger.lease_seconds / 2:
             raise RetryLater("The commit took so long that the lease may be gone; nothing was sent.", after_seconds=0)
 
@@ -95,7 +99,7 @@ class CommitPoint:
             yield
         except (OutcomeUnknown, LeaseLost):
             raise
-        except StageError as error:
+        except StepError as error:
             if isinstance(error, AccountBlocked) and error.outcome_unknown:
                 raise
             earlier = self._lease.job.committed or self._lease.job.earlier_sending_unknown

@@ -1,4 +1,4 @@
-"""Step confirm: ask the provider once for all documents of a patient that wait, and settle those that arrived."""
+"""Step confirm: ask the provider once for all documents of a patient that wait, and record those that arrived."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import structlog
 from tasks.accounts.account import Account
 from tasks.ledger.lease import Lease
 from tasks.ledger.renewal import Renewal
-from tasks.model.errors import LeaseLost, StageError
+from tasks.model.errors import LeaseLost, StepError
 from tasks.model.job import Facts
 from tasks.model.route import OnUnknownOutcome, Stage, Step
 from tasks.pipeline.reconciliation import Reconciliation
@@ -37,13 +37,15 @@ class Confirm:
         for lease in leases:
             calls_of_this, calls = calls, 0  # one search served them all: its calls are counted to the first
             try:
-                if self._settled(lease, found.get(lease.job.id), account, renewal, calls_of_this):
+                if self._record_finding(lease, found.get(lease.job.id), account, renewal, calls_of_this):
                     finished.append(lease.job.id)
             except LeaseLost as error:
                 log.info("lease_lost", job=lease.job.id, step=Step.CONFIRM, account=account.name, why=str(error))
         return StepResult(finished=tuple(finished))
 
-    def _settled(self, lease: Lease, found: Found | None, account: Account, renewal: Renewal, calls: int) -> bool:
+    def _record_finding(
+        self, lease: Lease, found: Found | None, account: Account, renewal: Renewal, calls: int
+    ) -> bool:
         """Record what the search has found of a job. True when the job has ended."""
         job = lease.job
         if found and found.fault:
@@ -83,5 +85,5 @@ class Confirm:
             return self._context.documents.sha256(lease.job.document, renewal.check)
         except LeaseLost:
             raise
-        except StageError:
+        except StepError:
             return None

@@ -1,4 +1,4 @@
-"""What is settled before a step sends anything: is the document allowed, its name free, and not delivered already?"""
+"""What is checked before a step sends anything: is the document allowed, its name free, and not delivered already?"""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from tasks.accounts.account import Account
 from tasks.ledger.lease import Lease
 from tasks.ledger.renewal import Renewal
 from tasks.model.errors import OutcomeUnknown
-from tasks.model.job import Job
 from tasks.model.route import Stage
 from tasks.pipeline.preflight import Preflight
 from tasks.pipeline.step import StepContext, StepResult, able
@@ -32,7 +31,12 @@ class Presign:
         if (ended := self._preflight.run(lease, account, renewal)) is not None:
             return ended
         if provider.presign_creates:
-            job = self._with_own_record(job)
+            # A second record would be a second document: go on with the one that was made for the job. Without one,
+            # raise OutcomeUnknown if an earlier try may have made it.
+            record = job.facts.record or self._commit_log.record_on_disk(job)
+            if record is None:
+                self._preflight.ensure_not_sent(job)
+            job = replace(job, facts=replace(job.facts, record=record))
         facts = self._preflight.facts_before_sending(job, account)
         renewal.check()
         commit_point = self._context.commit_point(lease, renewal, facts)
@@ -49,10 +53,3 @@ class Presign:
         log.info("job_presigned", job=job.id, account=job.account)
         self._context.results.progress(job, Stage.PRESIGNED)
         return StepResult(forward=True)
-
-    def _with_own_record(self, job: Job) -> Job:
-        """The job with the record that the provider has made for it, if any: another would be a second document."""
-        record = job.facts.record or self._commit_log.record_on_disk(job)
-        if record is None:
-            self._preflight.ensure_not_sent(job)
-        return replace(job, facts=replace(job.facts, record=record))

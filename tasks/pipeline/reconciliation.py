@@ -19,17 +19,17 @@ from tasks.folders.commit_log import CommitLog
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.model import backoff
-from tasks.model.errors import DocumentRefused, StageError
+from tasks.model.errors import DocumentRefused, StepError
 from tasks.model.job import Job
 from tasks.model.route import OnUnknownOutcome, Stage
-from tasks.pipeline.failures import SEARCHES_FAILED, Failures, not_confirmed, refused
+from tasks.pipeline.final_failures import SEARCHES_FAILED, Failures, not_confirmed, refused
 
 log = structlog.get_logger()
 
-SLOW_SEARCH = timedelta(days=1)
-"""How long a document that was not confirmed in time is still searched for."""
+ONE_DAY_OF_SEARCHING = timedelta(days=1)
+"""How long to search after `not_confirmed` (the slow search), and before a retried job of unknown outcome is sent."""
 
-_SLOW_SEARCH_CAPS = 10  # times confirm.cap_seconds between two slow searches
+_SLOW_SEARCH_CAPS = 10  # a slow search follows the one before after so many times confirm.cap_seconds
 
 
 class Reconciliation:
@@ -60,7 +60,7 @@ class Reconciliation:
             if route.on_unknown_outcome is OnUnknownOutcome.HOLD:
                 self._failures.hold_for_person(lease, calls)
                 return True
-            patience = SLOW_SEARCH if job.long_reconciliation else timedelta(seconds=confirm.look_seconds)
+            patience = ONE_DAY_OF_SEARCHING if job.day_of_searching else timedelta(seconds=confirm.look_seconds)
             committed_at = self._committed_at(job)
             # The later of the two: Redis may have lost that a search had ended, and what was sent after it.
             since = max(filter(None, (committed_at, job.unknown_since)), default=lease.now)
@@ -72,15 +72,15 @@ class Reconciliation:
         elif self._confirmation_is_overdue(lease, account):
             self._failures.fail_unconfirmed(lease, calls)
             return True
-        wait = backoff.poll_delay(job.polls, confirm.first_seconds, confirm.cap_seconds, self._chance)
-        self._ledger.deferred(lease, wait, calls, polled=True)
+        wait = backoff.poll_delay(job.searches, confirm.first_seconds, confirm.cap_seconds, self._chance)
+        self._ledger.deferred(lease, wait, calls, found_nothing=True)
         return False
 
     def after_faulty_record(self, fault: DocumentRefused, lease: Lease, calls: int) -> None:
         """The provider has made something of the document that is not our document: the job has failed."""
         failure = refused(fault, lease.job)
         if lease.job.stage is Stage.FAILED:
-            self._ledger.reconciliation_ended(lease, failure, calls)
+            self._ledger.slow_search_ended(lease, failure, calls)
         else:
             self._failures.fail(lease, failure, calls)
 
@@ -104,15 +104,15 @@ class Reconciliation:
     def _after_slow_search(self, lease: Lease, account: Account, calls: int) -> bool:
         if not self._slow_search_is_over(lease):
             wait = _SLOW_SEARCH_CAPS * account.settings.confirm.cap_seconds
-            self._ledger.deferred(lease, wait, calls, polled=True)
+            self._ledger.deferred(lease, wait, calls, found_nothing=True)
             return False
-        self._ledger.reconciliation_ended(lease, not_confirmed(lease.job, final=True), calls)
+        self._ledger.slow_search_ended(lease, not_confirmed(lease.job, final=True), calls)
         log.info("look_ended", job=lease.job.id, account=lease.job.account)
         return True
 
     def _slow_search_is_over(self, lease: Lease) -> bool:
         since = lease.job.unknown_since
-        return since is not None and lease.now - since >= SLOW_SEARCH
+        return since is not None and lease.now - since >= ONE_DAY_OF_SEARCHING
 
     def _confirmation_is_overdue(self, lease: Lease, account: Account) -> bool:
         waited = self._breaker.waited(lease.job, lease.now, lease.job.times[lease.job.stage])
@@ -122,5 +122,5 @@ class Reconciliation:
         """When job.json was told of the commit. None if it cannot be read: the next sending then finds it."""
         try:
             return self._commit_log.committed_at(job)
-        except (StageError, OSError):
+        except (StepError, OSError):
             return None

@@ -1,8 +1,8 @@
 """What follows when a step raises an error. The life of a failing job:
 
 1.  The step raises one of the errors of `model.errors`; each is named for what happens next.
-2.  The account's circuit breaker hears of it first: a throttled provider pauses its limit group, an unreachable one
-    counts towards *down*, refused credentials *park* the account. Other accounts go on.
+2.  The account hears of it first. Its rate limit: a throttled provider pauses its limit group. Its circuit breaker: an
+    unreachable one counts towards *down*, refused credentials *park* the account. Other accounts go on.
 3.  RetryLater: the same step again, after a back-off with jitter or exactly when the provider asked. The budget is
     time (`retry.give_up_after_seconds`), in which time parked or down does not count; then the job has failed
     (`gave_up`).
@@ -42,10 +42,10 @@ from tasks.model.errors import (
     OutcomeUnknown,
     PresignAgain,
     RetryLater,
-    StageError,
+    StepError,
 )
 from tasks.model.route import OnUnknownOutcome, Step
-from tasks.pipeline.failures import REFUSED_ALONE, Failures, may_have_arrived, refused
+from tasks.pipeline.final_failures import REFUSED_ALONE, Failures, may_have_arrived, refused
 from tasks.pipeline.reconciliation import Reconciliation
 
 log = structlog.get_logger()
@@ -56,7 +56,7 @@ _THROTTLED_SECONDS = 10.0  # when a throttling provider does not say how long
 
 
 class Recovery:
-    """Settles the jobs of a step that raised an error."""
+    """Decides what follows for the jobs of a step that raised an error, and records it in the ledger."""
 
     def __init__(
         self,
@@ -77,14 +77,14 @@ class Recovery:
         self._retry = retry
         self._chance = chance
 
-    def after(self, error: StageError, leases: Sequence[Lease], account: Account) -> tuple[str, ...]:
-        """Settle the jobs after an error of their step. Returns the ids of those that ended."""
+    def after(self, error: StepError, leases: Sequence[Lease], account: Account) -> tuple[str, ...]:
+        """Record what follows for each job after an error of their step. Returns the ids of those that ended."""
         calls = account.counted()
-        self._tell_breaker(error, leases[0], account)
+        self._tell_account(error, leases[0], account)
         finished = []
         for lease in leases:
             try:
-                if self._settle(error, lease, account, calls):
+                if self._decide(error, lease, account, calls):
                     finished.append(lease.job.id)
             except LeaseLost as lost:
                 log.info("lease_lost", job=lease.job.id, account=account.name, why=str(lost))
@@ -93,10 +93,12 @@ class Recovery:
 
     # --- the account -------------------------------------------------------------------------------------------
 
-    def _tell_breaker(self, error: StageError, lease: Lease, account: Account) -> None:
+    def _tell_account(self, error: StepError, lease: Lease, account: Account) -> None:
+        """Let the error slow or stop the whole account, by its rate limit or its circuit breaker."""
         if isinstance(error, RetryLater) and error.throttled:
-            self._rate_limit.throttle(account.provider.limit_group, error.after_seconds or _THROTTLED_SECONDS)
-            log.info("account_throttled", account=account.name, seconds=error.after_seconds)
+            seconds = error.after_seconds or _THROTTLED_SECONDS
+            self._rate_limit.throttle(account.provider.limit_group, seconds)
+            log.info("account_throttled", account=account.name, seconds=seconds)
         elif isinstance(error, (RetryLater, OutcomeUnknown)) and error.unreachable:
             if self._breaker.unreachable(account.name, str(error)) == "down":
                 log.warning("account_down", account=account.name, reason=str(error))
@@ -109,8 +111,9 @@ class Recovery:
 
     # --- the job -----------------------------------------------------------------------------------------------
 
-    def _settle(self, error: StageError, lease: Lease, account: Account, calls: int) -> bool:
-        """True when the job has ended; so for each of the methods below."""
+    # The methods that return a bool return True when the job has ended.
+
+    def _decide(self, error: StepError, lease: Lease, account: Account, calls: int) -> bool:
         match error:
             case RetryLater():
                 return self._retry_later(error, lease, account, calls)
@@ -146,7 +149,7 @@ class Recovery:
         presigns = lease.job.presigns
         if presigns >= _PRESIGNS_AT_MOST:
             blocked = AccountBlocked(f"{presigns} forms in a row were of no use: {error}")
-            self._tell_breaker(blocked, lease, account)
+            self._tell_account(blocked, lease, account)
             return self._block(blocked, lease, account, calls)
         wait = 0.0 if presigns < _PRESIGNS_AT_ONCE else self._backoff(presigns)
         self._ledger.presign_again(lease, wait, calls)
@@ -191,7 +194,7 @@ class Recovery:
         # That others got through proves nothing about now: the keys may have been refused again since.
         try:
             account.provider.probe()
-        except StageError:
+        except StepError:
             return False
         return True
 
@@ -206,7 +209,7 @@ class Recovery:
             case OnUnknownOutcome.RESEND:
                 self._ledger.repeated(lease, self._backoff(lease.job.failures + 1), calls)
             case OnUnknownOutcome.RECONCILE:
-                self._ledger.unknown(lease, account.settings.confirm.first_seconds, calls)
+                self._ledger.outcome_unknown(lease, account.settings.confirm.first_seconds, calls)
         return False
 
     # --- time --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from tasks.accounts.account import Accounts
 from tasks.ledger.lease import NotStarted
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.ledger.renewal import LeaseRenewer
-from tasks.model.errors import LeaseLost, RetryLater, StageError
+from tasks.model.errors import LeaseLost, RetryLater, StepError
 from tasks.model.route import Step
 from tasks.pipeline.confirm import Confirm
 from tasks.pipeline.post import Post
@@ -58,7 +58,7 @@ class StepRunner:
             except LeaseLost as error:
                 log.info("lease_lost", job=job_id, step=step, account=account.name, why=str(error))
                 return StepResult()
-            except StageError as error:
+            except StepError as error:
                 return StepResult(finished=self._recovery.after(error, leases, account))
             except REDIS_ERRORS:
                 raise

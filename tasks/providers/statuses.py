@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from tasks.http.exchange import Answer
 from tasks.http.retry_after import asked_wait, retry_after
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StepError
 
-Meaning = Callable[[Answer], StageError]
+Meaning = Callable[[Answer], StepError]
 Words = Callable[[Answer], str]
 """Finds the provider's own words in an answer, for the error file only."""
 
@@ -17,7 +17,8 @@ Words = Callable[[Answer], str]
 class StatusTable:
     """`meanings` are the provider's, by status. A status that is not listed is an outage (5xx) or unexpected.
 
-    `throttled_seconds` is how long to wait after a 429 that does not say. Without it the worker's own back-off decides.
+    `throttled_seconds` is how long to wait after a 429 that does not say. Without it the document
+    waits for our own back-off, and its limit group pauses for 10 s.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class StatusTable:
             raise self.error(answer)
         return answer
 
-    def error(self, answer: Answer) -> StageError:
+    def error(self, answer: Answer) -> StepError:
         """What an answer other than 2xx means."""
         if answer.status in self._meanings:
             return self._meanings[answer.status](answer)
@@ -45,12 +46,12 @@ class StatusTable:
             what = "which is not foreseen: check base_url and keys."
         return AccountBlocked(f"{self._provider} answered {answer.status}, {what}")
 
-    def _unwell(self, answer: Answer) -> StageError:
+    def _unwell(self, answer: Answer) -> StepError:
         # X-RateLimit-Reset may be in every answer: only in a 429 does it say when to come back.
         wait = retry_after(answer.headers.get("retry-after", ""), datetime.now(UTC))
         return RetryLater(f"{self._provider} answered {answer.status}.", after_seconds=wait, unreachable=True)
 
-    def _throttled(self, answer: Answer) -> StageError:
+    def _throttled(self, answer: Answer) -> StepError:
         wait = asked_wait(answer.headers, datetime.now(UTC))
         wait = self._throttled_seconds if wait is None else wait
         return RetryLater(

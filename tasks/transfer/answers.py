@@ -24,7 +24,7 @@ from tasks.model.errors import (
     OutcomeUnknown,
     PresignAgain,
     RetryLater,
-    StageError,
+    StepError,
 )
 
 # By `success_action_status`; without one S3 answers 204 (RESTObjectPOST).
@@ -41,8 +41,8 @@ class StoredObject:
     location: str | None = None
 
 
-def stored_object(answer: Answer, *, sent_whole: bool, key: str | None, now: datetime) -> StoredObject:
-    """The object that was stored. `sent_whole`: the last block had left when the answer came; `key` is the expected.
+def stored_object(answer: Answer, *, may_be_whole: bool, key: str | None, now: datetime) -> StoredObject:
+    """The object that was stored. `may_be_whole`: the last block may have left by then; `key` is the expected one.
 
     Otherwise raises what the answer means: RetryLater, PresignAgain, DocumentRefused, AccountBlocked or, when the whole
     file had been sent and the answer leaves the outcome open, OutcomeUnknown.
@@ -51,7 +51,7 @@ def stored_object(answer: Answer, *, sent_whole: bool, key: str | None, now: dat
     if error.get("Code"):
         wait = asked_wait(answer.headers, now)
         raise _meaning_of_error(S3Error(error["Code"][:100], error.get("Message", "")[:2000], wait), answer.status)
-    if sent_whole and answer.status in _STORED:
+    if may_be_whole and answer.status in _STORED:
         response = _elements(answer.body, "PostResponse")
         return StoredObject(
             key=response.get("Key"),
@@ -59,9 +59,9 @@ def stored_object(answer: Answer, *, sent_whole: bool, key: str | None, now: dat
             location=response.get("Location") or answer.headers.get("location"),
         )
     redirected = _redirected(answer)
-    if sent_whole and key is not None and redirected.key == key:
+    if may_be_whole and key is not None and redirected.key == key:
         return redirected
-    raise _meaning_of_status(answer, sent_whole, now)
+    raise _meaning_of_status(answer, may_be_whole, now)
 
 
 def _redirected(answer: Answer) -> StoredObject:
@@ -75,7 +75,7 @@ def _redirected(answer: Answer) -> StoredObject:
     return StoredObject(key=query.get("key", [None])[0], etag=query.get("etag", [None])[0])
 
 
-def _meaning_of_status(answer: Answer, sent_whole: bool, now: datetime) -> StageError:
+def _meaning_of_status(answer: Answer, may_be_whole: bool, now: datetime) -> StepError:
     """What an answer without S3's XML means: it may come from a proxy."""
     status, wait = answer.status, asked_wait(answer.headers, now)
     if status in (301, 302, 307, 308):
@@ -91,7 +91,7 @@ def _meaning_of_status(answer: Answer, sent_whole: bool, now: datetime) -> Stage
         return AccountBlocked(
             f"The storage answered {status} without saying why: check whether a proxy or firewall stands between."
         )
-    if sent_whole:
+    if may_be_whole:
         return OutcomeUnknown(f"The storage answered {status} without saying whether it has stored the file.")
     return RetryLater(f"The storage answered {status} before it had the file.", after_seconds=wait, unreachable=True)
 
@@ -114,7 +114,7 @@ class S3Error(NamedTuple):
         return f"{self.code}: {self.message}"
 
 
-def _meaning_of_error(error: S3Error, status: int) -> StageError:
+def _meaning_of_error(error: S3Error, status: int) -> StepError:
     if error.code in _MEANINGS:
         return _MEANINGS[error.code](error)
     if status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -127,7 +127,7 @@ def _meaning_of_error(error: S3Error, status: int) -> StageError:
     )
 
 
-Meaning = Callable[[S3Error], StageError]
+Meaning = Callable[[S3Error], StepError]
 
 
 def _retry_later(reason: str, *, unreachable: bool = False) -> Meaning:
@@ -146,7 +146,7 @@ def _blocked(reason: str) -> Meaning:
     return lambda error: AccountBlocked(f"{reason} ({error.code}): report it to the provider.")
 
 
-def _access_denied(error: S3Error) -> StageError:
+def _access_denied(error: S3Error) -> StepError:
     """Only the message tells an expired form from one that can never work."""
     meanings = (meaning for phrase, meaning in _DENIALS if phrase in error.message.lower())
     return next(meanings, _presign_again("The storage denied access"))(error)

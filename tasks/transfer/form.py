@@ -24,7 +24,7 @@ from tasks.model.names import PLACEHOLDER, base_name, upload_name
 BYTES_PER_SECOND = 1_000_000
 MARGIN_SECONDS = 30.0
 
-_FRESH = 0.8  # of a form's lifetime: another one would not last noticeably longer
+_USABLE_SHARE_OF_LIFETIME = 0.8  # with this much of it left, another form would not last noticeably longer
 
 
 def expected_key(form: Form, file_name: str) -> str | None:
@@ -87,7 +87,9 @@ def _check_fields(form: Form) -> None:
 
 
 def _check_size(size: int, policy: Policy) -> None:
-    for least, most in ((1, size), *policy.sizes):  # an empty file is never worth sending
+    if size == 0:  # never worth sending, even if the policy allows it
+        raise _too_small(size, 1)
+    for least, most in policy.sizes:
         if size > most:
             raise DocumentRefused(
                 Code.FILE_TOO_LARGE,
@@ -95,11 +97,15 @@ def _check_size(size: int, policy: Policy) -> None:
                 hint="Make the file smaller, or split it.",
             )
         if size < least:
-            raise DocumentRefused(
-                Code.FILE_EMPTY,
-                f"The file has {size} bytes; the provider takes no fewer than {least}.",
-                hint="Check that the file was written completely.",
-            )
+            raise _too_small(size, least)
+
+
+def _too_small(size: int, least: int) -> DocumentRefused:
+    return DocumentRefused(
+        Code.FILE_EMPTY,
+        f"The file has {size} bytes; the provider takes no fewer than {least}.",
+        hint="Check that the file was written completely.",
+    )
 
 
 def _check_time(needed: timedelta, now: datetime, policy: Policy, form: Form) -> None:
@@ -112,7 +118,7 @@ def _check_time(needed: timedelta, now: datetime, policy: Policy, form: Form) ->
         pass
     else:
         # A form that never lasts as long as we would like must still be used: another one is no better.
-        needed = min(needed, max(policy.expires - issued, timedelta()) * _FRESH)
+        needed = min(needed, max(policy.expires - issued, timedelta()) * _USABLE_SHARE_OF_LIFETIME)
     if policy.expires - now <= needed:
         raise PresignAgain("The upload form has expired, or would expire before the file is sent.")
 

@@ -36,7 +36,7 @@ def post(
     on_call: Callable[[], None] = lambda: None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Stored:
-    """Post the file and return what was stored. `client` is `Clients.storage()`.
+    """Post the file and return what was stored. `client` is `Clients.fresh()`.
 
     `gate` is checked before each block, and committed once, when all but the last block has left. Whatever it raises
     cuts the connection, so that nothing is stored, and comes out.
@@ -50,11 +50,11 @@ def post(
     try:
         answer = exchange(client, body.request(target, client.timeout), most_bytes=XML_BYTES, whom="the storage")
     except RetryLater as error:
-        if body.sent_whole:
+        if body.may_be_whole:
             raise OutcomeUnknown("The whole file was sent, and the storage did not answer.") from error
         raise
     key = expected_key(form, file_name)
-    return body.stored(stored_object(answer, sent_whole=body.sent_whole, key=key, now=now()), key or "")
+    return body.stored(stored_object(answer, may_be_whole=body.may_be_whole, key=key, now=now()), key or "")
 
 
 class _Body:
@@ -78,8 +78,8 @@ class _Body:
         self._gated = GatedBody(self._blocks(), gate.commit)
 
     @property
-    def sent_whole(self) -> bool:
-        return self._gated.sent_whole
+    def may_be_whole(self) -> bool:
+        return self._gated.may_be_whole
 
     def request(self, target: httpx.URL, timeout: httpx.Timeout) -> httpx.Request:
         # Built by hand: a client's defaults (cookies, headers) do not belong in it.
@@ -97,8 +97,8 @@ class _Body:
         return Stored(
             key=stored.key or expected_key,
             etag=etag or None,
-            etag_verified=etag.lower()
-            == self._reader.md5,  # unequal proves nothing: an encrypted bucket's is not an MD5
+            # Unequal proves nothing: an encrypted bucket's ETag is not an MD5.
+            etag_verified=etag.lower() == self._reader.md5,
             sha256=self._reader.sha256,
             md5=self._reader.md5,
             location=stored.location,

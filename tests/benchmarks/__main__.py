@@ -110,7 +110,7 @@ def rounds(document: Path, url: str) -> dict[str, list[tuple[float, float]]]:
                 form,
                 source,
                 "document.pdf",
-                client=clients.storage(),
+                client=clients.fresh(),
                 allowed_hosts=["127.0.0.1"],
                 insecure=True,
                 gate=FakeGate(),

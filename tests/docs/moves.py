@@ -1,7 +1,7 @@
 """The moves of a job as `Ledger` writes them, read from its source: from which stages, to which stage, with which step.
 
-A move is a method that calls `_move`, `_try_move` or `_free_move`. What is written there is followed through the
-module's constants, local variables and the methods that it unpacks. What the code computes is COMPUTED.
+A move is a method that calls `_move`, `_try_move` or `_move_without_lease`. What is written there is followed through
+the module's constants, local variables and the methods that it unpacks. What the code computes is COMPUTED.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tasks.model.route import Stage, Step
 
 COMPUTED = "…"
-CALLS = ("_move", "_try_move", "_free_move")
+CALLS = ("_move", "_try_move", "_move_without_lease")
 _KINDS = {"Stage": Stage, "Step": Step}
 
 

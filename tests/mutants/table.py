@@ -65,8 +65,8 @@ MUTANTS = (
         "the last block leaves before the commit",
         "tasks/http/commit_gate.py",
         "        self._commit()\n        self._stop_if_answered()  # committed, but the last block need not leave\n"
-        "        self.sent_whole = True\n        yield held\n",
-        "        self.sent_whole = True\n        yield held\n        self._commit()\n",
+        "        self.may_be_whole = True\n        yield held\n",
+        "        self.may_be_whole = True\n        yield held\n        self._commit()\n",
         ("tests/tasks/transfer",),
     ),
     Mutant(
@@ -79,15 +79,15 @@ MUTANTS = (
     Mutant(
         "delivered on the storage's 204",
         "tasks/pipeline/confirm.py",
-        "if self._settled(lease, found.get(lease.job.id), account, renewal, calls_of_this):",
-        "if self._settled(lease, found.get(lease.job.id) or "
+        "if self._record_finding(lease, found.get(lease.job.id), account, renewal, calls_of_this):",
+        "if self._record_finding(lease, found.get(lease.job.id) or "
         "Found(__import__('tasks.model.job', fromlist=['']).Record('204')), account, renewal, calls_of_this):",
         (f"{INBOX}::test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_delivered",),
     ),
     Mutant(
         "a record proves two jobs",
         "tasks/ledger/scripts/move.lua",
-        "if owner and owner ~= id then return 'claimed' end",
+        "if owner and owner ~= id then return 'owned_by_another' end",
         "",
         (LEDGER,),
     ),
@@ -173,7 +173,7 @@ MUTANTS = (
     Mutant(
         "a lost create is repeated without a look",
         "tasks/http/api.py",
-        "if sending.sent_whole:\n                raise OutcomeUnknown",
+        "if sending.may_be_whole:\n                raise OutcomeUnknown",
         "if False:\n                raise OutcomeUnknown",
         (OVOK, "-k", "whatever"),
     ),
@@ -187,8 +187,8 @@ MUTANTS = (
     Mutant(
         "a record that others may be put into proves one job alone",
         "tasks/ledger/ledger.py",
-        'return {"claim": record.id} if record and not record.shared else {}',
-        'return {"claim": record.id} if record else {}',
+        'return {"own_record": record.id} if record and not record.shared else {}',
+        'return {"own_record": record.id} if record else {}',
         (LEDGER,),
     ),
     Mutant(

@@ -29,7 +29,7 @@ from tasks.intake.calls import is_uuid
 from tasks.intake.requests import read_request
 from tasks.ledger.redis import PREFIX, REDIS_ERRORS
 from tasks.model.document import Door
-from tasks.model.errors import StageError
+from tasks.model.errors import StepError
 
 log = structlog.get_logger()
 
@@ -105,7 +105,7 @@ class BacklogHelper:
         try:
             document = self._admission.admit(read_request(call.fields), Door.CELERY)
             self._admission.open_admitted(call.task_id, document)
-        except StageError:
+        except StepError:
             return False  # a worker decides: the reason may lie on this machine, such as a folder it does not have
         except REDIS_ERRORS:
             raise

@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 
 from config.errors import SettingsError
 from tasks.ledger.seal import SealBroken
-from tasks.model.errors import DocumentRefused, StageError
+from tasks.model.errors import DocumentRefused, StepError
 from worker.inbox.opening import LedgerAway
 from worker.supervisor.valkey import ValkeyNotStarted
 
@@ -52,6 +52,6 @@ def _sentence(error: Exception) -> str | None:
             return " ".join(filter(None, (f"{error.code}: {error.message}", error.hint)))
         case SealBroken():
             return "The data in Redis was sealed under another secret_key: use the one that the other processes have."
-        case LedgerAway() | StageError() | ValkeyNotStarted():
+        case LedgerAway() | StepError() | ValkeyNotStarted():
             return str(error)
     return None

@@ -14,14 +14,10 @@ import click
 
 from tasks.folders.outcomes import Outcomes
 from tasks.ledger.ledger import Ledger
-from tasks.model.errors import Code
 from tasks.model.job import Job
 from tasks.model.route import Stage
 from worker.stream.messages import job_id_of
 from worker.stream.rejected import RejectedStream
-
-# Failed with one of these, a document may be in the chart all the same.
-UNCERTAIN = (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
 
 _STREAM_ENTRY = re.compile(r"\d+-\d+")
 

@@ -146,11 +146,11 @@ class InboxClaims:
     def _open(self, document: ClaimedDocument) -> None:
         if document.job_file.refused is None:
             try:
-                self._opener.open(document.job_file, document.document)
+                self._opener.open(document.job_file, document.path)
                 return
             except DocumentRefused as refusal:
                 document = self._refused(document, refusal)
-        self._opener.open_refused(document.job_file, document.document)
+        self._opener.open_refused(document.job_file, document.path)
 
     def _refused(self, document: ClaimedDocument, refusal: DocumentRefused) -> ClaimedDocument:
         """Note in job.json that a document cannot be sent, so that no later attempt sends it."""

@@ -26,7 +26,7 @@ from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.ledger.seal import SealBroken
 from tasks.model.document import Document, Door
-from tasks.model.errors import Code, DocumentRefused, RetryLater, StageError
+from tasks.model.errors import Code, DocumentRefused, RetryLater, StepError
 from tasks.model.job import Job
 from worker.stream.group import ConsumerGroup
 from worker.stream.messages import CORRECT_AND_RESEND, Message, ParsedMessage, job_id_of, parse_message
@@ -104,7 +104,7 @@ class StreamReader:
             self._open(message)
         except DocumentRefused as refusal:
             self._rejected.add(message, refusal)
-        except (StageError, SealBroken) as error:
+        except (StepError, SealBroken) as error:
             # It stays pending. The reason passes without the sender: storage that is away, a wrong secret_key.
             log.warning("message_put_off", entry=message.entry_id, reason=str(error))
         except REDIS_ERRORS:

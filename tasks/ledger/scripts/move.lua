@@ -14,12 +14,12 @@
 --            unknown            true: the outcome is unknown from now on, unless it was already
 --            stamp              a stage that is passed on the way, with this move
 --            uncommitted        true: only while the commit point has not been passed
---            claim              a record id that this job must own alone, within its scope (patient or account)
+--            own_record         a record id that this job must own alone, within its scope (patient or account)
 --            healthy            true: the provider answered as it should
 --            release            true: give the name back, and wake the job that waits for it
 --            event              an entry of the events stream, a flat list: written with the move, so exactly once
---            sent               {key, SHA-256}: where delivered documents are found again
--- Returns  'ok', or why nothing was changed: 'gone', 'fenced', 'moved', 'committed', 'claimed'
+--            delivery           {key, SHA-256}: where delivered documents are found again
+-- Returns  'ok', or why nothing was changed: 'gone', 'fenced', 'moved', 'committed', 'owned_by_another'
 local prefix, id, token, stages = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local change = cjson.decode(ARGV[5])
 local OWNERS_KEPT = 2678400  -- seconds: 31 days
@@ -37,13 +37,13 @@ if not stage then return 'gone' end
 if token ~= '' and current_token ~= token then return 'fenced' end
 if not string.find(',' .. stages .. ',', ',' .. stage .. ',', 1, true) then return 'moved' end
 if change.uncommitted and (committed == '1' or sent_before == '1') then return 'committed' end
-if change.claim then
+if change.own_record then
   local owners = prefix .. 'claims:' .. (scope or patient)  -- rows of an earlier version have no scope
-  local owner = redis.call('HGET', owners, change.claim)
-  if owner and owner ~= id then return 'claimed' end
+  local owner = redis.call('HGET', owners, change.own_record)
+  if owner and owner ~= id then return 'owned_by_another' end
   local since = prefix .. 'claimed-at:' .. (scope or patient)
-  redis.call('HSET', owners, change.claim, id)
-  redis.call('ZADD', since, now, change.claim)
+  redis.call('HSET', owners, change.own_record, id)
+  redis.call('ZADD', since, now, change.own_record)
   -- An account's hash is in constant use and never expires, so old entries leave it a few at a time.
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', since, 0, now - OWNERS_KEPT * 1000, 'LIMIT', 0, 16)) do
     redis.call('HDEL', owners, old)
@@ -96,9 +96,9 @@ if change.stage and change.stage ~= stage then
   end
 end
 
-if change.sent then
-  local deliveries = prefix .. 'sent:' .. change.sent[1]
-  redis.call('HSET', deliveries, change.sent[2], id)
+if change.delivery then
+  local deliveries = prefix .. 'sent:' .. change.delivery[1]
+  redis.call('HSET', deliveries, change.delivery[2], id)
   redis.call('EXPIRE', deliveries, DELIVERIES_KEPT)
 end
 
@@ -133,7 +133,7 @@ if change.due_in then
   end
   if change.in_flight then
     redis.call('ZADD', prefix .. 'flying:' .. lane, now + change.due_in, id)
-    redis.call('HSET', row, 'sent_at', now)
+    redis.call('HSET', row, 'sent_at', now)  -- when its Celery message went, which wakes a worker
   else
     redis.call('ZREM', prefix .. 'flying:' .. lane, id)
     redis.call('HDEL', row, 'sent_at')

@@ -4,8 +4,8 @@
 -- ARGV[2]  lease in ms
 -- ARGV[3]  window: how many jobs may be in flight over all lanes
 -- ARGV[4]  key of the Celery queue in which messages of steps wait
--- ARGV[5]  lanes, a JSON list of {lane, slots, gated, group}: the lane's name, how many of its jobs may be in flight,
---          whether a circuit breaker and a rate limit stop it, and the limit group
+-- ARGV[5]  lanes, a JSON list of {lane, slots, has_breaker, group}: the lane's name, how many of its jobs may be in
+--          flight, whether a circuit breaker and a rate limit stop it, and the limit group
 -- Returns  a flat list: id, step, lane, id, step, lane, ... of the jobs to be sent
 local prefix, lease, window, queue = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local lanes = cjson.decode(ARGV[5])
@@ -14,7 +14,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local messages_wait = redis.call('LLEN', queue) > 0
 
 local function stopped(lane)
-  if not lane.gated then return false end
+  if not lane.has_breaker then return false end
   local state = redis.call('HGET', prefix .. 'account:' .. lane.lane, 'state')
   if state == 'parked' or state == 'down' then return true end
   return redis.call('EXISTS', prefix .. 'limit:' .. lane.group) == 1
@@ -47,7 +47,7 @@ for _, lane in ipairs(lanes) do
   in_flight = in_flight + taken_slots
   lane.free = lane.slots - taken_slots
   if stopped(lane) then lane.free = 0 end
-  if lane.gated and redis.call('HGET', prefix .. 'account:' .. lane.lane, 'trial') then
+  if lane.has_breaker and redis.call('HGET', prefix .. 'account:' .. lane.lane, 'trial') then
     lane.free = math.min(lane.free, 1 - taken_slots)  -- half-open: one document shows whether the account works
   end
 end

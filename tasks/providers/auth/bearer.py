@@ -13,10 +13,14 @@ Call = Callable[[ApiClient], Answer]
 """One call, made with the client that it is given. Made again, it must be the same call."""
 
 
+KEEP_LAST, FORGET_LAST = False, True
+"""How `Tokens.replace` replaces a refused token: by way of the last one, or without it."""
+
+
 class BearerApi:
     """An API whose calls carry one of these tokens.
 
-    `replacements` says how often a refused token is replaced, and for each time whether the last one is forgotten.
+    `replacements` are the ways to replace a refused token, one after the other, as long as the new one is refused too.
     """
 
     def __init__(
@@ -26,7 +30,7 @@ class BearerApi:
         *,
         provider: str,
         tokens: Tokens,
-        replacements: Sequence[bool] = (False,),
+        replacements: Sequence[bool] = (KEEP_LAST,),
     ) -> None:
         self._connection = connection
         self.base_url = base_url.rstrip("/")

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from tasks.http.api import not_understood, parse_answer
 from tasks.http.exchange import Answer
 from tasks.model.document import Label
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StepError
 from tasks.providers.auth.dpop import NONCE_WANTED, PROOF_REFUSED, proof_error
 from tasks.providers.fhir import Issue, issues_of, outcome_in, sentences, words_of
 from tasks.providers.nhn.bundle import Ids
@@ -215,7 +215,7 @@ def _not_done(message: str, issues: Sequence[Issue]) -> DocumentRefused:
     return DocumentRefused(Code.REFUSED_BY_PROVIDER, message, hint=hint, detail=sentences(issues))
 
 
-def _unauthorized(answer: Answer) -> StageError:
+def _unauthorized(answer: Answer) -> StepError:
     error = proof_error(answer)
     if error == NONCE_WANTED:
         return RetryLater("NHN asked for another nonce than the one that it had just given.", unreachable=True)
@@ -231,7 +231,7 @@ def _not_found(answer: Answer) -> bool:
     return any(issue.code == "not-found" for issue in issues_of(answer))
 
 
-def _no_endpoint(answer: Answer) -> StageError:
+def _no_endpoint(answer: Answer) -> StepError:
     return AccountBlocked(f"NHN answered {answer.status} where documents should be sent: check base_url.")
 
 

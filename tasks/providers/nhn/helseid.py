@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
 from config.accounts import NhnAccount, Organization
 from tasks.http.api import parse_answer
 from tasks.http.exchange import Answer
-from tasks.model.errors import AccountBlocked, RetryLater, StageError
+from tasks.model.errors import AccountBlocked, RetryLater, StepError
 from tasks.providers.auth.dpop import NONCE_WANTED, Nonces
 from tasks.providers.auth.jwt import ASSERTION_TYPE, Signer
 from tasks.providers.auth.tokens import Token, Tokens, good_for
@@ -129,7 +129,7 @@ _SENTENCES = {
 }
 
 
-def _refused(answer: Answer) -> StageError:
+def _refused(answer: Answer) -> StepError:
     try:
         error = _Refused.model_validate_json(answer.body).error
     except ValidationError:

@@ -1,7 +1,8 @@
-"""Ovok: a document is made, its file is uploaded to S3, and read back, since Ovok does not confirm an upload.
+"""Ovok: an Ovok document is made, our file is uploaded to S3, and read back, since Ovok does not confirm an upload.
 
-Vendor pages: https://docs.ovok.com/dev/api/high-level/document. Each create makes another document, so its id is kept
-before anything is uploaded, and every later try asks for a new form of the same document. What the pages leave open is
+Vendor pages: https://docs.ovok.com/dev/api/high-level/document. "Ovok document" is Ovok's resource, which has at most
+one file. Each create makes another one, so its id is kept before anything is uploaded, and every later try asks for a
+new form of the same Ovok document. What the pages leave open is
 tolerated; what cannot be understood blocks the account with a sentence that says so.
 """
 
@@ -23,7 +24,7 @@ from tasks.model.errors import AccountBlocked, OutcomeUnknown, RetryLater, inval
 from tasks.model.job import Assurance, Facts, Form, Job, Record
 from tasks.model.names import check_file_name, upload_name
 from tasks.model.route import OnUnknownOutcome, Route, Stage
-from tasks.providers.auth.bearer import BearerApi
+from tasks.providers.auth.bearer import FORGET_LAST, KEEP_LAST, BearerApi
 from tasks.providers.base import DocumentGate, Found, fingerprint
 from tasks.providers.checks import check_size
 from tasks.providers.connection import Connection
@@ -51,7 +52,7 @@ _OPTIONS = ("document_id",)
 
 
 class Ovok:
-    """One login's documents."""
+    """One login's Ovok documents."""
 
     kind = "ovok"
     stages: tuple[Stage, ...] = (Stage.PRESIGNED, Stage.STORED)
@@ -69,7 +70,7 @@ class Ovok:
             provider=NAME,
             tokens=Login(account, connection).tokens,
             # A refused token is replaced by refresh or login; if the new one is refused too, by the login alone.
-            replacements=(False, True),
+            replacements=(KEEP_LAST, FORGET_LAST),
         )
         # For the addresses of files, which hold their own signature: no token goes there.
         self._storage = connection.api(account.base_url, provider=NAME, headers={})
@@ -92,9 +93,9 @@ class Ovok:
         _check_options(document.options)
 
     def before_sending(self, job: Job) -> Facts:
-        """Note when the job was first tried, and what file its document has now, if there is a document already.
+        """Note when the job was first tried, and what file its Ovok document has now, if it has one already.
 
-        Raises DocumentRefused if there is no document of the option `document_id`.
+        Raises DocumentRefused if there is no Ovok document of the option `document_id`.
         """
         since = job.facts.provider.get("since") or datetime.now(UTC).isoformat()
         facts = replace(job.facts, record=self._target(job), provider={"since": since})
@@ -113,9 +114,9 @@ class Ovok:
         return upload_name(document.file_name)
 
     def presign(self, job: Job, gate: DocumentGate) -> Form:
-        """Ask for a form: of the document that the file goes into, else of a new one.
+        """Ask for a form: of the Ovok document that the file goes into, else of a new one.
 
-        Raises OutcomeUnknown for a create whose answer is not understood, since a document was made.
+        Raises OutcomeUnknown for a create whose answer is not understood, since an Ovok document was made.
         """
         # isPublic is not sent: a clinical document must not be public
         # (https://docs.ovok.com/dev/api/high-level/document/document-controller-create-upload-credentials).
@@ -135,11 +136,11 @@ class Ovok:
     # --- finding ---------------------------------------------------------------------------------------------
 
     def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
-        """Read back the file of each job's document. If its create was not seen, search for that document first."""
+        """Read back the file of each job's Ovok document. If its create was not seen, search for that one first."""
         return {job.id: found for job in jobs if (found := self._find_one(job, owners)) is not None}
 
     def still_there(self, document: Document, record: Record) -> bool:
-        """Whether the record still has the file that it had, and is the one that `document_id` names, if any."""
+        """Whether the Ovok document still has the file that it had, and is the one that `document_id` names, if any."""
         wanted = document.options.get("document_id")
         if wanted is not None and wanted != record.id:
             return False
@@ -150,13 +151,13 @@ class Ovok:
         return record.version in (None, file.etag)
 
     def probe(self) -> None:
-        """List one document: the answer shows whether the login works."""
+        """List one Ovok document: the answer shows whether the login works."""
         READ_STATUSES.success(self._api.send(lambda api: api.call("GET", _DOCUMENT, params=[("_count", "1")])))
 
-    # --- private: the document that the file goes into -------------------------------------------------------
+    # --- private: the Ovok document that the file goes into --------------------------------------------------
 
     def _target(self, job: Job) -> Record | None:
-        """The document whose file is replaced, or the one that was made for the job already."""
+        """The Ovok document whose file is replaced, or the one that was made for the job already."""
         if (document_id := job.document.options.get("document_id")) is not None:
             return replace(self._record(str(document_id)), shared=True)
         made = job.facts.record
@@ -186,12 +187,12 @@ class Ovok:
         if address is None:
             return None
         file = self._file_at(address)
-        if file is not None and self._is_ours(job, address, file):
+        if file is not None and self._holds_our_bytes(job, address, file):
             return Found(replace(record, version=file.etag))
         return Found(record, Stage.RECEIVED) if _may_be_repeated(job) else None
 
-    def _is_ours(self, job: Job, address: str, file: File) -> bool:
-        """Whether the file is the job's. If nothing else tells, it is downloaded and its digest compared."""
+    def _holds_our_bytes(self, job: Job, address: str, file: File) -> bool:
+        """As `is_ours`; where only the bytes can tell, the file is downloaded and its digest compared."""
         ours, stored = is_ours(job, file), job.facts.stored
         if ours is not None or stored is None:
             return bool(ours)
@@ -206,7 +207,7 @@ class Ovok:
         return digest.hexdigest() == stored.sha256
 
     def _find_created(self, job: Job, owners: Mapping[str, str]) -> Record | None:
-        """The document of a create whose answer was lost: of our name and type, not owned by a job, and still empty."""
+        """The Ovok document of a create whose answer was lost: of our name and type, not owned by a job, and empty."""
         tried_at = moment(job.facts.provider.get("since")) or job.created_at
         for entry in self._list_changed(tried_at - _CLOCKS_DIFFER):
             free = owners.get(entry.id, job.id) == job.id
@@ -224,7 +225,7 @@ class Ovok:
         return file is None or file.size == 0
 
     def _list_changed(self, since: datetime) -> Iterator[Entry]:
-        """The documents that were changed since then, the latest first, and those that do not say when."""
+        """The Ovok documents that were changed since then, the latest first, and those that do not say when."""
         seen: set[str] = set()
         for _ in range(_MAX_PAGES):
             query = [("_sort", "-_lastUpdated"), ("_count", str(_PAGE_SIZE)), ("_offset", str(len(seen)))]
@@ -246,7 +247,7 @@ class Ovok:
     # --- private: files --------------------------------------------------------------------------------------
 
     def _address(self, document_id: str) -> str | None:
-        """Where a document's file lies, for some minutes; None if there is no such document."""
+        """Where an Ovok document's file lies, for some minutes; None if there is no such one."""
         answer = self._api.send(lambda api: api.call("GET", _DOCUMENT, document_id))
         if answer.status == 404:
             return None
@@ -266,11 +267,12 @@ def _form(presigned: Presigned, record: Record) -> Form:
 
 
 def _may_be_repeated(job: Job) -> bool:
-    """Whether an upload of unknown outcome is repeated now: it goes into the same document, so it harms nothing.
+    """Whether an upload of unknown outcome is repeated now: it goes into the same Ovok document, so it harms nothing.
 
-    Each time after one search more than the time before. Not after `chartpost retry`, which first only searches.
+    The first repeat follows the first search without our file, the next follows the second search after it, and so on.
+    Not after `chartpost retry`, which first only searches.
     """
-    return bool(job.unknown_step) and not job.long_reconciliation and job.polls >= job.presigns - 1
+    return bool(job.unknown_step) and not job.day_of_searching and job.searches >= job.presigns - 1
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

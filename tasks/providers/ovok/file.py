@@ -73,7 +73,7 @@ class _Before(BaseModel, frozen=True):
 
 
 def noted(file: File | None) -> Mapping[str, Any]:
-    """The file that the document had before ours, for `facts.provider`."""
+    """The file that the Ovok document had before ours, for `facts.provider`."""
     return {} if file is None else {"before": {"size": file.size, "etag": file.etag}}
 
 
@@ -95,7 +95,7 @@ def is_ours(job: Job, file: File) -> bool | None:
 def _has_changed(job: Job, file: File) -> bool:
     """Whether an upload whose answer was lost has replaced the file; in doubt no, and it is sent again.
 
-    Uploads are all or nothing, and a document that was made for the job has no other file.
+    Uploads are all or nothing, and an Ovok document that was made for the job has no other file.
     """
     try:
         before = _Before.model_validate(job.facts.provider.get("before"))

@@ -40,7 +40,7 @@ def opened(ledger: Ledger, count: int) -> list[str]:
 def fed(client: redis.Redis) -> int:
     """How many documents a feeder sends now."""
     take_due = load_script(client, "take_due")
-    lanes = [{"lane": "north", "slots": 8, "gated": True, "group": "g"}]
+    lanes = [{"lane": "north", "slots": 8, "has_breaker": True, "group": "g"}]
     return len(take_due(args=[PREFIX, 30_000, 32, "queue", json.dumps(lanes)])) // 3
 
 

@@ -132,7 +132,7 @@ def assert_claimed_or_waiting(folders: Folders) -> str:
     if orphans:
         (claimed,) = orphans
         assert isinstance(claimed, ClaimedDocument)
-        assert claimed.document.read_bytes() == CONTENT
+        assert claimed.path.read_bytes() == CONTENT
         assert claimed.job_file.description == "a letter"
         assert inbox == {}
         return "claimed"
@@ -174,7 +174,7 @@ def test_a_copy_that_is_killed_leaves_all_or_nothing(fresh: Callable[[], Folders
         whole = [
             claimed for claimed in Claims(folders).orphans(lambda _: False) if isinstance(claimed, ClaimedDocument)
         ]
-        assert [claimed.document.read_bytes() for claimed in whole] in ([], [CONTENT])
+        assert [claimed.path.read_bytes() for claimed in whole] in ([], [CONTENT])
         assert len(list(folders.processing.iterdir())) == len(whole)
     assert whole
 

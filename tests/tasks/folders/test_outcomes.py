@@ -160,7 +160,7 @@ def test_a_failed_document_with_a_cut_companion_is_found_again(folders: Folders)
     closed = Outcomes(folders).find_error_file(JOB, ACCOUNT, PATIENT)
     assert closed
     assert closed.document == failed
-    assert Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT).document.name == name
+    assert Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT).path.name == name
 
 
 def test_a_patients_folder_keeps_clear_of_a_document_with_its_name(folders: Folders) -> None:
@@ -242,7 +242,7 @@ def test_a_reopened_document_is_in_our_care_again_with_all_that_was_known(folder
     folders.update_job_file(JOB, committed=True, snapshot=("1",))
     fail(folders, code="not_confirmed", final=False)
     claimed = Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)
-    assert claimed.document.read_bytes() == CONTENT
+    assert claimed.path.read_bytes() == CONTENT
     assert claimed.sidecar
     assert claimed.sidecar.read_bytes() == b"{}"
     told = claimed.job_file
@@ -265,7 +265,7 @@ def test_a_document_can_be_reopened_from_an_error_file_without_its_job_file(fold
     (folder / "referral.pdf").write_bytes(CONTENT)
     (folder / "referral.pdf.error.json").write_bytes(b'{"job_id": "%s", "code": "not_confirmed"}' % JOB.encode())
     claimed = Claims(folders).reopen_failed(JOB, ACCOUNT, PATIENT)
-    assert claimed.document.read_bytes() == CONTENT
+    assert claimed.path.read_bytes() == CONTENT
     assert claimed.job_file.committed
 
 

@@ -92,8 +92,8 @@ def in_thread(act: Callable[[], object]) -> object:
 def test_each_thread_has_clients_of_its_own_and_keeps_them() -> None:
     clients = Clients()
     assert clients.api() is clients.api()
-    assert clients.storage() is clients.storage()
-    assert clients.api() is not clients.storage()
+    assert clients.fresh() is clients.fresh()
+    assert clients.api() is not clients.fresh()
     assert clients.api() is not in_thread(clients.api)
     clients.close()
 
@@ -110,12 +110,12 @@ def test_a_forked_process_does_not_use_its_parents_clients() -> None:
 
 def test_closing_closes_every_threads_clients_and_later_ones_are_new() -> None:
     clients = Clients()
-    mine, other = clients.storage(), in_thread(clients.api)
+    mine, other = clients.fresh(), in_thread(clients.api)
     clients.close()
     assert mine.is_closed
     assert isinstance(other, httpx.Client)
     assert other.is_closed
-    assert not clients.storage().is_closed
+    assert not clients.fresh().is_closed
     clients.close()
 
 

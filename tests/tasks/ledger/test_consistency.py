@@ -34,7 +34,7 @@ def opened(ledger: Ledger, door: Door = Door.CELERY) -> str:
 
 
 def found(consistency: Consistency, *, mend: bool = False) -> set[tuple[str, str]]:
-    return {(orphan.what, orphan.id) for orphan in consistency.orphans(mend=mend)}
+    return {(orphan.what, orphan.id) for orphan in consistency.inconsistencies(mend=mend)}
 
 
 def test_a_ledger_in_order_has_no_orphans(consistency: Consistency, ledger: Ledger) -> None:

@@ -87,7 +87,7 @@ def test_an_unknown_registering_is_searched_for_and_repeated_from_where_it_was(l
     to_registering(ledger, job)
     lease = start(ledger, job, Step.REGISTER)
     ledger.committed(lease)
-    ledger.unknown(lease, 0, calls=1)
+    ledger.outcome_unknown(lease, 0, calls=1)
     unknown = now(ledger, job)
     assert (unknown.stage, unknown.step, unknown.unknown_step) == (Stage.STORED, Step.CONFIRM, Step.REGISTER)
     ledger.send_again(start(ledger, job, Step.CONFIRM), 0, THREE)
@@ -99,7 +99,7 @@ def test_an_unknown_registering_is_searched_for_and_repeated_from_where_it_was(l
 def test_a_registering_that_was_found_goes_on_being_polled(ledger: Ledger) -> None:
     job = opened(ledger, THREE)
     to_registering(ledger, job)
-    ledger.unknown(start(ledger, job, Step.REGISTER), 0, calls=1)
+    ledger.outcome_unknown(start(ledger, job, Step.REGISTER), 0, calls=1)
     assert ledger.registered(start(ledger, job, Step.CONFIRM), Facts(record=Record("9")), 2.0, calls=1)
     found = now(ledger, job)
     assert (found.stage, found.unknown_step, found.unknown_since, found.committed) == (
@@ -200,7 +200,7 @@ def test_an_unknown_presign_is_searched_for_and_its_record_found(ledger: Ledger)
     job = opened(ledger, PLACED)
     lease = start(ledger, job, Step.PRESIGN)
     ledger.committed(lease, Facts(provider={"since": "then"}))
-    ledger.unknown(lease, 0, calls=1)
+    ledger.outcome_unknown(lease, 0, calls=1)
     unknown = now(ledger, job)
     assert (unknown.stage, unknown.step, unknown.unknown_step) == (Stage.RECEIVED, Step.CONFIRM, Step.PRESIGN)
     assert unknown.facts.provider == {"since": "then"}

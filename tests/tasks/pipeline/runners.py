@@ -14,7 +14,7 @@ from tasks.closing.results import Results
 from tasks.folders.commit_log import CommitLog
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.renewal import LeaseRenewer
-from tasks.pipeline.failures import Failures
+from tasks.pipeline.final_failures import Failures
 from tasks.pipeline.reconciliation import Reconciliation
 from tasks.pipeline.recovery import Recovery
 from tasks.pipeline.runner import StepRunner

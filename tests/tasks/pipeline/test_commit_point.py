@@ -18,7 +18,7 @@ from tasks.ledger.redis import PREFIX
 from tasks.ledger.renewal import Renewal
 from tasks.ledger.seal import Seal
 from tasks.model.document import Door
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StageError
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StepError
 from tasks.model.job import Facts, Job
 from tasks.model.route import Step
 from tasks.pipeline.commit_point import CommitPoint
@@ -57,7 +57,7 @@ def begun(ledger: Ledger, commit_log: CommitLog, job_id: str) -> CommitPoint:
     )
 
 
-def end(commit_point: CommitPoint, error: StageError) -> None:
+def end(commit_point: CommitPoint, error: StepError) -> None:
     """A creating call that passes its commit point and ends in this error."""
 
     def called() -> None:
@@ -87,7 +87,7 @@ def now(ledger: Ledger, job_id: str) -> Job:
     ],
 )
 def test_a_commit_stands_unless_the_error_says_for_certain_that_nothing_was_created(
-    ledger: Ledger, commit_log: CommitLog, error: StageError, stands: bool
+    ledger: Ledger, commit_log: CommitLog, error: StepError, stands: bool
 ) -> None:
     job_id = opened(ledger, ONE)
     end(begun(ledger, commit_log, job_id), error)

@@ -21,7 +21,7 @@ from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document, Door
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StepError
 from tasks.model.job import Facts, Form, Job, Record, still_reconciling
 from tasks.model.route import Route, Stage, Step
 from tasks.providers.base import DocumentGate, Found
@@ -46,8 +46,8 @@ class Creating:
     def __init__(self) -> None:
         self.makes: list[str] = []
         self.finds: list[str] = []
-        self.presign_raises: StageError | None = None
-        self.find_raises: StageError | None = None
+        self.presign_raises: StepError | None = None
+        self.find_raises: StepError | None = None
         self.limit_group = "creating"
 
     def route(self, document: Document) -> Route:
@@ -131,7 +131,7 @@ class House:
 
     def closed(self, job_id: str) -> None:
         """Its error file is written, and the slow search begins."""
-        self.ledger.reconcile_slowly(start(self.ledger, job_id, Step.NOTIFY), 0)
+        self.ledger.search_slowly(start(self.ledger, job_id, Step.NOTIFY), 0)
 
     def now(self, job_id: str) -> Job:
         job = self.ledger.get(job_id)
@@ -215,7 +215,7 @@ UNKNOWN_PATIENT = DocumentRefused(Code.REFUSED_BY_PROVIDER, "No such patient.")
 BROKEN = RetryLater("The list of this patient is broken.", unreachable=True)
 
 
-def search_twice(house: House, job: str, error: StageError) -> None:
+def search_twice(house: House, job: str, error: StepError) -> None:
     """Twice, since the first refusal is the account's matter."""
     house.account.provider.find_raises = error
     for _ in range(2):
@@ -224,7 +224,7 @@ def search_twice(house: House, job: str, error: StageError) -> None:
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
-def test_what_was_sent_is_not_refused_because_a_search_is(house: House, error: StageError) -> None:
+def test_what_was_sent_is_not_refused_because_a_search_is(house: House, error: StepError) -> None:
     job = house.stored("a.pdf")
     search_twice(house, job, error)
     waits = house.now(job)
@@ -232,7 +232,7 @@ def test_what_was_sent_is_not_refused_because_a_search_is(house: House, error: S
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
-def test_searches_that_fail_end_with_the_patience_for_a_record(house: House, error: StageError) -> None:
+def test_searches_that_fail_end_with_the_patience_for_a_record(house: House, error: StepError) -> None:
     job = house.stored("a.pdf")
     house.long_ago(job, "at_stored", "failing_since")
     search_twice(house, job, error)
@@ -241,7 +241,7 @@ def test_searches_that_fail_end_with_the_patience_for_a_record(house: House, err
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
-def test_a_slow_search_that_fails_ends_after_its_day(house: House, error: StageError) -> None:
+def test_a_slow_search_that_fails_ends_after_its_day(house: House, error: StepError) -> None:
     job = house.stored("a.pdf")
     house.long_ago(job, "at_stored")
     house.runner.run(Step.CONFIRM, job)
@@ -254,7 +254,7 @@ def test_a_slow_search_that_fails_ends_after_its_day(house: House, error: StageE
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
 def test_what_may_have_been_sent_and_cannot_be_searched_for_is_never_sent_again_but_needs_a_person(
-    house: House, error: StageError
+    house: House, error: StepError
 ) -> None:
     job = house.job("a.pdf")
     house.account.provider.makes = ["r-1"]

@@ -154,7 +154,7 @@ class AtWork:
                 job.facts.form,
                 source,
                 self.provider.sent_name(job.document),
-                client=self._clients.storage(),
+                client=self._clients.fresh(),
                 allowed_hosts=self.settings.upload_hosts,
                 insecure=self.settings.insecure,
                 gate=self.gate,

@@ -26,7 +26,7 @@ from tasks.model.errors import (
     OutcomeUnknown,
     PresignAgain,
     RetryLater,
-    StageError,
+    StepError,
 )
 from tasks.model.job import Job, Record, Stored
 from tasks.model.route import Stage
@@ -297,7 +297,7 @@ def test_a_form_of_another_shape_blocks_the_account(odd: OddServer, cliniko: Cli
 
 # --- the error table -------------------------------------------------------------------------------------------------
 
-MEANT: list[tuple[int, type[StageError]]] = [
+MEANT: list[tuple[int, type[StepError]]] = [
     (400, DocumentRefused),
     (401, AccountBlocked),
     (402, AccountBlocked),
@@ -314,20 +314,20 @@ UNWELL = (500, 502, 503, 504)
 
 @pytest.mark.parametrize(("status", "meant"), [*MEANT, *((status, RetryLater) for status in UNWELL)])
 def test_each_status_of_presign_says_what_happens_next(
-    odd: OddServer, cliniko: Cliniko, status: int, meant: type[StageError]
+    odd: OddServer, cliniko: Cliniko, status: int, meant: type[StepError]
 ) -> None:
     odd.answers[PRESIGN] = Reply(status)
-    with pytest.raises(StageError) as raised:
+    with pytest.raises(StepError) as raised:
         cliniko.presign(job(), CountingGate())
     assert type(raised.value) is meant
 
 
 @pytest.mark.parametrize(("status", "meant"), [*MEANT, *((status, OutcomeUnknown) for status in UNWELL)])
 def test_each_status_of_registering_says_what_happens_next(
-    odd: OddServer, cliniko: Cliniko, status: int, meant: type[StageError]
+    odd: OddServer, cliniko: Cliniko, status: int, meant: type[StepError]
 ) -> None:
     odd.answers[REGISTER] = Reply(status)
-    with pytest.raises(StageError) as raised:
+    with pytest.raises(StepError) as raised:
         cliniko.register(stored_job(), CountingGate())
     assert type(raised.value) is meant
 
@@ -739,7 +739,7 @@ def test_no_answer_leads_to_anything_but_our_own_errors(
         lambda: cliniko.still_there(job().document, Record("7")),
     )
     for act in (*every_call(cliniko), *by_people):
-        with suppress(StageError):
+        with suppress(StepError):
             act()
 
 
@@ -749,7 +749,7 @@ def test_no_bytes_lead_to_anything_but_our_own_errors(odd: OddServer, cliniko: C
     cliniko._cache = DictCache()
     odd.otherwise = Reply(200, body.decode("latin-1"))
     for act in every_call(cliniko)[:4]:
-        with pytest.raises(StageError):
+        with pytest.raises(StepError):
             act()
 
 

@@ -21,7 +21,7 @@ from tasks.model.errors import (
     OutcomeUnknown,
     PresignAgain,
     RetryLater,
-    StageError,
+    StepError,
 )
 from tasks.model.job import Record
 from tasks.model.route import OnUnknownOutcome, Stage
@@ -242,7 +242,7 @@ def test_errors_name_neither_patient_nor_file(at_work: AtWork) -> None:
     for _ in range(4):
         try:
             at_work.sent(job)
-        except StageError as error:
+        except StepError as error:
             messages.append(str(error))
     assert messages
     assert patient not in "".join(messages)

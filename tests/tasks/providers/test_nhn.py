@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 from config.accounts import NhnAccount
 from tasks.http.clients import Clients
 from tasks.model.document import Document, Label, Relabeling
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StepError
 from tasks.model.job import Job
 from tasks.model.route import OnUnknownOutcome, Stage, Step
 from tasks.providers.nhn.answers import EARLIER
@@ -473,7 +473,7 @@ def test_a_probe_takes_a_new_token_and_makes_a_call_that_cannot_change_anything(
     ],
 )
 def test_a_probe_tells_whether_the_api_takes_our_calls(
-    odd: OddNhn, nhn: Nhn, reply: Reply, meant: type[StageError] | None
+    odd: OddNhn, nhn: Nhn, reply: Reply, meant: type[StepError] | None
 ) -> None:
     odd.answers[PROBE] = reply
     if meant is None:
@@ -1056,7 +1056,7 @@ def test_no_answer_to_a_document_raises_anything_but_our_errors(sending: Sending
     sending.answered(status, body)
     try:
         registered = sending()
-    except StageError:
+    except StepError:
         return
     assert registered.record.id
     assert status in (200, 201) or registered.remarks == (EARLIER,)
@@ -1068,7 +1068,7 @@ def test_no_answer_to_labels_raises_anything_but_our_errors(odd: OddNhn, nhn: Nh
     odd.answers[PATCH] = Reply(status, body)
     try:
         relabeled = nhn.relabel(relabeling("N"), NO_GATE)
-    except StageError:
+    except StepError:
         return
     assert status == 200
     assert relabeled.remarks, "by chance only an outcome can say that it is done"
@@ -1083,7 +1083,7 @@ def test_no_answer_of_helseid_raises_anything_but_our_errors(
     odd.answers[TOKEN], odd.answers[PATCH] = Reply(status, body), Reply(body=labelled("N"))
     try:
         nhn.relabel(relabeling("N"), NO_GATE)
-    except StageError:
+    except StepError:
         return
     assert isinstance(body, dict)
     assert body["access_token"]
@@ -1106,11 +1106,11 @@ def test_neither_logs_nor_errors_hold_token_key_assertion_proof_or_patient(
             Reply(200, "nonsense"),
         ):
             odd.answers[BUNDLE] = reply
-            with pytest.raises(StageError) as raised:
+            with pytest.raises(StepError) as raised:
                 sending()
             said.append(whole(raised.value))
         odd.answers[TOKEN] = Reply(400, {"error": "invalid_client"})
-        with pytest.raises(StageError) as raised:
+        with pytest.raises(StepError) as raised:
             nhn.probe()
         said.append(whole(raised.value))
     everything = "".join(said) + repr(logs)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from config.accounts import OvokAccount
 from tasks.http.clients import Clients
 from tasks.model.document import Document
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StageError
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StepError
 from tasks.model.job import Facts, Job, Record, Stored
 from tasks.model.route import Stage, Step
 from tasks.providers.base import Found
@@ -365,7 +365,7 @@ def test_a_create_says_name_and_type_and_nothing_else(odd: OddOvok, ovok: Ovok) 
     ],
 )
 def test_each_answer_to_a_create_has_its_meaning(
-    odd: OddOvok, ovok: Ovok, status: int, meant: type[StageError], words: str
+    odd: OddOvok, ovok: Ovok, status: int, meant: type[StepError], words: str
 ) -> None:
     body = {"message": "Berg's file eyJhbGciOiJI.eyJpYXQiOjE3.PO6ZkOtyOEug and https://s3/?X-Amz-Signature=secret&x=1"}
     odd.answers |= {CREATE: Reply(status, body), REFRESH: Reply(401)}
@@ -408,7 +408,7 @@ def test_the_providers_words_are_cut(odd: OddOvok, ovok: Ovok) -> None:
     ],
 )
 def test_each_answer_to_a_replace_has_its_meaning_and_none_leaves_a_doubt(
-    odd: OddOvok, ovok: Ovok, status: int, meant: type[StageError]
+    odd: OddOvok, ovok: Ovok, status: int, meant: type[StepError]
 ) -> None:
     odd.answers |= {f"{CREATE}/d-9": Reply(status, "no"), REFRESH: Reply(401)}
     gate = CountingGate()
@@ -641,10 +641,10 @@ def test_each_repetition_waits_for_one_more_search_and_a_persons_retry_only_sear
     unseen = replace(sending(record=Record("d-1")), committed=True, unknown_step=Step.POST)
 
     def goes(presigns: int, looks: int, **more: Any) -> bool:
-        return found(ovok, replace(unseen, presigns=presigns, polls=looks, **more)) is not None
+        return found(ovok, replace(unseen, presigns=presigns, searches=looks, **more)) is not None
 
     assert [goes(1, 0), goes(2, 0), goes(2, 1), goes(5, 3), goes(5, 4)] == [True, False, True, False, True]
-    assert not goes(1, 9, long_reconciliation=True)
+    assert not goes(1, 9, day_of_searching=True)
     assert not goes(1, 9, unknown_step=Step.NONE, committed=False)
 
 
@@ -687,7 +687,7 @@ def test_a_storage_may_answer_in_several_ways(odd: OddOvok, ovok: Ovok, reply: R
     ],
 )
 def test_a_storage_that_is_not_understood_proves_nothing(
-    odd: OddOvok, ovok: Ovok, reply: Reply, meant: type[StageError]
+    odd: OddOvok, ovok: Ovok, reply: Reply, meant: type[StepError]
 ) -> None:
     odd.leads("d-1")
     odd.answers["GET /files/d-1"] = reply
@@ -713,9 +713,7 @@ def test_a_storage_that_is_not_understood_proves_nothing(
         (Reply(307, headers={"Location": "https://me:pw@s3.amazonaws.com/file"}), AccountBlocked),
     ],
 )
-def test_an_address_that_is_none_is_not_visited(
-    odd: OddOvok, ovok: Ovok, reply: Reply, meant: type[StageError]
-) -> None:
+def test_an_address_that_is_none_is_not_visited(odd: OddOvok, ovok: Ovok, reply: Reply, meant: type[StepError]) -> None:
     odd.answers[f"{LIST}/d-1"] = reply
     with pytest.raises(meant) as raised:
         found(ovok, sending(record=Record("d-1"), stored=stored()))
@@ -742,7 +740,7 @@ def test_no_answer_of_a_storage_raises_anything_but_our_errors_or_proves_what_it
     odd.answers["GET /files/d-1"] = Reply(status, "x", {"Content-Range": content_range, "ETag": etag})
     try:
         assert found(ovok, sending(record=Record("d-1"), stored=stored())) is None
-    except StageError:
+    except StepError:
         return
 
 
@@ -912,7 +910,7 @@ def test_no_list_raises_anything_but_our_errors(odd: OddOvok, ovok: Ovok, body: 
     odd.answers[LIST] = Reply(body=body)
     try:
         assert found(ovok, lost()) is None
-    except StageError:
+    except StepError:
         return
 
 
@@ -924,7 +922,7 @@ def test_no_answer_to_a_create_or_a_login_raises_anything_but_our_errors(
     for path in (CREATE, LOGIN, REFRESH):
         cache.values.clear()
         odd.answers |= {CREATE: Reply(401), LOGIN: Reply(body=session()), path: Reply(body=body)}
-        with pytest.raises(StageError):
+        with pytest.raises(StepError):
             presigned(making(), sending())
 
 
@@ -958,7 +956,7 @@ def test_a_record_stands_while_its_document_has_the_file_that_it_had(
     [(200, None), (403, AccountBlocked), (404, AccountBlocked), (429, RetryLater), (503, RetryLater)],
 )
 def test_a_probe_needs_no_document_and_tells_whether_the_account_is_well(
-    odd: OddOvok, ovok: Ovok, status: int, meant: type[StageError] | None
+    odd: OddOvok, ovok: Ovok, status: int, meant: type[StepError] | None
 ) -> None:
     odd.answers[LIST] = Reply(status, "anything")
     if meant is None:

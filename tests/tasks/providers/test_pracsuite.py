@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from config.accounts import PracsuiteAccount
 from tasks.http.clients import Clients
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StageError
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StepError
 from tasks.model.job import Record
 from tasks.model.route import Step
 from tasks.providers.pracsuite import PracSuite
@@ -163,10 +163,10 @@ def test_a_form_of_another_shape_blocks_the_account(odd: OddPracSuite, pracsuite
     ],
 )
 def test_each_status_says_what_happens_next(
-    odd: OddPracSuite, pracsuite: PracSuite, reply: Reply, meant: type[StageError]
+    odd: OddPracSuite, pracsuite: PracSuite, reply: Reply, meant: type[StepError]
 ) -> None:
     odd.answers[PRESIGN] = reply
-    with pytest.raises(StageError) as raised:
+    with pytest.raises(StepError) as raised:
         pracsuite.presign(job(), NO_GATE)
     assert type(raised.value) is meant
 
@@ -434,7 +434,7 @@ def test_no_list_raises_anything_but_our_errors(odd: OddPracSuite, pracsuite: Pr
     odd.answers[f"GET {LIST}"] = Reply(body=page)
     try:
         found = pracsuite.find([job(snapshot=())], NO_OWNERS)
-    except StageError:
+    except StepError:
         return
     assert found == {}
 
@@ -679,7 +679,7 @@ def test_a_record_stands_while_the_patients_list_has_it(odd: OddPracSuite, pracs
     ],
 )
 def test_a_probe_needs_no_patient_and_tells_whether_the_account_is_well(
-    odd: OddPracSuite, pracsuite: PracSuite, status: int, meant: type[StageError] | None
+    odd: OddPracSuite, pracsuite: PracSuite, status: int, meant: type[StepError] | None
 ) -> None:
     odd.answers["GET /v1/patient/0/patient_attachment"] = Reply(status, "anything")
     if meant is None:

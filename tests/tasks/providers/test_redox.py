@@ -22,7 +22,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from tasks.http.clients import Clients
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StageError
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StepError
 from tasks.model.job import Job, Record, Stored
 from tasks.model.route import OnUnknownOutcome, Stage, Step
 from tasks.providers.document_body import DocumentBody
@@ -159,9 +159,7 @@ def test_a_token_answer_of_another_shape_blocks_the_account(at: AtOdd, body: obj
         *((status, RetryLater) for status in (429, 500, 502, 503, 504)),
     ],
 )
-def test_each_status_of_the_token_server_says_what_happens_next(
-    at: AtOdd, status: int, meant: type[StageError]
-) -> None:
+def test_each_status_of_the_token_server_says_what_happens_next(at: AtOdd, status: int, meant: type[StepError]) -> None:
     at.odd.answers[TOKEN] = Reply(status, {"error": "invalid_client"})
     gate = gate_for()
     for act in (lambda: at.redox.register(at.job(), gate), at.redox.probe):
@@ -213,7 +211,7 @@ def test_neither_key_nor_token_nor_assertion_is_in_any_error(at: AtOdd) -> None:
         (CREATE, LOST),
     ]:
         at.odd.answers |= {TOKEN: token(), CREATE: created()} | {call: reply}
-        with pytest.raises(StageError) as raised:
+        with pytest.raises(StepError) as raised:
             at.redox.register(at.job(options={"patient": PATIENT}, patient_id="4711-secret"), gate_for())
         secrets += [forms(request)["client_assertion"] for request in at.odd.sent(TOKEN)]
         for secret in (*secrets, *lines, "4711-secret", "Meier", "referral.pdf"):
@@ -237,7 +235,7 @@ def test_a_probe_never_trusts_a_token_that_is_remembered(at: AtOdd) -> None:
     + [(status, RetryLater) for status in (500, 502, 503, 504)],
 )
 def test_a_probe_asks_the_api_as_well_as_the_token_server(
-    at: AtOdd, status: int, meant: type[StageError] | None
+    at: AtOdd, status: int, meant: type[StepError] | None
 ) -> None:
     at.odd.answers[METADATA] = Reply(status)
     if meant is None:
@@ -511,11 +509,11 @@ def test_an_upload_without_a_known_location_blocks_the_account(at: AtOdd, reply:
     ],
 )
 def test_each_answer_to_an_upload_says_what_happens_next(
-    at: AtOdd, reply: Reply, meant: type[StageError], code: Code | None
+    at: AtOdd, reply: Reply, meant: type[StepError], code: Code | None
 ) -> None:
     at.odd.answers[BINARY] = reply
     gate = gate_for(LARGE)
-    with pytest.raises(StageError) as raised:
+    with pytest.raises(StepError) as raised:
         at.redox.store(at.job(LARGE), gate)
     assert type(raised.value) is meant
     assert getattr(raised.value, "code", None) is code
@@ -722,10 +720,10 @@ def test_a_success_that_is_not_understood_blocks_the_account_and_leaves_the_comm
     ],
 )
 def test_what_was_certainly_not_taken_is_told_from_what_may_have_been(
-    at: AtOdd, reply: Reply, meant: type[StageError]
+    at: AtOdd, reply: Reply, meant: type[StepError]
 ) -> None:
     at.odd.answers[CREATE] = reply
-    with pytest.raises(StageError) as raised:
+    with pytest.raises(StepError) as raised:
         at.redox.register(at.job(), gate_for())
     assert type(raised.value) is meant
     assert not getattr(raised.value, "credentials", False)
@@ -832,7 +830,7 @@ def test_no_answer_raises_anything_but_our_errors(at: AtOdd, call: str, status: 
     at.odd.requests.clear()
     at.odd.answers |= {TOKEN: token(), CREATE: created(), BINARY: Reply(201, headers={"Location": BLOB})}
     at.odd.answers[call] = Reply(status, body.encode("utf-8", "replace").decode())
-    with suppress(StageError):
+    with suppress(StepError):
         at.redox.register(at.job(LARGE), gate_for(LARGE))
 
 

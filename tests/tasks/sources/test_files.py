@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model.errors import Code, DocumentRefused, StageError
+from tasks.model.errors import Code, DocumentRefused, StepError
 from tasks.sources.files import Files, path_of
 from tests.tasks.sources.addresses import file_address
 
@@ -82,7 +82,7 @@ def test_every_name_survives_the_way_through_its_address(name: bytes) -> None:
 
 @given(st.text(max_size=60) | st.text("file:/%?#0aé\udcff.\n", max_size=40).map("file://".__add__))
 def test_no_address_raises_anything_but_our_errors(address: str) -> None:
-    with pytest.raises(StageError):
+    with pytest.raises(StepError):
         Files([Path("/nowhere/at/all")]).locate(address)
 
 

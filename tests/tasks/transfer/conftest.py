@@ -91,9 +91,9 @@ class Upload:
 
 @pytest.fixture
 def upload(storage: StorageServer, clients: Clients) -> Upload:
-    return Upload(clients.storage(), Form(storage.url, FIELDS))
+    return Upload(clients.fresh(), Form(storage.url, FIELDS))
 
 
 @pytest.fixture
 def secure_upload(secure_storage: StorageServer, clients: Clients) -> Upload:
-    return Upload(clients.storage(), Form(secure_storage.url, FIELDS))
+    return Upload(clients.fresh(), Form(secure_storage.url, FIELDS))

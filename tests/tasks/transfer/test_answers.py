@@ -17,7 +17,7 @@ from tasks.model.errors import (
     OutcomeUnknown,
     PresignAgain,
     RetryLater,
-    StageError,
+    StepError,
 )
 from tasks.transfer.answers import StoredObject, stored_object
 from tests.tasks.storage_server import StorageServer, Visit
@@ -38,20 +38,20 @@ def answer(status: int, body: str | bytes = b"", *, lost: bool = False, **header
     return Answer(status, httpx.Headers(named), body if isinstance(body, bytes) else body.encode(), lost)
 
 
-def stored(told: Answer, *, sent_whole: bool = True) -> StoredObject:
-    return stored_object(told, sent_whole=sent_whole, key=KEY, now=NOW)
+def stored(told: Answer, *, may_be_whole: bool = True) -> StoredObject:
+    return stored_object(told, may_be_whole=may_be_whole, key=KEY, now=NOW)
 
 
-def meaning(told: Answer, *, sent_whole: bool = True) -> StageError:
-    with pytest.raises(StageError) as raised:
-        stored(told, sent_whole=sent_whole)
+def meaning(told: Answer, *, may_be_whole: bool = True) -> StepError:
+    with pytest.raises(StepError) as raised:
+        stored(told, may_be_whole=may_be_whole)
     return raised.value
 
 
 # --- S3's words ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sent_whole", [True, False])
+@pytest.mark.parametrize("may_be_whole", [True, False])
 @pytest.mark.parametrize(
     ("status", "code", "message", "meant"),
     [
@@ -87,9 +87,9 @@ def meaning(told: Answer, *, sent_whole: bool = True) -> StageError:
     ],
 )
 def test_s3_errors_are_classed_by_their_code_and_mean_not_stored(
-    status: int, code: str, message: str, meant: type[StageError], sent_whole: bool
+    status: int, code: str, message: str, meant: type[StepError], may_be_whole: bool
 ) -> None:
-    assert type(meaning(answer(status, error_xml(code, message)), sent_whole=sent_whole)) is meant
+    assert type(meaning(answer(status, error_xml(code, message)), may_be_whole=may_be_whole)) is meant
 
 
 @pytest.mark.parametrize(
@@ -152,15 +152,15 @@ def test_the_wait_that_storage_asks_for_is_kept() -> None:
         (answer(413, "<html>"), DocumentRefused, DocumentRefused),
     ],
 )
-def test_without_s3s_words_the_status_decides(told: Answer, before: type[StageError], after: type[StageError]) -> None:
-    assert type(meaning(told, sent_whole=False)) is before
-    assert type(meaning(told, sent_whole=True)) is after
+def test_without_s3s_words_the_status_decides(told: Answer, before: type[StepError], after: type[StepError]) -> None:
+    assert type(meaning(told, may_be_whole=False)) is before
+    assert type(meaning(told, may_be_whole=True)) is after
 
 
 @pytest.mark.parametrize("status", [200, 201, 204])
 def test_a_success_counts_only_when_the_whole_file_was_sent(status: int) -> None:
     assert stored(answer(status, etag='"1"')) == StoredObject(etag='"1"')
-    assert isinstance(meaning(answer(status), sent_whole=False), RetryLater)
+    assert isinstance(meaning(answer(status), may_be_whole=False), RetryLater)
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -208,13 +208,13 @@ def test_xml_that_is_not_plain_is_ignored_and_the_file_still_counts_as_stored(bo
     st.booleans(),
 )
 def test_no_answer_raises_anything_but_our_errors(
-    status: int, body: bytes, headers: dict[str, str], lost: bool, sent_whole: bool
+    status: int, body: bytes, headers: dict[str, str], lost: bool, may_be_whole: bool
 ) -> None:
     try:
-        stored_object(Answer(status, headers, body, lost), sent_whole=sent_whole, key=KEY, now=NOW)
-    except StageError:
+        stored_object(Answer(status, headers, body, lost), may_be_whole=may_be_whole, key=KEY, now=NOW)
+    except StepError:
         return
-    assert sent_whole
+    assert may_be_whole
     assert status in (200, 201, 204, 303)
 
 

@@ -20,7 +20,7 @@ from tasks.model.errors import (
     OutcomeUnknown,
     PresignAgain,
     RetryLater,
-    StageError,
+    StepError,
 )
 from tasks.model.job import Form
 from tasks.sources.stream import BLOCK_BYTES
@@ -197,7 +197,7 @@ def test_storage_that_is_not_there_is_tried_again(upload: Upload) -> None:
 
 def test_a_certificate_that_is_not_trusted_blocks_the_account(secure_upload: Upload) -> None:
     strangers = Clients()
-    secure_upload.client = strangers.storage()
+    secure_upload.client = strangers.fresh()
     with pytest.raises(AccountBlocked, match="ca_bundle"):
         secure_upload.send(b"x")
     strangers.close()
@@ -350,7 +350,7 @@ def answering(status: str, body: str = "", **headers: str) -> Script:
 def test_no_error_names_file_key_or_address(storage: StorageServer, upload: Upload, script: Script) -> None:
     storage.script = script
     upload.file_name = "Müller, Anna.pdf"
-    with pytest.raises(StageError) as raised:
+    with pytest.raises(StepError) as raised:
         upload.send(b"x" * 10)
     told = "".join(traceback.format_exception(raised.value, limit=0, chain=True))
     for private in (KEY, "secret-folder", "Müller", "127.0.0.1", "abc", "token with"):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.hosts import host_allowed
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, PresignAgain, StageError
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, PresignAgain, StepError
 from tasks.model.job import Form
 from tasks.transfer.form import check_form
 from tests.tasks.storage_server import StorageServer
@@ -233,7 +233,7 @@ policies = st.fixed_dictionaries(
 @given(policies.map(encoded) | st.text(max_size=100), st.integers(1, 10**12), st.text(max_size=20))
 def test_no_form_raises_anything_but_our_errors(policy: str, size: int, date: str) -> None:
     strange = Form(URL, {"key": "temp/a.pdf", "Policy": policy, "x-amz-date": date})
-    with contextlib.suppress(StageError):
+    with contextlib.suppress(StepError):
         check(strange, size)
 
 

@@ -7,10 +7,11 @@ from contextlib import suppress
 import click
 
 from tasks.ledger.redis import REDIS_ERRORS
+from tasks.model.errors import UNCERTAIN_CODES
 from tasks.model.job import Record
 from tasks.model.route import Stage
 from worker.cli.context import Context, pass_context
-from worker.cli.lookup import UNCERTAIN, require_job
+from worker.cli.lookup import require_job
 from worker.cli.startup import open_runtime
 
 
@@ -29,7 +30,7 @@ def resolve(context: Context, job: str, delivered: bool, record: str | None) -> 
         raise click.UsageError("Add --delivered. A document that has not arrived is sent by `chartpost retry`.")
     runtime = open_runtime(context)
     found = require_job(runtime.ledger, job)
-    if found.stage is not Stage.FAILED or found.code not in UNCERTAIN:
+    if found.stage is not Stage.FAILED or found.code not in UNCERTAIN_CODES:
         known = f"{found.stage}, {found.code}" if found.code else str(found.stage)
         raise click.ClickException(
             f"Only a job that failed with not_confirmed or outcome_unknown can be resolved; this one is {known}."
@@ -39,7 +40,7 @@ def resolve(context: Context, job: str, delivered: bool, record: str | None) -> 
             with suppress(*REDIS_ERRORS):  # if this message is lost, a feeder sends the closing step within a lease
                 runtime.send_closing(found.id)
             click.echo(f"{found.id}: delivered")
-        case "claimed":
+        case "owned_by_another":
             raise click.ClickException(f"The record {record} already proves another document.")
         case _:
             raise click.ClickException(f"The job has changed meanwhile: see `chartpost show {found.id}`.")

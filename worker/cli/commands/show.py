@@ -11,11 +11,11 @@ from tasks.accounts.account import Accounts
 from tasks.accounts.status import AccountHealth, AccountStatuses
 from tasks.closing.receipts import fields_of, receipt_or_error_file
 from tasks.ledger.ledger import Ledger
+from tasks.model.errors import UNCERTAIN_CODES
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
 from worker.cli.context import Context, pass_context
 from worker.cli.lookup import (
-    UNCERTAIN,
     JobOnDisk,
     RejectedMessage,
     find_job,
@@ -116,7 +116,7 @@ def _after_failure(job: Job) -> str:
     if "chartpost retry JOB" in hint:  # such a hint says all that can be done; only the job's id is missing
         return hint.replace(" JOB", f" {job.id}")
     again = f"`chartpost retry {job.id}` sends it again."
-    if job.code in UNCERTAIN:
+    if job.code in UNCERTAIN_CODES:
         again = (
             f"If it is in the chart: `chartpost resolve {job.id} --delivered`. "
             f"If not: `chartpost retry {job.id}` searches again; with --send-again it is sent at once."
@@ -132,7 +132,7 @@ def _while_account_waits(job: Job, health: AccountHealth) -> str:
 
 
 def _while_reconciling(job: Job, look_seconds: float) -> str:
-    how_long = "a day" if job.long_reconciliation else f"{look_seconds:.0f} s (confirm.look_seconds)"
+    how_long = "a day" if job.day_of_searching else f"{look_seconds:.0f} s (confirm.look_seconds)"
     return (
         f"An answer was lost. chartpost searches for the record for {how_long} before it sends the document again. "
         "Wait, or look into the chart."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from tasks.model.route import Step
-from tasks.pipeline.failures import CANNOT_SEARCH
+from tasks.pipeline.final_failures import CANNOT_SEARCH
 from tests.worker.cli.conftest import CommandLine
 from tests.worker.cli.jobs import FIELDS, Jobs
 from worker.stream.build import stream_reader
@@ -38,7 +38,7 @@ def test_show_says_how_long_a_document_is_searched_for_after_a_lost_answer(chart
     job = jobs.presigned(jobs.received())
     lease = jobs.lease(job, Step.POST)
     jobs.ledger.committed(lease)
-    jobs.ledger.unknown(lease, due_in=60.0, calls=1)
+    jobs.ledger.outcome_unknown(lease, due_in=60.0, calls=1)
     (shown,) = chartpost.rows("show", job.id)
     assert "for 1800 s (confirm.look_seconds)" in shown["next"]
 

@@ -9,7 +9,7 @@ import redis
 
 from tasks.accounts.account import Account, Accounts
 from tasks.accounts.status import AccountStatuses
-from tasks.model.errors import StageError
+from tasks.model.errors import StepError
 from worker.cli.commands.check.result import CheckResult, failed, passed
 
 _AT_ONCE = 8  # a provider that does not answer costs its whole timeout
@@ -30,7 +30,7 @@ def _check_account(account: Account, statuses: AccountStatuses) -> CheckResult:
     try:
         account.provider.probe()
         status = statuses.health(account.name).status
-    except (StageError, redis.RedisError) as error:
+    except (StepError, redis.RedisError) as error:
         return failed("account", str(error), account.name)
     message = "The provider answers and accepts the credentials."
     if status in ("parked", "down"):

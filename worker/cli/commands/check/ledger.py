@@ -1,6 +1,6 @@
 """`chartpost check --deep`: the whole ledger and the documents in our care, compared with each other.
 
-Orphans come of a Redis that was restored from a backup, or of keys that were edited by hand.
+Inconsistencies come of a Redis that was restored from a backup, or of keys that were edited by hand.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from itertools import chain
 
 from tasks.folders.claims import Claims, Damaged
 from tasks.folders.layout import Folders
-from tasks.ledger.consistency import Consistency, Orphan
+from tasks.ledger.consistency import Consistency, Inconsistency
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
 from worker.cli.commands.check.result import CheckResult, failed, passed
@@ -19,34 +19,34 @@ _BATCH = 500
 
 
 def check_ledger(ledger: Ledger, folders: Folders, claims: Claims) -> Iterator[CheckResult]:
-    """One result for each orphan; those that could be repaired have passed."""
-    orphans = chain(
-        Consistency(ledger.redis, ledger).orphans(mend=True),
+    """One result for each inconsistency; those that could be repaired have passed."""
+    inconsistencies = chain(
+        Consistency(ledger.redis, ledger).inconsistencies(mend=True),
         documents_without_jobs(ledger, claims),
         jobs_without_documents(ledger, folders),
     )
     none_found = True
-    for orphan in orphans:
+    for inconsistency in inconsistencies:
         none_found = False
-        if orphan.mended:
-            yield passed("ledger", f"{orphan.id}: {orphan.what}; mended")
+        if inconsistency.mended:
+            yield passed("ledger", f"{inconsistency.id}: {inconsistency.what}; mended")
         else:
-            yield failed("ledger", f"{orphan.id}: {orphan.what}; {orphan.advice}")
+            yield failed("ledger", f"{inconsistency.id}: {inconsistency.what}; {inconsistency.advice}")
     if none_found:
         yield passed("ledger", "Every job has its due entry and its file, and every entry has its job.")
 
 
-def documents_without_jobs(ledger: Ledger, claims: Claims) -> Iterator[Orphan]:
+def documents_without_jobs(ledger: Ledger, claims: Claims) -> Iterator[Inconsistency]:
     """Documents in processing/ whose jobs the ledger does not know."""
     for orphan in claims.orphans(ledger.known):
         if isinstance(orphan, Damaged):
             what, advice = "document with a damaged job.json", "Move the file to the inbox again."
         else:
             what, advice = "document without job", "The watcher opens its job again: check that it runs."
-        yield Orphan(what, orphan.job_id, mended=False, advice=advice)
+        yield Inconsistency(what, orphan.job_id, mended=False, advice=advice)
 
 
-def jobs_without_documents(ledger: Ledger, folders: Folders) -> Iterator[Orphan]:
+def jobs_without_documents(ledger: Ledger, folders: Folders) -> Iterator[Inconsistency]:
     """Jobs that have not been uploaded yet, and whose file is gone from processing/."""
     for key in ledger.redis.scan_iter(PREFIX + "job:*", count=_BATCH):
         job_id = str(key).removeprefix(PREFIX + "job:")
@@ -55,4 +55,4 @@ def jobs_without_documents(ledger: Ledger, folders: Folders) -> Iterator[Orphan]
         needs_file = door in ("inbox", "send") and stage in ("received", "presigned") and bool(step)
         if needs_file and folders.document(job_id) is None:
             advice = "It will fail as file_missing; send the file again."
-            yield Orphan("job without file", job_id, mended=False, advice=advice)
+            yield Inconsistency("job without file", job_id, mended=False, advice=advice)

@@ -84,5 +84,5 @@ class FailedDocuments:
         """The document as its sidecar asks for it now, where workers can read it. Raises NotRetried."""
         with refusals_as_not_retried():
             document = self._inbox_claims.reread_sidecar(document)
-            _, located = self._opener.locate(document.job_file, document.document)
+            _, located = self._opener.locate(document.job_file, document.path)
         return located

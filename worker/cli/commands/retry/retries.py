@@ -62,7 +62,7 @@ class Retries:
             with refusals_as_not_retried():
                 located = self._sources.locate(document.source)
             document = replace(document, size_bytes=located.size_bytes, identity=located.identity)
-        search_first = not send_again and target.may_have_arrived
+        search_first = not send_again and target.needs_search_first
         return Plan(target, search_first, forget_sending=send_again, document=document)
 
     def carry_out(self, plan: Plan) -> None:

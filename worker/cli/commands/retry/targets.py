@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from tasks.folders.outcomes import Outcomes
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.queries import LedgerQueries, Wanted
-from tasks.model.errors import Code
+from tasks.model.errors import UNCERTAIN_CODES, Code
 from tasks.model.job import Job, still_reconciling
 from tasks.model.route import Stage
-from worker.cli.lookup import UNCERTAIN, JobOnDisk, find_job, find_on_disk
+from worker.cli.lookup import JobOnDisk, find_job, find_on_disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Target:
         return self.on_disk is not None and self.on_disk.delivered
 
     @property
-    def may_have_arrived(self) -> bool:
+    def needs_search_first(self) -> bool:
         """True if the chart must be searched before the document is sent again."""
-        if self.code not in UNCERTAIN:
+        if self.code not in UNCERTAIN_CODES:
             return False
         # After a day of searching in vain, not_confirmed needs no further search.
         return self.job is None or self.code == Code.OUTCOME_UNKNOWN or still_reconciling(self.job)

@@ -1,4 +1,4 @@
-"""How a job fails: the sentences that people read, and the moves that end it."""
+"""How a job ends as failed: the moves and the sentences for it. What follows an error is decided in `recovery`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import structlog
 
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
-from tasks.model.errors import Code, DocumentRefused, StageError
+from tasks.model.errors import Code, DocumentRefused, StepError
 from tasks.model.job import Failure, Job
 from tasks.model.route import Stage
 from tasks.sources.documents import Documents
@@ -101,7 +101,7 @@ class Failures:
         """By this digest the same document is recognised when it comes again, also if its upload was never answered."""
         try:
             return job.sha256 or self._documents.sha256(job.document)
-        except StageError:
+        except StepError:
             return None
 
     def _log_failed(self, lease: Lease, failure: Failure, reason: str) -> None:
