@@ -138,8 +138,8 @@ def test_memory_does_not_grow_with_the_file(storage: StorageServer, upload: Uplo
 
     storage.script = drain
     files = Files([tmp_path])
-    peaks = []
-    for megabytes in (2, 100):
+
+    def peak(megabytes: int) -> int:
         path = tmp_path / f"{megabytes}.bin"
         with path.open("wb") as file:
             file.truncate(megabytes * 1_000_000)
@@ -147,10 +147,14 @@ def test_memory_does_not_grow_with_the_file(storage: StorageServer, upload: Uplo
         tracemalloc.start()
         with files.open(file_address(path), located.identity) as source:
             upload.send(source)
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + BLOCK_BYTES
-    assert peaks[1] < 20 * BLOCK_BYTES
+        return used
+
+    # The least of three: threads of other tests count too, now and then; a document that is held counts each time.
+    large = min(peak(100) for _ in range(3))
+    assert large < peak(2) + BLOCK_BYTES
+    assert large < 20 * BLOCK_BYTES
 
 
 def test_an_upload_over_tls_arrives_whole(secure_storage: StorageServer, secure_upload: Upload) -> None:
