@@ -2,8 +2,8 @@
 
 Vendor pages: https://docs.ovok.com/dev/api/high-level/document. "Ovok document" is Ovok's resource, which has at most
 one file. Each create makes another one, so its id is kept before anything is uploaded, and every later try asks for a
-new form of the same Ovok document. What the pages leave open is
-tolerated; what cannot be understood blocks the account with a sentence that says so.
+new form of the same Ovok document. What the pages leave open is tolerated; what cannot be understood blocks the
+account with a sentence that says so.
 """
 
 from __future__ import annotations
