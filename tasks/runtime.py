@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -35,6 +35,7 @@ from tasks.intake.admission import Admission
 from tasks.intake.calls import CallIntake
 from tasks.intake.relabeling import RelabelAdmission
 from tasks.ledger.cache import SealedCache
+from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.queries import LedgerQueries
 from tasks.ledger.redis import connect
@@ -182,8 +183,8 @@ class Runtime:
         """For reading which workers take messages. A worker process makes its own, with its name and slots."""
         return Workers(self.redis)
 
-    def feeder(self, workers: Workers) -> Feeder:
-        """The feeder of a worker process. `workers` is that process's own."""
+    def feeder(self, workers: Workers, on_refused: Callable[[LedgerRefused], None]) -> Feeder:
+        """The feeder of a worker process. `workers` is that process's own; `on_refused` ends the process."""
         return Feeder(
             client=self.redis,
             breaker=self.breaker,
@@ -192,6 +193,8 @@ class Runtime:
             lease_seconds=self.settings.worker.lease_seconds,
             jobs_days=self.settings.retention.jobs_days,
             send=send_steps,
+            identity=self.ledger.identity,
+            on_refused=on_refused,
         )
 
     def send_closing(self, job_id: str) -> None:

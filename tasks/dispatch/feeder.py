@@ -19,6 +19,7 @@ from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
 from tasks.dispatch.probes import Probes
 from tasks.dispatch.workers import Workers
+from tasks.ledger.identity import LedgerIdentity, LedgerRefused
 from tasks.ledger.redis import CLOSING_LANE, PREFIX, REDIS_ERRORS, load_script, now_ms
 from tasks.model.route import Stage, Step
 
@@ -40,7 +41,7 @@ def steps_from(step: Step, stages: Sequence[Stage]) -> list[Step]:
 
 
 class Feeder:
-    """`send` sends the chain of steps of one job."""
+    """`send` sends the chain of steps of one job. `on_refused` must end the process: Redis must not be used."""
 
     def __init__(
         self,
@@ -52,6 +53,8 @@ class Feeder:
         lease_seconds: float,
         jobs_days: float,
         send: Callable[[str, list[Step]], None],
+        identity: LedgerIdentity | None = None,
+        on_refused: Callable[[LedgerRefused], None] = lambda refused: None,
         tick_seconds: float = _TICK_SECONDS,
     ) -> None:
         self._redis = client
@@ -60,6 +63,8 @@ class Feeder:
         self._lease_ms = int(lease_seconds * 1000)
         self._keep_ms = int(jobs_days * 86_400_000)
         self._send = send
+        self._identity = identity
+        self._on_refused = on_refused
         self._tick_seconds = tick_seconds
         self._take_due = load_script(client, "take_due")
         self._probes = Probes(breaker, accounts, on_resumed=self.poke)
@@ -124,6 +129,8 @@ class Feeder:
             # Before the round, so that a poke during it leads to another one.
             self._poked.clear()
             try:
+                if self._identity:
+                    self._identity.confirm()
                 self._workers.beat()
                 self._probes.start_due()
                 if time.monotonic() >= self._housekeeping_at:
@@ -133,6 +140,9 @@ class Feeder:
                 if unreachable:
                     log.info("redis_back")
                 unreachable = False
+            except LedgerRefused as refused:
+                self._on_refused(refused)
+                return
             except REDIS_ERRORS as error:
                 if not unreachable:
                     log.warning("redis_unreachable", error=type(error).__name__)

@@ -16,6 +16,7 @@ from typing import Any
 import redis
 
 from tasks.ledger.codec import JobCodec
+from tasks.ledger.identity import LedgerIdentity
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.owners import RecordOwners
 from tasks.ledger.redis import CLOSING_LANE, PREFIX, load_script
@@ -65,6 +66,7 @@ class Ledger:
     def __init__(self, client: redis.Redis, seal: Seal, *, lease_seconds: float, jobs_days: float) -> None:
         self.redis = client
         self.codec = JobCodec(seal)
+        self.identity = LedgerIdentity(client, seal)
         self.lease_seconds = lease_seconds
         self._lease_ms = int(lease_seconds * 1000)
         self._jobs_days = jobs_days
@@ -87,7 +89,10 @@ class Ledger:
 
         `failure`: it was refused at the door, and only its closing is left. `maybe_sent`: the ledger was wiped, and its
         outcome is unknown. Without `reserve_key` its idempotency key stays with the job that has it.
+
+        Raises LedgerRefused.
         """
+        self.identity.confirm()
         row = self.codec.opening(job_id, document, provider, route)
         lane, key = document.account, self.codec.idempotency_key(document) if reserve_key else ""
         if failure:
@@ -145,7 +150,11 @@ class Ledger:
     # --- leases ------------------------------------------------------------------------------------------------
 
     def start(self, job_id: str, step: Step) -> list[Lease] | NotStarted:
-        """Start a step, and take the lease of its job. Confirm also starts the patient's other waiting jobs."""
+        """Start a step, and take the lease of its job. Confirm also starts the patient's other waiting jobs.
+
+        Raises LedgerRefused.
+        """
+        self.identity.confirm()
         started = self._run("start", job_id, step, self._lease_ms, "1" if step is Step.CONFIRM else "")
         if started[0][0] == "refused":
             return NotStarted(started[0][1])

@@ -27,6 +27,7 @@ from tasks.celery_tasks import upload
 from tasks.intake.admission import Admission
 from tasks.intake.calls import is_uuid
 from tasks.intake.requests import read_request
+from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.redis import PREFIX, REDIS_ERRORS
 from tasks.model.document import Door
 from tasks.model.errors import StepError
@@ -105,7 +106,7 @@ class BacklogHelper:
         try:
             document = self._admission.admit(read_request(call.fields), Door.CELERY)
             self._admission.open_admitted(call.task_id, document)
-        except StepError:
+        except (StepError, LedgerRefused):
             return False  # a worker decides: the reason may lie on this machine, such as a folder it does not have
         except REDIS_ERRORS:
             raise

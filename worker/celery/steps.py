@@ -16,6 +16,7 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from tasks.dispatch.workers import Workers
+from tasks.ledger.identity import LedgerRefused
 from tasks.runtime import current
 from worker.celery.build import metrics_endpoint
 from worker.celery.metrics import MetricsEndpoint
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 
 _TICK_SECONDS = 1.0
 _SILENCE_SECONDS = 5.0
+REFUSED_EXIT_CODE = 2  # as for settings that cannot be used
 
 
 class EventLoopMonitor:
@@ -63,7 +65,7 @@ class FeederStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         runtime, name = current(), f"{platform.node()}:{os.getpid()}"
         self._workers = Workers(runtime.redis, name, parent.concurrency, _event_loop.is_turning)
-        self._feeder = runtime.feeder(self._workers)
+        self._feeder = runtime.feeder(self._workers, self.end_refused)
         self._feeder.start()
         signals.task_postrun.connect(self.poke_feeder)
         log.info("worker_started", worker=name, slots=parent.concurrency)
@@ -72,6 +74,12 @@ class FeederStep(bootsteps.StartStopStep):
         signals.task_postrun.disconnect(self.poke_feeder)
         self._feeder.stop()
         self._workers.leave()
+
+    def end_refused(self, refused: LedgerRefused) -> None:
+        """Redis is not the one of the start any more: it was wiped, say, and another installation took it over."""
+        log.error("ledger_refused", reason=str(refused), exit=REFUSED_EXIT_CODE)
+        current().stopping.set()
+        state.should_stop = REFUSED_EXIT_CODE  # type: ignore[assignment]  # the stubs know of None only
 
     def poke_feeder(self, **_: Any) -> None:
         """A slot is free: the next job can be sent now, without waiting for the feeder's next round."""

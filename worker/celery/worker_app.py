@@ -13,10 +13,12 @@ from celery import signals
 
 from config.logs import configure_logs
 from tasks.app import app as app
+from tasks.ledger.identity import LedgerRefused, evicts
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.runtime import current
 from worker.celery.consumer import PatientConsumer, log_outages_as_info
 from worker.celery.kombu_guard import GuardedChannel, guard_kombu
-from worker.celery.steps import EventLoopMonitorStep, FeederStep, MetricsStep, WatchdogStep
+from worker.celery.steps import REFUSED_EXIT_CODE, EventLoopMonitorStep, FeederStep, MetricsStep, WatchdogStep
 
 log = structlog.get_logger()
 
@@ -43,6 +45,22 @@ def set_up_logging(**_: Any) -> None:
 def log_settings_warnings(**_: Any) -> None:
     for warning in current().settings.warnings:
         log.warning("settings_warning", warning=warning)
+
+
+@signals.worker_init.connect
+def examine_redis(**_: Any) -> None:
+    """Ends this process if Redis must not be used. While Redis is away, the feeder examines it once it is back."""
+    runtime = current()
+    try:
+        runtime.ledger.identity.confirm()
+        policy = evicts(runtime.redis)
+    except LedgerRefused as refused:
+        log.error("ledger_refused", reason=str(refused), exit=REFUSED_EXIT_CODE)
+        raise SystemExit(REFUSED_EXIT_CODE) from refused
+    except REDIS_ERRORS:
+        return
+    if policy:
+        log.warning("redis_evicts", policy=policy, remedy="set maxmemory-policy to noeviction, or jobs may vanish")
 
 
 @signals.worker_shutting_down.connect

@@ -9,6 +9,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from config.errors import SettingsError
+from tasks.ledger.identity import OTHER_KEY, LedgerRefused
 from tasks.ledger.seal import SealBroken
 from tasks.model.errors import DocumentRefused, StepError
 from worker.inbox.opening import LedgerAway
@@ -26,10 +27,18 @@ class WrongSettings(click.ClickException):
         super().__init__("\n  ".join(["The settings cannot be used:", *problems]))
 
 
+class WrongRedis(click.ClickException):
+    """The settings name a Redis that this installation must not use."""
+
+    exit_code = 2
+
+
 def explain(error: Exception) -> click.ClickException | None:
     """The error as click prints it; None for one that only a programmer can correct."""
     if isinstance(error, SettingsError):
         return WrongSettings(error.problems)
+    if isinstance(error, LedgerRefused):
+        return WrongRedis(str(error))
     sentence = _sentence(error)
     return click.ClickException(sentence) if sentence else None
 
@@ -51,7 +60,7 @@ def _sentence(error: Exception) -> str | None:
         case DocumentRefused():
             return " ".join(filter(None, (f"{error.code}: {error.message}", error.hint)))
         case SealBroken():
-            return "The data in Redis was sealed under another secret_key: use the one that the other processes have."
+            return OTHER_KEY
         case LedgerAway() | StepError() | ValkeyNotStarted():
             return str(error)
     return None

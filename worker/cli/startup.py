@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 import structlog
 
 from config.logs import configure_logs
 from config.settings import Settings
+from tasks.ledger.identity import LedgerIdentity
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.runtime import Runtime, using
 from worker.cli.context import Context
 
 
-def open_runtime(context: Context) -> Runtime:
+def open_runtime(context: Context, *, examine: bool = True) -> Runtime:
     """For a command that asks or changes something and ends: it logs nothing but errors.
 
-    Raises SettingsError, and ClickException if there is no server's address.
+    Raises SettingsError, ClickException if there is no server's address, and with `examine` LedgerRefused.
     """
     configure_logs("console", "error")
-    return _build(context)
+    runtime = _build(context)
+    if examine:
+        with suppress(*REDIS_ERRORS):  # the command itself says that Redis is away
+            runtime.ledger.identity.examine()
+    return runtime
 
 
 def start_service(context: Context) -> Runtime:
     """For a command that runs until it is stopped: it logs as the settings say. Raises as `open_runtime` does."""
     start_logs(context.settings)
-    return _build(context)
+    runtime = _build(context)
+    confirm_ledger(runtime.ledger.identity)
+    return runtime
+
+
+def confirm_ledger(identity: LedgerIdentity) -> None:
+    """Raises LedgerRefused. While Redis is away nothing is known, and the service examines it once it is back."""
+    with suppress(*REDIS_ERRORS):
+        identity.confirm()
 
 
 def start_logs(settings: Settings) -> None:

@@ -13,6 +13,7 @@ from tasks.closing.closing import Closing
 from tasks.folders.machine_name import machine_name
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.retention import sweep_delivered
+from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
 
 log = structlog.get_logger()
@@ -40,17 +41,25 @@ class FolderChores:
         self._data_dir = data_dir
         self._delivered_days = delivered_days
         self._stop = stop
+        self.refused: LedgerRefused | None = None
 
     def run(self) -> None:
-        """Until `stop` is set. An outage of Redis or the disk is logged and waited for."""
+        """Until `stop` is set. An outage of Redis or the disk is logged and waited for.
+
+        A Redis that this process must not use ends the process: `refused` says why.
+        """
         swept_at = float("-inf")
         while not self._stop.wait(_CLOSING_SECONDS):
             try:
+                self._ledger.identity.confirm()
                 if self._closing:
                     for job_id in self._ledger.left_to(machine_name(self._data_dir)):
                         self._closing.run(job_id)
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()
                     sweep_delivered(self._outcomes, self._delivered_days)
+            except LedgerRefused as error:
+                self.refused = error
+                self._stop.set()
             except (redis.RedisError, OSError) as error:
                 log.warning("chores_put_off", error=type(error).__name__)

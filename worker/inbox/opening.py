@@ -15,6 +15,7 @@ from tasks.folders.job_json import JobFile
 from tasks.folders.machine_name import machine_name
 from tasks.folders.staging import Staging
 from tasks.intake.admission import Admission
+from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger, MaybeSent
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.document import Document
@@ -37,7 +38,7 @@ def as_ledger_away() -> Iterator[None]:
         yield
     except REDIS_ERRORS as error:  # includes the broker's error: the job of a refused document sends its closing step
         raise LedgerAway(f"Redis cannot be asked ({type(error).__name__}).") from error
-    except RetryLater as error:
+    except (RetryLater, LedgerRefused) as error:
         raise LedgerAway(str(error)) from error
 
 

@@ -20,7 +20,10 @@ class InboxService:
         self._stop = stop
 
     def run(self, *, once: bool = False) -> None:
-        """With `once`, claim the files that have settled and return. Only then does it raise LedgerAway and OSError."""
+        """With `once`, claim the files that have settled and return. Only then does it raise LedgerAway and OSError.
+
+        Raises LedgerRefused.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         if once:
@@ -32,3 +35,5 @@ class InboxService:
         chores.start()
         self._watcher.run()
         chores.join(_CHORES_END_SECONDS)
+        if self._chores.refused:
+            raise self._chores.refused

@@ -13,6 +13,7 @@ import structlog
 
 from config.settings import Settings
 from tasks.dispatch.workers import Workers
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.runtime import Runtime
 from worker.supervisor.children import SupervisedProcess
 from worker.supervisor.valkey import EmbeddedValkey, ValkeyNotStarted
@@ -38,14 +39,17 @@ class Supervisor:
         self._parts = [SupervisedProcess(command) for command in commands]
 
     def run(self) -> None:
+        """Raises ValkeyNotStarted, and LedgerRefused before any part is started."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         try:
             if self._valkey:
                 self._valkey.start()
+            runtime, ready = Runtime(self._settings), False  # after Valkey's start, which writes its address down
+            with contextlib.suppress(*REDIS_ERRORS):  # each part examines Redis too, once it is there
+                runtime.ledger.identity.confirm()
             for part in self._parts:
                 part.start()
-            runtime, ready = Runtime(self._settings), False  # after Valkey's start, which writes its address down
             while not self._stop.wait(_CHECK_SECONDS):
                 if self._valkey and not self._valkey.alive():
                     self._restart_valkey(self._valkey)

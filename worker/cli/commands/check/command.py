@@ -11,7 +11,7 @@ from worker.cli.commands.check.accounts import check_accounts, skip_accounts
 from worker.cli.commands.check.folders import check_file_roots, check_folders
 from worker.cli.commands.check.inbox import check_inbox
 from worker.cli.commands.check.ledger import check_ledger
-from worker.cli.commands.check.redis import check_redis
+from worker.cli.commands.check.redis import check_identity, check_redis
 from worker.cli.commands.check.result import CheckResult, failed
 from worker.cli.commands.check.settings import check_settings
 from worker.cli.context import Context, pass_context
@@ -52,12 +52,12 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
     yield from check_folders(folders, settings.data_dir)
     yield from check_file_roots(settings.file_roots)
     try:
-        runtime = open_runtime(context)
+        runtime = open_runtime(context, examine=False)
     except click.ClickException as error:  # there is no address to ask
         yield failed("redis", error.message)
     else:
         mark = runtime.seal.lookup
-        redis_results = list(check_redis(runtime.redis))
+        redis_results = [*check_redis(runtime.redis), *check_identity(runtime.ledger.identity)]
         yield from redis_results
         if all(result.ok for result in redis_results if result.check == "redis"):
             yield from check_accounts(runtime.accounts, runtime.account_statuses)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import redis
 
+from tasks.ledger.identity import LedgerIdentity, LedgerRefused
+from tasks.ledger.redis import REDIS_ERRORS
 from worker.cli.commands.check.result import CheckResult, failed, passed
 from worker.cli.errors import REDIS_AWAY
 
@@ -36,6 +39,15 @@ def check_redis(client: redis.Redis) -> Iterator[CheckResult]:
         if info.get("aof_enabled"):
             yield from check_default_user(client, info)
     yield _check_clock(client)
+
+
+def check_identity(identity: LedgerIdentity) -> Iterator[CheckResult]:
+    """One result if this installation must not use this Redis; none while Redis is away, or if all is well."""
+    with suppress(*REDIS_ERRORS):
+        try:
+            identity.examine()
+        except LedgerRefused as refused:
+            yield failed("redis", str(refused))
 
 
 def _check_version(info: Mapping[str, Any]) -> CheckResult:
