@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
 from config.accounts import AccountName, AnyAccount
+from config.origin import Origin
 from config.types import (
     AbsolutePath,
     Bucket,
@@ -111,11 +112,23 @@ class Settings(Section):
 
     # Private to pydantic, so that no settings file can set it.
     _warnings: tuple[str, ...] = PrivateAttr(())
+    _origin: Origin = PrivateAttr(Origin())
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences about what was ignored or is unwise; each process logs them once when it starts."""
         return self._warnings
+
+    @property
+    def origin(self) -> Origin:
+        """The files that these settings were read from."""
+        return self._origin
+
+    def with_origin(self, origin: Origin) -> Self:
+        """The same settings, read from these files."""
+        copy = self.model_copy()
+        copy._origin = origin
+        return copy
 
     def with_warnings(self, warnings: Iterable[str]) -> Self:
         """The same settings with these warnings."""

@@ -42,8 +42,11 @@ def set_up_logging(**_: Any) -> None:
 
 
 @signals.worker_init.connect
-def log_settings_warnings(**_: Any) -> None:
-    for warning in current().settings.warnings:
+def log_settings(**_: Any) -> None:
+    settings = current().settings
+    file = settings.origin.file
+    log.info("settings_read", file=str(file.absolute()) if file else None, accounts=len(settings.accounts))
+    for warning in settings.warnings:
         log.warning("settings_warning", warning=warning)
 
 

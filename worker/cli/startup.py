@@ -7,6 +7,7 @@ from contextlib import suppress
 import click
 import structlog
 
+from config.errors import SettingsError
 from config.logs import configure_logs
 from config.settings import Settings
 from tasks.ledger.identity import LedgerIdentity
@@ -28,8 +29,12 @@ def open_runtime(context: Context, *, examine: bool = True) -> Runtime:
     return runtime
 
 
-def start_service(context: Context) -> Runtime:
-    """For a command that runs until it is stopped: it logs as the settings say. Raises as `open_runtime` does."""
+def start_service(context: Context, *, empty: bool = False) -> Runtime:
+    """For a command that runs until it is stopped: it logs as the settings say. Raises as `open_runtime` does.
+
+    Without any account it must be told that this is meant (`empty`), or it raises SettingsError.
+    """
+    require_accounts(context.settings, empty=empty)
     start_logs(context.settings)
     runtime = _build(context)
     confirm_ledger(runtime.ledger.identity)
@@ -42,10 +47,23 @@ def confirm_ledger(identity: LedgerIdentity) -> None:
         identity.confirm()
 
 
+def require_accounts(settings: Settings, *, empty: bool) -> None:
+    """Raises SettingsError without any account: this is most often a command that was started in the wrong folder."""
+    if not settings.accounts and not empty:
+        raise SettingsError(
+            [
+                f"They name no account, so nothing could be sent. {settings.origin} Name the right settings file with "
+                "--config, or add an [accounts.<name>] table; --empty starts without any."
+            ]
+        )
+
+
 def start_logs(settings: Settings) -> None:
-    """Log as the settings say, and log the settings' own warnings first."""
+    """Log as the settings say; first which file they came from, and their own warnings."""
     configure_logs(settings.log.format, settings.log.level)
     log = structlog.get_logger(__name__)
+    file = settings.origin.file
+    log.info("settings_read", file=str(file.absolute()) if file else None, accounts=len(settings.accounts))
     for warning in settings.warnings:
         log.warning("settings_warning", warning=warning)
     if not settings.accounts:

@@ -11,6 +11,7 @@ import time
 import redis
 import structlog
 
+from config.load import ensure_secret_key
 from config.settings import Settings
 from tasks.dispatch.workers import Workers
 from tasks.ledger.redis import REDIS_ERRORS
@@ -26,17 +27,23 @@ _VALKEY_RETRY_SECONDS = 2.0
 
 
 class Supervisor:
-    """Starts the parts and keeps them running until SIGTERM or Ctrl-C. Valkey is one unless `redis.url` is set."""
+    """Starts the parts and keeps them running until SIGTERM or Ctrl-C. Valkey is one unless `redis.url` is set.
+
+    Raises SettingsError if there is no secret key and none may be made.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        # Before the server is started: its files beside a missing key are taken for an earlier ledger.
+        self._settings = ensure_secret_key(settings)
         self._valkey = None if settings.redis.url else EmbeddedValkey(settings.data_dir)
         self._valkey_retry_at = 0.0
         self._stop = threading.Event()
         # In the order in which documents flow. They are stopped in this order too, so that a part ends before the one
         # that takes over its documents.
         commands = ("watch", "intake", "worker") if settings.inbox.enabled else ("intake", "worker")
-        self._parts = [SupervisedProcess(command) for command in commands]
+        # By now somebody has insisted on settings without an account.
+        arguments = () if settings.accounts else ("--empty",)
+        self._parts = [SupervisedProcess(command, *arguments) for command in commands]
 
     def run(self) -> None:
         """Raises ValkeyNotStarted, and LedgerRefused before any part is started."""
