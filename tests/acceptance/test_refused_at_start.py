@@ -88,3 +88,10 @@ def test_processes_whose_redis_becomes_that_of_another_installation_end_with_the
     for child in children:
         assert child.process.wait(PATIENCE_SECONDS) == 2, child.log
         assert "sealed under another secret_key" in child.log
+
+
+def test_a_worker_warns_once_of_a_redis_that_drops_keys_when_it_is_full(tmp_path: Path, world: SandboxProcess) -> None:
+    with installed(tmp_path / "clinic", world) as clinic:
+        assert "redis_evicts" not in clinic.start_worker().log
+        clinic.redis.config_set("maxmemory-policy", "allkeys-lru")
+        assert clinic.start_worker().log.count('"policy": "allkeys-lru"') == 1

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
@@ -22,6 +23,7 @@ from structlog.typing import EventDict, WrappedLogger
 from config.celery import ENTRY_QUEUE, STAGE_QUEUE
 from tasks.accounts.status import AccountStatuses
 from tasks.dispatch.workers import Workers
+from tasks.folders.free_space import disk_folders, free_bytes
 from tasks.ledger.redis import CLOSING_LANE, PREFIX
 from tasks.model.route import Step
 
@@ -81,6 +83,22 @@ class LedgerCollector(Collector):
         yield gauge_by("queue", "messages_waiting", "Messages in a Celery queue.", lengths)
 
 
+class DiskCollector(Collector):
+    """Room on the disks of this worker's machine."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+
+    def collect(self) -> Iterator[Metric]:
+        """A folder that is not there is left out: not every machine has them all."""
+        free = {}
+        for name, folder in disk_folders(self._data_dir).items():
+            with suppress(OSError):
+                if folder.exists():
+                    free[name] = float(free_bytes(folder))
+        yield gauge_by("folder", "disk_free_bytes", "Bytes that may still be written on the disk of a folder.", free)
+
+
 class ProcessCounters:
     """They begin at 0 with the process, as Prometheus expects of counters."""
 
@@ -116,9 +134,10 @@ class ProcessCounters:
 class MetricsEndpoint:
     """`/metrics` on one port, while it is open."""
 
-    def __init__(self, collector: LedgerCollector, client: redis.Redis) -> None:
+    def __init__(self, collectors: Iterable[Collector], client: redis.Redis) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(collector)
+        for collector in collectors:
+            self._registry.register(collector)
         ProcessCollector(registry=self._registry)
         self.counters = ProcessCounters(client, self._registry)
         self._server: WSGIServer | None = None

@@ -49,14 +49,14 @@ def _sentence(error: Exception) -> str | None:
             path = f"{click.format_filename(str(error.filename))}: " if error.filename else ""
             return f"{path}{error.strerror or error}. Correct that, then repeat the command."
         # Before ConnectionError, of which redis makes AuthenticationError a subclass.
-        case redis.AuthenticationError() | redis.exceptions.NoPermissionError():
-            return f"Redis refuses access ({error}): correct the user and password in redis.url, or that user's rights."
+        case redis.AuthenticationError():
+            return refusal(error)
         case redis.ConnectionError() | redis.TimeoutError():
             return f"{REDIS_AWAY} ({error})"
         case OperationalError():  # Redis as Celery's broker; its text may hold the address with the password
             return REDIS_AWAY
         case redis.RedisError():
-            return f"Redis answered with an error ({error}): `chartpost check` examines how it is set up."
+            return refusal(error)
         case DocumentRefused():
             return " ".join(filter(None, (f"{error.code}: {error.message}", error.hint)))
         case SealBroken():
@@ -64,3 +64,20 @@ def _sentence(error: Exception) -> str | None:
         case LedgerAway() | StepError() | ValkeyNotStarted():
             return str(error)
     return None
+
+
+def refusal(error: redis.RedisError) -> str:
+    """What a Redis that answers with an error said, and what to do about it."""
+    match error:
+        case redis.AuthenticationError() | redis.exceptions.NoPermissionError():
+            return f"Redis refuses access ({error}): correct the user and password in redis.url, or that user's rights."
+        case redis.exceptions.OutOfMemoryError():
+            return f"Redis takes no writes, since its memory is full ({error}): raise its maxmemory."
+        case redis.exceptions.ReadOnlyError() | redis.exceptions.MasterDownError():
+            return f"Redis takes no writes, since it is a replica ({error}): let redis.url name the primary."
+        case redis.RedisError() if str(error).startswith("MISCONF"):
+            return (
+                f"Redis takes no writes, since it cannot write to its own disk ({error}): make room on that disk, or "
+                "examine it. Then everything continues without a restart."
+            )
+    return f"Redis answered with an error ({error}): `chartpost check` examines how it is set up."

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import click
 
+from tasks.folders.free_space import disk_folders
 from tasks.folders.layout import Folders
 from worker.cli.commands.check.accounts import check_accounts, skip_accounts
+from worker.cli.commands.check.disk import check_disk
 from worker.cli.commands.check.folders import check_file_roots, check_folders
 from worker.cli.commands.check.inbox import check_inbox
 from worker.cli.commands.check.ledger import check_ledger
@@ -50,6 +52,9 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
     mark = None
     yield from check_settings(settings)
     yield from check_folders(folders, settings.data_dir)
+    yield from check_disk(
+        disk_folders(settings.data_dir).values(), (account.max_bytes for account in settings.accounts.values())
+    )
     yield from check_file_roots(settings.file_roots)
     try:
         runtime = open_runtime(context, examine=False)

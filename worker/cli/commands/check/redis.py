@@ -10,9 +10,9 @@ from typing import Any
 import redis
 
 from tasks.ledger.identity import LedgerIdentity, LedgerRefused
-from tasks.ledger.redis import REDIS_ERRORS
+from tasks.ledger.redis import REDIS_ERRORS, WRITE_TEST_KEY
 from worker.cli.commands.check.result import CheckResult, failed, passed
-from worker.cli.errors import REDIS_AWAY
+from worker.cli.errors import REDIS_AWAY, refusal
 
 _CLOCK_SECONDS = 5.0  # leases and due times are Redis's, tokens and signatures rest on this machine's clock
 _OLDEST_REDIS = 7
@@ -26,8 +26,12 @@ def check_redis(client: redis.Redis) -> Iterator[CheckResult]:
         yield failed("redis", f"{REDIS_AWAY} ({error})")
         return
     except redis.RedisError as error:
-        yield failed("redis", f"Redis refuses access ({error}): correct redis.url.")
+        yield failed("redis", refusal(error))
         return
+    try:
+        client.set(WRITE_TEST_KEY, "1", px=1000)
+    except redis.RedisError as error:  # it answers, and takes no writes
+        yield failed("redis", refusal(error))
     try:
         info: dict[str, Any] = {**client.info("server"), **client.info("persistence"), **client.info("memory")}
     except redis.ResponseError as error:  # hosted servers may not allow INFO

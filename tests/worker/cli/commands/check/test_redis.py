@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 import redis
 
 from tests.harness.valkey import running_valkey
+from tests.harness.waiting import wait_until
 from worker.cli.commands.check.redis import check_default_user, check_redis
 
 
@@ -37,3 +41,33 @@ def test_a_default_user_that_may_not_replay_the_file_is_found(tmp_path: Path) ->
         assert not list(check_default_user(app, {"valkey_version": "9.1.2"}))
         app.acl_setuser("default", enabled=False, **everything)  # type: ignore[arg-type]
         assert not list(check_default_user(app, affected))
+
+
+def test_a_redis_that_cannot_write_to_its_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with running_valkey(tmp_path) as url:
+        client = redis.Redis.from_url(url, decode_responses=True)
+        client.config_set("save", "3600 1")
+        shutil.rmtree(tmp_path / "valkey")  # no snapshot can be saved there any more
+        client.bgsave()
+        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "the snapshot fails")
+        (fault,) = [result for result in check_redis(client) if result.check == "redis" and not result.ok]
+        assert "MISCONF" in fault.message
+        assert "make room on that disk" in fault.message
+        assert "redis.url" not in fault.message
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda client: client.config_set("maxmemory", "1"), "memory is full"),
+        (lambda client: client.replicaof("127.0.0.1", "1"), "is a replica"),
+    ],
+)
+def test_a_redis_that_answers_and_takes_no_writes_is_a_fault(
+    tmp_path: Path, spoil: Callable[[redis.Redis], object], says: str
+) -> None:
+    with running_valkey(tmp_path) as url:
+        client = redis.Redis.from_url(url, decode_responses=True)
+        spoil(client)
+        (fault,) = [result for result in check_redis(client) if result.check == "redis" and not result.ok]
+        assert says in fault.message
