@@ -44,6 +44,8 @@ def set_up_logging(**_: Any) -> None:
 @signals.worker_init.connect
 def log_settings(**_: Any) -> None:
     settings = current().settings
+    # Celery sends this signal before `setup_logging`: these lines would go to standard output, as text.
+    configure_logs(settings.log.format, settings.log.level)
     file = settings.origin.file
     log.info("settings_read", file=str(file.absolute()) if file else None, accounts=len(settings.accounts))
     for warning in settings.warnings:

@@ -32,7 +32,7 @@ def health(context: Context) -> None:
         socket_connect_timeout=_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),  # the container's own interval is the retry
     )
-    client.set(WRITE_TEST_KEY, "1", px=1000)
+    client.set(WRITE_TEST_KEY, "1", px=1)
     slots = Workers(client).alive()
     if not slots:
         raise click.ClickException("Redis answers, but no worker is consuming: start `chartpost run`.")

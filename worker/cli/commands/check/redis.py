@@ -29,7 +29,7 @@ def check_redis(client: redis.Redis) -> Iterator[CheckResult]:
         yield failed("redis", refusal(error))
         return
     try:
-        client.set(WRITE_TEST_KEY, "1", px=1000)
+        client.set(WRITE_TEST_KEY, "1", px=1)
     except redis.RedisError as error:  # it answers, and takes no writes
         yield failed("redis", refusal(error))
     try:
