@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 from celery import signals
+from celery.apps import worker as celery_worker
 
 from config.logs import configure_logs
 from tasks.app import app as app
@@ -18,19 +19,29 @@ from tasks.ledger.redis import REDIS_ERRORS
 from tasks.runtime import current
 from worker.celery.consumer import PatientConsumer, log_outages_as_info
 from worker.celery.kombu_guard import GuardedChannel, guard_kombu
-from worker.celery.steps import REFUSED_EXIT_CODE, EventLoopMonitorStep, FeederStep, MetricsStep, WatchdogStep
+from worker.celery.steps import (
+    REFUSED_EXIT_CODE,
+    EventLoopMonitorStep,
+    FeederStep,
+    MetricsStep,
+    ReloadStep,
+    WatchdogStep,
+)
 
 log = structlog.get_logger()
 
 guard_kombu()
 
 app.steps["consumer"].add(EventLoopMonitorStep)
-app.steps["worker"].update((FeederStep, WatchdogStep, MetricsStep))
+app.steps["worker"].update((FeederStep, WatchdogStep, MetricsStep, ReloadStep))
 
 
 @signals.celeryd_init.connect
 def prepare_worker(conf: Any, **_: Any) -> None:
     conf.worker_consumer = PatientConsumer
+    # Celery's own handler for SIGHUP restarts the worker without a look at its settings, and not as it was started
+    # (`python -m celery` ends with an ImportError then). Ours is worker/reload.
+    celery_worker.install_worker_restart_handler = lambda worker: None  # type: ignore[attr-defined]  # not in the stubs
     GuardedChannel.writes = True
 
 
