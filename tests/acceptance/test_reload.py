@@ -225,4 +225,8 @@ def test_run_hands_sighup_to_its_parts_and_goes_on(north: Installation) -> None:
     north.drop("4711", "scan.pdf", b"a scan")
     wait_until(north.receipts, "documents go on")
     assert "part_ended" not in run.log
-    assert run.stop() == 0
+
+    parts = [int(pid) for pid in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()]
+    assert len(parts) == 3
+    run.send(signal.SIGKILL)
+    wait_until(lambda: not any(alive(pid) for pid in parts), "its parts end with it, as before the reload")
