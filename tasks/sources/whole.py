@@ -302,6 +302,7 @@ class _Window:
         self._pieces = ((0, head), (size - len(tail), tail))
 
     def read_at(self, offset: int, count: int) -> bytes:
+        count = min(count, self.size - offset)
         for begin, content in self._pieces:
             if begin <= offset and offset + count <= begin + len(content):
                 return content[offset - begin : offset - begin + count]
