@@ -94,13 +94,15 @@ class Writers:
 
     def _is_in_proc(self, wanted: os.stat_result) -> bool:
         """Whether a process that we may look at has it open for writing."""
-        for process in self._proc.iterdir():
-            if not process.name.isdecimal():
+        proc = str(self._proc)  # text instead of paths: there may be thousands of open files
+        for process in os.listdir(proc):  # noqa: PTH208
+            if not process.isdecimal():
                 continue
             with suppress(OSError):  # it has ended, or belongs to another user
-                for opened in (process / "fd").iterdir():
+                for name in os.listdir(f"{proc}/{process}/fd"):  # noqa: PTH208
                     with suppress(OSError):
-                        if os.path.samestat(opened.stat(), wanted) and _may_write(process / "fdinfo" / opened.name):
+                        opened = os.stat(f"{proc}/{process}/fd/{name}")  # noqa: PTH116
+                        if os.path.samestat(opened, wanted) and _may_write(f"{proc}/{process}/fdinfo/{name}"):
                             return True
         return False
 
@@ -151,8 +153,8 @@ def _file_system(device: int, proc: Path) -> str:
     return ""
 
 
-def _may_write(fdinfo: Path) -> bool:
+def _may_write(fdinfo: str) -> bool:
     with suppress(OSError, ValueError):
-        flags = re.search(r"^flags:\s*([0-7]+)$", fdinfo.read_text(), re.MULTILINE)
+        flags = re.search(r"^flags:\s*([0-7]+)$", Path(fdinfo).read_text(), re.MULTILINE)
         return flags is not None and int(flags[1], 8) & os.O_ACCMODE in (os.O_WRONLY, os.O_RDWR)
     return False
