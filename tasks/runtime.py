@@ -49,6 +49,7 @@ from tasks.pipeline.runner import StepRunner
 from tasks.pipeline.step import StepContext
 from tasks.sources.documents import Documents
 from tasks.sources.sources import Sources
+from tasks.sources.writers import Writers
 
 _lock = threading.Lock()
 _current: Runtime | None = None
@@ -143,6 +144,10 @@ class Runtime:
     @cached_property
     def claims(self) -> Claims:
         return Claims(self.folders)
+
+    @cached_property
+    def writers(self) -> Writers:
+        return Writers(self.folders.processing)
 
     @cached_property
     def outcomes(self) -> Outcomes:

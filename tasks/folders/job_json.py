@@ -45,6 +45,7 @@ class JobFile:
     options: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     callback_url: str | None = None
+    as_it_is: bool = False
     # How often the job was taken up again after it had failed. An error file of an earlier round does not end this one.
     round: int = 0
     # Why the document was refused even before its job was opened.
@@ -82,6 +83,7 @@ class JobFile:
             options=self.options,
             idempotency_key=self.idempotency_key,
             callback_url=self.callback_url,
+            as_it_is=self.as_it_is,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from tasks.model.errors import Code, DocumentRefused
+from tasks.sources.whole import Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,14 @@ def changed() -> DocumentRefused:
         Code.FILE_CHANGED,
         "The file has changed since it was accepted.",
         hint="Send it again once it is written completely.",
+    )
+
+
+def incomplete(found: Format) -> DocumentRefused:
+    return DocumentRefused(
+        Code.FILE_INCOMPLETE,
+        f"The file is a {found} whose end is missing.",
+        hint="Scan or export it again. If it is right as it is, `chartpost retry JOB --as-it-is` sends it.",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 
 from tasks.folders.layout import Folders
+from tasks.sources.writers import Writers
 from worker.cli.commands.check.accounts import check_accounts, skip_accounts
 from worker.cli.commands.check.folders import check_file_roots, check_folders
 from worker.cli.commands.check.inbox import check_inbox
@@ -66,4 +67,4 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
         else:
             yield from skip_accounts(runtime.accounts)
     if settings.inbox.enabled:
-        yield from check_inbox(folders.inbox, settings.accounts, mark)
+        yield from check_inbox(folders.inbox, settings.accounts, Writers(folders.processing), mark)
