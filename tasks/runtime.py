@@ -164,7 +164,7 @@ class Runtime:
 
     @cached_property
     def documents(self) -> Documents:
-        return Documents(self._own_sources)
+        return Documents(self._own_sources, self.writers)
 
     @cached_property
     def staging(self) -> Staging | None:

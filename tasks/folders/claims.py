@@ -241,6 +241,7 @@ def _with_earlier_commit(job_file: JobFile, error_file: Mapping[str, Any]) -> Jo
         snapshot=earlier.snapshot,
         key=earlier.key,
         provider_facts=earlier.provider_facts,
+        content_remarks=earlier.content_remarks,
     )
 
 

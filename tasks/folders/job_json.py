@@ -60,10 +60,12 @@ class JobFile:
     record_id: str | None = None
     # When the commit was noted, or the last one that was searched for.
     unknown_since: AwareDatetime | None = None
-    # As in the job's `Facts`: the records that the patient had before, the S3 key, and what the provider itself needs.
+    # As in the job's `Facts`: the records that the patient had before, the S3 key, what the provider itself needs, and
+    # what the receipt says of the content.
     snapshot: tuple[str, ...] | None = None
     key: str | None = None
     provider_facts: Mapping[str, Any] = field(default_factory=dict)
+    content_remarks: tuple[str, ...] = ()
 
     # Of the format. A version that is not known here may mean something else by the same fields: the file is damaged.
     version: Literal[1] = 1

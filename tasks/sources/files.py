@@ -57,6 +57,9 @@ class Files:
             raise changed()
         return file
 
+    def parts(self, address: str, identity: str) -> OpenFile:
+        return self.open(address, identity)
+
     def remove(self, address: str, identity: str) -> bool:
         path = self._allowed(address)
         with _translated():

@@ -59,15 +59,28 @@ def why_incomplete(parts: Parts) -> Format | None:
 
     Raises what `parts.read_at` raises.
     """
+    return examine(parts).incomplete
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What a few short reads tell of a document."""
+
+    incomplete: Format | None  # the format whose end is missing
+    head: bytes  # its first bytes; none if reading them would have been a request of its own
+
+
+def examine(parts: Parts) -> Examination:
+    """As `why_incomplete`, with the first bytes, which were read anyway."""
     tail = _tail(parts)
     # One request is enough for nearly every object. A cut object that ends like a whole file of another format passes.
     if parts.remote and parts.size > len(tail) and _ends_like_a_whole_file(tail):
-        return None
+        return Examination(None, b"")
     head = tail[:HEAD_BYTES] if parts.size <= len(tail) else parts.read_at(0, HEAD_BYTES)
     if parts.remote:
         parts = _Window(parts.size, head, tail)
     found = format_of(head)
-    return found if found and not _CHECKS[found](parts, head, tail) else None
+    return Examination(found if found and not _CHECKS[found](parts, head, tail) else None, head)
 
 
 def format_of(head: bytes) -> Format | None:
