@@ -50,6 +50,7 @@ from tasks.pipeline.runner import StepRunner
 from tasks.pipeline.step import StepContext
 from tasks.sources.documents import Documents
 from tasks.sources.sources import Sources
+from tasks.sources.writers import Writers
 
 _lock = threading.Lock()
 _current: Runtime | None = None
@@ -146,6 +147,10 @@ class Runtime:
         return Claims(self.folders)
 
     @cached_property
+    def writers(self) -> Writers:
+        return Writers(self.folders.processing)
+
+    @cached_property
     def outcomes(self) -> Outcomes:
         return Outcomes(self.folders)
 
@@ -160,7 +165,7 @@ class Runtime:
 
     @cached_property
     def documents(self) -> Documents:
-        return Documents(self._own_sources)
+        return Documents(self._own_sources, self.writers)
 
     @cached_property
     def staging(self) -> Staging | None:

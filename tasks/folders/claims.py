@@ -58,12 +58,14 @@ class Claims:
         seen: FileIdentity | None = None,
         sidecar: Path | None = None,
         continues: bool = False,
+        has_writer: Callable[[Path], bool] = lambda _: False,
     ) -> Path:
         """Move a file and its sidecar from the inbox into `processing/<job id>/`; returns where the file is now.
 
         `seen` is the file that was checked; another file of its name is not taken. `continues`: the document belongs
-        to a job that has failed, and came back by the inbox.
-        Raises ChangedMeanwhile, AlreadyInCare and OSError; the file is then where it was.
+        to a job that has failed, and came back by the inbox. `has_writer` tells whether a program has the file open for
+        writing.
+        Raises ChangedMeanwhile, StillWritten, AlreadyInCare and OSError; the file is then where it was.
         """
         folder = self._folders.job_folder(job_id)
         with folder.lock(make=True):
@@ -80,7 +82,7 @@ class Claims:
                 folder.write(job_file)
                 if sidecar is not None:
                     folder.take_sidecar(sidecar)
-                document = folder.take(path, seen)
+                document = folder.take(path, seen, has_writer)
             except (OSError, ChangedMeanwhile):
                 self._tidy(folder)
                 raise
@@ -239,6 +241,7 @@ def _with_earlier_commit(job_file: JobFile, error_file: Mapping[str, Any]) -> Jo
         snapshot=earlier.snapshot,
         key=earlier.key,
         provider_facts=earlier.provider_facts,
+        content_remarks=earlier.content_remarks,
     )
 
 

@@ -63,6 +63,7 @@ class CommitLog:
             snapshot=facts.snapshot,
             key=facts.key,
             provider_facts=dict(facts.provider),
+            content_remarks=facts.content_remarks,
             unknown_since=datetime.now(UTC),
         )
 

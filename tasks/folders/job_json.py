@@ -45,6 +45,7 @@ class JobFile:
     options: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     callback_url: str | None = None
+    as_it_is: bool = False
     # How often the job was taken up again after it had failed. An error file of an earlier round does not end this one.
     round: int = 0
     # Why the document was refused even before its job was opened.
@@ -59,10 +60,12 @@ class JobFile:
     record_id: str | None = None
     # When the commit was noted, or the last one that was searched for.
     unknown_since: AwareDatetime | None = None
-    # As in the job's `Facts`: the records that the patient had before, the S3 key, and what the provider itself needs.
+    # As in the job's `Facts`: the records that the patient had before, the S3 key, what the provider itself needs, and
+    # what the receipt says of the content.
     snapshot: tuple[str, ...] | None = None
     key: str | None = None
     provider_facts: Mapping[str, Any] = field(default_factory=dict)
+    content_remarks: tuple[str, ...] = ()
 
     # Of the format. A version that is not known here may mean something else by the same fields: the file is damaged.
     version: Literal[1] = 1
@@ -82,6 +85,7 @@ class JobFile:
             options=self.options,
             idempotency_key=self.idempotency_key,
             callback_url=self.callback_url,
+            as_it_is=self.as_it_is,
         )
 
     def to_json(self) -> dict[str, Any]:

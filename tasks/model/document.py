@@ -67,6 +67,8 @@ class Document:
     options: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     callback_url: str | None = None
+    # Send it although its end is missing: its sender says that it is right.
+    as_it_is: bool = False
     # Remove the source after delivery.
     delete_source: bool = False
     # The entry of the intake stream that asked for it.

@@ -12,6 +12,7 @@ class Code(StrEnum):
     FILE_TOO_LARGE = "file_too_large"
     FILE_MISSING = "file_missing"
     FILE_CHANGED = "file_changed"
+    FILE_INCOMPLETE = "file_incomplete"
     NOT_A_REGULAR_FILE = "not_a_regular_file"
     SOURCE_NOT_ALLOWED = "source_not_allowed"
     UNSUPPORTED_TYPE = "unsupported_type"

@@ -82,8 +82,10 @@ class Facts:
     record: Record | None = None
     # The provider's own, such as ids that it fixed before the first try.
     provider: Mapping[str, Any] = field(default_factory=dict)
-    # Sentences for the receipt.
+    # Sentences for the receipt: the provider's, or about its record.
     remarks: tuple[str, ...] = ()
+    # Sentences for the receipt, about the document's content.
+    content_remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

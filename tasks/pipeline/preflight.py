@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import structlog
 
 from tasks.accounts.account import Account
 from tasks.ledger.lease import Lease
 from tasks.ledger.renewal import Renewal
-from tasks.model.errors import OutcomeUnknown
+from tasks.model.errors import OutcomeUnknown, RetryLater
 from tasks.model.job import Facts, Job
 from tasks.model.route import Stage
 from tasks.pipeline.step import StepContext, StepResult
+from tasks.providers.content_check import contradictions
+from tasks.sources.base import incomplete, still_written
+from tasks.sources.whole import Examination
 
 log = structlog.get_logger()
 
 _NAME_WAIT_SECONDS = 30.0
+_WRITER_SECONDS = 1.0
+_WRITER_PATIENCE = timedelta(seconds=10)
+_SENT_AS_IT_IS = "It was sent as it is, as its sender asked: a {} whose end is missing."
 
 
 class Preflight:
@@ -40,6 +47,35 @@ class Preflight:
         if skips_duplicates and not job.earlier_sending_unknown and self._is_duplicate(lease, account, renewal):
             return StepResult(finished=(job.id,))
         return None
+
+    def examined(self, lease: Lease) -> Lease:
+        """The same lease, with what the receipt must say of the document's content.
+
+        Raises DocumentRefused (`file_incomplete`) for a document that is not whole, unless its sender has said that it
+        is right as it is. Raises RetryLater.
+        """
+        job = lease.job
+        document = job.document
+        sent_before = job.committed or job.earlier_sending_unknown  # it was examined then
+        if job.stage is not Stage.RECEIVED or document.relabeling or sent_before:
+            return lease
+        examination = self._context.documents.examine(document)
+        if not document.as_it_is:
+            self._check_whole(lease, examination)
+        remarks = [_SENT_AS_IT_IS.format(examination.incomplete)] if examination.incomplete else []
+        remarks += contradictions(document, examination.head)
+        return replace(lease, job=replace(job, facts=replace(job.facts, content_remarks=tuple(remarks))))
+
+    def _check_whole(self, lease: Lease, examination: Examination) -> None:
+        job = lease.job
+        if examination.incomplete:
+            raise incomplete(examination.incomplete)
+        # The inbox and `chartpost send` have looked for writers. Nobody else can open what lies in processing/.
+        if not job.document.door.has_folder and self._context.documents.has_writer(job.document):
+            if lease.now - job.created_at < _WRITER_PATIENCE:
+                # A child that its sender has just started may hold it open until it runs its own program.
+                raise RetryLater("Another program has the file open for writing.", after_seconds=_WRITER_SECONDS)
+            raise still_written("Close it, then send it again.")
 
     def facts_before_sending(self, job: Job, account: Account) -> Facts:
         """What a later search needs to know of the chart as it was before."""

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from tasks.model.document import Document
-from tasks.sources.base import OpenSource
+from tasks.model.errors import DocumentRefused
+from tasks.sources.base import NoParts, OpenSource
+from tasks.sources.files import path_of
 from tasks.sources.sources import Sources
+from tasks.sources.whole import Examination, examine
+from tasks.sources.writers import Writers
 
 _BLOCK_BYTES = 1024 * 1024
 
@@ -15,12 +21,27 @@ _BLOCK_BYTES = 1024 * 1024
 class Documents:
     """Opens the documents of jobs: those that callers name, and those that we staged ourselves."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, writers: Writers) -> None:
         self.sources = sources
+        self._writers = writers
 
     def open(self, document: Document) -> OpenSource:
         """A fresh stream of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
         return self.sources.open(document.source, document.identity)
+
+    def examine(self, document: Document) -> Examination:
+        """What a few short reads tell of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
+        with suppress(NoParts), self.sources.parts(document.source, document.identity) as parts:
+            return examine(parts)
+        return Examination(None, b"")
+
+    def has_writer(self, document: Document) -> bool:
+        """True if a program has a caller's file open for writing, as far as that can be known."""
+        if not document.source.lower().startswith("file:"):
+            return False
+        with suppress(OSError, DocumentRefused):
+            return self._writers.has_writer(Path(path_of(document.source)))
+        return False
 
     def sha256(self, document: Document, check: Callable[[], None] = lambda: None) -> str:
         """The digest of the document as it is now. Calls `check` at every block; it may raise.

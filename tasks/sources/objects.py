@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tasks.model.errors import Code, DocumentRefused, RetryLater
-from tasks.sources.base import Located, changed, empty, invalid, irregular, missing, not_allowed
+from tasks.sources.base import Located, NoParts, changed, empty, invalid, irregular, missing, not_allowed
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -64,6 +64,11 @@ class Objects:
             answer["Body"].close()
             raise changed()
         return OpenObject(answer["Body"], answer["ContentLength"])
+
+    def parts(self, address: str, identity: str) -> ObjectParts:
+        bucket, key = self._allowed(address)
+        size, _, etag = identity.partition(":")
+        return ObjectParts(self.client(), bucket, key, etag, int(size))
 
     def remove(self, address: str, identity: str) -> bool:
         bucket, key = self._allowed(address)
@@ -152,6 +157,39 @@ class OpenObject:
     def unchanged(self) -> bool:
         """Always true: one GetObject reads one version to its end, even if the object is replaced meanwhile."""
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectParts:
+    """An object of which parts are read, each by a request of its own."""
+
+    client: S3Client
+    bucket: str
+    key: str
+    etag: str
+    size: int
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+    @property
+    def remote(self) -> bool:
+        return True
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        wanted = f"bytes={offset}-{offset + count - 1}"
+        with _translated():
+            answer = self.client.get_object(Bucket=self.bucket, Key=self.key, IfMatch=self.etag, Range=wanted)
+            try:
+                # Servers that know no ranges answer with the whole object.
+                if "ContentRange" not in answer and (offset, count) != (0, self.size):
+                    raise NoParts
+                return answer["Body"].read(count)
+            finally:
+                answer["Body"].close()
 
 
 def _identity(size: int, etag: str) -> str:

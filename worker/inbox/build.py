@@ -22,7 +22,7 @@ def job_opener(runtime: Runtime) -> JobOpener:
 
 
 def inbox_claims(runtime: Runtime) -> InboxClaims:
-    return InboxClaims(runtime.folders, runtime.claims, job_opener(runtime))
+    return InboxClaims(runtime.folders, runtime.claims, job_opener(runtime), writers=runtime.writers)
 
 
 def inbox_service(runtime: Runtime) -> InboxService:

@@ -144,5 +144,11 @@ class JobOpener:
 def maybe_sent_of(job_file: JobFile) -> MaybeSent:
     """What a search at the provider needs, as job.json had it before the last block could leave."""
     record = Record(job_file.record_id) if job_file.record_id else None
-    facts = Facts(snapshot=job_file.snapshot, key=job_file.key, record=record, provider=job_file.provider_facts)
+    facts = Facts(
+        snapshot=job_file.snapshot,
+        key=job_file.key,
+        record=record,
+        provider=job_file.provider_facts,
+        content_remarks=job_file.content_remarks,
+    )
     return MaybeSent(facts, job_file.committed_step)

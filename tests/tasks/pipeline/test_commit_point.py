@@ -26,11 +26,12 @@ from tasks.sources.documents import Documents
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
+from tasks.sources.writers import Writers
 from tests.tasks.folders.documents import JOB, claim, drop
 from tests.tasks.ledger.test_ledger import document, expire_lease, start
 from tests.tasks.ledger.test_routes import ONE, opened
 
-NO_DOCUMENTS = Documents(Sources(Files([]), Objects([])))
+NO_DOCUMENTS = Documents(Sources(Files([]), Objects([])), Writers())
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from tasks.sources.documents import Documents
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
+from tasks.sources.writers import Writers
 from tests.tasks.folders.documents import claim, drop
 from tests.tasks.ledger.test_ledger import STORED, expire_lease, start
 from tests.tasks.pipeline.runners import recovery_of, runner_of
@@ -103,7 +104,7 @@ class House:
         self.folders = Folders(data)
         self.folders.create()
         self.commit_log = CommitLog(self.folders, None)
-        self.documents = Documents(Sources(Files([data]), Objects([])))
+        self.documents = Documents(Sources(Files([data]), Objects([])), Writers())
         self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
         self.recovery = recovery_of(self.ledger, self.commit_log, self.documents)
         self.runner = runner_of(

@@ -8,6 +8,7 @@ import click
 
 from tasks.folders.free_space import disk_folders
 from tasks.folders.layout import Folders
+from tasks.sources.writers import Writers
 from worker.cli.commands.check.accounts import check_accounts, skip_accounts
 from worker.cli.commands.check.disk import check_disk
 from worker.cli.commands.check.folders import check_file_roots, check_folders
@@ -71,4 +72,4 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
         else:
             yield from skip_accounts(runtime.accounts)
     if settings.inbox.enabled:
-        yield from check_inbox(folders.inbox, settings.accounts, mark)
+        yield from check_inbox(folders.inbox, settings.accounts, Writers(folders.processing), mark)
