@@ -20,6 +20,7 @@ class Faults:
     slow_seconds: float | None = None
     busy_times: int = 0
     cut: bool = False
+    filtered: bool = False
     lost: bool = False
     expired: bool = False
     lost_create: bool = False
@@ -40,6 +41,7 @@ class Faults:
             slow_seconds=None if slow is None else float(slow),
             busy_times=int(_match(r"BUSY-(\d+)", file_name) or 0),
             cut="CUT" in file_name,
+            filtered="FILTERED" in file_name,
             # LOSTCREATE and LOSTCOMMIT are words of their own.
             lost=re.search(r"LOST(?!CREATE|COMMIT)", file_name) is not None,
             lost_create="LOSTCREATE" in file_name,

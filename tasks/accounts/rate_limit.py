@@ -40,9 +40,17 @@ class RateLimit:
         self.throttle(group, pause)
         raise RetryLater("The account's own limit of requests per minute is used up.", after_seconds=pause)
 
-    def throttle(self, group: str, seconds: float) -> None:
-        """No new jobs of this limit group are taken until `seconds` have passed. Steps in flight go on."""
-        self._redis.set(PREFIX + "limit:" + group, "1", px=max(1, int(seconds * 1000)))
+    def throttle(self, group: str, seconds: float, reason: str = "") -> None:
+        """No new jobs of this limit group are taken until `seconds` have passed. Steps in flight go on.
+
+        `reason` is a sentence for people, where there is more to say than that the limit is used up.
+        """
+        self._redis.set(PREFIX + "limit:" + group, reason or "1", px=max(1, int(seconds * 1000)))
+
+    def throttled_reason(self, group: str) -> str:
+        """Why the limit group waits, if there is more to say than that the limit is used up."""
+        reason = str(self._redis.get(PREFIX + "limit:" + group) or "1")
+        return "" if reason == "1" else reason
 
     def throttled_until(self, group: str) -> datetime | None:
         """When the limit group may go on; None if it may now."""

@@ -17,6 +17,8 @@ from tasks.model.times import from_ms, iso
 
 _NOT_IN_SETTINGS = "The settings do not name this account any more: add it again, or cancel its jobs."
 
+_LIMIT_USED_UP = "The limit of requests is used up."
+
 
 @dataclass(frozen=True, slots=True)
 class AccountHealth:
@@ -78,9 +80,9 @@ class AccountStatuses:
         circuit = self._breaker.state(name)
         if circuit:
             return AccountHealth(circuit.status, circuit.reason, circuit.probe_at)
-        until = self._rate_limit.throttled_until(self._accounts[name].provider.limit_group)
-        if until:
-            return AccountHealth("throttled", "The limit of requests is used up.", until)
+        group = self._accounts[name].provider.limit_group
+        if until := self._rate_limit.throttled_until(group):
+            return AccountHealth("throttled", self._rate_limit.throttled_reason(group) or _LIMIT_USED_UP, until)
         return AccountHealth("ok")
 
     def _status(self, name: str, unfinished: int) -> AccountStatus:

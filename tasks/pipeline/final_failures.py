@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
-from tasks.model.errors import Code, DocumentRefused, StepError
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, StepError
 from tasks.model.job import Failure, Job
 from tasks.model.route import Stage
 from tasks.sources.documents import Documents
@@ -21,10 +23,15 @@ _NOT_PROCESSED = Failure(
     "The provider has a record of it, and has not finished processing it in time.",
     "Look into the chart. We go on looking for a day; put the file back into the inbox, or retry, to continue then.",
 )
-REFUSED_ALONE = Failure(
+_REFUSED_ALONE = Failure(
     Code.REFUSED_BY_PROVIDER,
     "The provider refuses this document, and takes others of the same account.",
     "Ask the provider what this account may write for this patient, or what is wrong with this file; then retry.",
+)
+_KEPT_BACK = Failure(
+    Code.REFUSED_BY_PROVIDER,
+    "Something between chartpost and the provider keeps this document back, and lets others of the same account pass.",
+    "Ask whoever runs the web filter, proxy or firewall what it has against this file; then retry.",
 )
 _NOT_CONFIRMED_FINAL = Failure(
     Code.NOT_CONFIRMED,
@@ -106,6 +113,11 @@ class Failures:
 
     def _log_failed(self, lease: Lease, failure: Failure, reason: str) -> None:
         log.warning("job_failed", job=lease.job.id, account=lease.job.account, code=failure.code, reason=reason)
+
+
+def refused_alone(error: AccountBlocked) -> Failure:
+    """The failure of a document that alone blocks its account, again and again."""
+    return replace(_KEPT_BACK, detail=str(error)) if error.by_stranger else _REFUSED_ALONE
 
 
 def may_have_arrived(job: Job) -> bool:

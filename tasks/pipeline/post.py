@@ -65,6 +65,7 @@ class Post:
                     insecure=account.settings.insecure,
                     gate=commit_point,
                     on_call=account.count_call,
+                    now=account.clock.now,
                 )
         except OutcomeUnknown as error:
             if creates:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tasks.http.api import ApiClient, Signer
 from tasks.http.clients import Clients
+from tasks.http.provider_clock import ProviderClock
 
 
 class Cache(Protocol):
@@ -41,6 +42,8 @@ class Connection:
     cache: Cache
     # Allows http:// and loopback addresses, as the sandbox has them.
     insecure: bool = False
+    # Learns the provider's time from its answers.
+    clock: ProviderClock = field(default_factory=ProviderClock)
 
     def api(self, base_url: str, *, provider: str, headers: Mapping[str, str] | Signer) -> ApiClient:
         """A client for the API at `base_url`; `headers` hold its keys, or make them for each request."""
@@ -51,5 +54,6 @@ class Connection:
             headers=headers,
             limiter=self.limiter,
             on_call=self.on_call,
+            clock=self.clock,
             insecure=self.insecure,
         )

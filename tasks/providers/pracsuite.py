@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, StrictStr, ValidationError
 
 from config.accounts import PracsuiteAccount
-from tasks.http.api import not_understood, parse_answer
+from tasks.http.api import check_json, not_understood, parse_answer
 from tasks.http.exchange import Answer
 from tasks.http.json_values import whole_number
 from tasks.model.document import Document
@@ -121,8 +121,12 @@ class PracSuite:
     def probe(self) -> None:
         """List the attachments of a patient who need not exist: the answer shows whether the keys work."""
         answer = self._api.call("GET", "patient", "0", _ATTACHMENTS, params=[("page_size", "1")])
-        if not answer.success and not isinstance(error := _STATUSES.error(answer), DocumentRefused):
+        if answer.success:
+            _attachments_in(parse_answer(answer, _List, NAME).model_extra or {})
+        elif not isinstance(error := _STATUSES.error(answer), DocumentRefused):
             raise error
+        else:
+            check_json(answer, NAME)
 
     # --- private: lists and records --------------------------------------------------------------------------
 

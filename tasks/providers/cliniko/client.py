@@ -38,6 +38,7 @@ from tasks.providers.cliniko.answers import (
     presigned_in,
     refused_fields,
     remarks,
+    upload_not_found,
 )
 from tasks.providers.cliniko.naming import description, sent_name, token
 from tasks.providers.connection import Connection
@@ -176,7 +177,8 @@ class Cliniko:
 
     def probe(self) -> None:
         """Ask for the shortest list: the answer shows whether the key works."""
-        ACCOUNT_STATUSES.success(self._api.call("GET", _ATTACHMENTS, params=[("per_page", "1")]))
+        answer = self._api.call("GET", _ATTACHMENTS, params=[("per_page", "1")])
+        parse_answer(ACCOUNT_STATUSES.success(answer), AttachmentList, NAME)
 
     # --- records, for people ---------------------------------------------------------------------------------
 
@@ -231,8 +233,10 @@ class Cliniko:
         # A new upload is worth one attempt. A second refusal, or one that names other fields too, is not about that.
         topic = f"again {self._scope}"
         presigned_again = job.presigns >= 2 and self._cache.get(topic, job.id) is not None
-        if presigned_again or not refused_fields(answer) <= _UPLOAD_FIELDS:
+        if not refused_fields(answer) <= _UPLOAD_FIELDS:
             raise PATIENT_STATUSES.error(answer)
+        if presigned_again:
+            raise upload_not_found(answer)
         self._cache.put(topic, job.id, "1", _PRESIGNED_AGAIN_SECONDS)
         raise PresignAgain("Cliniko does not know the upload, or not any more.")
 

@@ -152,7 +152,8 @@ class Ovok:
 
     def probe(self) -> None:
         """List one Ovok document: the answer shows whether the login works."""
-        READ_STATUSES.success(self._api.send(lambda api: api.call("GET", _DOCUMENT, params=[("_count", "1")])))
+        answer = self._api.send(lambda api: api.call("GET", _DOCUMENT, params=[("_count", "1")]))
+        parse_answer(READ_STATUSES.success(answer), EntryList, NAME)
 
     # --- private: the Ovok document that the file goes into --------------------------------------------------
 

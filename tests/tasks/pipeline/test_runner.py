@@ -90,6 +90,9 @@ class AtCreating:
             {"provider": "ovok", "email": "e", "password": "p", "client_id": "c", "duplicates": "send"}
         )
 
+    def reason(self, error: StepError) -> str:
+        return str(error)
+
     def start_counting(self) -> None: ...
 
     def counted(self) -> int:

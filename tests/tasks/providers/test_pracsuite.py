@@ -124,7 +124,6 @@ def test_any_success_with_address_and_fields_is_a_form_whose_fields_keep_their_o
     "body",
     [
         "",
-        "<html>",
         [],
         {},
         {"url": "https://b/"},
@@ -181,7 +180,37 @@ def test_the_providers_words_about_a_refused_document_are_kept_apart(odd: OddPra
     assert "Anna" not in "".join(traceback.format_exception(refused.value, limit=0))
 
 
-@pytest.mark.parametrize("body", ["", "<html>", [], {"error": 5}, {"error": {"detail": {"a": 1}}}, {"error": {}}])
+PAGE = "<!DOCTYPE html><html><head><title>Blocked</title></head></html>"
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 451])
+def test_a_refusal_that_is_a_page_is_not_pracsuites(odd: OddPracSuite, pracsuite: PracSuite, status: int) -> None:
+    page = Reply(status, PAGE, {"Content-Type": "text/html"})
+    sent = job(snapshot=())
+    odd.answers |= {PRESIGN: page, f"GET {LIST}": page, "GET /v1/patient/0/patient_attachment": page}
+    for act in (
+        lambda: pracsuite.presign(job(), NO_GATE),
+        lambda: pracsuite.find([sent], NO_OWNERS),
+        lambda: pracsuite.still_there(sent.document, Record("1")),
+        pracsuite.probe,
+    ):
+        with pytest.raises(AccountBlocked, match=rf"did not come from PracSuite \({status} text/html\)") as blocked:
+            act()
+        assert blocked.value.by_stranger
+        assert not blocked.value.never_the_document
+
+
+@pytest.mark.parametrize("status", [200, 400, 404])
+@pytest.mark.parametrize("body", ["", "welcome", "not found", [], PAGE])
+def test_a_probe_is_not_content_with_what_pracsuite_would_not_say(
+    odd: OddPracSuite, pracsuite: PracSuite, status: int, body: object
+) -> None:
+    odd.answers["GET /v1/patient/0/patient_attachment"] = Reply(status, body)
+    with pytest.raises(AccountBlocked):
+        pracsuite.probe()
+
+
+@pytest.mark.parametrize("body", ["", [], {"error": 5}, {"error": {"detail": {"a": 1}}}, {"error": {}}])
 def test_a_refusal_without_words_is_a_refusal_all_the_same(
     odd: OddPracSuite, pracsuite: PracSuite, body: object
 ) -> None:
@@ -253,7 +282,6 @@ def test_an_empty_list_is_understood(odd: OddPracSuite, pracsuite: PracSuite, pa
     "page",
     [
         "",
-        "<html>",
         [],
         [record(1)],
         {},
@@ -681,7 +709,7 @@ def test_a_record_stands_while_the_patients_list_has_it(odd: OddPracSuite, pracs
 def test_a_probe_needs_no_patient_and_tells_whether_the_account_is_well(
     odd: OddPracSuite, pracsuite: PracSuite, status: int, meant: type[StepError] | None
 ) -> None:
-    odd.answers["GET /v1/patient/0/patient_attachment"] = Reply(status, "anything")
+    odd.answers["GET /v1/patient/0/patient_attachment"] = Reply(status, {"attachment_clients": []})
     if meant is None:
         pracsuite.probe()
     else:
