@@ -82,6 +82,7 @@ class JobFile:
             options=self.options,
             idempotency_key=self.idempotency_key,
             callback_url=self.callback_url,
+            round=self.round,
         )
 
     def to_json(self) -> dict[str, Any]:
