@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from celery import Celery
 
-from config.celery import celery_settings
+from config.celery import STAGE_QUEUE, celery_settings
 from config.errors import SettingsError
 from config.load import ensure_secret_key, load
 from config.settings import Settings
@@ -19,7 +19,7 @@ from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
 from tasks.accounts.rate_limit import RateLimit
 from tasks.accounts.status import AccountStatuses
-from tasks.app import app, send_steps, task_name
+from tasks.app import app, queue_of, send_steps, task_name
 from tasks.closing.callback import Callback
 from tasks.closing.closing import Closing
 from tasks.closing.files import DocumentFiles
@@ -29,6 +29,7 @@ from tasks.dispatch.workers import Workers
 from tasks.folders.claims import Claims
 from tasks.folders.commit_log import CommitLog
 from tasks.folders.layout import Folders
+from tasks.folders.machines import Machine
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.staging import Staging
 from tasks.intake.admission import Admission
@@ -101,7 +102,13 @@ class Runtime:
             self.seal,
             lease_seconds=self.settings.worker.lease_seconds,
             jobs_days=self.settings.retention.jobs_days,
+            machine=self.machine.name,
         )
+
+    @cached_property
+    def machine(self) -> Machine:
+        """This machine among those that share one Redis."""
+        return Machine(self.redis, self.settings.data_dir)
 
     @cached_property
     def queries(self) -> LedgerQueries:
@@ -200,11 +207,16 @@ class Runtime:
             send=send_steps,
             identity=self.ledger.identity,
             on_refused=on_refused,
+            machine=self.machine,
         )
 
     def send_closing(self, job_id: str) -> None:
         """Send the closing step of a job now. If the message is lost, a feeder sends it again."""
-        self.celery.send_task(task_name(Step.NOTIFY), args=(job_id,))
+        machine = self.ledger.bound_to(job_id)
+        if machine and machine != self.machine.name():
+            return  # a feeder on the machine that has its folders sends it
+        queue = queue_of(self.celery, machine) if machine else STAGE_QUEUE
+        self.celery.send_task(task_name(Step.NOTIFY), args=(job_id,), queue=queue)
 
     # --- what happens to a document ----------------------------------------------------------------------------
 

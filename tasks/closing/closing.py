@@ -15,6 +15,7 @@ from tasks.closing.callback import Callback
 from tasks.closing.files import DocumentFiles
 from tasks.closing.receipts import event_of
 from tasks.closing.results import Results
+from tasks.folders.staging import is_staged
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.renewal import LeaseRenewer, Renewal
@@ -93,7 +94,7 @@ class Closing:
         wait = backoff.delay(job.failures + 1, policy.first_seconds, policy.cap_seconds, random.random)
         # An OSError's words hold the path, and so the patient.
         reason = str(error) if isinstance(error, StepError) else f"{type(error).__name__} {error.errno or ''}"
-        if job.document.home:
+        if is_staged(job) and job.document.home:
             # Only the watcher on that machine can close the files; it asks for the jobs that are left to it.
             self._ledger.leave_to(job.document.home, job.id)
         log.warning("closing_deferred", job=job.id, account=job.account, reason=reason, seconds=wait)

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 import redis
 import structlog
 
-from config.celery import STAGE_QUEUE
+from config.celery import STAGE_QUEUE, machine_queue
 from config.redaction import crash_site
 from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
 from tasks.dispatch.probes import Probes
 from tasks.dispatch.workers import Workers
+from tasks.folders.machines import Machine
 from tasks.ledger.identity import LedgerIdentity, LedgerRefused
 from tasks.ledger.redis import CLOSING_LANE, PREFIX, REDIS_ERRORS, load_script, now_ms
 from tasks.model.route import Stage, Step
@@ -41,7 +42,11 @@ def steps_from(step: Step, stages: Sequence[Stage]) -> list[Step]:
 
 
 class Feeder:
-    """`send` sends the chain of steps of one job. `on_refused` must end the process: Redis must not be used."""
+    """`send` sends the chain of steps of one job, to the machine that alone can work on it or, with '', to any.
+
+    `machine` is this feeder's: jobs whose files lie on another one are left to its feeders. `on_refused` must end the
+    process: Redis must not be used.
+    """
 
     def __init__(
         self,
@@ -52,7 +57,8 @@ class Feeder:
         workers: Workers,
         lease_seconds: float,
         jobs_days: float,
-        send: Callable[[str, list[Step]], None],
+        send: Callable[[str, list[Step], str], None],
+        machine: Machine | None = None,
         identity: LedgerIdentity | None = None,
         on_refused: Callable[[LedgerRefused], None] = lambda refused: None,
         tick_seconds: float = _TICK_SECONDS,
@@ -63,6 +69,7 @@ class Feeder:
         self._lease_ms = int(lease_seconds * 1000)
         self._keep_ms = int(jobs_days * 86_400_000)
         self._send = send
+        self._machine = machine
         self._identity = identity
         self._on_refused = on_refused
         self._tick_seconds = tick_seconds
@@ -91,16 +98,22 @@ class Feeder:
 
     def tick(self) -> int:
         """Send the jobs that are due and have a slot. Returns how many were sent."""
-        slots = self._workers.slots()
+        live = self._workers.live().values()
+        machine = (self._machine.name() if self._machine else None) or ""
+        slots = sum(worker.slots for worker in live)
+        slots_here = sum(worker.slots for worker in live if worker.machine == machine)
         window = _WINDOW_PER_SLOT * slots
-        taken = self._take_due(args=[PREFIX, self._lease_ms, window, STAGE_QUEUE, json.dumps(self._lanes(slots))])
-        for job_id, step, lane in zip(taken[::3], taken[1::3], taken[2::3], strict=True):
+        lanes, queue_here = json.dumps(self._lanes(slots)), machine_queue(machine)
+        taken = self._take_due(
+            args=[PREFIX, self._lease_ms, window, STAGE_QUEUE, lanes, machine, queue_here, slots_here]
+        )
+        for job_id, step, lane, home in zip(taken[::4], taken[1::4], taken[2::4], taken[3::4], strict=True):
             if lane == CLOSING_LANE:
                 steps = [Step(step)]
             else:
                 steps = steps_from(Step(step), self._accounts[str(lane)].provider.stages)
-            self._send(str(job_id), steps)
-        return len(taken) // 3
+            self._send(str(job_id), steps, str(home))
+        return len(taken) // 4
 
     def forget_expired(self) -> None:
         """Rows of finished jobs expire in Redis (EXPIRE). Their entries in sorted sets do not, and are removed here."""
@@ -131,6 +144,9 @@ class Feeder:
             try:
                 if self._identity:
                     self._identity.confirm()
+                if self._machine:
+                    # First: a copy of another machine's folders must not take that machine's jobs.
+                    self._machine.beat()
                 self._workers.beat()
                 self._probes.start_due()
                 if time.monotonic() >= self._housekeeping_at:

@@ -86,6 +86,7 @@ class JobFile:
             idempotency_key=self.idempotency_key,
             callback_url=self.callback_url,
             as_it_is=self.as_it_is,
+            round=self.round,
         )
 
     def to_json(self) -> dict[str, Any]:

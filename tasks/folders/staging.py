@@ -57,12 +57,12 @@ class Staging:
 
 def is_staged(job: Job) -> bool:
     """True for a document whose folders belong to the machine that staged it."""
-    return job.document.home is not None
+    return job.document.home is not None and job.document.source.startswith("s3://")
 
 
 def staging_of(job: Job, staging: Staging | None) -> Staging | None:
     """Where the job's document is staged; None if it is not. Raises RetryLater if `staging` was needed and is None."""
-    if not is_staged(job) or not job.document.source.startswith("s3://"):
+    if not is_staged(job):
         return None
     if staging is None:
         raise RetryLater("The document is staged to S3, and this worker's settings have no s3.stage_inbox.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import TypeAdapter
@@ -31,7 +32,7 @@ class JobCodec:
     def opening(self, job_id: str, document: Document, provider: str, route: Route) -> dict[str, str]:
         """The fields of a new row. `open.lua` adds its lane and times."""
         patient = self._seal.lookup("patient", document.account, document.patient_id or "")
-        return {
+        row = {
             "account": document.account,
             "provider": provider,
             "stage": Stage.RECEIVED,
@@ -44,6 +45,7 @@ class JobCodec:
             "name": self.name_key(document),
             "document": self.seal_document(job_id, document),
         }
+        return {**row, "home": document.bound_to} if document.bound_to else row
 
     def name_key(self, document: Document) -> str:
         """What only one job at a time may work on: a file name of one patient, or a document at the provider."""
@@ -100,12 +102,13 @@ class JobCodec:
             return from_ms(row[field]) if row.get(field) else None
 
         facts, failure = unsealed("facts"), unsealed("failure")
+        document = _DOCUMENT.validate_json(unsealed("document") or "{}")
         return Job(
             id=job_id,
             provider=row["provider"],
             stage=Stage(row["stage"]),
             step=Step(row.get("step", "")),
-            document=_DOCUMENT.validate_json(unsealed("document") or "{}"),
+            document=replace(document, home=row.get("home") or document.home),
             facts=_FACTS.validate_json(facts) if facts else Facts(),
             failure=_FAILURE.validate_json(failure) if failure else None,
             created_at=from_ms(row["created_at"]),

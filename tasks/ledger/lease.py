@@ -28,5 +28,6 @@ class Lease:
 class NotStarted:
     """A step did not start."""
 
-    # gone (no such job), moved (the step is done already) or leased (another worker runs it).
+    # gone (no such job), moved (the step is done already), leased (another worker runs it) or elsewhere (its files lie
+    # on another machine).
     why: str

@@ -8,7 +8,7 @@ from the stage that the caller has read, and only for the holder of the lease, w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -19,7 +19,7 @@ from tasks.ledger.codec import JobCodec
 from tasks.ledger.identity import LedgerIdentity
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.owners import RecordOwners
-from tasks.ledger.redis import CLOSING_LANE, PREFIX, load_script
+from tasks.ledger.redis import CLOSING_LANE, PREFIX, due_key, load_script, now_ms
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.errors import Code, LeaseLost
@@ -27,7 +27,7 @@ from tasks.model.job import Facts, Failure, Job, Record
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.model.times import from_ms, to_ms
 
-_SCRIPTS = ("open", "start", "renew", "reserve_name", "move")
+_SCRIPTS = ("open", "start", "renew", "reserve_name", "move", "bind")
 
 _BEFORE_THE_RECORD = (Stage.RECEIVED, Stage.PRESIGNED, Stage.STORED)
 _UNFINISHED = (*_BEFORE_THE_RECORD, Stage.REGISTERED)
@@ -63,13 +63,24 @@ class MaybeSent:
 
 
 class Ledger:
-    def __init__(self, client: redis.Redis, seal: Seal, *, lease_seconds: float, jobs_days: float) -> None:
+    """`machine` tells this machine's name, so that no job is started whose files lie on another one. None: any job."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        seal: Seal,
+        *,
+        lease_seconds: float,
+        jobs_days: float,
+        machine: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self.redis = client
         self.codec = JobCodec(seal)
         self.identity = LedgerIdentity(client, seal)
         self.lease_seconds = lease_seconds
         self._lease_ms = int(lease_seconds * 1000)
         self._jobs_days = jobs_days
+        self._machine = machine
         self._scripts = {name: load_script(client, name) for name in _SCRIPTS}
 
     # --- opening and reading -----------------------------------------------------------------------------------
@@ -125,6 +136,15 @@ class Ledger:
     def known(self, job_id: str) -> bool:
         return bool(self.redis.exists(PREFIX + "job:" + job_id))
 
+    def bind(self, job_id: str, machine: str) -> bool:
+        """Note that the job's files lie on this machine, which alone can work on it. True if that is news."""
+        return bool(self._run("bind", job_id, machine))
+
+    def bound_to(self, job_id: str) -> str | None:
+        """The machine that alone can work on the job; None if any can."""
+        machine = self.redis.hget(PREFIX + "job:" + job_id, "home")
+        return str(machine) if machine else None
+
     def alias(self, alias: str, job_id: str) -> None:
         """Let `alias` (the id of a stream entry, or of a second call) find the job."""
         self.redis.set(PREFIX + "alias:" + alias, job_id, ex=int(self._jobs_days * 86400))
@@ -155,7 +175,8 @@ class Ledger:
         Raises LedgerRefused.
         """
         self.identity.confirm()
-        started = self._run("start", job_id, step, self._lease_ms, "1" if step is Step.CONFIRM else "")
+        together = "1" if step is Step.CONFIRM else ""
+        started = self._run("start", job_id, step, self._lease_ms, together, self._machine() or "")
         if started[0][0] == "refused":
             return NotStarted(started[0][1])
         leases = []
@@ -451,6 +472,11 @@ class Ledger:
             self.redis.srem(PREFIX + "home:" + machine, *done)
         return [job_id for job_id in left if job_id not in done]
 
+    def unclosed(self, machine: str, seconds: float) -> list[str]:
+        """Jobs whose closing has been due for this long, and which only this machine can close."""
+        due_before = now_ms(self.redis) - _ms(seconds)
+        return [str(job_id) for job_id in self.redis.zrangebyscore(due_key(CLOSING_LANE, machine), 0, due_before)]
+
     def search_slowly(self, lease: Lease, due_in: float) -> None:
         """Closed for now, but its record may still appear: back to its account's lane for a slow search."""
         self._move(lease, (Stage.FAILED,), step=Step.CONFIRM, lane=lease.job.account, due_in=_ms(due_in))
@@ -496,11 +522,12 @@ class Ledger:
             lane=job.account,
             set={
                 "document": self.codec.seal_document(job.id, document),
+                **_home(document),
                 # A record that the provider has made for it stays: a second one would be a second document.
                 "facts": self.codec.seal_facts(job.id, Facts(record=job.facts.record)),
                 "failures": 0,
             },
-            unset=[*_OUTCOME_FIELDS, *_UNKNOWN_OUTCOME_FIELDS, "presigns", "looks"],
+            unset=[*_OUTCOME_FIELDS, *_UNKNOWN_OUTCOME_FIELDS, "presigns", "looks", *_no_home(document)],
             due_in=0,
         )
 
@@ -515,12 +542,13 @@ class Ledger:
             lane=job.account,
             set={
                 "document": self.codec.seal_document(job.id, document),
+                **_home(document),
                 "committed": "1",
                 "failures": 0,
                 "long_look": "1",
                 "unknown_step": first,
             },
-            unset=[*_OUTCOME_FIELDS, "looks", "held"],
+            unset=[*_OUTCOME_FIELDS, "looks", "held", *_no_home(document)],
             unknown=True,
             due_in=0,
         )
@@ -579,6 +607,15 @@ class Ledger:
 
     def _run(self, script: str, *args: object) -> Any:
         return self._scripts[script](args=[PREFIX, *(str(arg) for arg in args)])
+
+
+def _home(document: Document) -> dict[str, str]:
+    """The field of the row for a document whose files lie on one machine. It may be another one than before."""
+    return {"home": document.bound_to} if document.bound_to else {}
+
+
+def _no_home(document: Document) -> list[str]:
+    return [] if document.bound_to else ["home"]
 
 
 def _owned_alone(record: Record | None) -> dict[str, str]:

@@ -54,6 +54,11 @@ def load_script(client: redis.Redis, name: str, room: str = "tasks.ledger") -> S
     return client.register_script(resources.files(room).joinpath("scripts", f"{name}.lua").read_text())
 
 
+def due_key(lane: str, machine: str | None = None) -> str:
+    """The key of a lane's due entries: those that any machine can work on, or those of one machine."""
+    return f"{PREFIX}due:{lane}@{machine}" if machine else f"{PREFIX}due:{lane}"
+
+
 def now_ms(client: redis.Redis) -> int:
     """The time by Redis's clock, the only one that all workers share, in milliseconds since 1970."""
     seconds, micros = client.time()

@@ -73,7 +73,15 @@ class Document:
     delete_source: bool = False
     # The entry of the intake stream that asked for it.
     stream_id: str | None = None
-    # The machine whose folders hold a document that was staged to S3.
+    # The machine whose folders hold a document that is in our care (`folders.machines`).
     home: str | None = None
+    # How often the document was taken up again after it had failed, as in its job.json.
+    round: int = 0
     # Set: nothing is sent but these labels, and there is no file.
     relabeling: Relabeling | None = None
+
+    @property
+    def bound_to(self) -> str | None:
+        """The machine that alone can work on it, since its file lies in that machine's folders. None: any can."""
+        # A document that was staged to S3 can be read everywhere; only the closing of its files needs its machine.
+        return self.home if self.door.has_folder and not self.source.startswith("s3://") else None

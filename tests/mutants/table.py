@@ -72,8 +72,8 @@ MUTANTS = (
     Mutant(
         "a forward move leaves no due entry",
         "tasks/ledger/scripts/move.lua",
-        "    redis.call('ZADD', prefix .. 'due:' .. lane, now + change.due_in, id)\n",
-        "    redis.call('ZREM', prefix .. 'due:' .. lane, id)\n",
+        "    redis.call('ZADD', due, now + change.due_in, id)\n",
+        "    redis.call('ZREM', due, id)\n",
         (LEDGER,),
     ),
     Mutant(

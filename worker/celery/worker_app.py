@@ -18,13 +18,20 @@ from tasks.ledger.redis import REDIS_ERRORS
 from tasks.runtime import current
 from worker.celery.consumer import PatientConsumer, log_outages_as_info
 from worker.celery.kombu_guard import GuardedChannel, guard_kombu
-from worker.celery.steps import REFUSED_EXIT_CODE, EventLoopMonitorStep, FeederStep, MetricsStep, WatchdogStep
+from worker.celery.steps import (
+    REFUSED_EXIT_CODE,
+    EventLoopMonitorStep,
+    FeederStep,
+    MachineQueueStep,
+    MetricsStep,
+    WatchdogStep,
+)
 
 log = structlog.get_logger()
 
 guard_kombu()
 
-app.steps["consumer"].add(EventLoopMonitorStep)
+app.steps["consumer"].update((EventLoopMonitorStep, MachineQueueStep))
 app.steps["worker"].update((FeederStep, WatchdogStep, MetricsStep))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasks.closing.files import DocumentFiles
 from tasks.runtime import Runtime
 from worker.inbox.chores import FolderChores
 from worker.inbox.claim import InboxClaims
@@ -17,6 +18,7 @@ def job_opener(runtime: Runtime) -> JobOpener:
         admission=runtime.admission,
         sources=runtime.documents.sources,  # with the bucket for staging, which callers may not name
         staging=runtime.staging,
+        files=DocumentFiles(runtime.outcomes, runtime.staging, owns_folders=True),
         data_dir=runtime.settings.data_dir,
     )
 
@@ -38,10 +40,10 @@ def inbox_service(runtime: Runtime) -> InboxService:
         stop=runtime.stopping,
     )
     chores = FolderChores(
-        closing=runtime.closing if runtime.staging else None,
+        closing=runtime.closing,
         ledger=runtime.ledger,
+        machine=runtime.machine,
         outcomes=runtime.outcomes,
-        data_dir=settings.data_dir,
         delivered_days=settings.retention.delivered_days,
         stop=runtime.stopping,
     )

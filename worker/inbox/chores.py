@@ -1,16 +1,15 @@
-"""What the process that has the folders does beside watching: closes staged documents, and tidies delivered/."""
+"""What the process that has the folders does beside watching: closes documents that no worker closes, and tidies up."""
 
 from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 
 import redis
 import structlog
 
 from tasks.closing.closing import Closing
-from tasks.folders.machine_name import machine_name
+from tasks.folders.machines import Machine
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.retention import sweep_delivered
 from tasks.ledger.identity import LedgerRefused
@@ -20,25 +19,26 @@ log = structlog.get_logger()
 
 _CLOSING_SECONDS = 1.0
 _SWEEP_SECONDS = 3600.0
+_UNTAKEN_SECONDS = 3.0  # a worker on this machine takes closing work within a second
 
 
 class FolderChores:
-    """`closing` closes jobs whose files workers on other machines cannot reach; None where nothing is staged."""
+    """`closing` closes jobs whose files workers on other machines cannot reach."""
 
     def __init__(
         self,
         *,
-        closing: Closing | None,
+        closing: Closing,
         ledger: Ledger,
+        machine: Machine,
         outcomes: Outcomes,
-        data_dir: Path,
         delivered_days: float,
         stop: threading.Event,
     ) -> None:
         self._closing = closing
         self._ledger = ledger
         self._outcomes = outcomes
-        self._data_dir = data_dir
+        self._machine = machine
         self._delivered_days = delivered_days
         self._stop = stop
         self.refused: LedgerRefused | None = None
@@ -52,9 +52,8 @@ class FolderChores:
         while not self._stop.wait(_CLOSING_SECONDS):
             try:
                 self._ledger.identity.confirm()
-                if self._closing:
-                    for job_id in self._ledger.left_to(machine_name(self._data_dir)):
-                        self._closing.run(job_id)
+                self._machine.beat(watches=True)
+                self._close_left()
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()
                     sweep_delivered(self._outcomes, self._delivered_days)
@@ -63,3 +62,11 @@ class FolderChores:
                 self._stop.set()
             except (redis.RedisError, OSError) as error:
                 log.warning("chores_put_off", error=type(error).__name__)
+
+    def _close_left(self) -> None:
+        """Close what workers elsewhere left to this machine, and what no worker here has taken."""
+        machine = self._machine.name()
+        if machine is None:
+            return
+        for job_id in (*self._ledger.left_to(machine), *self._ledger.unclosed(machine, _UNTAKEN_SECONDS)):
+            self._closing.run(job_id)

@@ -102,6 +102,11 @@ class InboxClaims:
         """Documents in our care whose jobs the ledger does not know. The iteration raises LedgerAway and OSError."""
         return self._claims.orphans(self._opener.is_known)
 
+    def settle_orphan(self, orphan: ClaimedDocument) -> None:
+        """Close the files of a document whose job has ended, or open its job. Raises LedgerAway and OSError."""
+        if not self._opener.close_ended(orphan.job_file):
+            self.open_orphan(orphan)
+
     def open_orphan(self, orphan: ClaimedDocument) -> None:
         """Open the job of a document in our care, under the id in its job.json. Raises LedgerAway and OSError.
 

@@ -148,7 +148,7 @@ class Watcher:
 
     def _open_orphan(self, orphan: ClaimedDocument) -> None:
         try:
-            self._claims.open_orphan(orphan)
+            self._claims.settle_orphan(orphan)
         except (LedgerAway, OSError):
             raise
         except Exception as error:  # noqa: BLE001, our error in one document must not hold up the others

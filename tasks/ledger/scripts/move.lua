@@ -28,8 +28,14 @@ local EVENTS_KEPT = 10000
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local row = prefix .. 'job:' .. id
-local stage, current_token, lane, account, patient, name, committed, sent_before, scope = unpack(redis.call(
-  'HMGET', row, 'stage', 'token', 'lane', 'account', 'patient', 'name', 'committed', 'sent_before', 'scope'))
+
+-- Due entries of a job that only one machine can work on are in a list of that machine.
+local function due_key(lane, home)
+  return prefix .. 'due:' .. lane .. (home and '@' .. home or '')
+end
+
+local stage, current_token, lane, account, patient, name, committed, sent_before, scope, home = unpack(redis.call(
+  'HMGET', row, 'stage', 'token', 'lane', 'account', 'patient', 'name', 'committed', 'sent_before', 'scope', 'home'))
 
 -- --- may it move? Nothing is written before the last of these checks ---
 
@@ -116,19 +122,22 @@ end
 
 -- --- the lane, the due entry and the slot ---
 
+local due_before = due_key(lane, home)
 if change.lane and change.lane ~= lane then
-  redis.call('ZREM', prefix .. 'due:' .. lane, id)
   redis.call('ZREM', prefix .. 'flying:' .. lane, id)
   redis.call('HSET', row, 'lane', change.lane)
   lane = change.lane
 end
+-- After `set`: a document that is taken up again may lie on another machine by now.
+local due = due_key(lane, redis.call('HGET', row, 'home'))
+if due ~= due_before then redis.call('ZREM', due_before, id) end
 if change.due_in then
   if change.due_in < 0 then
-    redis.call('ZREM', prefix .. 'due:' .. lane, id)
+    redis.call('ZREM', due, id)
     redis.call('HDEL', row, 'next_at')
     redis.call('EXPIRE', row, math.floor(change.expire_days * 86400))
   else
-    redis.call('ZADD', prefix .. 'due:' .. lane, now + change.due_in, id)
+    redis.call('ZADD', due, now + change.due_in, id)
     redis.call('HSET', row, 'next_at', now + change.due_in)
   end
   if change.in_flight then
@@ -146,10 +155,11 @@ if change.release and name and redis.call('GET', prefix .. 'name:' .. name) == i
   redis.call('DEL', prefix .. 'name:' .. name)
   local next_id = redis.call('ZPOPMIN', prefix .. 'name-queue:' .. name)[1]
   if next_id then
-    local its_lane, its_step = unpack(redis.call('HMGET', prefix .. 'job:' .. next_id, 'lane', 'step'))
+    local its_lane, its_step, its_home =
+      unpack(redis.call('HMGET', prefix .. 'job:' .. next_id, 'lane', 'step', 'home'))
     -- A job that was cancelled or has gone on meanwhile is not woken. XX: one that has no due entry gets none.
     if its_step == 'presign' or its_step == 'post' or its_step == 'register' then
-      redis.call('ZADD', prefix .. 'due:' .. its_lane, 'XX', now, next_id)
+      redis.call('ZADD', due_key(its_lane, its_home), 'XX', now, next_id)
     end
   end
 end

@@ -13,6 +13,11 @@ local MONTH = 2592000  -- seconds
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+-- Due entries of a job that only one machine can work on are in a list of that machine.
+local function due_key(lane, home)
+  return prefix .. 'due:' .. lane .. (home and '@' .. home or '')
+end
+
 local alias = redis.call('GET', prefix .. 'alias:' .. id)
 if alias then return {'same', alias} end
 if redis.call('EXISTS', prefix .. 'job:' .. id) == 1 then return {'exists', id} end
@@ -34,11 +39,11 @@ end
 local row = prefix .. 'job:' .. id
 redis.call('HSET', row, unpack(ARGV, 6))
 redis.call('HSET', row, 'lane', lane, 'created_at', now, 'updated_at', now, 'next_at', now, 'at_received', now)
-local account, stage = unpack(redis.call('HMGET', row, 'account', 'stage'))
+local account, stage, home = unpack(redis.call('HMGET', row, 'account', 'stage', 'home'))
 redis.call('SADD', prefix .. 'accounts', account)
 -- How long the account had been parked or down by now: that time is subtracted from what the job waits later.
 redis.call('HSET', row, 'sick_before', redis.call('HGET', prefix .. 'account:' .. account, 'sick_ms') or '0')
-redis.call('ZADD', prefix .. 'due:' .. lane, now, id)
+redis.call('ZADD', due_key(lane, home), now, id)
 redis.call('ZADD', prefix .. 'jobs', now, id)
 if stage == 'failed' then  -- refused at the door: only its closing is left
   redis.call('HSET', row, 'at_failed', now)

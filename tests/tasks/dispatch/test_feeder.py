@@ -28,7 +28,7 @@ def feeder(tmp_path: Path, valkey_url: str, valkey: redis.Redis) -> Iterator[Fee
         workers=Workers(runtime.redis, "here", 4, lambda: True),
         lease_seconds=30,
         jobs_days=30,
-        send=lambda job_id, steps: None,
+        send=lambda job_id, steps, machine: None,
         tick_seconds=3600,
     )
     feeder.start()

@@ -36,7 +36,7 @@ def test_finished_jobs_leave_with_their_index_entries_and_unfinished_ones_stay(v
         workers=Workers(valkey),
         lease_seconds=30,
         jobs_days=DAYS,
-        send=lambda job_id, steps: None,
+        send=lambda job_id, steps, machine: None,
     )
     done, open_still = str(uuid4()), str(uuid4())
     for job in (done, open_still):

@@ -54,6 +54,10 @@ class RecordingLedger(JobOpener):
         self.unknown.add(job_id)
         return False
 
+    def close_ended(self, job_file: JobFile) -> bool:
+        self._answer()
+        return False
+
     def earlier_job(self, job_file: JobFile, path: Path) -> str | None:
         self._answer()
         assert path.exists()
