@@ -110,6 +110,9 @@ class JobOpener:
         document = job_file.document(path)
         located = self._sources.locate(document.source)
         document = replace(document, size_bytes=located.size_bytes, identity=located.identity)
+        if job_file.committed and job_file.sent_identity and self._staging is None:
+            # It is searched for as it was sent, and not sent again if it has changed since.
+            document = replace(document, size_bytes=job_file.size_bytes, identity=job_file.sent_identity)
         if self._staging is None:
             return job_file, document
         # Workers elsewhere note the commit in the staged job.json, since they cannot reach processing/ here.
