@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -21,7 +22,7 @@ from tasks.ledger.ledger import Ledger
 from tasks.ledger.renewal import LeaseRenewer, Renewal
 from tasks.model import backoff
 from tasks.model.errors import DocumentRefused, LeaseLost, StepError
-from tasks.model.job import Job, still_reconciling
+from tasks.model.job import Facts, Job, still_reconciling
 from tasks.model.route import Stage, Step
 from tasks.sources.sources import Sources
 
@@ -44,8 +45,8 @@ class Closing:
         self._lease_renewer = lease_renewer
         self._sources = sources
         self._settings = settings
-        # In this order, and recorded in the ledger under these names.
-        self._steps: dict[str, Callable[[Lease], None]] = {
+        # In this order, and recorded in the ledger under these names. A step may return facts that it has changed.
+        self._steps: dict[str, Callable[[Lease], Facts | None]] = {
             # First: once the outcome is on disk the watcher does not open the job again, even if Redis is wiped.
             "files": lambda lease: files.close(lease.job),
             # Not before: until then the staged job.json is all that a wiped Redis would leave of the commit.
@@ -80,9 +81,12 @@ class Closing:
             if name in done:
                 continue
             renewal.check()
-            act(lease)
+            facts = act(lease)
+            changed = facts if facts != lease.job.facts else None
+            if changed:  # those that are told of the outcome next must hear of it, too
+                lease = replace(lease, job=replace(lease.job, facts=changed))
             done.add(name)
-            self._ledger.closed(lease, done, event=event_of(job) if name == "event" else None)
+            self._ledger.closed(lease, done, event=event_of(job) if name == "event" else None, facts=changed)
         if still_reconciling(job):
             self._ledger.search_slowly(lease, self._settings.accounts[job.account].confirm.cap_seconds)
         else:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from tasks.closing.receipts import error_file, receipt
+from tasks.folders.companions import read_companion
 from tasks.folders.outcomes import Outcomes
+from tasks.folders.set_aside import SentDocument, remark_of
 from tasks.folders.staging import Staging, is_staged, staging_of
 from tasks.model.errors import RetryLater
-from tasks.model.job import Job, still_reconciling
+from tasks.model.job import Facts, Job, still_reconciling
 from tasks.model.route import Stage
 
 
@@ -18,20 +24,23 @@ class DocumentFiles:
         self._staging = staging
         self._owns_folders = owns_folders
 
-    def close(self, job: Job) -> None:
+    def close(self, job: Job) -> Facts:
         """Move the document to delivered/ or failed/, with its receipt or error file beside it.
 
+        Returns the job's facts, with a remark if the document had changed after it was sent.
         Raises RetryLater for a staged document whose folders are another process's.
         """
         document = job.document
         if not document.door.has_folder:
-            return
+            return job.facts
         if is_staged(job) and not self._owns_folders:
             raise RetryLater("The document's folders lie with the watcher that staged it; it closes the files.")
         if job.stage is Stage.DELIVERED:
-            self._outcomes.deliver(job.id, job.account, document.patient_id, receipt(job))
-        else:
-            self._outcomes.fail(job.id, job.account, document.patient_id, error_file(job))
+            sent = SentDocument(document.size_bytes, document.identity, job.sha256)
+            closed = self._outcomes.deliver(job.id, job.account, document.patient_id, receipt(job), sent)
+            return _with_remark(job, read_companion(closed.companion))
+        self._outcomes.fail(job.id, job.account, document.patient_id, error_file(job))
+        return job.facts
 
     def unstage(self, job: Job) -> None:
         """Remove the staged copy and its job.json, if there are any."""
@@ -41,3 +50,11 @@ class DocumentFiles:
         staging = staging_of(job, self._staging)
         if staging:
             staging.remove(job.id)
+
+
+def _with_remark(job: Job, written: Mapping[str, Any]) -> Facts:
+    """The job's facts, with the remark that the receipt on disk has got when it was written."""
+    remark = remark_of(job.id, job.document.size_bytes)
+    if remark in job.facts.content_remarks or remark not in written.get("remarks", ()):
+        return job.facts
+    return replace(job.facts, content_remarks=(*job.facts.content_remarks, remark))

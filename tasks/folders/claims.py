@@ -18,6 +18,7 @@ from tasks.folders.job_folder import JobFolder
 from tasks.folders.job_json import JobFile, job_file_in, round_of
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import drop_stale_error_file
+from tasks.folders.set_aside import set_aside
 from tasks.model.errors import UNCERTAIN_CODES
 
 
@@ -206,7 +207,9 @@ class Claims:
         # A receipt ends the job in every round, and does not carry a number: after it no job is taken up again.
         delivery = replace(outcome, sidecar=None, round=0)
         if self._folders.receipts.find_begun(delivery):
-            self._folders.receipts.put(delivery)
+            self._folders.receipts.put(replace(delivery, document=None) if job_file.set_aside else delivery)
+            if job_file.set_aside and folder.document:
+                set_aside(self._folders, job_file, folder.document)
         elif self._folders.error_files.find_begun(outcome):
             self._folders.error_files.put(outcome)
         else:
@@ -251,7 +254,9 @@ def _next_round(job_id: str, account: str, patient_id: str | None, failed: Close
     disk_name, size_bytes = failed.document.name, failed.document.stat().st_size
     earlier = job_file_in(error_file)
     if earlier:
-        return replace(earlier, job_id=job_id, size_bytes=size_bytes, round=earlier.round + 1, refused=None)
+        return replace(
+            earlier, job_id=job_id, size_bytes=size_bytes, round=earlier.round + 1, refused=None, sent_identity=None
+        )
     file_name = str(error_file.get("file_name") or clean(disk_name))
     job_file = JobFile(job_id, account, patient_id, file_name, disk_name, size_bytes, received_at=datetime.now(UTC))
     return _with_earlier_commit(job_file, error_file)

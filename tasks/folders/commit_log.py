@@ -59,6 +59,7 @@ class CommitLog:
             job,
             committed=True,
             committed_step=job.step,
+            sent_identity=job.document.identity,
             record_id=_own_id(facts.record),
             snapshot=facts.snapshot,
             key=facts.key,

@@ -50,12 +50,16 @@ class JobFile:
     round: int = 0
     # Why the document was refused even before its job was opened.
     refused: Failure | None = None
+    # The document changed after it was sent, and becomes a job of its own: `set_aside`.
+    set_aside: bool = False
 
     # --- the commit: written before the last block of a creating request leaves ---
 
     # The last block of the request of `committed_step` may have left: the provider may have the document.
     committed: bool = False
     committed_step: Step = Step.POST
+    # The document's identity when it was sent; None if it may have another one since, and be the same.
+    sent_identity: str | None = None
     # The record that the provider made for this document before it was uploaded.
     record_id: str | None = None
     # When the commit was noted, or the last one that was searched for.

@@ -447,10 +447,20 @@ class Ledger:
 
     # --- closing -----------------------------------------------------------------------------------------------
 
-    def closed(self, lease: Lease, done: Iterable[str], event: Mapping[str, str] | None = None) -> None:
-        """Record which closing steps are done, and publish the event with the step that it is. The lease stays."""
+    def closed(
+        self,
+        lease: Lease,
+        done: Iterable[str],
+        event: Mapping[str, str] | None = None,
+        facts: Facts | None = None,
+    ) -> None:
+        """Record which closing steps are done, and publish the event with the step that it is. The lease stays.
+
+        `facts` are those of the job if the closing has changed them.
+        """
         change: dict[str, Any] = {"event": [part for pair in event.items() for part in pair]} if event else {}
-        self._move(lease, _FINAL, set={"closed": ",".join(sorted(done))}, keep=True, **change)
+        fields = {"facts": self.codec.seal_facts(lease.job.id, facts)} if facts else {}
+        self._move(lease, _FINAL, set={"closed": ",".join(sorted(done)), **fields}, keep=True, **change)
 
     def closing_deferred(self, lease: Lease, due_in: float) -> None:
         """What is left of the closing again in `due_in` seconds."""

@@ -138,6 +138,9 @@ class JobOpener:
         located = self._sources.locate(document.source)
         document = replace(document, size_bytes=located.size_bytes, identity=located.identity)
         document = replace(document, home=machine_name(self._data_dir))
+        if job_file.committed and job_file.sent_identity and self._staging is None:
+            # It is searched for as it was sent, and not sent again if it has changed since.
+            document = replace(document, size_bytes=job_file.size_bytes, identity=job_file.sent_identity)
         if self._staging is None:
             return job_file, document
         # Workers elsewhere note the commit in the staged job.json, since they cannot reach processing/ here.

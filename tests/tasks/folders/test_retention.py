@@ -22,7 +22,7 @@ def test_documents_leave_with_their_receipts_when_those_are_old(tmp_path: Path, 
     for age_days in (1, 10):
         job_id, name = str(uuid4()), f"{age_days}.pdf"
         claim(folders, drop(folders, name), job_id)
-        document = Outcomes(folders).deliver(job_id, ACCOUNT, PATIENT, receipt(job_id, name))
+        document = Outcomes(folders).deliver(job_id, ACCOUNT, PATIENT, receipt(job_id, name)).document
         then = time.time() - age_days * 86_400
         os.utime(document.with_name(document.name + ".receipt.json"), (then, then))
     sweep_delivered(Outcomes(folders), days)
