@@ -81,7 +81,7 @@ class AccountStatuses:
         until = self._rate_limit.throttled_until(self._accounts[name].provider.limit_group)
         if until:
             return AccountHealth("throttled", "The limit of requests is used up.", until)
-        return AccountHealth("ok")
+        return AccountHealth("ok", self._breaker.remarked(name))
 
     def _status(self, name: str, unfinished: int) -> AccountStatus:
         # The key is called "flying", since workers of an earlier version share it. Entries before now have lost their

@@ -45,6 +45,7 @@ class RetryLater(StepError):
         after_seconds: float | None = None,
         throttled: bool = False,
         unreachable: bool = False,
+        lasting: bool = False,
     ) -> None:
         super().__init__(reason)
         # Seconds to wait, if known: what the other side asked for (Retry-After, X-RateLimit-Reset), when our own limit
@@ -54,6 +55,8 @@ class RetryLater(StepError):
         self.throttled = throttled
         # The provider did not answer, or answered 5xx. Counts towards opening the account's circuit breaker.
         self.unreachable = unreachable
+        # It has been so for long. The account's status says it, and its other documents go on.
+        self.lasting = lasting
 
 
 class PresignAgain(StepError):
