@@ -18,6 +18,7 @@ from tasks.ledger.redis import PREFIX, load_script
 from tasks.model.job import Job
 from tasks.model.times import from_ms
 
+_REMARK_SECONDS = 900  # longer than the longest back-off, after which it is said again
 _FAILURES_UNTIL_DOWN = 5  # in a row: single failures are common, and each is retried anyway
 
 
@@ -53,6 +54,14 @@ class CircuitBreaker:
     def unreachable(self, account: str, reason: str) -> str:
         """The provider did not answer. After several times in a row the account is down. Returns its state."""
         return self._open(account, "down", reason, "")
+
+    def remark(self, account: str, sentence: str) -> None:
+        """Say it with the account's status for a while. Nothing is stopped: it concerns few documents."""
+        self._redis.set(PREFIX + "remark:" + account, sentence, ex=_REMARK_SECONDS)
+
+    def remarked(self, account: str) -> str:
+        """What was said of the account within the last while; else empty."""
+        return str(self._redis.get(PREFIX + "remark:" + account) or "")
 
     def parked_or_down(self, accounts: Iterable[str]) -> list[str]:
         """Those of these accounts whose circuit is open: nothing is sent for them."""

@@ -16,6 +16,7 @@ from tasks.model.times import from_ms
 
 _LEAST_PAUSE_CAP_SECONDS = 10.0
 _CALLS_AFTER_PAUSE = 10
+_SHARE_OF_PAGES = 2  # of all calls, one in so many may be a further page of a long list
 
 
 class RateLimit:
@@ -29,16 +30,30 @@ class RateLimit:
 
     def take_call(self, group: str, per_minute: int) -> None:
         """Count one request of this limit group. Raises RetryLater if the limit is used up."""
+        pause = self._pause(group, per_minute)
+        if pause:
+            self.throttle(group, pause)
+            raise RetryLater("The account's own limit of requests per minute is used up.", after_seconds=pause)
+
+    def take_page(self, group: str, per_minute: int) -> None:
+        """Count one further page of a long list. Raises RetryLater if such pages have had their share of the limit.
+
+        The group itself goes on: the rest of the limit is for everybody's other calls.
+        """
+        pause = self._pause(f"{group}:pages", max(1, per_minute // _SHARE_OF_PAGES))
+        if pause:
+            raise RetryLater("The list is long: the next pages are read in a while.", after_seconds=pause)
+
+    def _pause(self, counter: str, per_minute: int) -> float:
+        """Count one, and return 0; or return the seconds to wait if so many were counted within the last minute."""
         item = RateLimitItemPerMinute(per_minute)
-        if self._window.hit(item, group):
-            return
-        free_at = float(self._window.get_window_stats(item, group).reset_time)
+        if self._window.hit(item, counter):
+            return 0.0
+        free_at = float(self._window.get_window_stats(item, counter).reset_time)
         # At least until some calls are free. With a shorter pause, jobs would be sent one by one against a limit that
         # lets one call through each time, and most steps need several calls.
         least = min(_CALLS_AFTER_PAUSE * 60 / per_minute, _LEAST_PAUSE_CAP_SECONDS)
-        pause = max(free_at - time.time(), least, 0.1)
-        self.throttle(group, pause)
-        raise RetryLater("The account's own limit of requests per minute is used up.", after_seconds=pause)
+        return max(free_at - time.time(), least, 0.1)
 
     def throttle(self, group: str, seconds: float, reason: str = "") -> None:
         """No new jobs of this limit group are taken until `seconds` have passed. Steps in flight go on.

@@ -83,7 +83,7 @@ class AccountStatuses:
         group = self._accounts[name].provider.limit_group
         if until := self._rate_limit.throttled_until(group):
             return AccountHealth("throttled", self._rate_limit.throttled_reason(group) or _LIMIT_USED_UP, until)
-        return AccountHealth("ok")
+        return AccountHealth("ok", self._breaker.remarked(name))
 
     def _status(self, name: str, unfinished: int) -> AccountStatus:
         # The key is called "flying", since workers of an earlier version share it. Entries before now have lost their

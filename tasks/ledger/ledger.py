@@ -271,7 +271,8 @@ class Ledger:
 
         `facts` are those of the job unless more became known. `passed` is a stage that was reached together with it.
         """
-        facts = replace(facts or lease.job.facts, record=record)
+        # The snapshot has served its purpose, and may be of thousands of ids.
+        facts = replace(facts or lease.job.facts, record=record, snapshot=None)
         fields: dict[str, Any] = {"facts": self.codec.seal_facts(lease.job.id, facts), "failures": 0}
         # One record may be relabelled any number of times, so no relabeling owns it.
         change: dict[str, Any] = {} if lease.job.document.relabeling else _owned_alone(record)
@@ -387,6 +388,7 @@ class Ledger:
             _BEFORE_THE_RECORD,
             step=Step.CONFIRM,
             set={"committed": "1", "unknown_step": lease.job.step},
+            unset=["looks"],
             unknown=True,
             incr={"calls": calls},
             due_in=_ms(due_in),

@@ -47,6 +47,7 @@ class RetryLater(StepError):
         throttled: bool = False,
         unreachable: bool = False,
         group_reason: str = "",
+        lasting: bool = False,
     ) -> None:
         super().__init__(reason)
         # Seconds to wait, if known: what the other side asked for (Retry-After, X-RateLimit-Reset), when our own limit
@@ -58,6 +59,8 @@ class RetryLater(StepError):
         self.group_reason = group_reason
         # The provider did not answer, or answered 5xx. Counts towards opening the account's circuit breaker.
         self.unreachable = unreachable
+        # It has been so for long. The account's status says it, and its other documents go on.
+        self.lasting = lasting
 
 
 class PresignAgain(StepError):

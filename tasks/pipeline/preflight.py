@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,6 +12,7 @@ import structlog
 from tasks.accounts.account import Account
 from tasks.ledger.lease import Lease
 from tasks.ledger.renewal import Renewal
+from tasks.model import backoff
 from tasks.model.errors import OutcomeUnknown, RetryLater
 from tasks.model.job import Facts, Job
 from tasks.model.route import Stage
@@ -24,12 +27,14 @@ _NAME_WAIT_SECONDS = 30.0
 _WRITER_SECONDS = 1.0
 _WRITER_PATIENCE = timedelta(seconds=10)
 _SENT_AS_IT_IS = "It was sent as it is, as its sender asked: a {} whose end is missing."
+_LOOKS_FOR_EARLIER = 5  # with the pauses of a poll between them: half a minute, as delivered
 
 
 class Preflight:
-    def __init__(self, context: StepContext) -> None:
+    def __init__(self, context: StepContext, *, chance: Callable[[], float] = random.random) -> None:
         self._context = context
         self._ledger = context.ledger
+        self._chance = chance
 
     def run(self, lease: Lease, account: Account, renewal: Renewal) -> StepResult | None:
         """Check a job before the first thing that is sent of it. None if the step may go on."""
@@ -44,8 +49,8 @@ class Preflight:
             log.info("job_waits_for_name", job=job.id, account=job.account, holder=holder)
             return StepResult()
         skips_duplicates = account.settings.duplicates == "skip" or job.document.idempotency_key
-        if skips_duplicates and not job.earlier_sending_unknown and self._is_duplicate(lease, account, renewal):
-            return StepResult(finished=(job.id,))
+        if skips_duplicates and not job.earlier_sending_unknown and (earlier := self._earlier(job, renewal)):
+            return self._after_look(lease, earlier, account)
         return None
 
     def examined(self, lease: Lease) -> Lease:
@@ -77,6 +82,23 @@ class Preflight:
                 raise RetryLater("Another program has the file open for writing.", after_seconds=_WRITER_SECONDS)
             raise still_written("Close it, then send it again.")
 
+    def _after_look(self, lease: Lease, earlier: Job, account: Account) -> StepResult | None:
+        """Look whether the earlier record still stands: then this one is a duplicate. None if it may be sent."""
+        job = lease.job
+        assert earlier.facts.record is not None  # noqa: S101, see _earlier
+        if account.provider.still_there(job.document, earlier.facts.record):
+            self._ledger.duplicate(lease, earlier, account.counted())
+            log.info("job_skipped_as_duplicate", job=job.id, account=job.account, earlier=earlier.id)
+            return StepResult(finished=(job.id,))
+        if job.searches >= _LOOKS_FOR_EARLIER - 1:
+            return None
+        # A list may hide a record for a moment, and then a second copy would be sent.
+        confirm = account.settings.confirm
+        wait = backoff.poll_delay(job.searches, confirm.first_seconds, confirm.cap_seconds, self._chance)
+        self._ledger.deferred(lease, wait, account.counted(), found_nothing=True)
+        log.info("job_looks_for_earlier", job=job.id, account=job.account, earlier=earlier.id, seconds=round(wait, 1))
+        return StepResult()
+
     def facts_before_sending(self, job: Job, account: Account) -> Facts:
         """What a later search needs to know of the chart as it was before."""
         facts = account.provider.before_sending(job)
@@ -90,23 +112,17 @@ class Preflight:
         if job.committed or self._may_have_committed(job):
             raise OutcomeUnknown("An earlier attempt may have passed the commit point.")
 
-    def _is_duplicate(self, lease: Lease, account: Account, renewal: Renewal) -> bool:
-        """Deliver the job as a duplicate if the same bytes, name and patient were delivered and still stand there."""
-        document = lease.job.document
+    def _earlier(self, job: Job, renewal: Renewal) -> Job | None:
+        """The job that has delivered the same bytes with the same name for the same patient, with its record."""
+        document = job.document
         if document.relabeling:
-            return False
+            return None
         deliveries = self._ledger.earlier_deliveries(document)
         if not deliveries:  # reading the whole document for its digest is worth it only if there is one
-            return False
+            return None
         earlier_id = deliveries.get(self._context.documents.sha256(document, renewal.check))
         earlier = self._ledger.get(earlier_id) if earlier_id else None
-        if earlier is None or earlier.facts.record is None or earlier.id == lease.job.id:
-            return False
-        if not account.provider.still_there(document, earlier.facts.record):
-            return False
-        self._ledger.duplicate(lease, earlier, account.counted())
-        log.info("job_skipped_as_duplicate", job=lease.job.id, account=lease.job.account, earlier=earlier.id)
-        return True
+        return earlier if earlier and earlier.facts.record and earlier.id != job.id else None
 
     def _may_have_committed(self, job: Job) -> bool:
         """True if the ledger may have forgotten a commit: job.json knows, else a changed Redis is suspect."""

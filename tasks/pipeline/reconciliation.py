@@ -50,27 +50,41 @@ class Reconciliation:
         self._retry = retry
         self._chance = chance
 
-    def after_empty_search(self, lease: Lease, account: Account, calls: int) -> bool:
-        """The provider has no record yet: wait, send again, or give up. True when the job has ended."""
+    def is_last_search(self, lease: Lease, account: Account) -> bool:
+        """Whether the job will be sent again if this search finds nothing."""
+        job = lease.job
+        if job.stage is Stage.FAILED or not job.unknown_step:
+            return False
+        patience = ONE_DAY_OF_SEARCHING
+        if not job.day_of_searching:
+            patience = timedelta(seconds=account.settings.confirm.look_seconds)
+        # The later of the two: Redis may have lost that a search had ended, and what was sent after it.
+        since = max(filter(None, (self._committed_at(job), job.unknown_since)), default=lease.now)
+        return self._breaker.waited(job, lease.now, since) >= patience
+
+    def after_empty_search(self, lease: Lease, account: Account, calls: int, doubt: str = "") -> bool:
+        """The provider has no record yet: wait, send again, or give up. True when the job has ended.
+
+        `doubt` names a record that may be the document's, and says why that is not certain.
+        """
         job, confirm = lease.job, account.settings.confirm
         if job.stage is Stage.FAILED:
-            return self._after_slow_search(lease, account, calls)
+            return self._after_slow_search(lease, account, calls, doubt)
         if job.unknown_step:
             route = account.provider.route(job.document)
             if route.on_unknown_outcome is OnUnknownOutcome.HOLD:
                 self._failures.hold_for_person(lease, calls)
                 return True
-            patience = ONE_DAY_OF_SEARCHING if job.day_of_searching else timedelta(seconds=confirm.look_seconds)
-            committed_at = self._committed_at(job)
-            # The later of the two: Redis may have lost that a search had ended, and what was sent after it.
-            since = max(filter(None, (committed_at, job.unknown_since)), default=lease.now)
             resend = route.on_unknown_outcome is OnUnknownOutcome.RESEND
-            if resend or self._breaker.waited(job, lease.now, since) >= patience:
-                self._ledger.send_again(lease, calls, route, reconciled_commit_at=committed_at)
+            if resend or self.is_last_search(lease, account):
+                if doubt:
+                    self._failures.hold_for_doubt(lease, calls, doubt)
+                    return True
+                self._ledger.send_again(lease, calls, route, reconciled_commit_at=self._committed_at(job))
                 log.info("job_sent_again", job=job.id, account=job.account)
                 return False
         elif self._confirmation_is_overdue(lease, account):
-            self._failures.fail_unconfirmed(lease, calls)
+            self._failures.fail_unconfirmed(lease, calls, doubt)
             return True
         wait = backoff.poll_delay(job.searches, confirm.first_seconds, confirm.cap_seconds, self._chance)
         self._ledger.deferred(lease, wait, calls, found_nothing=True)
@@ -101,12 +115,12 @@ class Reconciliation:
         self._ledger.deferred(lease, self._retry.cap_seconds, calls, failed=True)
         return False
 
-    def _after_slow_search(self, lease: Lease, account: Account, calls: int) -> bool:
+    def _after_slow_search(self, lease: Lease, account: Account, calls: int, doubt: str = "") -> bool:
         if not self._slow_search_is_over(lease):
             wait = _SLOW_SEARCH_CAPS * account.settings.confirm.cap_seconds
             self._ledger.deferred(lease, wait, calls, found_nothing=True)
             return False
-        self._ledger.slow_search_ended(lease, not_confirmed(lease.job, final=True), calls)
+        self._ledger.slow_search_ended(lease, not_confirmed(lease.job, final=True, doubt=doubt), calls)
         log.info("look_ended", job=lease.job.id, account=lease.job.account)
         return True
 

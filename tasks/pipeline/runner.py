@@ -35,7 +35,7 @@ class StepRunner:
         self._accounts = accounts
         self._lease_renewer = lease_renewer
         self._recovery = recovery
-        self._confirm = Confirm(context, recovery.reconciliation)
+        self._confirm = Confirm(context, recovery)
         self._steps: dict[Step, Presign | Post | Register] = {
             Step.PRESIGN: Presign(context, preflight),
             Step.POST: Post(context, preflight),

@@ -74,7 +74,7 @@ class Creating:
 
     def probe(self) -> None: ...
 
-    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str], *, thorough: bool = False) -> Mapping[str, Found]:
         if self.find_raises:
             raise self.find_raises
         return {job.id: Found(Record(self.finds.pop(0)), Stage.RECEIVED) for job in jobs if self.finds}

@@ -32,6 +32,11 @@ class DictCache:
         self._until: dict[tuple[str, str], float] = {}
         self._turns: dict[tuple[str, str], threading.Lock] = {}
 
+    def pass_seconds(self, seconds: float) -> None:
+        """As if so much time had passed."""
+        for entry in self._until:
+            self._until[entry] -= seconds
+
     def get(self, topic: str, key: str) -> str | None:
         fresh = self.clock() < self._until.get((topic, key), 0.0)
         return self.values.get((topic, key)) if fresh else None
@@ -40,6 +45,21 @@ class DictCache:
         self.values[topic, key] = value
         self._until[topic, key] = self.clock() + seconds
         self.seconds.append(seconds)
+
+    def drop(self, topic: str, key: str) -> None:
+        self.values.pop((topic, key), None)
+        self._until.pop((topic, key), None)
+
+    @contextmanager
+    def lock_if_free(self, topic: str, key: str, seconds: float) -> Iterator[Callable[[], object] | None]:
+        lock = self._turns.setdefault((topic, key), threading.Lock())
+        if not lock.acquire(blocking=False):
+            yield None
+            return
+        try:
+            yield lambda: None
+        finally:
+            lock.release()
 
     def lock(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:
         return self._turn(self._turns.setdefault((topic, key), threading.Lock()))
@@ -56,6 +76,13 @@ class Slots:
     def __init__(self) -> None:
         self.free = 1_000_000
         self.calls = 0
+        # Of pages of lists after their first.
+        self.free_pages = 1_000_000
+
+    def take_page(self) -> None:
+        if not self.free_pages:
+            raise RetryLater("No page is free.", after_seconds=1)
+        self.free_pages -= 1
 
     def take(self) -> None:
         if not self.free:
@@ -68,7 +95,14 @@ class Slots:
 
 def connected(clients: Clients, slots: Slots, cache: DictCache, *, insecure: bool = True) -> Connection:
     """A connection to servers on this machine."""
-    return Connection(clients=clients, limiter=slots.take, on_call=slots.count, cache=cache, insecure=insecure)
+    return Connection(
+        clients=clients,
+        limiter=slots.take,
+        list_limiter=slots.take_page,
+        on_call=slots.count,
+        cache=cache,
+        insecure=insecure,
+    )
 
 
 def job(
