@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tasks.closing.receipts import error_file, receipt
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.staging import Staging, is_staged, staging_of
@@ -26,12 +29,25 @@ class DocumentFiles:
         document = job.document
         if not document.door.has_folder:
             return
-        if is_staged(job) and not self._owns_folders:
-            raise RetryLater("The document's folders lie with the watcher that staged it; it closes the files.")
+        self._check_folders(job)
         if job.stage is Stage.DELIVERED:
             self._outcomes.deliver(job.id, job.account, document.patient_id, receipt(job))
         else:
             self._outcomes.fail(job.id, job.account, document.patient_id, error_file(job))
+
+    def earlier_receipt(self, job: Job) -> Mapping[str, Any] | None:
+        """The receipt of a job that has failed in the ledger and was delivered on disk; None if there is none.
+
+        Then Redis was restored from an older copy: it knows nothing of the delivery. Raises RetryLater as `close` does.
+        """
+        if job.stage is not Stage.FAILED or not job.document.door.has_folder:
+            return None
+        self._check_folders(job)
+        return self._outcomes.find_receipt(job.id, job.account, job.document.patient_id)
+
+    def _check_folders(self, job: Job) -> None:
+        if is_staged(job) and not self._owns_folders:
+            raise RetryLater("The document's folders lie with the watcher that staged it; it closes the files.")
 
     def unstage(self, job: Job) -> None:
         """Remove the staged copy and its job.json, if there are any."""

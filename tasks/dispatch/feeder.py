@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import redis
 import structlog
@@ -19,8 +20,10 @@ from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
 from tasks.dispatch.probes import Probes
 from tasks.dispatch.workers import Workers
+from tasks.folders.forgotten_commits import ForgottenCommits
 from tasks.folders.machines import Machine
 from tasks.ledger.redis import CLOSING_LANE, PREFIX, REDIS_ERRORS, load_script, now_ms
+from tasks.model.errors import RetryLater
 from tasks.model.route import Stage, Step
 
 log = structlog.get_logger()
@@ -57,6 +60,7 @@ class Feeder:
         jobs_days: float,
         send: Callable[[str, list[Step], str], None],
         machine: Machine | None = None,
+        forgotten: ForgottenCommits | None = None,
         tick_seconds: float = _TICK_SECONDS,
     ) -> None:
         self._redis = client
@@ -66,6 +70,7 @@ class Feeder:
         self._keep_ms = int(jobs_days * 86_400_000)
         self._send = send
         self._machine = machine
+        self._forgotten = forgotten
         self._tick_seconds = tick_seconds
         self._take_due = load_script(client, "take_due")
         self._probes = Probes(breaker, accounts, on_resumed=self.poke)
@@ -139,7 +144,10 @@ class Feeder:
                 if self._machine:
                     # First: a copy of another machine's folders must not take that machine's jobs.
                     self._machine.beat()
-                self._workers.beat()
+                if self._workers.beat() and self._forgotten:
+                    # At each beat, since other machines wait for this one's report after a restart of Redis.
+                    with suppress(RetryLater):
+                        self._forgotten.ensure_known()
                 self._probes.start_due()
                 if time.monotonic() >= self._housekeeping_at:
                     self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS

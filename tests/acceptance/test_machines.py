@@ -140,7 +140,7 @@ def test_moved_folders_keep_their_name(tmp_path: Path, world: SandboxProcess) ->
 def test_a_closed_job_whose_document_is_still_in_our_care_is_closed_once(
     machines: tuple[Installation, Installation],
 ) -> None:
-    here, there = machines
+    here, _ = machines
     patient = f"m{uuid4()}"
     watcher = here.start("worker", "watch")
     here.drop(patient, "scan.pdf", b"a scan")
