@@ -27,7 +27,9 @@ from tasks.closing.results import Results
 from tasks.dispatch.feeder import Feeder
 from tasks.dispatch.workers import Workers
 from tasks.folders.claims import Claims
+from tasks.folders.commit_journal import CommitJournal
 from tasks.folders.commit_log import CommitLog
+from tasks.folders.forgotten_commits import ForgottenCommits
 from tasks.folders.layout import Folders
 from tasks.folders.machines import Machine
 from tasks.folders.outcomes import Outcomes
@@ -163,7 +165,15 @@ class Runtime:
 
     @cached_property
     def commit_log(self) -> CommitLog:
-        return CommitLog(self.folders, self.staging)
+        return CommitLog(self.folders, self.staging, self.commit_journal)
+
+    @cached_property
+    def commit_journal(self) -> CommitJournal:
+        return CommitJournal(self.settings.data_dir / "commits", self.ledger.codec.seal_facts)
+
+    @cached_property
+    def forgotten_commits(self) -> ForgottenCommits:
+        return ForgottenCommits(self.ledger, self.commit_journal, self.machine, self.route)
 
     @cached_property
     def sources(self) -> Sources:
@@ -208,6 +218,7 @@ class Runtime:
             identity=self.ledger.identity,
             on_refused=on_refused,
             machine=self.machine,
+            forgotten=self.forgotten_commits,
         )
 
     def send_closing(self, job_id: str) -> None:
@@ -242,7 +253,9 @@ class Runtime:
 
     @cached_property
     def step_runner(self) -> StepRunner:
-        context = StepContext(self.ledger, self.commit_log, self.documents, self.results, self.stopping)
+        context = StepContext(
+            self.ledger, self.commit_log, self.documents, self.results, self.stopping, self.forgotten_commits
+        )
         failures = Failures(self.ledger, self.documents)
         retry = self.settings.retry
         reconciliation = Reconciliation(self.ledger, self.breaker, self.commit_log, failures, retry)

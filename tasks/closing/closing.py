@@ -22,7 +22,7 @@ from tasks.ledger.ledger import Ledger
 from tasks.ledger.renewal import LeaseRenewer, Renewal
 from tasks.model import backoff
 from tasks.model.errors import DocumentRefused, LeaseLost, StepError
-from tasks.model.job import Facts, Job, still_reconciling
+from tasks.model.job import Facts, Job, Record, still_reconciling
 from tasks.model.route import Stage, Step
 from tasks.sources.sources import Sources
 
@@ -42,6 +42,7 @@ class Closing:
         settings: Settings,
     ) -> None:
         self._ledger = ledger
+        self._files = files
         self._lease_renewer = lease_renewer
         self._sources = sources
         self._settings = settings
@@ -67,13 +68,33 @@ class Closing:
             log.info("step_not_started", job=job_id, step=Step.NOTIFY, why=started.why)
             return
         with self._lease_renewer.renewing(started) as renewal:
-            lease = started[0]
+            lease, known_delivered = started[0], False
             try:
-                self._close(lease, renewal)
+                known_delivered = self._deliver_by_receipt(lease)
+                if not known_delivered:
+                    self._close(lease, renewal)
             except LeaseLost as error:
                 log.info("lease_lost", job=job_id, step=Step.NOTIFY, why=str(error))
             except (StepError, OSError) as error:
                 self._defer(lease, error)
+        if known_delivered:
+            self.run(job_id)
+
+    def _deliver_by_receipt(self, lease: Lease) -> bool:
+        """Let a failed job be delivered if its receipt lies in delivered/: its ledger is older than its delivery."""
+        job = lease.job
+        content = None if "files" in job.closed else self._files.earlier_receipt(job)
+        if content is None:
+            return False
+        noted = content.get("record") or {}
+        record = Record(noted["id"], noted.get("url")) if noted.get("id") else None
+        if content.get("resolved_by") or record is None:
+            delivered = self._ledger.resolve_delivered(job, record) == "ok"
+        else:
+            delivered = self._ledger.delivered(lease, record, 0, content.get("sha256"))
+        if delivered:
+            log.info("receipt_found", job=job.id, account=job.account, code=job.code)
+        return delivered
 
     def _close(self, lease: Lease, renewal: Renewal) -> None:
         job, done = lease.job, set(lease.job.closed)

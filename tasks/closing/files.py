@@ -33,14 +33,27 @@ class DocumentFiles:
         document = job.document
         if not document.door.has_folder:
             return job.facts
-        if is_staged(job) and not self._owns_folders:
-            raise RetryLater("The document's folders lie with the watcher that staged it; it closes the files.")
+        self._check_folders(job)
         if job.stage is Stage.DELIVERED:
             sent = SentDocument(document.size_bytes, document.identity, job.sha256)
             closed = self._outcomes.deliver(job.id, job.account, document.patient_id, receipt(job), sent)
             return _with_remark(job, read_companion(closed.companion))
         self._outcomes.fail(job.id, job.account, document.patient_id, error_file(job))
         return job.facts
+
+    def earlier_receipt(self, job: Job) -> Mapping[str, Any] | None:
+        """The receipt of a job that has failed in the ledger and was delivered on disk; None if there is none.
+
+        Then Redis was restored from an older copy: it knows nothing of the delivery. Raises RetryLater as `close` does.
+        """
+        if job.stage is not Stage.FAILED or not job.document.door.has_folder:
+            return None
+        self._check_folders(job)
+        return self._outcomes.find_receipt(job.id, job.account, job.document.patient_id)
+
+    def _check_folders(self, job: Job) -> None:
+        if is_staged(job) and not self._owns_folders:
+            raise RetryLater("The document's folders lie with the watcher that staged it; it closes the files.")
 
     def unstage(self, job: Job) -> None:
         """Remove the staged copy and its job.json, if there are any."""

@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import redis
 import structlog
@@ -19,9 +20,11 @@ from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
 from tasks.dispatch.probes import Probes
 from tasks.dispatch.workers import Workers
+from tasks.folders.forgotten_commits import ForgottenCommits
 from tasks.folders.machines import Machine
 from tasks.ledger.identity import LedgerIdentity, LedgerRefused
 from tasks.ledger.redis import CLOSING_LANE, PREFIX, REDIS_ERRORS, load_script, now_ms
+from tasks.model.errors import RetryLater
 from tasks.model.route import Stage, Step
 
 log = structlog.get_logger()
@@ -61,6 +64,7 @@ class Feeder:
         machine: Machine | None = None,
         identity: LedgerIdentity | None = None,
         on_refused: Callable[[LedgerRefused], None] = lambda refused: None,
+        forgotten: ForgottenCommits | None = None,
         tick_seconds: float = _TICK_SECONDS,
     ) -> None:
         self._redis = client
@@ -72,6 +76,7 @@ class Feeder:
         self._machine = machine
         self._identity = identity
         self._on_refused = on_refused
+        self._forgotten = forgotten
         self._tick_seconds = tick_seconds
         self._take_due = load_script(client, "take_due")
         self._probes = Probes(breaker, accounts, on_resumed=self.poke)
@@ -147,7 +152,10 @@ class Feeder:
                 if self._machine:
                     # First: a copy of another machine's folders must not take that machine's jobs.
                     self._machine.beat()
-                self._workers.beat()
+                if self._workers.beat() and self._forgotten:
+                    # At each beat, since other machines wait for this one's report after a restart of Redis.
+                    with suppress(RetryLater):
+                        self._forgotten.ensure_known()
                 self._probes.start_due()
                 if time.monotonic() >= self._housekeeping_at:
                     self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS

@@ -53,14 +53,15 @@ class Workers:
         self._clock = clock
         self._beaten_at = float("-inf")
 
-    def beat(self) -> None:
-        """Set this worker's key again, if it consumes and two seconds have passed."""
+    def beat(self) -> bool:
+        """Set this worker's key again, if it consumes and two seconds have passed. True if it was set."""
         if not self._name or self._clock() - self._beaten_at < _BEAT_SECONDS or not self._consuming():
-            return
+            return False
         said = json.dumps(asdict(LiveWorker(self._slots, self._machine(), self._staging)))
         self._redis.set(f"{PREFIX}worker:{self._name}", said, px=int(_ALIVE_SECONDS * 1000))
         self._redis.sadd(PREFIX + "workers", self._name)
         self._beaten_at = self._clock()
+        return True
 
     def leave(self) -> None:
         """Count no longer. If Redis is away, the key expires."""

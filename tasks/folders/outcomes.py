@@ -112,6 +112,11 @@ class Outcomes:
         """Where a failed job's error file is, and its document unless a person has moved it."""
         return self._folders.error_files.find(job_id, account, patient_id)
 
+    def find_receipt(self, job_id: str, account: str, patient_id: str | None) -> Mapping[str, Any] | None:
+        """The receipt of a job in delivered/, if it is there."""
+        closed = self._folders.receipts.find(job_id, account, patient_id)
+        return read_companion(closed.companion) if closed else None
+
     def receipts(self) -> Iterator[tuple[ClosedDocument, dict[str, Any]]]:
         """Every receipt in delivered/, with its content."""
         return self._folders.receipts.all()

@@ -88,6 +88,10 @@ class JobCodec:
     def seal_facts(self, job_id: str, facts: Facts) -> str:
         return self._seal.seal(_FACTS.dump_json(facts).decode(), place=f"{job_id}:facts")
 
+    def facts(self, job_id: str, sealed: str) -> Facts:
+        """Raises SealBroken."""
+        return _FACTS.validate_json(self._seal.open(sealed, place=f"{job_id}:facts"))
+
     def seal_failure(self, job_id: str, failure: Failure) -> str:
         return self._seal.seal(_FAILURE.dump_json(failure).decode(), place=f"{job_id}:failure")
 

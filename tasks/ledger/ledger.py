@@ -38,6 +38,7 @@ _OUTCOME_FIELDS = ("code", "failure", "closed", "failing_since")
 _UNKNOWN_OUTCOME_FIELDS = ("committed", "unknown_since", "unknown_step", "long_look", "sent_before", "held")
 """Of the row, what tells that something may have been sent. A known outcome clears them all."""
 
+_FORGOTTEN_KEPT_SECONDS = 8 * 86_400  # as long as `folders.commit_journal` keeps commits
 _USUAL_ROUTE = Route()
 
 
@@ -111,14 +112,10 @@ class Ledger:
             lane, key = CLOSING_LANE, ""
             row |= {"stage": Stage.FAILED, "step": Step.NOTIFY, "code": failure.code}
             row["failure"] = self.codec.seal_failure(job_id, failure)
+        if maybe_sent is None and failure is None and not document.door.has_folder:
+            maybe_sent = self._remembered(job_id)
         if maybe_sent:
-            row["facts"] = self.codec.seal_facts(job_id, maybe_sent.facts)
-            if route.on_unknown_outcome is OnUnknownOutcome.RESEND:
-                row["sent_before"] = "1"
-            else:
-                # At the step that may have sent it: that step finds the commit, and the outcome is unknown.
-                step = maybe_sent.step
-                row |= {"stage": route.stage_before(step), "step": step, "committed": "1"}
+            row |= _maybe_sent(maybe_sent.step, self.codec.seal_facts(job_id, maybe_sent.facts), route)
             # It has its name at once: no other document of that name may be sent before its outcome is known.
             self.redis.set(PREFIX + "name:" + row["name"], job_id)
         fields = [str(part) for pair in row.items() for part in pair]
@@ -167,6 +164,38 @@ class Ledger:
         """Which Redis this is. Another one after a restart, a failover or a wipe, so that a commit may be forgotten."""
         return str(self.redis.info("server")["run_id"])
 
+    # --- commits that Redis had forgotten ----------------------------------------------------------------------
+
+    def remember(self, commits: Iterable[tuple[str, Step, str]]) -> list[str]:
+        """Keep commits (job id, step, sealed facts) that Redis had forgotten, for when a message opens the job again.
+
+        Returns the ids of those jobs that Redis knows.
+        """
+        pipe = self.redis.pipeline(transaction=False)
+        ids = []
+        for job_id, step, sealed_facts in commits:
+            kept = json.dumps({"step": step, "facts": sealed_facts})
+            pipe.set(PREFIX + "forgotten:" + job_id, kept, ex=_FORGOTTEN_KEPT_SECONDS)
+            pipe.exists(PREFIX + "job:" + job_id)
+            ids.append(job_id)
+        return [job_id for job_id, known in zip(ids, pipe.execute()[1::2], strict=True) if known]
+
+    def commit_remembered(self, job: Job, step: Step, sealed_facts: str, route: Route) -> str:
+        """Redis had forgotten this commit of a job: it may have been sent. Returns what `move.lua` does."""
+        fields = _maybe_sent(step, sealed_facts, route)
+        stage, step = Stage(fields.pop("stage", job.stage)), Step(fields.pop("step", job.step))
+        self.redis.set(PREFIX + "name:" + self.codec.name_key(job.document), job.id)
+        return self._move_without_lease(
+            job, _BEFORE_THE_RECORD, stage=stage, step=step, set=fields, uncommitted=True, due_in=0
+        )
+
+    def _remembered(self, job_id: str) -> MaybeSent | None:
+        kept = self.redis.get(PREFIX + "forgotten:" + job_id)
+        if kept is None:
+            return None
+        commit = json.loads(kept)
+        return MaybeSent(self.codec.facts(job_id, commit["facts"]), Step(commit["step"]))
+
     # --- leases ------------------------------------------------------------------------------------------------
 
     def start(self, job_id: str, step: Step) -> list[Lease] | NotStarted:
@@ -212,11 +241,13 @@ class Ledger:
             **_owned_alone(facts.record),
         )
 
-    def committed(self, lease: Lease, facts: Facts | None = None) -> None:
-        """The commit point: from here on the last block may leave. Raises LeaseLost."""
+    def committed(self, lease: Lease, facts: Facts | None = None) -> int:
+        """The commit point: from here on the last block may leave. Returns the commit's number. Raises LeaseLost."""
         sealed = {"facts": self.codec.seal_facts(lease.job.id, facts)} if facts else {}
         # A new commit, so what an earlier search has found out ("looked") no longer counts.
-        self._move(lease, _BEFORE_THE_RECORD, set={"committed": "1", **sealed}, unset=["looked"], keep=True)
+        change = {"set": {"committed": "1", **sealed}, "unset": ["looked"], "keep": True, "commits": True}
+        answer = self._try_move(lease, _BEFORE_THE_RECORD, **change)
+        return int(answer.removeprefix("ok "))
 
     def uncommitted(self, lease: Lease) -> None:
         """The last block certainly did not leave, or the answer was that nothing is stored."""
@@ -608,10 +639,14 @@ class Ledger:
 
     def _move(self, lease: Lease, stages: Sequence[Stage], **change: Any) -> bool:
         """False if the move needs a record that proves another job. Raises LeaseLost if it was refused otherwise."""
+        return self._try_move(lease, stages, **change) == "ok"
+
+    def _try_move(self, lease: Lease, stages: Sequence[Stage], **change: Any) -> str:
+        """What `move.lua` answers where it did not refuse. Raises LeaseLost."""
         answer = str(self._run("move", lease.job.id, lease.token, ",".join(stages), json.dumps(change)))
-        if answer not in ("ok", "owned_by_another"):
+        if not answer.startswith("ok") and answer != "owned_by_another":
             raise LeaseLost(f"The move was refused ({answer}): another worker or a human was faster.")
-        return answer == "ok"
+        return answer
 
     def _move_without_lease(self, job: Job, stages: Sequence[Stage], **change: Any) -> str:
         """A move without a lease; it takes the job from the worker that holds it. Returns what `move.lua` does."""
@@ -619,6 +654,14 @@ class Ledger:
 
     def _run(self, script: str, *args: object) -> Any:
         return self._scripts[script](args=[PREFIX, *(str(arg) for arg in args)])
+
+
+def _maybe_sent(step: Step, sealed_facts: str, route: Route) -> dict[str, str]:
+    """The fields of the row of a document that this step may have sent."""
+    if route.on_unknown_outcome is OnUnknownOutcome.RESEND:
+        return {"facts": sealed_facts, "sent_before": "1"}
+    # At the step that may have sent it: that step finds the commit, and the outcome is unknown.
+    return {"facts": sealed_facts, "stage": route.stage_before(step), "step": step, "committed": "1"}
 
 
 def _home(document: Document) -> dict[str, str]:

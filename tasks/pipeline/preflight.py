@@ -41,6 +41,8 @@ class Preflight:
         job = lease.job
         if job.stage is not Stage.RECEIVED:
             return None
+        if self._context.forgotten and self._context.commit_log.needs_journal(job):
+            self._context.forgotten.ensure_known()  # before any call: this job may be one that was sent already
         account.provider.check(job.document)
         # Two documents of one name for one patient are never sent at once: their records could not be told apart.
         holder = self._ledger.reserve_name(job)

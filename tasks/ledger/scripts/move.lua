@@ -19,7 +19,8 @@
 --            release            true: give the name back, and wake the job that waits for it
 --            event              an entry of the events stream, a flat list: written with the move, so exactly once
 --            delivery           {key, SHA-256}: where delivered documents are found again
--- Returns  'ok', or why nothing was changed: 'gone', 'fenced', 'moved', 'committed', 'owned_by_another'
+--            commits            true: this is a commit, which gets the next number
+-- Returns  'ok' (after a commit 'ok' and its number), or why nothing was changed: 'gone', 'fenced', 'moved', 'committed', 'owned_by_another'
 local prefix, id, token, stages = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local change = cjson.decode(ARGV[5])
 local OWNERS_KEPT = 2678400  -- seconds: 31 days
@@ -163,4 +164,5 @@ if change.release and name and redis.call('GET', prefix .. 'name:' .. name) == i
     end
   end
 end
+if change.commits then return 'ok ' .. redis.call('INCR', prefix .. 'commits') end
 return 'ok'

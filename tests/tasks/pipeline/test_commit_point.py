@@ -125,11 +125,12 @@ class Stopping(Ledger):
 
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
-    def committed(self, lease: Lease, facts: Facts | None = None) -> None:
-        super().committed(lease, facts)
+    def committed(self, lease: Lease, facts: Facts | None = None) -> int:
+        number = super().committed(lease, facts)
         self.lease_seconds = 0.0  # whatever time has passed is longer than it
         expire_lease(self, lease.job.id)
         self.meanwhile()
+        return number
 
 
 @pytest.fixture
