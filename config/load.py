@@ -38,8 +38,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     problems = _add_independent(problems, contradictions(settings))
     if problems:
         raise SettingsError(str(problem) for problem in problems)
-    authorities = [FileStamp.of(account.ca_bundle) for account in settings.accounts.values() if account.ca_bundle]
-    origin = Origin(gathered.file, (*gathered.secret_files, *authorities))
+    ca_files = tuple(FileStamp.of(account.ca_bundle) for account in settings.accounts.values() if account.ca_bundle)
+    origin = Origin(gathered.file, tuple(gathered.secret_files), ca_files)
     return settings.with_warnings([*gathered.warnings, *cautions(settings)]).with_origin(origin)
 
 

@@ -30,10 +30,11 @@ class FileStamp:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """`file` is the settings file that was read. `files` are those whose content became part of the settings."""
+    """`file` is the settings file that was read. `secret_files` hold secrets, `ca_files` authorities to trust."""
 
     file: Path | None = None
-    files: tuple[FileStamp, ...] = ()
+    secret_files: tuple[FileStamp, ...] = ()
+    ca_files: tuple[FileStamp, ...] = ()
 
     def __str__(self) -> str:
         if self.file:

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from tasks.ledger.redis import PREFIX, load_script
+from tasks.ledger.redis import PREFIX, load_script, now_ms
 from tasks.model.job import Job
 from tasks.model.times import from_ms
 
@@ -74,6 +74,13 @@ class CircuitBreaker:
     def take_probe(self, account: str) -> bool:
         """True if the caller must probe this account now. Of all workers, one gets this answer."""
         return bool(self._take_probe(args=[PREFIX, account, self._probe_cap_ms]))
+
+    def probe_soon(self, account: str) -> None:
+        """Make the next probe due now: its keys have changed. Nothing happens to an account that is well."""
+        if self.state(account):
+            # The interval begins at the first one again: what made it grow was another key.
+            changes = {"probe_at": now_ms(self._redis), "interval": self._probe_first_ms}
+            self._redis.hset(PREFIX + "account:" + account, mapping=changes)  # type: ignore[arg-type]  # numbers do too
 
     def half_open(self, account: str) -> bool:
         """A probe has succeeded: send documents one at a time. False if the account was not parked or down."""

@@ -6,9 +6,11 @@ https://docs.celeryq.dev/en/stable/userguide/extending.html
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import time
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -19,10 +21,13 @@ from config.celery import STAGE_QUEUE, machine_queue
 from tasks.app import queue_of
 from tasks.dispatch.workers import Workers
 from tasks.ledger.identity import LedgerRefused
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.runtime import current
 from worker.celery.build import metrics_endpoint
 from worker.celery.metrics import MetricsEndpoint
 from worker.celery.watchdog import LivenessCheck, Watchdog, messages_in
+from worker.reload.reloader import Reloader
+from worker.reload.requests import ReloadRequests
 
 log = structlog.get_logger()
 
@@ -179,3 +184,29 @@ class MetricsStep(bootsteps.StartStopStep):
         if self._endpoint:
             signals.task_postrun.disconnect(self._endpoint.counters.count_step)
             self._endpoint.close()
+
+
+class ReloadStep(bootsteps.StartStopStep):
+    """Begins this worker again with new settings, when that is asked for or a key's file has changed."""
+
+    def start(self, parent: Any) -> None:
+        runtime = current()
+        self._reloader = Reloader(runtime.settings, "worker", ReloadRequests(runtime.redis), self.end)
+        for account in self._reloader.changed_accounts:
+            with suppress(*REDIS_ERRORS):  # it is probed later, then
+                runtime.breaker.probe_soon(account)
+        signals.worker_shutting_down.connect(self.end_for_good)
+        # As the very last act, when tasks and threads have ended.
+        atexit.register(self._reloader.restart_if_due)
+        self._reloader.start()
+
+    def stop(self, parent: Any) -> None:
+        pass
+
+    def end(self) -> None:
+        """As SIGTERM does: uploads that have not passed their commit point are handed back."""
+        current().stopping.set()
+        state.should_stop = os.EX_OK  # type: ignore[assignment]  # the stubs know of None only
+
+    def end_for_good(self, **_: Any) -> None:
+        self._reloader.end_for_good()

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 from celery import signals
+from celery.apps import worker as celery_worker
 
 from config.logs import configure_logs
 from tasks.app import app as app
@@ -24,6 +25,7 @@ from worker.celery.steps import (
     FeederStep,
     MachineQueueStep,
     MetricsStep,
+    ReloadStep,
     WatchdogStep,
 )
 
@@ -32,12 +34,15 @@ log = structlog.get_logger()
 guard_kombu()
 
 app.steps["consumer"].update((EventLoopMonitorStep, MachineQueueStep))
-app.steps["worker"].update((FeederStep, WatchdogStep, MetricsStep))
+app.steps["worker"].update((FeederStep, WatchdogStep, MetricsStep, ReloadStep))
 
 
 @signals.celeryd_init.connect
 def prepare_worker(conf: Any, **_: Any) -> None:
     conf.worker_consumer = PatientConsumer
+    # Celery's own handler for SIGHUP restarts the worker without a look at its settings, and not as it was started
+    # (`python -m celery` ends with an ImportError then). Ours is worker/reload.
+    celery_worker.install_worker_restart_handler = lambda worker: None  # type: ignore[attr-defined]  # not in the stubs
     GuardedChannel.writes = True
 
 

@@ -47,4 +47,4 @@ def inbox_service(runtime: Runtime) -> InboxService:
         delivered_days=settings.retention.delivered_days,
         stop=runtime.stopping,
     )
-    return InboxService(watcher, chores, runtime.stopping)
+    return InboxService(watcher, chores)

@@ -103,6 +103,11 @@ class SupervisedProcess:
         if self._child is None and now >= self._restart_at:
             self.start()
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the child, if it runs."""
+        if self._child and self._child.exit_code() is None:
+            self._child.process.send_signal(number)
+
     def stop(self, grace_seconds: float) -> None:
         """SIGTERM, and SIGKILL after `grace_seconds`. Documents survive both."""
         if self._child and self._child.stop(grace_seconds) is None:

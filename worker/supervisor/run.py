@@ -16,6 +16,7 @@ from config.settings import Settings
 from tasks.dispatch.workers import Workers
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.runtime import Runtime
+from worker.reload.reloader import at_terminal
 from worker.supervisor.children import SupervisedProcess
 from worker.supervisor.valkey import EmbeddedValkey, ValkeyNotStarted
 
@@ -49,6 +50,8 @@ class Supervisor:
         """Raises ValkeyNotStarted, and LedgerRefused before any part is started."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
+        if not at_terminal():
+            signal.signal(signal.SIGHUP, lambda *_: self.reload())
         try:
             if self._valkey:
                 self._valkey.start()
@@ -72,6 +75,11 @@ class Supervisor:
             if self._valkey:  # last: the parts write to it while they end
                 self._valkey.stop()
             log.info("stopped")
+
+    def reload(self) -> None:
+        """Each part reads its settings again, and replaces itself where they differ. The server goes on."""
+        for part in self._parts:
+            part.send(signal.SIGHUP)
 
     def _restart_valkey(self, valkey: EmbeddedValkey) -> None:
         """Start the server again. Where it does not start, log that once and try again later: the disk may be full."""

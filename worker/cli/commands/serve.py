@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import click
 
+from tasks.runtime import Runtime
 from worker.celery.build import backlog_helper
 from worker.cli.context import Context, pass_context
 from worker.cli.startup import require_accounts, start_logs, start_service
 from worker.inbox.build import inbox_service
+from worker.reload.reloader import Reloader
+from worker.reload.requests import ReloadRequests
 from worker.stream.build import stream_reader
 from worker.supervisor.run import Supervisor
 
@@ -55,7 +59,15 @@ def worker(context: Context, arguments: tuple[str, ...]) -> None:
 @pass_context
 def watch(context: Context, once: bool, empty: bool) -> None:
     """Watch the inbox and take in new documents."""
-    inbox_service(start_service(context, empty=empty)).run(once=once)
+    runtime = start_service(context, empty=empty)
+    service = inbox_service(runtime)
+    if once:
+        stop_on_signals(runtime.stopping.set)
+        service.run(once=True)
+        return
+    reloader = start_reloader(context, runtime, "watch")
+    service.run()
+    reloader.restart_if_due()
 
 
 @click.command
@@ -67,7 +79,25 @@ def intake(context: Context, empty: bool) -> None:
     Also opens Celery calls while many of them wait, which is work that workers are then spared.
     """
     runtime = start_service(context, empty=empty)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: runtime.stopping.set())
+    reloader = start_reloader(context, runtime, "intake")
     backlog_helper(runtime).start()
     stream_reader(runtime).run()
+    reloader.restart_if_due()
+
+
+def start_reloader(context: Context, runtime: Runtime, part: str) -> Reloader:
+    """Reload when asked; end for good with SIGTERM and Ctrl-C. Both set `runtime.stopping`."""
+    reloader = Reloader(context.settings, part, ReloadRequests(runtime.redis), runtime.stopping.set)
+
+    def end_for_good() -> None:
+        reloader.end_for_good()
+        runtime.stopping.set()
+
+    stop_on_signals(end_for_good)
+    reloader.start()
+    return reloader
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop())
