@@ -11,7 +11,8 @@ Row = TypeVar("Row")
 
 # How many records are there before anything is sent, where the id does not say.
 USUALLY = {"many": 1600, "moving": 250, "overlapping": 250, "announces-one-more": 3, "hiding": 0}
-ASKS = re.compile(rf"({'|'.join(USUALLY)})(?:-(\d+))?")
+# At most five digits, and a hyphen after them: what follows may be any text that tells patients apart.
+ASKS = re.compile(rf"({'|'.join(USUALLY)})(?:-(\d{{1,5}})(?=-|$))?")
 
 
 @dataclass(frozen=True)

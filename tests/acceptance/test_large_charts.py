@@ -157,3 +157,17 @@ def test_a_lost_answer_and_a_renamed_record_are_held_for_a_person_and_not_sent_t
     assert failure is not None
     assert failure.code == "outcome_unknown"
     assert f"record {record['record_id']}." in failure.message
+
+
+def test_a_record_that_was_removed_is_sent_again_after_some_looks(at_work: Installation) -> None:
+    account, patient = "cliniko_clinic", f"a{uuid4()}"
+    source = at_work.write(f"{uuid4()}.pdf", b"z" * 900)
+    ended(at_work, [at_work.send(source, patient, account=account, file_name="a.pdf")])
+    (record,) = at_work.chart(patient_id=patient)
+    archived = at_work.command("records", "archive", record["record_id"], "--account", account)
+    assert archived.returncode == 0, archived.stderr
+    again = at_work.send(source, patient, account=account, file_name="a.pdf")
+    ended(at_work, [again])
+    assert len(at_work.chart(patient_id=patient)) == 2
+    looks = [line for line in logs(at_work).splitlines() if "job_looks_for_earlier" in line and again in line]
+    assert len(looks) == 4

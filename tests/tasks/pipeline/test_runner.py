@@ -15,6 +15,7 @@ import redis
 
 from config.accounts import OvokAccount
 from tasks.accounts.account import Account
+from tasks.accounts.breaker import CircuitBreaker
 from tasks.folders.commit_log import CommitLog
 from tasks.folders.layout import Folders
 from tasks.ledger.ledger import Ledger
@@ -49,6 +50,8 @@ class Creating:
         self.finds: list[str] = []
         self.presign_raises: StepError | None = None
         self.find_raises: StepError | None = None
+        self.doubt = ""
+        self.thorough: list[bool] = []
         self.limit_group = "creating"
 
     def route(self, document: Document) -> Route:
@@ -75,8 +78,11 @@ class Creating:
     def probe(self) -> None: ...
 
     def find(self, jobs: Sequence[Job], owners: Mapping[str, str], *, thorough: bool = False) -> Mapping[str, Found]:
+        self.thorough.append(thorough)
         if self.find_raises:
             raise self.find_raises
+        if self.doubt:
+            return {job.id: Found(Record("9"), doubt=self.doubt) for job in jobs}
         return {job.id: Found(Record(self.finds.pop(0)), Stage.RECEIVED) for job in jobs if self.finds}
 
 
@@ -316,3 +322,62 @@ def test_what_was_searched_for_until_the_deadline_is_sent_again_and_not_searched
     house.account.provider.presign_raises = None
     house.account.provider.makes = ["r-2"]
     assert house.runner.run(Step.PRESIGN, job).forward
+
+
+def test_a_list_that_does_not_add_up_for_long_is_said_of_the_account_which_goes_on(house: House) -> None:
+    job_id = house.stored("a.pdf")
+    breaker = CircuitBreaker(house.ledger.redis, probe_first_seconds=1, probe_cap_seconds=1)
+    for lasting in (False, True):
+        house.account.provider.find_raises = RetryLater("The list does not add up.", lasting=lasting)
+        house.expire_lease(job_id)
+        house.runner.run(Step.CONFIRM, job_id)
+        assert bool(breaker.remarked("north_clinic")) is lasting
+    assert breaker.remarked("north_clinic") == (
+        f"The list does not add up. Job {job_id} and others of its patient wait."
+    )
+    assert breaker.state("north_clinic") is None
+
+
+def test_a_record_that_is_in_doubt_is_named_when_no_confirmation_comes(house: House) -> None:
+    job_id = house.stored("a.pdf")
+    house.account.provider.doubt = "A record of the same size came under another name: record 9."
+    house.runner.run(Step.CONFIRM, job_id)
+    assert house.now(job_id).stage is Stage.STORED
+    house.long_ago(job_id, "at_stored")
+    house.runner.run(Step.CONFIRM, job_id)
+    failure = house.now(job_id).failure
+    assert failure is not None
+    assert failure.code is Code.NOT_CONFIRMED
+    assert failure.message.endswith("record 9.")
+    assert still_reconciling(house.now(job_id)), "the search goes on"
+
+
+def test_a_lost_answer_and_a_record_that_is_in_doubt_wait_for_a_person(house: House) -> None:
+    job_id = house.job("a.pdf")
+    house.account.provider.makes = ["r-1"]
+    house.account.provider.presign_raises = OutcomeUnknown("no answer")
+    house.runner.run(Step.PRESIGN, job_id)
+    house.account.provider.doubt = "Record 9 may be it."
+    house.long_ago(job_id, "unknown_since")
+    house.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
+    house.runner.run(Step.CONFIRM, job_id)
+    job = house.now(job_id)
+    assert job.failure is not None
+    assert (job.stage, job.failure.code, job.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
+    assert "Record 9 may be it." in job.failure.message
+
+
+def test_the_last_search_of_one_job_fails_alone(house: House) -> None:
+    """The search before a second sending is thorough; where the list does not show all, nothing is sent."""
+    job_id = house.job("a.pdf")
+    house.account.provider.makes = ["r-1"]
+    house.account.provider.presign_raises = OutcomeUnknown("no answer")
+    house.runner.run(Step.PRESIGN, job_id)
+    house.runner.run(Step.CONFIRM, job_id)
+    assert house.account.provider.thorough == [False]
+    house.long_ago(job_id, "unknown_since")
+    house.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
+    house.account.provider.find_raises = RetryLater("The list does not add up.")
+    house.runner.run(Step.CONFIRM, job_id)
+    assert house.account.provider.thorough == [False, True]
+    assert house.seen(job_id)[:2] == (Stage.RECEIVED, Step.CONFIRM)
