@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tasks.model.document import Document
+from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.sources.base import OpenSource
 from tasks.sources.sources import Sources
 
@@ -20,14 +22,16 @@ class Documents:
 
     def open(self, document: Document) -> OpenSource:
         """A fresh stream of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
-        return self.sources.open(document.source, document.identity)
+        with _blaming_the_settings(document):
+            return self.sources.open(document.source, document.identity)
 
     def sha256(self, document: Document, check: Callable[[], None] = lambda: None) -> str:
         """The digest of the document as it is now. Calls `check` at every block; it may raise.
 
         Raises DocumentRefused and RetryLater.
         """
-        return self._sha256(document.source, document.identity, check)
+        with _blaming_the_settings(document):
+            return self._sha256(document.source, document.identity, check)
 
     def sha256_at(self, address: str) -> str:
         """The digest of whatever is at this address now. Raises DocumentRefused and RetryLater."""
@@ -41,3 +45,15 @@ class Documents:
                 check()
                 digest.update(block)
         return digest.hexdigest()
+
+
+@contextmanager
+def _blaming_the_settings(document: Document) -> Iterator[None]:
+    """Raises RetryLater for a document of our own that may not be read: the settings are at fault, not the document."""
+    try:
+        yield
+    except DocumentRefused as refused:
+        staged = document.door.has_folder and document.source.startswith("s3://")
+        if staged and refused.code is Code.SOURCE_NOT_ALLOWED:
+            raise RetryLater(f"The staged copy cannot be read: {refused.message} {refused.hint}") from None
+        raise
