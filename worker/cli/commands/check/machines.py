@@ -34,8 +34,8 @@ def check_machines(client: redis.Redis, workers: Workers) -> Iterator[CheckResul
 def _documents_that_wait(waited_for: MachinesWaitedFor) -> Iterator[str]:
     for account, counts in sorted(waited_for.documents().items()):
         for machine, count in sorted(counts.items()):
-            what = f"{count} document{'s' if count > 1 else ''} of {account}"
-            yield f"{what} wait for a worker on machine {machine}: start `chartpost worker` there."
+            what = f"{count} documents of {account} wait" if count > 1 else f"1 document of {account} waits"
+            yield f"{what} for a worker on machine {machine}: start `chartpost worker` there."
 
 
 def _workers_without_inbox(
