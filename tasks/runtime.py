@@ -268,7 +268,7 @@ class Runtime:
         return Closing(
             ledger=self.ledger,
             lease_renewer=self.lease_renewer,
-            files=DocumentFiles(self.outcomes, self.staging, owns_folders=self.owns_folders),
+            files=DocumentFiles(self.folders, self.outcomes, self.staging, owns_folders=self.owns_folders),
             sources=self.documents.sources,
             results=self.results,
             callback=callback,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from tasks.closing.receipts import error_file, receipt
 from tasks.folders.companions import read_companion
+from tasks.folders.job_json import COMMIT_FIELDS, JobFileDamaged
+from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.set_aside import SentDocument, remark_of
 from tasks.folders.staging import Staging, is_staged, staging_of
-from tasks.model.errors import RetryLater
+from tasks.model.errors import DocumentRefused, RetryLater
 from tasks.model.job import Facts, Job, still_reconciling
 from tasks.model.route import Stage
 
@@ -19,7 +22,10 @@ from tasks.model.route import Stage
 class DocumentFiles:
     """`owns_folders` is true in the watcher, which alone has the folders of documents that it staged to S3."""
 
-    def __init__(self, outcomes: Outcomes, staging: Staging | None, *, owns_folders: bool = False) -> None:
+    def __init__(
+        self, folders: Folders, outcomes: Outcomes, staging: Staging | None, *, owns_folders: bool = False
+    ) -> None:
+        self._folders = folders
         self._outcomes = outcomes
         self._staging = staging
         self._owns_folders = owns_folders
@@ -38,6 +44,7 @@ class DocumentFiles:
             sent = SentDocument(document.size_bytes, document.identity, job.sha256)
             closed = self._outcomes.deliver(job.id, job.account, document.patient_id, receipt(job), sent)
             return _with_remark(job, read_companion(closed.companion))
+        self._bring_commit_home(job)
         self._outcomes.fail(job.id, job.account, document.patient_id, error_file(job))
         return job.facts
 
@@ -50,6 +57,16 @@ class DocumentFiles:
             return None
         self._check_folders(job)
         return self._outcomes.find_receipt(job.id, job.account, job.document.patient_id)
+
+    def _bring_commit_home(self, job: Job) -> None:
+        """Note what the staged job.json knows of a commit in the one here, which goes into the error file."""
+        staging = staging_of(job, self._staging)
+        if staging is None:
+            return
+        # Either is gone: this was done before. A damaged one says nothing.
+        with suppress(DocumentRefused, FileNotFoundError, JobFileDamaged):
+            staged = staging.read_job_file(job.id)
+            self._folders.update_job_file(job.id, **{name: getattr(staged, name) for name in COMMIT_FIELDS})
 
     def _check_folders(self, job: Job) -> None:
         if is_staged(job) and not self._owns_folders:

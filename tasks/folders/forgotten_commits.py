@@ -97,7 +97,7 @@ class ForgottenCommits:
             return None
 
     def _expected(self) -> set[str]:
-        """The machines that were in use shortly before the last one was, by Redis's own times."""
-        machines = known_machines(self._ledger.redis)
+        """The machines that send documents, and were in use shortly before the last one was, by Redis's own times."""
+        machines = {name: known for name, known in known_machines(self._ledger.redis).items() if known.sends}
         last = max((machine.seen_at for machine in machines.values()), default=None)
         return {name for name, known in machines.items() if last and last - known.seen_at < _LAST_SEEN_TOGETHER}

@@ -48,6 +48,8 @@ class JobFile:
     as_it_is: bool = False
     # How often the job was taken up again after it had failed. An error file of an earlier round does not end this one.
     round: int = 0
+    # In a staged copy: the machine that has staged it.
+    home: str | None = None
     # Why the document was refused even before its job was opened.
     refused: Failure | None = None
     # The document changed after it was sent, and becomes a job of its own: `set_aside`.
@@ -107,6 +109,12 @@ class JobFile:
             # Without the cause: its words hold the values, which may be a patient's.
             raise JobFileDamaged(f"job.json is not what we write: {faults} cannot be understood") from None
 
+
+COMMIT_FIELDS = (
+    *("committed", "committed_step", "record_id", "unknown_since"),
+    *("snapshot", "key", "provider_facts"),
+)
+"""What job.json tells of the last commit."""
 
 _adapter = TypeAdapter(JobFile)
 

@@ -129,6 +129,8 @@ class KnownMachine:
     seen_at: datetime
     # A watcher runs there.
     watches: bool
+    # Workers have run there, and sent documents of calls or stream messages.
+    sends: bool
 
     def __str__(self) -> str:
         """As sentences name it. Hosts of containers have chance names, so a part of its own name goes with it."""
@@ -139,9 +141,9 @@ def known_machines(client: redis.Redis) -> dict[str, KnownMachine]:
     """Every machine that was in use within 31 days, by its name."""
     machines = {}
     for name in sorted(str(name) for name in client.smembers(PREFIX + "machines")):
-        host, seen_at = client.hmget(f"{PREFIX}machine:{name}", "host", "seen_at")
+        host, seen_at, sends = client.hmget(f"{PREFIX}machine:{name}", "host", "seen_at", "sends")
         if seen_at is None:
             continue
         watches = bool(client.exists(f"{PREFIX}watcher:{name}"))
-        machines[name] = KnownMachine(name, str(host), from_ms(float(seen_at)), watches)
+        machines[name] = KnownMachine(name, str(host), from_ms(float(seen_at)), watches, sends is not None)
     return machines

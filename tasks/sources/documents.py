@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tasks.model.document import Document
-from tasks.model.errors import DocumentRefused
+from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.sources.base import NoParts, OpenSource
 from tasks.sources.files import path_of
 from tasks.sources.sources import Sources
@@ -27,7 +27,8 @@ class Documents:
 
     def open(self, document: Document) -> OpenSource:
         """A fresh stream of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
-        return self.sources.open(document.source, document.identity)
+        with _blaming_the_settings(document):
+            return self.sources.open(document.source, document.identity)
 
     def examine(self, document: Document) -> Examination:
         """What a few short reads tell of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
@@ -48,7 +49,8 @@ class Documents:
 
         Raises DocumentRefused and RetryLater.
         """
-        return self._sha256(document.source, document.identity, check)
+        with _blaming_the_settings(document):
+            return self._sha256(document.source, document.identity, check)
 
     def sha256_at(self, address: str) -> str:
         """The digest of whatever is at this address now. Raises DocumentRefused and RetryLater."""
@@ -62,3 +64,15 @@ class Documents:
                 check()
                 digest.update(block)
         return digest.hexdigest()
+
+
+@contextmanager
+def _blaming_the_settings(document: Document) -> Iterator[None]:
+    """Raises RetryLater for a document of our own that may not be read: the settings are at fault, not the document."""
+    try:
+        yield
+    except DocumentRefused as refused:
+        staged = document.door.has_folder and document.source.startswith("s3://")
+        if staged and refused.code is Code.SOURCE_NOT_ALLOWED:
+            raise RetryLater(f"The staged copy cannot be read: {refused.message} {refused.hint}") from None
+        raise

@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.sources.base import Located, NoParts, changed, empty, invalid, irregular, missing, not_allowed
@@ -76,7 +78,8 @@ class Objects:
             # As with a file, a sender may replace the object between these two requests.
             if self._head(bucket, key)[1] != identity:
                 return False
-            self.delete(address)
+            with _translated():
+                self.client().delete_object(Bucket=bucket, Key=key)
         except DocumentRefused as refused:
             if refused.code is not Code.FILE_MISSING:  # missing: an earlier try has removed it
                 raise
@@ -84,29 +87,55 @@ class Objects:
 
     # --- our own objects: staged documents -----------------------------------------------------------------------
 
+    # A bucket that cannot be used is a fault of the settings, never of the document: these raise StorageFault for it.
+
     def put(self, address: str, path: Path) -> None:
-        """Copy a file to an object, in parts if it is large. Raises DocumentRefused and RetryLater."""
+        """Copy a file to an object, in parts if it is large. Raises StorageFault and OSError."""
         bucket, key = self._allowed(address)
-        with _translated(), path.open("rb") as file:
+        with path.open("rb") as file, _as_storage_fault():
             self.client().upload_fileobj(file, bucket, key)
 
     def write(self, address: str, content: bytes) -> None:
-        """Write a small object over whatever is there. Raises DocumentRefused and RetryLater."""
+        """Write a small object over whatever is there. Raises StorageFault."""
         bucket, key = self._allowed(address)
-        with _translated():
+        with _as_storage_fault():
             self.client().put_object(Bucket=bucket, Key=key, Body=content)
 
     def read(self, address: str) -> bytes:
-        """A small object's content. Raises DocumentRefused (`file_missing`) and RetryLater."""
+        """A small object's content. Raises DocumentRefused (`file_missing`) and StorageFault."""
         bucket, key = self._allowed(address)
-        with _translated():
+        with _as_storage_fault():
             return self.client().get_object(Bucket=bucket, Key=key)["Body"].read()
 
-    def delete(self, address: str) -> None:
-        """Remove an object, whatever it holds; it may be gone already. Raises DocumentRefused and RetryLater."""
+    def identity(self, address: str) -> str:
+        """As `locate` gives it. Raises DocumentRefused (`file_missing`) and StorageFault."""
         bucket, key = self._allowed(address)
-        with _translated():
+        with _as_storage_fault():
+            head = self.client().head_object(Bucket=bucket, Key=key)
+        return _identity(head["ContentLength"], head["ETag"])
+
+    def delete(self, address: str) -> None:
+        """Remove an object, whatever it holds; it may be gone already. Raises StorageFault."""
+        bucket, key = self._allowed(address)
+        with _as_storage_fault():
             self.client().delete_object(Bucket=bucket, Key=key)
+
+    def list(self, prefix: str) -> Iterator[tuple[str, timedelta]]:
+        """The addresses that begin with `prefix`, and how long ago each was written, by the storage's own clock.
+
+        Raises StorageFault.
+        """
+        bucket, key_prefix = self._allowed(prefix + "x")
+        request: dict[str, Any] = {"Bucket": bucket, "Prefix": key_prefix.removesuffix("x")}
+        while True:
+            with _as_storage_fault():
+                page = self.client().list_objects_v2(**request)
+            now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
+            for entry in page.get("Contents", ()):
+                yield f"s3://{bucket}/{entry['Key']}", now - entry["LastModified"]
+            if not page.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
 
     def client(self) -> S3Client:
         """This process's client. Threads may share it, but a forked child must not use its parent's connections."""
@@ -236,6 +265,45 @@ _REFUSALS: Mapping[str, Callable[[], DocumentRefused]] = {
     "412": changed,
     "PreconditionFailed": changed,
 }
+
+
+class StorageFault(RetryLater):
+    """A bucket of ours cannot be used. `why` is a part of a sentence."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The storage of staged documents (s3.stage_inbox) cannot be used: {why}.")
+        self.why = why
+
+
+_FAULTS = {
+    "NoSuchBucket": "the bucket is not there",
+    "AccessDenied": "access is denied",
+    "403": "access is denied",
+    "InvalidAccessKeyId": "the access key is not known",
+    "SignatureDoesNotMatch": "the secret key is wrong",
+    "ExpiredToken": "the credentials have expired",
+    "InvalidToken": "the session token is not valid",
+    "NoCredentialsError": "there are no credentials",
+    "PartialCredentialsError": "the credentials are not complete",
+}
+"""What S3 or boto3 calls a fault -> what it means."""
+
+
+@contextmanager
+def _as_storage_fault() -> Iterator[None]:
+    """Raises StorageFault instead of boto3's errors, and DocumentRefused for an object that is not there."""
+    from botocore.exceptions import BotoCoreError, ClientError  # late, as above
+
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in ("404", "NoSuchKey", "NoSuchVersion"):
+            raise missing() from None
+        raise StorageFault(_FAULTS.get(code, f"it answered {code}")) from None
+    except BotoCoreError as error:
+        name = type(error).__name__
+        raise StorageFault(_FAULTS.get(name, f"it does not answer ({name})")) from None
 
 
 @contextmanager

@@ -18,7 +18,7 @@ def job_opener(runtime: Runtime) -> JobOpener:
         admission=runtime.admission,
         sources=runtime.documents.sources,  # with the bucket for staging, which callers may not name
         staging=runtime.staging,
-        files=DocumentFiles(runtime.outcomes, runtime.staging, owns_folders=True),
+        files=DocumentFiles(runtime.folders, runtime.outcomes, runtime.staging, owns_folders=True),
         data_dir=runtime.settings.data_dir,
     )
 
@@ -44,6 +44,8 @@ def inbox_service(runtime: Runtime) -> InboxService:
         ledger=runtime.ledger,
         machine=runtime.machine,
         outcomes=runtime.outcomes,
+        folders=runtime.folders,
+        staging=runtime.staging,
         delivered_days=settings.retention.delivered_days,
         stop=runtime.stopping,
     )

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import timedelta
 
 import redis
 import structlog
 
 from tasks.closing.closing import Closing
+from tasks.folders.layout import Folders
 from tasks.folders.machines import Machine
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.retention import sweep_delivered
+from tasks.folders.staging import Staging
 from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
+from tasks.sources.objects import StorageFault
 
 log = structlog.get_logger()
 
 _CLOSING_SECONDS = 1.0
 _SWEEP_SECONDS = 3600.0
+_STAGED_AT_LEAST = timedelta(hours=1)  # what is younger may belong to a document that is being claimed
 _UNTAKEN_SECONDS = 3.0  # a worker on this machine takes closing work within a second
 
 
@@ -32,12 +37,16 @@ class FolderChores:
         ledger: Ledger,
         machine: Machine,
         outcomes: Outcomes,
+        folders: Folders,
+        staging: Staging | None,
         delivered_days: float,
         stop: threading.Event,
     ) -> None:
         self._closing = closing
         self._ledger = ledger
         self._outcomes = outcomes
+        self._folders = folders
+        self._staging = staging
         self._machine = machine
         self._delivered_days = delivered_days
         self._stop = stop
@@ -57,11 +66,29 @@ class FolderChores:
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()
                     sweep_delivered(self._outcomes, self._delivered_days)
+                    self._sweep_staged()
             except LedgerRefused as error:
                 self.refused = error
                 self._stop.set()
-            except (redis.RedisError, OSError) as error:
+            except (redis.RedisError, OSError, StorageFault) as error:
                 log.warning("chores_put_off", error=type(error).__name__)
+
+    def _sweep_staged(self) -> None:
+        """Remove staged copies whose jobs a wiped Redis has forgotten, and whose documents were closed before that."""
+        machine = self._machine.name()
+        if self._staging is None or machine is None:
+            return
+        swept = self._staging.sweep(machine, self._is_needed, older_than=_STAGED_AT_LEAST)
+        if swept:
+            log.info("staged_copies_removed", count=swept)
+
+    def _is_needed(self, job_id: str) -> bool:
+        """True for a staged copy that a job may still use, and for whatever is not ours to judge."""
+        try:
+            in_care = self._folders.job_folder(job_id).path.exists()
+        except ValueError:
+            return True
+        return in_care or self._ledger.known(job_id)
 
     def _close_left(self) -> None:
         """Close what workers elsewhere left to this machine, and what no worker here has taken."""

@@ -23,13 +23,21 @@ from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.job import Facts, Job, Record, outcome_open
 from tasks.model.route import Stage, Step
+from tasks.sources.objects import StorageFault
 from tasks.sources.sources import Sources
 
 log = structlog.get_logger()
 
 
 class LedgerAway(Exception):
-    """Redis, or the storage that documents are staged to, cannot be reached now: try again later."""
+    """Redis, or the storage that documents are staged to, cannot be used now: try again later.
+
+    `reason` says which, for the log.
+    """
+
+    def __init__(self, message: str = "", *, reason: str = "the ledger is away") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @contextmanager
@@ -39,8 +47,10 @@ def as_ledger_away() -> Iterator[None]:
         yield
     except REDIS_ERRORS as error:  # includes the broker's error: the job of a refused document sends its closing step
         raise LedgerAway(f"Redis cannot be asked ({type(error).__name__}).") from error
+    except StorageFault as error:
+        raise LedgerAway(str(error), reason=f"staging: {error.why}") from error
     except (RetryLater, LedgerRefused) as error:
-        raise LedgerAway(str(error)) from error
+        raise LedgerAway(str(error), reason=str(error)) from error
 
 
 class JobOpener:
@@ -137,7 +147,8 @@ class JobOpener:
         document = job_file.document(path)
         located = self._sources.locate(document.source)
         document = replace(document, size_bytes=located.size_bytes, identity=located.identity)
-        document = replace(document, home=machine_name(self._data_dir))
+        home = machine_name(self._data_dir)
+        document = replace(document, home=home)
         if job_file.committed and job_file.sent_identity and self._staging is None:
             # It is searched for as it was sent, and not sent again if it has changed since.
             document = replace(document, size_bytes=job_file.size_bytes, identity=job_file.sent_identity)
@@ -146,8 +157,7 @@ class JobOpener:
         # Workers elsewhere note the commit in the staged job.json, since they cannot reach processing/ here.
         with suppress(DocumentRefused):  # it has not been staged yet
             job_file = self._staging.read_job_file(job_file.job_id)
-        source = self._staging.put(job_file, path)
-        identity = self._sources.locate(source).identity
+        source, identity = self._staging.put(job_file, path, home)
         return job_file, replace(document, source=source, identity=identity)
 
     def _continue(self, job: Job, document: Document) -> None:

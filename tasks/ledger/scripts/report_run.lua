@@ -8,6 +8,8 @@
 local prefix, run, machine, highest = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 if redis.call('HGET', prefix .. 'run', 'id') ~= run then return 0 end
 redis.call('SADD', prefix .. 'run:reported', machine)
+-- After the next restart the others wait for it. A machine where only a watcher runs never reports.
+redis.call('HSET', prefix .. 'machine:' .. machine, 'sends', 1)
 -- The numbers go on above all that were given before, so that a later copy can be told from an earlier one.
 if highest > tonumber(redis.call('GET', prefix .. 'commits') or '0') then
   redis.call('SET', prefix .. 'commits', string.format('%.0f', highest))

@@ -14,9 +14,11 @@ from worker.cli.commands.check.disk import check_disk
 from worker.cli.commands.check.folders import check_file_roots, check_folders
 from worker.cli.commands.check.inbox import check_inbox
 from worker.cli.commands.check.ledger import check_ledger
+from worker.cli.commands.check.machines import check_machines
 from worker.cli.commands.check.redis import check_identity, check_redis
 from worker.cli.commands.check.result import CheckResult, failed
 from worker.cli.commands.check.settings import check_settings
+from worker.cli.commands.check.staging import check_staging
 from worker.cli.context import Context, pass_context
 from worker.cli.output import Output, output_option
 from worker.cli.startup import open_runtime
@@ -31,8 +33,8 @@ _COLUMNS = ("check", "account", "ok", "message")
 def check(context: Context, deep: bool, output: Output) -> None:
     """Check that everything is set up as it must be.
 
-    That is settings, folders, Redis, the clock and each account's credentials. Also lists the files in the inbox that
-    are not accepted.
+    That is settings, folders, staging, Redis, the clock, machines and each account's credentials. Also lists the files
+    in the inbox that are not accepted.
     """
     all_passed = True
 
@@ -63,9 +65,11 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
         yield failed("redis", error.message)
     else:
         mark = runtime.seal.lookup
+        yield from check_staging(runtime.staging, settings.s3.stage_inbox)
         redis_results = [*check_redis(runtime.redis), *check_identity(runtime.ledger.identity)]
         yield from redis_results
         if all(result.ok for result in redis_results if result.check == "redis"):
+            yield from check_machines(runtime.redis, runtime.workers)
             yield from check_accounts(runtime.accounts, runtime.account_statuses)
             if deep:
                 yield from check_ledger(runtime.ledger, folders, runtime.claims)
