@@ -14,6 +14,7 @@ from typing import Any
 
 import redis
 
+from tasks.ledger.clock import LedgerClock
 from tasks.ledger.redis import PREFIX, load_script
 from tasks.model.job import Job
 from tasks.model.times import from_ms
@@ -30,8 +31,8 @@ class OpenCircuit:
     reason: str
     # The job that parked the account. Empty if it is down, or a person parked it.
     job_id: str
+    # By Redis's clock, as people read it: since when, and when the next probe is due.
     since: datetime
-    # When the next probe is due.
     probe_at: datetime
 
 
@@ -42,6 +43,7 @@ class CircuitBreaker:
         self._redis = client
         self._probe_first_ms = int(probe_first_seconds * 1000)
         self._probe_cap_ms = int(probe_cap_seconds * 1000)
+        self._clock = LedgerClock(client)
         self._open_circuit = load_script(client, "open_circuit")
         self._take_probe = load_script(client, "take_probe")
         self._half_open = load_script(client, "half_open")
@@ -73,12 +75,12 @@ class CircuitBreaker:
         return bool(self._half_open(args=[PREFIX, account]))
 
     def progress_since(self, account: str, moment: datetime) -> bool:
-        """True if a document of this account has been stored or delivered since then."""
+        """True if a document of this account has been stored or delivered since then, by the ledger's clock."""
         at = self._row(account).get("progress_at")
         return at is not None and from_ms(at) > moment
 
     def unusable_seconds(self, account: str, now: datetime) -> float:
-        """How long the account has been parked or down in total, until `now`."""
+        """How long the account has been parked or down in total, until `now` by the ledger's clock."""
         row = self._row(account)
         current = (now - from_ms(row["since"])).total_seconds() if "since" in row else 0.0
         return float(row.get("sick_ms", 0)) / 1000 + max(0.0, current)
@@ -93,12 +95,13 @@ class CircuitBreaker:
         row = self._row(account)
         if row.get("state") not in ("parked", "down"):
             return None
+        clock = self._clock.read()
         return OpenCircuit(
             status=row["state"],
             reason=row.get("reason", ""),
             job_id=row.get("job", ""),
-            since=from_ms(row["since"]),
-            probe_at=from_ms(row["probe_at"]),
+            since=clock.for_people(row["since"]),
+            probe_at=clock.for_people(row["probe_at"]),
         )
 
     def _open(self, account: str, state: str, reason: str, job_id: str) -> str:

@@ -17,9 +17,11 @@ from config.celery import STAGE_QUEUE
 from config.redaction import crash_site
 from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
+from tasks.dispatch.housekeeping import Housekeeping
 from tasks.dispatch.probes import Probes
 from tasks.dispatch.workers import Workers
-from tasks.ledger.redis import CLOSING_LANE, PREFIX, REDIS_ERRORS, load_script, now_ms
+from tasks.ledger.clock import boot, since_boot_ms
+from tasks.ledger.redis import CLOSING_LANE, PREFIX, REDIS_ERRORS, load_script
 from tasks.model.route import Stage, Step
 
 log = structlog.get_logger()
@@ -50,7 +52,7 @@ class Feeder:
         accounts: Accounts,
         workers: Workers,
         lease_seconds: float,
-        jobs_days: float,
+        housekeeping: Housekeeping,
         send: Callable[[str, list[Step]], None],
         tick_seconds: float = _TICK_SECONDS,
     ) -> None:
@@ -58,7 +60,6 @@ class Feeder:
         self._accounts = accounts
         self._workers = workers
         self._lease_ms = int(lease_seconds * 1000)
-        self._keep_ms = int(jobs_days * 86_400_000)
         self._send = send
         self._tick_seconds = tick_seconds
         self._take_due = load_script(client, "take_due")
@@ -66,6 +67,7 @@ class Feeder:
         self._poked = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._housekeeping = housekeeping
         self._housekeeping_at = 0.0
 
     def start(self) -> None:
@@ -88,7 +90,10 @@ class Feeder:
         """Send the jobs that are due and have a slot. Returns how many were sent."""
         slots = self._workers.slots()
         window = _WINDOW_PER_SLOT * slots
-        taken = self._take_due(args=[PREFIX, self._lease_ms, window, STAGE_QUEUE, json.dumps(self._lanes(slots))])
+        lanes = json.dumps(self._lanes(slots))
+        # Taken last: the ledger's clock goes on by it.
+        boot_time = boot(), since_boot_ms()
+        taken = self._take_due(args=[PREFIX, self._lease_ms, window, STAGE_QUEUE, lanes, *boot_time])
         for job_id, step, lane in zip(taken[::3], taken[1::3], taken[2::3], strict=True):
             if lane == CLOSING_LANE:
                 steps = [Step(step)]
@@ -96,15 +101,6 @@ class Feeder:
                 steps = steps_from(Step(step), self._accounts[str(lane)].provider.stages)
             self._send(str(job_id), steps)
         return len(taken) // 3
-
-    def forget_expired(self) -> None:
-        """Rows of finished jobs expire in Redis (EXPIRE). Their entries in sorted sets do not, and are removed here."""
-        before = now_ms(self._redis) - self._keep_ms
-        for member in self._redis.zrangebyscore(PREFIX + "finished", "-inf", before, start=0, num=1000):
-            job_id = str(member)
-            if not self._redis.exists(f"{PREFIX}job:{job_id}"):
-                self._redis.zrem(PREFIX + "finished", job_id)
-                self._redis.zrem(PREFIX + "jobs", job_id)
 
     def _lanes(self, slots: int) -> list[dict[str, object]]:
         """The closing lane and one lane for each account, as `take_due.lua` takes them."""
@@ -128,7 +124,7 @@ class Feeder:
                 self._probes.start_due()
                 if time.monotonic() >= self._housekeeping_at:
                     self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
-                    self.forget_expired()
+                    self._housekeeping.run()
                 self.tick()
                 if unreachable:
                     log.info("redis_back")

@@ -21,29 +21,40 @@ class SealedCache:
     def __init__(self, client: redis.Redis, seal: Seal) -> None:
         self._redis = client
         self._seal = seal
+        self._take_lock = load_script(client, "take_lock")
         self._release_lock = load_script(client, "release_lock")
 
     def get(self, topic: str, key: str) -> str | None:
+        found = self.get_with_age(topic, key)
+        return found[0] if found else None
+
+    def get_with_age(self, topic: str, key: str) -> tuple[str, float] | None:
         digest = self._seal.lookup(topic, key)
-        sealed = self._redis.get(PREFIX + "memory:" + digest)
-        if sealed is None:
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(PREFIX + "memory:" + digest)
+            pipe.pttl(PREFIX + "memory:" + digest)
+            kept, left_ms = pipe.execute()
+        given_ms, _, sealed = str(kept or "").partition(" ")
+        # With more time left than it was given, Redis's clock was set back since: it would stay for as long.
+        if not sealed or not 0 <= int(left_ms) <= int(given_ms):
             return None
         try:
-            return self._seal.open(str(sealed), place=digest)
+            return self._seal.open(sealed, place=digest), (int(given_ms) - int(left_ms)) / 1000
         except SealBroken:  # secret_key was changed: the same as a miss
             return None
 
     def put(self, topic: str, key: str, value: str, seconds: float) -> None:
         digest = self._seal.lookup(topic, key)
         sealed = self._seal.seal(value, place=digest)
-        self._redis.set(PREFIX + "memory:" + digest, sealed, px=max(1, int(seconds * 1000)))
+        given_ms = max(1, int(seconds * 1000))
+        self._redis.set(PREFIX + "memory:" + digest, f"{given_ms} {sealed}", px=given_ms)
 
     @contextmanager
     def lock(self, topic: str, key: str, seconds: float) -> Iterator[None]:
         """Holds the lock for at most so many seconds, and waits for it as long."""
-        name, mark = PREFIX + "turn:" + self._seal.lookup(topic, key), uuid4().hex
+        name, lasts_ms = PREFIX + "turn:" + self._seal.lookup(topic, key), max(1, int(seconds * 1000))
         give_up_at = time.monotonic() + seconds
-        while not self._redis.set(name, mark, px=max(1, int(seconds * 1000)), nx=True):
+        while not (mark := self._take_lock(keys=[name], args=[uuid4().hex, lasts_ms])):
             # Go on without it: two in the block do the same work twice, which the caller's contract allows.
             if time.monotonic() >= give_up_at:
                 break

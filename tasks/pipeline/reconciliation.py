@@ -29,7 +29,7 @@ log = structlog.get_logger()
 ONE_DAY_OF_SEARCHING = timedelta(days=1)
 """How long to search after `not_confirmed` (the slow search), and before a retried job of unknown outcome is sent."""
 
-_SLOW_SEARCH_CAPS = 10  # a slow search follows the one before after so many times confirm.cap_seconds
+SLOW_SEARCH_CAPS = 10  # a slow search follows the one before after so many times confirm.cap_seconds
 
 
 class Reconciliation:
@@ -52,7 +52,7 @@ class Reconciliation:
 
     def after_empty_search(self, lease: Lease, account: Account, calls: int) -> bool:
         """The provider has no record yet: wait, send again, or give up. True when the job has ended."""
-        job, confirm = lease.job, account.settings.confirm
+        job, confirm, search_for = lease.job, account.settings.confirm, None
         if job.stage is Stage.FAILED:
             return self._after_slow_search(lease, account, calls)
         if job.unknown_step:
@@ -62,8 +62,10 @@ class Reconciliation:
                 return True
             patience = ONE_DAY_OF_SEARCHING if job.day_of_searching else timedelta(seconds=confirm.look_seconds)
             committed_at = self._committed_at(job)
-            # The later of the two: Redis may have lost that a search had ended, and what was sent after it.
-            since = max(filter(None, (committed_at, job.unknown_since)), default=lease.now)
+            # Redis may have lost that a search had ended, and what was sent after it. So the search for another commit
+            # begins anew. How long ago that commit was, the clock of whoever wrote job.json cannot prove.
+            search_for = committed_at if committed_at != job.searched_commit_at else None
+            since = lease.now if search_for else job.unknown_since or lease.now
             resend = route.on_unknown_outcome is OnUnknownOutcome.RESEND
             if resend or self._breaker.waited(job, lease.now, since) >= patience:
                 self._ledger.send_again(lease, calls, route, reconciled_commit_at=committed_at)
@@ -73,7 +75,7 @@ class Reconciliation:
             self._failures.fail_unconfirmed(lease, calls)
             return True
         wait = backoff.poll_delay(job.searches, confirm.first_seconds, confirm.cap_seconds, self._chance)
-        self._ledger.deferred(lease, wait, calls, found_nothing=True)
+        self._ledger.deferred(lease, wait, calls, found_nothing=True, search_for=search_for)
         return False
 
     def after_faulty_record(self, fault: DocumentRefused, lease: Lease, calls: int) -> None:
@@ -103,7 +105,7 @@ class Reconciliation:
 
     def _after_slow_search(self, lease: Lease, account: Account, calls: int) -> bool:
         if not self._slow_search_is_over(lease):
-            wait = _SLOW_SEARCH_CAPS * account.settings.confirm.cap_seconds
+            wait = SLOW_SEARCH_CAPS * account.settings.confirm.cap_seconds
             self._ledger.deferred(lease, wait, calls, found_nothing=True)
             return False
         self._ledger.slow_search_ended(lease, not_confirmed(lease.job, final=True), calls)
@@ -115,7 +117,7 @@ class Reconciliation:
         return since is not None and lease.now - since >= ONE_DAY_OF_SEARCHING
 
     def _confirmation_is_overdue(self, lease: Lease, account: Account) -> bool:
-        waited = self._breaker.waited(lease.job, lease.now, lease.job.times[lease.job.stage])
+        waited = self._breaker.waited(lease.job, lease.now, lease.job.in_stage_since or lease.now)
         return waited >= timedelta(seconds=account.settings.confirm.give_up_after_seconds)
 
     def _committed_at(self, job: Job) -> datetime | None:

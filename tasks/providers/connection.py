@@ -19,6 +19,10 @@ class Cache(Protocol):
 
     def get(self, topic: str, key: str) -> str | None: ...
 
+    def get_with_age(self, topic: str, key: str) -> tuple[str, float] | None:
+        """With the seconds since it was put there."""
+        ...
+
     def put(self, topic: str, key: str, value: str, seconds: float) -> None: ...
 
     def lock(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasks.folders.retention import Retention
 from tasks.runtime import Runtime
 from worker.inbox.chores import FolderChores
 from worker.inbox.claim import InboxClaims
@@ -40,9 +41,13 @@ def inbox_service(runtime: Runtime) -> InboxService:
     chores = FolderChores(
         closing=runtime.closing if runtime.staging else None,
         ledger=runtime.ledger,
-        outcomes=runtime.outcomes,
+        retention=Retention(
+            runtime.outcomes,
+            settings.retention.delivered_days,
+            settings.data_dir / "retention",
+            redis_clock=lambda: runtime.redis.time()[0],
+        ),
         data_dir=settings.data_dir,
-        delivered_days=settings.retention.delivered_days,
         stop=runtime.stopping,
     )
     return InboxService(watcher, chores, runtime.stopping)

@@ -11,8 +11,7 @@ import structlog
 
 from tasks.closing.closing import Closing
 from tasks.folders.machine_name import machine_name
-from tasks.folders.outcomes import Outcomes
-from tasks.folders.retention import sweep_delivered
+from tasks.folders.retention import Retention
 from tasks.ledger.ledger import Ledger
 
 log = structlog.get_logger()
@@ -29,16 +28,14 @@ class FolderChores:
         *,
         closing: Closing | None,
         ledger: Ledger,
-        outcomes: Outcomes,
+        retention: Retention,
         data_dir: Path,
-        delivered_days: float,
         stop: threading.Event,
     ) -> None:
         self._closing = closing
         self._ledger = ledger
-        self._outcomes = outcomes
+        self._retention = retention
         self._data_dir = data_dir
-        self._delivered_days = delivered_days
         self._stop = stop
 
     def run(self) -> None:
@@ -51,6 +48,6 @@ class FolderChores:
                         self._closing.run(job_id)
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()
-                    sweep_delivered(self._outcomes, self._delivered_days)
+                    self._retention.run()
             except (redis.RedisError, OSError) as error:
                 log.warning("chores_put_off", error=type(error).__name__)

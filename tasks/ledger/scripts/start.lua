@@ -5,11 +5,10 @@
 -- ARGV[3]  step
 -- ARGV[4]  lease in ms
 -- ARGV[5]  '1' to start the patient's other waiting jobs too, or ''
--- Returns  a list of {job id, fencing token, row as a flat list, now in ms};
+-- Returns  a list of {job id, fencing token, row as a flat list, the ledger's time, Redis's time};
 --          {{'refused', why}} if the job itself is 'gone', 'moved' or 'leased'
 local prefix, id, step, lease, with_others = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now, wall = read_clock(prefix)
 
 local function why_not(job)
   local row = redis.call('HMGET', prefix .. 'job:' .. job, 'step', 'lease_until')
@@ -21,17 +20,18 @@ end
 
 local function start(job)
   local row = prefix .. 'job:' .. job
-  -- The token is taken from the clock, so that none is given twice. A counter would begin again in a Redis that was
+  -- The token is taken from Redis's clock, so that none is given twice. A counter would begin again in a Redis that was
   -- wiped or lost its last second, and a worker from before would hold the job together with its successor.
   local last = tonumber(redis.call('HGET', row, 'token') or '0')
-  local token = string.format('%.0f', math.max(clock[1] * 1000000 + clock[2], last + 1))
+  local time = redis.call('TIME')
+  local token = string.format('%.0f', math.max(time[1] * 1000000 + time[2], last + 1))
   redis.call('HSET', row, 'token', token)
   -- Starts of these steps are tries at the document. A confirmation or a closing is not one.
   if step ~= 'confirm' and step ~= 'notify' then redis.call('HINCRBY', row, 'tried_' .. step, 1) end
   redis.call('HSET', row, 'lease_until', now + lease, 'next_at', now + lease)
   redis.call('HDEL', row, 'sent_at')
   redis.call('ZADD', prefix .. 'due:' .. redis.call('HGET', row, 'lane'), now + lease, job)
-  return {job, token, redis.call('HGETALL', row), now}
+  return {job, token, redis.call('HGETALL', row), now, wall}
 end
 
 local refusal = why_not(id)

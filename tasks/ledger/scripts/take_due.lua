@@ -6,18 +6,22 @@
 -- ARGV[4]  key of the Celery queue in which messages of steps wait
 -- ARGV[5]  lanes, a JSON list of {lane, slots, has_breaker, group}: the lane's name, how many of its jobs may be in
 --          flight, whether a circuit breaker and a rate limit stop it, and the limit group
+-- ARGV[6]  the caller's boot and ARGV[7] the ms since then, for the ledger's clock
 -- Returns  a flat list: id, step, lane, id, step, lane, ... of the jobs to be sent
 local prefix, lease, window, queue = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local lanes = cjson.decode(ARGV[5])
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = read_clock(prefix, ARGV[6], tonumber(ARGV[7]))
 local messages_wait = redis.call('LLEN', queue) > 0
 
 local function stopped(lane)
   if not lane.has_breaker then return false end
   local state = redis.call('HGET', prefix .. 'account:' .. lane.lane, 'state')
   if state == 'parked' or state == 'down' then return true end
-  return redis.call('EXISTS', prefix .. 'limit:' .. lane.group) == 1
+  local gate = prefix .. 'gate:' .. lane.group
+  local shut_until = tonumber(redis.call('GET', gate) or 0)
+  if shut_until > now then return true end
+  if shut_until > 0 then redis.call('DEL', gate) end
+  return false
 end
 
 -- The due entry moves to the end of a lease: if the message is lost, the job is due again then.

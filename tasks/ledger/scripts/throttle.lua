@@ -1,0 +1,10 @@
+-- Shut the gate of a limit group for a while: `take_due.lua` sends no jobs of the group. A gate that is shut for longer
+-- stays so.
+--
+-- ARGV[1]  key prefix
+-- ARGV[2]  limit group
+-- ARGV[3]  for how long, in ms
+local gate, shut_until = ARGV[1] .. 'gate:' .. ARGV[2], read_clock(ARGV[1]) + tonumber(ARGV[3])
+if shut_until > tonumber(redis.call('GET', gate) or 0) then
+  redis.call('SET', gate, string.format('%.0f', shut_until))  -- not to expire: Redis's clock may be set meanwhile
+end
