@@ -25,6 +25,7 @@ from tasks.closing.closing import Closing
 from tasks.closing.files import DocumentFiles
 from tasks.closing.results import Results
 from tasks.dispatch.feeder import Feeder
+from tasks.dispatch.housekeeping import Housekeeping
 from tasks.dispatch.workers import Workers
 from tasks.folders.claims import Claims
 from tasks.folders.commit_journal import CommitJournal
@@ -41,19 +42,21 @@ from tasks.ledger.cache import SealedCache
 from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.queries import LedgerQueries
-from tasks.ledger.redis import connect
+from tasks.ledger.redis import CLOSING_LANE, connect
 from tasks.ledger.renewal import LeaseRenewer
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.route import Route, Step
 from tasks.pipeline.final_failures import Failures
-from tasks.pipeline.reconciliation import Reconciliation
+from tasks.pipeline.reconciliation import SLOW_SEARCH_CAPS, Reconciliation
 from tasks.pipeline.recovery import Recovery
 from tasks.pipeline.runner import StepRunner
 from tasks.pipeline.step import StepContext
 from tasks.sources.documents import Documents
 from tasks.sources.sources import Sources
 from tasks.sources.writers import Writers
+
+_LONGEST_WAIT_SECONDS = 7200.0  # twice what a provider may ask for
 
 _lock = threading.Lock()
 _current: Runtime | None = None
@@ -213,12 +216,23 @@ class Runtime:
             accounts=self.accounts,
             workers=workers,
             lease_seconds=self.settings.worker.lease_seconds,
-            jobs_days=self.settings.retention.jobs_days,
+            housekeeping=self._housekeeping,
             send=send_steps,
             identity=self.ledger.identity,
             on_refused=on_refused,
             machine=self.machine,
             forgotten=self.forgotten_commits,
+        )
+
+    @property
+    def _housekeeping(self) -> Housekeeping:
+        settings = self.settings
+        slowest_searches = [SLOW_SEARCH_CAPS * account.confirm.cap_seconds for account in settings.accounts.values()]
+        return Housekeeping(
+            self.redis,
+            lanes=(CLOSING_LANE, *settings.accounts),
+            jobs_days=settings.retention.jobs_days,
+            longest_wait_seconds=max(_LONGEST_WAIT_SECONDS, 2 * settings.retry.cap_seconds, *slowest_searches),
         )
 
     def send_closing(self, job_id: str) -> None:

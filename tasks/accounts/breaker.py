@@ -14,7 +14,8 @@ from typing import Any
 
 import redis
 
-from tasks.ledger.redis import PREFIX, load_script, now_ms
+from tasks.ledger.clock import LedgerClock
+from tasks.ledger.redis import PREFIX, load_script
 from tasks.model.job import Job
 from tasks.model.times import from_ms
 
@@ -31,8 +32,8 @@ class OpenCircuit:
     reason: str
     # The job that parked the account. Empty if it is down, or a person parked it.
     job_id: str
+    # By Redis's clock, as people read it: since when, and when the next probe is due.
     since: datetime
-    # When the next probe is due.
     probe_at: datetime
 
 
@@ -43,6 +44,7 @@ class CircuitBreaker:
         self._redis = client
         self._probe_first_ms = int(probe_first_seconds * 1000)
         self._probe_cap_ms = int(probe_cap_seconds * 1000)
+        self._clock = LedgerClock(client)
         self._open_circuit = load_script(client, "open_circuit")
         self._take_probe = load_script(client, "take_probe")
         self._half_open = load_script(client, "half_open")
@@ -79,7 +81,7 @@ class CircuitBreaker:
         """Make the next probe due now: its keys have changed. Nothing happens to an account that is well."""
         if self.state(account):
             # The interval begins at the first one again: what made it grow was another key.
-            changes = {"probe_at": now_ms(self._redis), "interval": self._probe_first_ms}
+            changes = {"probe_at": self._clock.read().now_ms, "interval": self._probe_first_ms}
             self._redis.hset(PREFIX + "account:" + account, mapping=changes)  # type: ignore[arg-type]  # numbers do too
 
     def half_open(self, account: str) -> bool:
@@ -89,12 +91,12 @@ class CircuitBreaker:
         return bool(self._half_open(args=[PREFIX, account]))
 
     def progress_since(self, account: str, moment: datetime) -> bool:
-        """True if a document of this account has been stored or delivered since then."""
+        """True if a document of this account has been stored or delivered since then, by the ledger's clock."""
         at = self._row(account).get("progress_at")
         return at is not None and from_ms(at) > moment
 
     def unusable_seconds(self, account: str, now: datetime) -> float:
-        """How long the account has been parked or down in total, until `now`."""
+        """How long the account has been parked or down in total, until `now` by the ledger's clock."""
         row = self._row(account)
         current = (now - from_ms(row["since"])).total_seconds() if "since" in row else 0.0
         return float(row.get("sick_ms", 0)) / 1000 + max(0.0, current)
@@ -109,12 +111,13 @@ class CircuitBreaker:
         row = self._row(account)
         if row.get("state") not in ("parked", "down"):
             return None
+        clock = self._clock.read()
         return OpenCircuit(
             status=row["state"],
             reason=row.get("reason", ""),
             job_id=row.get("job", ""),
-            since=from_ms(row["since"]),
-            probe_at=from_ms(row["probe_at"]),
+            since=clock.for_people(row["since"]),
+            probe_at=clock.for_people(row["probe_at"]),
         )
 
     def _open(self, account: str, state: str, reason: str, job_id: str) -> str:

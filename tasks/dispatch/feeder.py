@@ -18,12 +18,14 @@ from config.celery import STAGE_QUEUE, machine_queue
 from config.redaction import crash_site
 from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
+from tasks.dispatch.housekeeping import Housekeeping
 from tasks.dispatch.probes import Probes
 from tasks.dispatch.workers import Workers
 from tasks.folders.forgotten_commits import ForgottenCommits
 from tasks.folders.machines import Machine
+from tasks.ledger.clock import boot, since_boot_ms
 from tasks.ledger.identity import LedgerIdentity, LedgerRefused
-from tasks.ledger.redis import CLOSING_LANE, PREFIX, REDIS_ERRORS, load_script, now_ms
+from tasks.ledger.redis import CLOSING_LANE, PREFIX, REDIS_ERRORS, load_script
 from tasks.model.errors import RetryLater
 from tasks.model.route import Stage, Step
 
@@ -59,7 +61,7 @@ class Feeder:
         accounts: Accounts,
         workers: Workers,
         lease_seconds: float,
-        jobs_days: float,
+        housekeeping: Housekeeping,
         send: Callable[[str, list[Step], str], None],
         machine: Machine | None = None,
         identity: LedgerIdentity | None = None,
@@ -71,7 +73,6 @@ class Feeder:
         self._accounts = accounts
         self._workers = workers
         self._lease_ms = int(lease_seconds * 1000)
-        self._keep_ms = int(jobs_days * 86_400_000)
         self._send = send
         self._machine = machine
         self._identity = identity
@@ -83,6 +84,7 @@ class Feeder:
         self._poked = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._housekeeping = housekeeping
         self._housekeeping_at = 0.0
 
     def start(self) -> None:
@@ -108,10 +110,10 @@ class Feeder:
         slots = sum(worker.slots for worker in live)
         slots_here = sum(worker.slots for worker in live if worker.machine == machine)
         window = _WINDOW_PER_SLOT * slots
-        lanes, queue_here = json.dumps(self._lanes(slots)), machine_queue(machine)
-        taken = self._take_due(
-            args=[PREFIX, self._lease_ms, window, STAGE_QUEUE, lanes, machine, queue_here, slots_here]
-        )
+        lanes, here = json.dumps(self._lanes(slots)), (machine, machine_queue(machine), slots_here)
+        # Taken last: the ledger's clock goes on by it.
+        boot_time = boot(), since_boot_ms()
+        taken = self._take_due(args=[PREFIX, self._lease_ms, window, STAGE_QUEUE, lanes, *here, *boot_time])
         for job_id, step, lane, home in zip(taken[::4], taken[1::4], taken[2::4], taken[3::4], strict=True):
             if lane == CLOSING_LANE:
                 steps = [Step(step)]
@@ -119,15 +121,6 @@ class Feeder:
                 steps = steps_from(Step(step), self._accounts[str(lane)].provider.stages)
             self._send(str(job_id), steps, str(home))
         return len(taken) // 4
-
-    def forget_expired(self) -> None:
-        """Rows of finished jobs expire in Redis (EXPIRE). Their entries in sorted sets do not, and are removed here."""
-        before = now_ms(self._redis) - self._keep_ms
-        for member in self._redis.zrangebyscore(PREFIX + "finished", "-inf", before, start=0, num=1000):
-            job_id = str(member)
-            if not self._redis.exists(f"{PREFIX}job:{job_id}"):
-                self._redis.zrem(PREFIX + "finished", job_id)
-                self._redis.zrem(PREFIX + "jobs", job_id)
 
     def _lanes(self, slots: int) -> list[dict[str, object]]:
         """The closing lane and one lane for each account, as `take_due.lua` takes them."""
@@ -159,7 +152,7 @@ class Feeder:
                 self._probes.start_due()
                 if time.monotonic() >= self._housekeeping_at:
                     self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
-                    self.forget_expired()
+                    self._housekeeping.run()
                 self.tick()
                 if unreachable:
                     log.info("redis_back")

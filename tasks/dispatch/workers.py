@@ -81,7 +81,15 @@ class Workers:
         names = sorted(str(name) for name in self._redis.smembers(PREFIX + "workers"))
         if not names:
             return {}
-        said = self._redis.mget([f"{PREFIX}worker:{name}" for name in names])
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.get(f"{PREFIX}worker:{name}")
+                pipe.pttl(f"{PREFIX}worker:{name}")
+            answers = pipe.execute()
+        # A key with more time left than it is given was set before Redis's clock was set back, and would stay for as
+        # long. A worker that lives sets it again at its next beat.
+        beaten = [left_ms <= _ALIVE_SECONDS * 1000 for left_ms in answers[1::2]]
+        said = [value if alive else None for value, alive in zip(answers[::2], beaten, strict=True)]
         # The set of names does not expire, unlike the keys.
         gone = [name for name, value in zip(names, said, strict=True) if value is None]
         if gone:

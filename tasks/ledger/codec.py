@@ -95,8 +95,11 @@ class JobCodec:
     def seal_failure(self, job_id: str, failure: Failure) -> str:
         return self._seal.seal(_FAILURE.dump_json(failure).decode(), place=f"{job_id}:failure")
 
-    def job(self, job_id: str, row: Mapping[str, str]) -> Job:
-        """The job in a row. Raises SealBroken if it was sealed with another `secret_key`."""
+    def job(self, job_id: str, row: Mapping[str, str], *, ahead_ms: int = 0) -> Job:
+        """The job in a row. Raises SealBroken if it was sealed with another `secret_key`.
+
+        `ahead_ms`: how far the ledger's clock is ahead of Redis's.
+        """
 
         def unsealed(field: str) -> str | None:
             value = row.get(field)
@@ -105,19 +108,21 @@ class JobCodec:
         def moment(field: str) -> datetime | None:
             return from_ms(row[field]) if row.get(field) else None
 
+        stage = Stage(row["stage"])
+
         facts, failure = unsealed("facts"), unsealed("failure")
         document = _DOCUMENT.validate_json(unsealed("document") or "{}")
         return Job(
             id=job_id,
             provider=row["provider"],
-            stage=Stage(row["stage"]),
+            stage=stage,
             step=Step(row.get("step", "")),
             document=replace(document, home=row.get("home") or document.home),
             facts=_FACTS.validate_json(facts) if facts else Facts(),
             failure=_FAILURE.validate_json(failure) if failure else None,
             created_at=from_ms(row["created_at"]),
             updated_at=from_ms(row["updated_at"]),
-            next_at=moment("next_at"),
+            next_at=from_ms(float(row["next_at"]) - ahead_ms) if row.get("next_at") else None,
             committed=row.get("committed") == "1",
             unknown_since=moment("unknown_since"),
             failing_since=moment("failing_since"),
@@ -126,6 +131,8 @@ class JobCodec:
             presigns=int(row.get("presigns", 0)),
             provider_calls=int(row.get("calls", 0)),
             times={field[3:]: from_ms(at) for field, at in row.items() if field.startswith("at_")},
+            # In rows of an earlier version both clocks are one.
+            in_stage_since=moment(f"since_{stage}") or moment(f"at_{stage}"),
             blocked_since=moment("blocked_since"),
             duplicate_of=row.get("duplicate_of"),
             closed=frozenset(filter(None, row.get("closed", "").split(","))),
@@ -137,6 +144,7 @@ class JobCodec:
             resolved_by_human=row.get("human") == "1",
             reconciled="looked" in row,
             reconciled_commit_at=datetime.fromisoformat(row["looked"]) if row.get("looked") else None,
+            searched_commit_at=datetime.fromisoformat(row["looking_for"]) if row.get("looking_for") else None,
             day_of_searching=row.get("long_look") == "1",
             unusable_seconds_before=float(row.get("sick_before", 0)) / 1000,
             earlier_sending_unknown=row.get("sent_before") == "1",

@@ -20,7 +20,7 @@ class Lease:
     job: Job
     # The fencing token that proves the right. The ledger refuses the moves of every earlier one.
     token: str
-    # When the step started, by Redis's clock.
+    # When the step started, by the ledger's clock.
     now: datetime
 
 

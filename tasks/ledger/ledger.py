@@ -2,7 +2,7 @@
 
 The ledger is the truth; Celery's messages only wake workers. Each move is one Lua script in `scripts/`. It happens only
 from the stage that the caller has read, and only for the holder of the lease, which shows the fencing token that
-`start` gave. All times are Redis's own, so the clocks of hosts do not matter.
+`start` gave. What decides goes by the ledger's own clock (`scripts/clock.lua`), what people read by Redis's.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any
 
 import redis
 
+from tasks.ledger.clock import LedgerClock
 from tasks.ledger.codec import JobCodec
 from tasks.ledger.identity import LedgerIdentity
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.owners import RecordOwners
-from tasks.ledger.redis import CLOSING_LANE, PREFIX, due_key, load_script, now_ms
+from tasks.ledger.redis import CLOSING_LANE, PREFIX, due_key, load_script
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.errors import Code, LeaseLost
@@ -35,7 +36,15 @@ _FINAL = (Stage.DELIVERED, Stage.FAILED, Stage.CANCELLED)
 
 _OUTCOME_FIELDS = ("code", "failure", "closed", "failing_since")
 """Of the row, what says how the job has ended."""
-_UNKNOWN_OUTCOME_FIELDS = ("committed", "unknown_since", "unknown_step", "long_look", "sent_before", "held")
+_UNKNOWN_OUTCOME_FIELDS = (
+    "committed",
+    "unknown_since",
+    "unknown_step",
+    "long_look",
+    "sent_before",
+    "held",
+    "looking_for",
+)
 """Of the row, what tells that something may have been sent. A known outcome clears them all."""
 
 _FORGOTTEN_KEPT_SECONDS = 8 * 86_400  # as long as `folders.commit_journal` keeps commits
@@ -78,6 +87,7 @@ class Ledger:
         self.redis = client
         self.codec = JobCodec(seal)
         self.identity = LedgerIdentity(client, seal)
+        self._clock = LedgerClock(client)
         self.lease_seconds = lease_seconds
         self._lease_ms = int(lease_seconds * 1000)
         self._jobs_days = jobs_days
@@ -124,11 +134,11 @@ class Ledger:
 
     def get(self, job_id: str) -> Job | None:
         """The job with this id or alias. Raises SealBroken if it was sealed with another `secret_key`."""
-        row = self._row(job_id)
+        row, ahead_ms = self._row(job_id)
         if not row:
             job_id = str(self.redis.get(PREFIX + "alias:" + job_id) or "")
-            row = self._row(job_id) if job_id else {}
-        return self.codec.job(job_id, row) if row else None
+            row, ahead_ms = self._row(job_id) if job_id else ({}, 0)
+        return self.codec.job(job_id, row, ahead_ms=ahead_ms) if row else None
 
     def known(self, job_id: str) -> bool:
         return bool(self.redis.exists(PREFIX + "job:" + job_id))
@@ -209,9 +219,10 @@ class Ledger:
         if started[0][0] == "refused":
             return NotStarted(started[0][1])
         leases = []
-        for started_id, token, flat_row, now in started:
+        for started_id, token, flat_row, now, wall in started:
             row = dict(zip(map(str, flat_row[::2]), map(str, flat_row[1::2]), strict=True))
-            leases.append(Lease(self.codec.job(started_id, row), str(token), from_ms(now)))
+            job = self.codec.job(started_id, row, ahead_ms=now - wall)
+            leases.append(Lease(job, str(token), from_ms(now)))
         return leases
 
     def renew(self, leases: Iterable[tuple[str, str]]) -> list[bool]:
@@ -376,9 +387,19 @@ class Ledger:
     # --- waiting and turning back ------------------------------------------------------------------------------
 
     def deferred(
-        self, lease: Lease, due_in: float, calls: int, *, failed: bool = False, found_nothing: bool = False
+        self,
+        lease: Lease,
+        due_in: float,
+        calls: int,
+        *,
+        failed: bool = False,
+        found_nothing: bool = False,
+        search_for: datetime | None = None,
     ) -> None:
-        """The same step again in `due_in` seconds. `failed` adds to the back-off. `found_nothing`: by a search."""
+        """The same step again in `due_in` seconds. `failed` adds to the back-off. `found_nothing`: by a search.
+
+        `search_for`: from now on the search is for another commit, of which job.json was told then.
+        """
         incr = {"calls": calls, "failures": int(failed), "looks": int(found_nothing)}
         change: dict[str, Any] = {}
         if failed and lease.job.failing_since is None:
@@ -386,6 +407,8 @@ class Ledger:
         if not failed:
             change["unset"] = ["failing_since", "blocked_since"] if found_nothing else ["failing_since"]
             change["healthy"] = found_nothing
+        if search_for:
+            change["set"] = {"unknown_since": to_ms(lease.now), "looking_for": search_for.isoformat()}
         self._move(lease, (*_UNFINISHED, Stage.FAILED), incr=incr, due_in=_ms(due_in), **change)
 
     def blocked(self, lease: Lease, due_in: float, calls: int) -> None:
@@ -517,7 +540,7 @@ class Ledger:
 
     def unclosed(self, machine: str, seconds: float) -> list[str]:
         """Jobs whose closing has been due for this long, and which only this machine can close."""
-        due_before = now_ms(self.redis) - _ms(seconds)
+        due_before = self._clock.read().now_ms - _ms(seconds)
         return [str(job_id) for job_id in self.redis.zrangebyscore(due_key(CLOSING_LANE, machine), 0, due_before)]
 
     def search_slowly(self, lease: Lease, due_in: float) -> None:
@@ -634,8 +657,13 @@ class Ledger:
         """What every move to a final stage has: closing work, whose message is sent at once."""
         return {"step": Step.NOTIFY, "lane": CLOSING_LANE, "due_in": self._lease_ms, "in_flight": True}
 
-    def _row(self, job_id: str) -> Mapping[str, str]:
-        return {str(k): str(v) for k, v in self.redis.hgetall(PREFIX + "job:" + job_id).items()}
+    def _row(self, job_id: str) -> tuple[Mapping[str, str], int]:
+        """The row, empty without a job, and how far the ledger's clock is ahead of Redis's, in ms."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(PREFIX + "job:" + job_id)
+            pipe.hget(PREFIX + "clock", "ahead")
+            row, ahead = pipe.execute()
+        return {str(k): str(v) for k, v in row.items()}, int(ahead or 0)
 
     def _move(self, lease: Lease, stages: Sequence[Stage], **change: Any) -> bool:
         """False if the move needs a record that proves another job. Raises LeaseLost if it was refused otherwise."""

@@ -14,6 +14,7 @@ OVOK = "tests/acceptance/test_ovok.py"
 IDENTITY = "tests/tasks/ledger/test_identity.py"
 RELOAD = "tests/acceptance/test_reload.py"
 LEDGER = "tests/tasks/ledger/test_ledger.py"
+CLOCK = "tests/tasks/ledger/test_clock.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +223,55 @@ MUTANTS = (
         ("tests/tasks/providers/test_nhn.py", "-k", "labels"),
     ),
     Mutant(
+        "a clock of Redis that is set ends leases and budgets",
+        "tasks/ledger/scripts/clock.lua",
+        "  if moved < 0 or moved > LARGEST_MOVE then offset = offset - moved end\n",
+        "",
+        (CLOCK,),
+    ),
+    Mutant(
+        "time that nobody saw passing never counts again",
+        "tasks/ledger/scripts/clock.lua",
+        "    if since_boot then offset = math.max(offset, since_boot + boot_ms - wall) end\n",
+        "",
+        (CLOCK,),
+    ),
+    Mutant(
+        "calls of the future shut a vendor's gate for an hour",
+        "tasks/ledger/scripts/take_call.lua",
+        "while tonumber(redis.call('LINDEX', calls, 0) or 0) > wall do redis.call('LPOP', calls) end\n",
+        "",
+        (CLOCK,),
+    ),
+    Mutant(
+        "a lock that was taken before the clock was set back stays for an hour",
+        "tasks/ledger/scripts/take_lock.lua",
+        "if lasts and redis.call('PTTL', KEYS[1]) > lasts then redis.call('DEL', KEYS[1]) end\n",
+        "",
+        (CLOCK, "-k", "lock"),
+    ),
+    Mutant(
+        "a throttled account cannot be resumed",
+        "tasks/ledger/scripts/open_gate.lua",
+        "redis.call('DEL', prefix .. 'gate:' .. group)\n",
+        "\n",
+        ("tests/worker/cli/commands/test_accounts.py",),
+    ),
+    Mutant(
+        "a clock that is a year ahead empties delivered/",
+        "tasks/folders/retention.py",
+        "limit = min(limit, before + _FASTEST * passed)",
+        "pass",
+        ("tests/tasks/folders/test_retention.py",),
+    ),
+    Mutant(
+        "a search ends by the clock of whoever wrote job.json",
+        "tasks/pipeline/reconciliation.py",
+        "since = lease.now if search_for else job.unknown_since or lease.now",
+        "since = committed_at or job.unknown_since or lease.now",
+        ("tests/tasks/pipeline/test_runner.py", "-k", "clock"),
+    ),
+    Mutant(
         "a token in the clear in Redis",
         "tasks/ledger/cache.py",
         "sealed = self._seal.seal(value, place=digest)",
@@ -231,7 +281,7 @@ MUTANTS = (
     Mutant(
         "every worker renews the token by itself",
         "tasks/providers/auth/tokens.py",
-        "            if token and token.usable and token.access != refused:\n                return token.access",
+        "            if token and token.usable(age) and token.access != refused:\n                return token.access",
         "            if False:\n                return token.access",
         ("tests/tasks/providers/auth/test_tokens.py",),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.closing.files import DocumentFiles
+from tasks.folders.retention import Retention
 from tasks.runtime import Runtime
 from worker.inbox.chores import FolderChores
 from worker.inbox.claim import InboxClaims
@@ -43,10 +44,14 @@ def inbox_service(runtime: Runtime) -> InboxService:
         closing=runtime.closing,
         ledger=runtime.ledger,
         machine=runtime.machine,
-        outcomes=runtime.outcomes,
         folders=runtime.folders,
         staging=runtime.staging,
-        delivered_days=settings.retention.delivered_days,
+        retention=Retention(
+            runtime.outcomes,
+            settings.retention.delivered_days,
+            settings.data_dir / "retention",
+            redis_clock=lambda: runtime.redis.time()[0],
+        ),
         stop=runtime.stopping,
     )
     return InboxService(watcher, chores)

@@ -12,8 +12,7 @@ import structlog
 from tasks.closing.closing import Closing
 from tasks.folders.layout import Folders
 from tasks.folders.machines import Machine
-from tasks.folders.outcomes import Outcomes
-from tasks.folders.retention import sweep_delivered
+from tasks.folders.retention import Retention
 from tasks.folders.staging import Staging
 from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
@@ -36,19 +35,17 @@ class FolderChores:
         closing: Closing,
         ledger: Ledger,
         machine: Machine,
-        outcomes: Outcomes,
         folders: Folders,
         staging: Staging | None,
-        delivered_days: float,
+        retention: Retention,
         stop: threading.Event,
     ) -> None:
         self._closing = closing
         self._ledger = ledger
-        self._outcomes = outcomes
         self._folders = folders
         self._staging = staging
         self._machine = machine
-        self._delivered_days = delivered_days
+        self._retention = retention
         self._stop = stop
         self.refused: LedgerRefused | None = None
 
@@ -65,7 +62,7 @@ class FolderChores:
                 self._close_left()
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()
-                    sweep_delivered(self._outcomes, self._delivered_days)
+                    self._retention.run()
                     self._sweep_staged()
             except LedgerRefused as error:
                 self.refused = error

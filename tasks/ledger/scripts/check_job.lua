@@ -7,8 +7,7 @@
 -- ARGV[4]  '1' to mend
 -- Returns  what is wrong: '' (nothing), 'due without job', 'job without due', 'open without job', 'job not open'
 local prefix, id, lane, mend = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = read_clock(prefix)
 local step, own_lane, stage, account, created_at, home =
   unpack(redis.call('HMGET', prefix .. 'job:' .. id, 'step', 'lane', 'stage', 'account', 'created_at', 'home'))
 if own_lane and home then own_lane = own_lane .. '@' .. home end

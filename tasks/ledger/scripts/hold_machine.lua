@@ -9,8 +9,7 @@
 local prefix, name, mark, next_mark, host = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local KEPT = 2678400  -- seconds: 31 days
 local key = prefix .. 'machine:' .. name
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local _, now = read_clock(prefix)  -- for people
 local held, held_next = unpack(redis.call('HMGET', key, 'mark', 'next'))
 -- Both count: a kill may come between the note of the next mark here and its writing into the file.
 if held and mark ~= '' and mark ~= held and mark ~= held_next then return 0 end

@@ -26,8 +26,7 @@ local change = cjson.decode(ARGV[5])
 local OWNERS_KEPT = 2678400  -- seconds: 31 days
 local DELIVERIES_KEPT = 2592000  -- seconds: 30 days, as the public contract has it
 local EVENTS_KEPT = 10000
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now, wall = read_clock(prefix)
 local row = prefix .. 'job:' .. id
 
 -- Due entries of a job that only one machine can work on are in a list of that machine.
@@ -63,7 +62,7 @@ end
 -- --- the row ---
 
 if token == '' then redis.call('HINCRBY', row, 'token', 1) end  -- fences the worker that holds the job
-redis.call('HSET', row, 'updated_at', now)
+redis.call('HSET', row, 'updated_at', wall)
 if not change.keep then redis.call('HSET', row, 'lease_until', 0) end
 if change.step then redis.call('HSET', row, 'step', change.step) end
 for field, value in pairs(change.set or {}) do redis.call('HSET', row, field, value) end
@@ -71,7 +70,7 @@ for _, field in ipairs(change.unset or {}) do redis.call('HDEL', row, field) end
 for field, by in pairs(change.incr or {}) do redis.call('HINCRBY', row, field, by) end
 -- After unset, so that a move can begin the time again; only if missing, so that it runs from the first such move.
 if change.unknown then redis.call('HSETNX', row, 'unknown_since', now) end
-if change.stamp then redis.call('HSET', row, 'at_' .. change.stamp, now) end
+if change.stamp then redis.call('HSET', row, 'at_' .. change.stamp, wall) end
 
 -- --- the account's circuit breaker ---
 
@@ -86,7 +85,7 @@ end
 -- --- the stage, and the lists of open and finished jobs ---
 
 if change.stage and change.stage ~= stage then
-  redis.call('HSET', row, 'stage', change.stage, 'at_' .. change.stage, now)
+  redis.call('HSET', row, 'stage', change.stage, 'at_' .. change.stage, wall, 'since_' .. change.stage, now)
   -- How long the account had been parked or down by now: that time is subtracted from what the job waits in the stage.
   redis.call('HSET', row, 'sick_before', redis.call('HGET', prefix .. 'account:' .. account, 'sick_ms') or '0')
   if change.stage == 'stored' or change.stage == 'registered' or change.stage == 'delivered' then
@@ -95,7 +94,7 @@ if change.stage and change.stage ~= stage then
   local final = change.stage == 'delivered' or change.stage == 'failed' or change.stage == 'cancelled'
   if final then
     redis.call('ZREM', prefix .. 'open:' .. account, id)
-    redis.call('ZADD', prefix .. 'finished', now, id)
+    redis.call('ZADD', prefix .. 'finished', wall, id)
   else
     redis.call('ZREM', prefix .. 'finished', id)
     redis.call('ZADD', prefix .. 'open:' .. account, redis.call('HGET', row, 'created_at'), id)

@@ -5,8 +5,7 @@
 -- ARGV[3…] job id, fencing token, job id, fencing token, ...
 -- Returns  a list with 1 for each lease that was renewed, and 0 for each that is lost
 local prefix, lease = ARGV[1], tonumber(ARGV[2])
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = read_clock(prefix)
 local renewed = {}
 for i = 3, #ARGV, 2 do
   local id, token, row = ARGV[i], ARGV[i + 1], prefix .. 'job:' .. ARGV[i]

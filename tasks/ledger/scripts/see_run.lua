@@ -5,8 +5,7 @@
 -- Returns  {commits that it knew then, ms since it was first seen, names of the machines that have reported}
 local prefix, run = ARGV[1], ARGV[2]
 local key = prefix .. 'run'
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = read_clock(prefix)
 if redis.call('HGET', key, 'id') ~= run then
   redis.call('DEL', key, prefix .. 'run:reported')
   redis.call('HSET', key, 'id', run, 'at', now, 'commits', redis.call('GET', prefix .. 'commits') or '0')

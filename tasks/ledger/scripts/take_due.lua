@@ -9,13 +9,13 @@
 -- ARGV[6]  the caller's machine, or ''; jobs that only another machine can work on are not taken
 -- ARGV[7]  key of the Celery queue of that machine
 -- ARGV[8]  slots of the workers on that machine
+-- ARGV[9]  the caller's boot and ARGV[10] the ms since then, for the ledger's clock
 -- Returns  a flat list: id, step, lane, machine, id, step, lane, machine, ... of the jobs to be sent; machine is '' for
 --          jobs that any machine can work on
 local prefix, lease, window, queue = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local lanes = cjson.decode(ARGV[5])
 local machine, machine_queue, machine_slots = ARGV[6], ARGV[7], tonumber(ARGV[8])
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = read_clock(prefix, ARGV[9], tonumber(ARGV[10]))
 -- Of work that any machine can do, and of work for this machine alone.
 local waiting = {[''] = redis.call('LLEN', queue)}
 if machine ~= '' then waiting[machine] = redis.call('LLEN', machine_queue) end
@@ -43,7 +43,11 @@ local function stopped(lane)
   if not lane.has_breaker then return false end
   local state = redis.call('HGET', prefix .. 'account:' .. lane.lane, 'state')
   if state == 'parked' or state == 'down' then return true end
-  return redis.call('EXISTS', prefix .. 'limit:' .. lane.group) == 1
+  local gate = prefix .. 'gate:' .. lane.group
+  local shut_until = tonumber(redis.call('GET', gate) or 0)
+  if shut_until > now then return true end
+  if shut_until > 0 then redis.call('DEL', gate) end
+  return false
 end
 
 -- The due entry moves to the end of a lease: if the message is lost, the job is due again then.

@@ -11,6 +11,7 @@ import redis
 from config.celery import machine_queue
 from config.load import load
 from tasks.dispatch.feeder import Feeder
+from tasks.dispatch.housekeeping import Housekeeping
 from tasks.dispatch.waiting import MachinesWaitedFor
 from tasks.dispatch.workers import LiveWorker, Workers
 from tasks.folders.machines import Machine
@@ -42,7 +43,7 @@ class Here:
             accounts=runtime.accounts,
             workers=self.workers,
             lease_seconds=30,
-            jobs_days=30,
+            housekeeping=Housekeeping(client, lanes=(), jobs_days=30, longest_wait_seconds=3600),
             send=lambda job_id, steps, machine: self.sent.append((job_id, machine)),
             machine=self.machine,
         )

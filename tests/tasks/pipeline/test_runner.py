@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -164,8 +164,8 @@ class House:
         self.account.provider.makes = ["r-1"]
         self.account.provider.presign_raises = OutcomeUnknown("no answer")
         self.runner.run(Step.PRESIGN, job_id)
+        self.runner.run(Step.CONFIRM, job_id)
         self.long_ago(job_id, "unknown_since")
-        self.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
         self.runner.run(Step.CONFIRM, job_id)
         assert self.seen(job_id)[:2] == (Stage.RECEIVED, Step.PRESIGN)
 
@@ -244,7 +244,7 @@ def test_what_was_sent_is_not_refused_because_a_search_is(house: House, error: S
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
 def test_searches_that_fail_end_with_the_patience_for_a_record(house: House, error: StepError) -> None:
     job = house.stored("a.pdf")
-    house.long_ago(job, "at_stored", "failing_since")
+    house.long_ago(job, "since_stored", "failing_since")
     search_twice(house, job, error)
     failed = house.now(job)
     assert (failed.stage, failed.code, still_reconciling(failed)) == (Stage.FAILED, Code.NOT_CONFIRMED, True)
@@ -253,7 +253,7 @@ def test_searches_that_fail_end_with_the_patience_for_a_record(house: House, err
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
 def test_a_slow_search_that_fails_ends_after_its_day(house: House, error: StepError) -> None:
     job = house.stored("a.pdf")
-    house.long_ago(job, "at_stored")
+    house.long_ago(job, "since_stored")
     house.runner.run(Step.CONFIRM, job)
     house.closed(job)
     house.long_ago(job, "unknown_since", "failing_since")
@@ -307,13 +307,30 @@ def test_a_search_whose_end_redis_has_lost_begins_again_after_the_second_sending
     house.account.provider.makes = ["r-1", "r-2", "r-3"]
     house.account.provider.presign_raises = OutcomeUnknown("no answer")
     house.runner.run(Step.PRESIGN, job)
+    house.runner.run(Step.CONFIRM, job)
     house.long_ago(job, "unknown_since")
-    house.folders.update_job_file(job, unknown_since=datetime.fromtimestamp(1, UTC))
     with house.lost_by_redis(job):
         house.runner.run(Step.CONFIRM, job)
         house.runner.run(Step.PRESIGN, job)
     house.runner.run(Step.CONFIRM, job)
     assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(hours=-1), timedelta(days=365)])
+def test_a_worker_whose_clock_is_wrong_at_the_commit_changes_nothing_of_how_long_it_is_searched_for(
+    house: House, ahead: timedelta
+) -> None:
+    job = house.job("a.pdf")
+    house.account.provider.makes = ["r-1"]
+    house.account.provider.presign_raises = OutcomeUnknown("no answer")
+    house.runner.run(Step.PRESIGN, job)
+    house.folders.update_job_file(job, unknown_since=datetime.now(UTC) + ahead)
+    for _ in range(3):
+        house.runner.run(Step.CONFIRM, job)
+        assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM), "it is searched for"
+    house.long_ago(job, "unknown_since")
+    house.runner.run(Step.CONFIRM, job)
+    assert house.seen(job)[:2] == (Stage.RECEIVED, Step.PRESIGN), "and sent again"
 
 
 def test_what_was_searched_for_until_the_deadline_is_sent_again_and_not_searched_for_again(house: House) -> None:

@@ -29,6 +29,7 @@ class DictCache:
         self.clock = clock
         self.values: dict[tuple[str, str], str] = {}
         self.seconds: list[float] = []
+        self._put_at: dict[tuple[str, str], float] = {}
         self._until: dict[tuple[str, str], float] = {}
         self._turns: dict[tuple[str, str], threading.Lock] = {}
 
@@ -41,8 +42,13 @@ class DictCache:
         fresh = self.clock() < self._until.get((topic, key), 0.0)
         return self.values.get((topic, key)) if fresh else None
 
+    def get_with_age(self, topic: str, key: str) -> tuple[str, float] | None:
+        value = self.get(topic, key)
+        return None if value is None else (value, self.clock() - self._put_at[topic, key])
+
     def put(self, topic: str, key: str, value: str, seconds: float) -> None:
         self.values[topic, key] = value
+        self._put_at[topic, key] = self.clock()
         self._until[topic, key] = self.clock() + seconds
         self.seconds.append(seconds)
 
