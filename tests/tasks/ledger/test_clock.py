@@ -72,8 +72,10 @@ def feed(client: redis.Redis, since_boot: int | None = None, name: str = "") -> 
     """One round of a feeder; the ids that it sends."""
     lanes = [{"lane": "north", "slots": 8, "has_breaker": True, "group": "g"}]
     boot_time = name or boot(), since_boot_ms() if since_boot is None else since_boot
-    taken = load_script(client, "take_due")(args=[PREFIX, LEASE_MS, 32, "queue", json.dumps(lanes), *boot_time])
-    return [str(job) for job in taken[::3]]
+    taken = load_script(client, "take_due")(
+        args=[PREFIX, LEASE_MS, 32, "queue", json.dumps(lanes), "", "", 0, *boot_time]
+    )
+    return [str(job) for job in taken[::4]]
 
 
 @pytest.mark.parametrize("jump", JUMPS)

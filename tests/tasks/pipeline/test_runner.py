@@ -360,7 +360,7 @@ def test_a_record_that_is_in_doubt_is_named_when_no_confirmation_comes(house: Ho
     house.account.provider.doubt = "A record of the same size came under another name: record 9."
     house.runner.run(Step.CONFIRM, job_id)
     assert house.now(job_id).stage is Stage.STORED
-    house.long_ago(job_id, "at_stored")
+    house.long_ago(job_id, "since_stored")
     house.runner.run(Step.CONFIRM, job_id)
     failure = house.now(job_id).failure
     assert failure is not None
@@ -375,8 +375,8 @@ def test_a_lost_answer_and_a_record_that_is_in_doubt_wait_for_a_person(house: Ho
     house.account.provider.presign_raises = OutcomeUnknown("no answer")
     house.runner.run(Step.PRESIGN, job_id)
     house.account.provider.doubt = "Record 9 may be it."
+    house.runner.run(Step.CONFIRM, job_id)
     house.long_ago(job_id, "unknown_since")
-    house.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
     house.runner.run(Step.CONFIRM, job_id)
     job = house.now(job_id)
     assert job.failure is not None
@@ -393,7 +393,6 @@ def test_the_last_search_of_one_job_fails_alone(house: House) -> None:
     house.runner.run(Step.CONFIRM, job_id)
     assert house.account.provider.thorough == [False]
     house.long_ago(job_id, "unknown_since")
-    house.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
     house.account.provider.find_raises = RetryLater("The list does not add up.")
     house.runner.run(Step.CONFIRM, job_id)
     assert house.account.provider.thorough == [False, True]
