@@ -30,7 +30,7 @@ from tests.harness.installation import LEASE_SECONDS
 # How long a call may be PENDING before it is sent again; at the default lease of 30 seconds that is over a minute.
 RESEND_SECONDS = 3 * LEASE_SECONDS
 _TURN_SECONDS = 0.25
-_PAUSE_SECONDS = 1.0  # between two pages: more than three times inbox.settle_seconds
+_PAUSE_SECONDS = 2.0  # between two pages: several times inbox.settle_seconds
 UNREACHABLE = (redis.RedisError, OperationalError, OSError)
 
 
