@@ -18,6 +18,7 @@ from tests.harness.valkey import FaultyValkey
 
 VALIDATION_SECONDS = 0.4
 CONCURRENCY = 8
+INCOMPLETE_SECONDS = 10.0
 # After an outcome that was not seen: more than the slowest validation and the longest time that S3 stands still.
 SEARCH_SECONDS = SLOWEST_SECONDS + 12.0
 
@@ -36,7 +37,10 @@ class ChaosInstallation(Installation):
         super().__init__(folder, world, url, quick=_PATIENCE.format(search=search))
         # This hospital recognises a message by its ids, so that sending it again does no harm.
         resending = 'provider = "redox"\non_unknown_outcome = "resend"'
-        self.config.write_text(self.config.read_text().replace('provider = "redox"', resending))
+        settings = self.config.read_text().replace('provider = "redox"', resending)
+        # Longer than the scanner's pauses, also on a busy machine.
+        patience = f"[inbox]\nincomplete_seconds = {INCOMPLETE_SECONDS}\n"
+        self.config.write_text(settings.replace("[inbox]\n", patience))
         self.valkey = valkey
         self.logs = folder / "logs"
         self.data.mkdir()
