@@ -15,6 +15,7 @@ IDENTITY = "tests/tasks/ledger/test_identity.py"
 RELOAD = "tests/acceptance/test_reload.py"
 LEDGER = "tests/tasks/ledger/test_ledger.py"
 CLOCK = "tests/tasks/ledger/test_clock.py"
+LISTS = "tests/tasks/providers/test_patient_list.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,5 +413,52 @@ MUTANTS = (
         "            job.write(job_file)\n        return job_file\n",
         "            pass\n        return job_file\n",
         ("tests/tasks/folders/test_set_aside.py",),
+        "what a limit has stopped is read again from its beginning",
+        "tasks/providers/patient_list.py",
+        "_KEPT_SECONDS = 600.0",
+        "_KEPT_SECONDS = 0.001",
+        (LISTS,),
+    ),
+    Mutant(
+        "a list that has moved is taken for one that has grown",
+        "tasks/providers/patient_list.py",
+        "return page.total is None or kept.announced is None or page.total - kept.announced == len(new)",
+        "return True",
+        (LISTS,),
+    ),
+    Mutant(
+        "a record that the list had not shown is taken for the document",
+        "tasks/providers/pracsuite.py",
+        "    if shown <= known.announced - announced:\n",
+        "    if True:\n",
+        (LISTS,),
+    ),
+    Mutant(
+        "sent again after a search that trusts what was read before",
+        "tasks/providers/pracsuite.py",
+        ".read_alone()",
+        ".latest()",
+        (LISTS,),
+    ),
+    Mutant(
+        "long lists use up the limit of everybody",
+        "tasks/accounts/rate_limit.py",
+        "_SHARE_OF_PAGES = 2",
+        "_SHARE_OF_PAGES = 1",
+        ("tests/tasks/accounts/test_rate_limit.py",),
+    ),
+    Mutant(
+        "sent again though the record may be there under another name",
+        "tasks/pipeline/reconciliation.py",
+        "                if doubt:\n",
+        "                if False:\n",
+        ("tests/tasks/pipeline/test_runner.py",),
+    ),
+    Mutant(
+        "one look at a list that hides a record decides that it is sent again",
+        "tasks/pipeline/preflight.py",
+        "_LOOKS_FOR_EARLIER = 5",
+        "_LOOKS_FOR_EARLIER = 1",
+        ("tests/acceptance/test_large_charts.py", "-k", "duplicate"),
     ),
 )
