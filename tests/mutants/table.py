@@ -16,6 +16,10 @@ RELOAD = "tests/acceptance/test_reload.py"
 LEDGER = "tests/tasks/ledger/test_ledger.py"
 CLOCK = "tests/tasks/ledger/test_clock.py"
 LISTS = "tests/tasks/providers/test_patient_list.py"
+MACHINES = "tests/tasks/dispatch/test_machines.py"
+FORGOTTEN = "tests/tasks/folders/test_forgotten_commits.py"
+STAGING = "tests/tasks/folders/test_staging.py"
+RESTORED = "tests/acceptance/test_restored_redis.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,5 +464,81 @@ MUTANTS = (
         "_LOOKS_FOR_EARLIER = 5",
         "_LOOKS_FOR_EARLIER = 1",
         ("tests/acceptance/test_large_charts.py", "-k", "duplicate"),
+        "several machines: a worker starts steps whose files lie on another one",
+        "tasks/ledger/scripts/start.lua",
+        "  if row[3] and machine ~= '' and row[3] ~= machine then return 'elsewhere' end\n",
+        "",
+        (MACHINES,),
+    ),
+    Mutant(
+        "several machines: a document does not say where its file lies",
+        "tasks/ledger/codec.py",
+        'return {**row, "home": document.bound_to} if document.bound_to else row',
+        "return row",
+        (MACHINES,),
+    ),
+    Mutant(
+        "several machines: copied folders keep the name of the original",
+        "tasks/ledger/scripts/hold_machine.lua",
+        "if held and mark ~= '' and mark ~= held and mark ~= held_next then return 0 end",
+        "",
+        ("tests/tasks/folders/test_machines.py",),
+    ),
+    Mutant(
+        "several machines: a closed job whose document is still in our care is opened again",
+        "worker/inbox/claim.py",
+        "if not self._opener.close_ended(orphan.job_file):",
+        "if True:",
+        ("tests/acceptance/test_machines.py", "-k", "closed_once"),
+    ),
+    Mutant(
+        "a missing folder is taken for a missing file at once",
+        "tasks/pipeline/runner.py",
+        "if since is None or lease.now - since < timedelta(seconds=self._ledger.lease_seconds):",
+        "if False:",
+        ("tests/tasks/pipeline/test_runner.py", "-k", "folder"),
+    ),
+    Mutant(
+        "older Redis: its commits stay forgotten",
+        "tasks/folders/commit_journal.py",
+        "elif entry.number > after and entry.run != not_of_run:",
+        "elif False:",
+        (FORGOTTEN,),
+    ),
+    Mutant(
+        "older Redis: nobody waits for what the other machines know",
+        "tasks/folders/forgotten_commits.py",
+        "if others and int(age_ms) < _PATIENCE_SECONDS * 1000:",
+        "if False:",
+        (FORGOTTEN,),
+    ),
+    Mutant(
+        "older Redis: a commit of a call is not noted on disk",
+        "tasks/folders/commit_log.py",
+        "        if self._journal and self.needs_journal(job):\n"
+        "            self._journal.note(number, run, job.id, job.step, replace(facts, form=None))\n",
+        "        if self._journal and self.needs_journal(job):\n",
+        (f"{RESTORED}::test_what_was_sent_after_the_copy_is_found_and_not_sent_again",),
+    ),
+    Mutant(
+        "older Redis: a receipt in delivered/ is not looked for",
+        "tasks/closing/closing.py",
+        "        if content is None:\n            return False\n",
+        "        if True:\n            return False\n",
+        (f"{RESTORED}::test_what_was_sent_after_the_copy_is_found_and_not_sent_again",),
+    ),
+    Mutant(
+        "staging: a missing bucket fails the documents",
+        "tasks/sources/objects.py",
+        'with path.open("rb") as file, _as_storage_fault():',
+        'with path.open("rb") as file, _translated():',
+        ("tests/acceptance/test_staging.py", "-k", "missing_bucket"),
+    ),
+    Mutant(
+        "staging: the sweep removes what another machine has staged",
+        "tasks/folders/staging.py",
+        "if not is_needed(job_id) and self._home_of(job_id) == home:",
+        "if not is_needed(job_id):",
+        (STAGING,),
     ),
 )

@@ -397,3 +397,31 @@ def test_the_last_search_of_one_job_fails_alone(house: House) -> None:
     house.runner.run(Step.CONFIRM, job_id)
     assert house.account.provider.thorough == [False, True]
     assert house.seen(job_id)[:2] == (Stage.RECEIVED, Step.CONFIRM)
+
+
+def test_a_document_whose_folder_is_not_here_is_not_sent_and_fails_only_after_a_lease(house: House) -> None:
+    job = house.job("a.pdf")
+    house.account.provider.makes = ["r-1"]
+    folder = house.folders.job_folder(job).path
+    away = folder.rename(folder.with_name("away"))
+    house.runner.run(Step.PRESIGN, job)
+    assert (house.now(job).stage, house.now(job).failures) == (Stage.RECEIVED, 1)
+    assert house.account.provider.makes == ["r-1"], "nothing was sent"
+
+    away.rename(folder)  # as another machine finds it, to which the job is bound by then
+    assert house.runner.run(Step.PRESIGN, job).forward
+
+    gone = house.job("b.pdf")
+    folder = house.folders.job_folder(gone).path
+    folder.rename(folder.with_name("gone"))
+    house.runner.run(Step.PRESIGN, gone)
+    house.long_ago(gone, "failing_since")
+    house.runner.run(Step.PRESIGN, gone)
+    assert (house.now(gone).stage, house.now(gone).code) == (Stage.FAILED, Code.FILE_MISSING)
+
+
+def test_a_document_whose_folders_were_moved_is_found_where_they_are(house: House, tmp_path: Path) -> None:
+    job = house.job("a.pdf")
+    moved = house.folders.processing.parent.rename(tmp_path / "moved")
+    located = CommitLog(Folders(moved), None).located(house.now(job))
+    assert located.document.source == (moved / "processing" / job / "a.pdf").as_uri()
