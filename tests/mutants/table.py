@@ -361,6 +361,8 @@ MUTANTS = (
         "            file.write(bytes(_TEST_BYTES))\n",
         "",
         ("tests/acceptance/test_full_disk.py", "-k", "check_and_health"),
+    ),
+    Mutant(
         "a file that is open for writing counts as finished",
         "tasks/sources/writers.py",
         "return True if error.errno == errno.EAGAIN else None",
@@ -417,6 +419,8 @@ MUTANTS = (
         "            job.write(job_file)\n        return job_file\n",
         "            pass\n        return job_file\n",
         ("tests/tasks/folders/test_set_aside.py",),
+    ),
+    Mutant(
         "what a limit has stopped is read again from its beginning",
         "tasks/providers/patient_list.py",
         "_KEPT_SECONDS = 600.0",
@@ -464,6 +468,8 @@ MUTANTS = (
         "_LOOKS_FOR_EARLIER = 5",
         "_LOOKS_FOR_EARLIER = 1",
         ("tests/acceptance/test_large_charts.py", "-k", "duplicate"),
+    ),
+    Mutant(
         "several machines: a worker starts steps whose files lie on another one",
         "tasks/ledger/scripts/start.lua",
         "  if row[3] and machine ~= '' and row[3] ~= machine then return 'elsewhere' end\n",
