@@ -47,6 +47,10 @@ class JobFile:
     callback_url: str | None = None
     # How often the job was taken up again after it had failed. An error file of an earlier round does not end this one.
     round: int = 0
+    # The document's name in the chart as the account's name pattern found it in the name of the file.
+    name_by_pattern: str | None = None
+    # The file lay in inbox/<account>/ itself, though its name told the patient: its sidecar belongs there too.
+    in_account_folder: bool = False
     # Why the document was refused even before its job was opened.
     refused: Failure | None = None
 

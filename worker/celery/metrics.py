@@ -22,6 +22,7 @@ from structlog.typing import EventDict, WrappedLogger
 from config.celery import ENTRY_QUEUE, STAGE_QUEUE
 from tasks.accounts.status import AccountStatuses
 from tasks.dispatch.workers import Workers
+from tasks.folders.inbox_counts import read_inbox_counts
 from tasks.ledger.redis import CLOSING_LANE, PREFIX
 from tasks.model.route import Step
 
@@ -71,8 +72,15 @@ class LedgerCollector(Collector):
         yield status_gauge
 
     def _service_gauges(self) -> Iterator[Metric]:
+        watched, left_alone = read_inbox_counts(self._redis)
         closing, intake = self._redis.zcard(f"{PREFIX}due:{CLOSING_LANE}"), self._redis.xlen(PREFIX + "intake")
         slots = self._workers.alive()
+        yield gauge("inboxes_watched", "Inboxes whose watcher has said within five minutes what is in them.", watched)
+        words = "Entries that an inbox has left alone for a minute, by the reason; no account: outside their folders."
+        left_gauge = GaugeMetricFamily("chartpost_inbox_left_alone", words, labels=["account", "reason"])
+        for (account, reason), count in left_alone.items():
+            left_gauge.add_metric([account, reason], count)
+        yield left_gauge
         yield gauge("closing_backlog", "Finished jobs whose files, result or callback are yet to be written.", closing)
         yield gauge("intake_waiting", "Entries of the intake stream that are in no ledger yet.", intake)
         yield gauge("workers", "Workers that consume.", len(slots))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tasks.runtime import Runtime
 from worker.inbox.chores import FolderChores
 from worker.inbox.claim import InboxClaims
+from worker.inbox.name_patterns import name_readers
 from worker.inbox.opening import JobOpener
 from worker.inbox.service import InboxService
 from worker.inbox.watcher import Watcher
@@ -22,7 +23,8 @@ def job_opener(runtime: Runtime) -> JobOpener:
 
 
 def inbox_claims(runtime: Runtime) -> InboxClaims:
-    return InboxClaims(runtime.folders, runtime.claims, job_opener(runtime))
+    readers = name_readers(runtime.settings.inbox.name_patterns)
+    return InboxClaims(runtime.folders, runtime.claims, job_opener(runtime), name_readers=readers)
 
 
 def inbox_service(runtime: Runtime) -> InboxService:
@@ -40,6 +42,7 @@ def inbox_service(runtime: Runtime) -> InboxService:
     chores = FolderChores(
         closing=runtime.closing if runtime.staging else None,
         ledger=runtime.ledger,
+        left_in_inbox=lambda: watcher.report.counts,
         outcomes=runtime.outcomes,
         data_dir=settings.data_dir,
         delivered_days=settings.retention.delivered_days,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from config.settings import Inbox
 from tasks.folders.claims import Claims
@@ -18,6 +19,7 @@ from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused
 from worker.inbox.claim import InboxClaims
 from worker.inbox.events import ChangeEvents
+from worker.inbox.name_patterns import name_readers
 from worker.inbox.opening import JobOpener, LedgerAway
 from worker.inbox.watcher import Watcher
 
@@ -90,8 +92,8 @@ def pseudonym(*parts: str) -> str:
     return f"{hash(parts):x}"
 
 
-def inbox(*, settle_seconds: float = 0.1, rescan_seconds: float = 60.0, polling: bool = False) -> Inbox:
-    return Inbox(settle_seconds=settle_seconds, rescan_seconds=rescan_seconds, polling=polling)
+def inbox(*, settle_seconds: float = 0.1, rescan_seconds: float = 60.0, polling: bool = False, **more: Any) -> Inbox:
+    return Inbox(settle_seconds=settle_seconds, rescan_seconds=rescan_seconds, polling=polling, **more)
 
 
 def watcher(
@@ -108,7 +110,7 @@ def watcher(
         settings,
         accounts=ACCOUNTS,
         folders=folders,
-        claims=InboxClaims(folders, claims, ledger),
+        claims=InboxClaims(folders, claims, ledger, name_readers=name_readers(settings.name_patterns)),
         pseudonym=pseudonym,
         stop=stop or threading.Event(),
         clock=clock,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -11,26 +11,36 @@ from worker.cli.commands.check.accounts import check_accounts, skip_accounts
 from worker.cli.commands.check.folders import check_file_roots, check_folders
 from worker.cli.commands.check.inbox import check_inbox
 from worker.cli.commands.check.ledger import check_ledger
+from worker.cli.commands.check.name import COLUMNS as COLUMNS_OF_NAMES
+from worker.cli.commands.check.name import check_name
 from worker.cli.commands.check.redis import check_redis
 from worker.cli.commands.check.result import CheckResult, failed
 from worker.cli.commands.check.settings import check_settings
 from worker.cli.context import Context, pass_context
 from worker.cli.output import Output, output_option
+from worker.cli.params import TextOrFile
 from worker.cli.startup import open_runtime
+from worker.inbox.build import inbox_claims
+from worker.inbox.scan import Candidate
 
 _COLUMNS = ("check", "account", "ok", "message")
 
 
 @click.command
 @click.option("--deep", is_flag=True, help="Compare the whole ledger with the folders too, and repair what is safe.")
+@click.option("--name", "file", type=TextOrFile(), help="Only say how inbox.name_patterns reads this file's name.")
 @output_option
 @pass_context
-def check(context: Context, deep: bool, output: Output) -> None:
+def check(context: Context, deep: bool, file: str | None, output: Output) -> None:
     """Check that everything is set up as it must be.
 
     That is settings, folders, Redis, the clock and each account's credentials. Also lists the files in the inbox that
     are not accepted.
     """
+    if file is not None:
+        readings = check_name(file, context.settings.inbox.name_patterns)
+        output.rows(COLUMNS_OF_NAMES, readings)
+        raise SystemExit(0 if any(reading["ok"] for reading in readings) else 1)
     all_passed = True
 
     def rows() -> Iterator[dict[str, object]]:
@@ -48,6 +58,7 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
     settings = context.settings
     folders = Folders(settings.data_dir)
     mark = None
+    is_tried_already: Callable[[Candidate], bool] = _unknown
     yield from check_settings(settings)
     yield from check_folders(folders, settings.data_dir)
     yield from check_file_roots(settings.file_roots)
@@ -60,10 +71,16 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
         redis_results = list(check_redis(runtime.redis))
         yield from redis_results
         if all(result.ok for result in redis_results if result.check == "redis"):
+            is_tried_already = inbox_claims(runtime).is_tried_already
             yield from check_accounts(runtime.accounts, runtime.account_statuses)
             if deep:
                 yield from check_ledger(runtime.ledger, folders, runtime.claims)
         else:
             yield from skip_accounts(runtime.accounts)
     if settings.inbox.enabled:
-        yield from check_inbox(folders.inbox, settings.accounts, mark)
+        yield from check_inbox(folders.inbox, settings.accounts, settings.inbox, mark, is_tried_already)
+
+
+def _unknown(_: Candidate) -> bool:
+    """Without Redis nobody can say whether an earlier try of a document is on its way."""
+    return False
