@@ -23,7 +23,7 @@ UNFINISHED = (
     *(".swp", ".swo", ".swx", ".lck", ".lock", ".ffs_tmp", ".ffs_lock", ".davfs", "~"),
 )
 # macOS writes to `letter.pdf.sb-1f2e3d4c-AbCdEf` first, older scanners to `.tmp1`, Emacs to `#letter.txt#`.
-_UNFINISHED_FORM = re.compile(r".+\.sb-[0-9a-f]{6,8}-[a-z0-9]{6}|.+\.tmp_?[0-9]{1,4}|#.+#")
+_UNFINISHED_FORM = re.compile(r"#.+#|[^.].*\.(sb-[0-9a-f]{6,8}-[a-z0-9]{6}|tmp_?[0-9]{1,4})")
 
 _OUTCOME_FILES = (".receipt.json", ".error.json")
 
@@ -45,7 +45,7 @@ _SYSTEM_FORM = re.compile(r"found\.[0-9]{3}|network recycle bin( [0-9]+)?|recycl
 _SYSTEM_FOLDER_MARKS = ("@", "#", "$")
 # A stream that Windows keeps beside a file. On other systems it becomes a file, with U+F022 where : is not allowed.
 _STREAM = re.compile(
-    r".+[:\uf022](zone\.identifier|encryptable|smartscreen|favicon|afp_(afpinfo|resource)|com\.(apple|dropbox)\..+"
+    r"[^:\uf022]+[:\uf022](zone\.identifier|encryptable|smartscreen|favicon|afp_(afpinfo|resource)|com\.(apple|dropbox)\..+"
     r"|\$data|[^:]+:\$data)(:\$data)?"
 )
 
@@ -161,7 +161,7 @@ def why_name_ignored(name: str) -> Reason | None:
         return Reason.HIDDEN
     name = folded(name)
     # A conflict first: the second version of an unfinished file is no less a conflict, and is to be named.
-    if _CONFLICT.search(name):
+    if "onfli" in name and _CONFLICT.search(name):  # in every form of it; most names need no regular expression
         return Reason.SYNC_CONFLICT
     if name.endswith(UNFINISHED) or _UNFINISHED_FORM.fullmatch(name):
         return Reason.UNFINISHED
@@ -174,4 +174,4 @@ def why_name_ignored(name: str) -> Reason | None:
 
 def folded(name: str) -> str:
     """The name for comparison: Windows and macOS ignore case, and compose the same letters differently."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()

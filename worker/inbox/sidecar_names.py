@@ -26,7 +26,10 @@ _COPY_OF = re.compile(r"(copy of|kopie von|copie de|copia de|copia di|kopi av|ko
 
 def looks_like_sidecar(name: str) -> bool:
     """True for the name of a sidecar, and for what a person or a program may have made of one."""
-    return name.endswith(SIDECAR_ENDING) or ("meta" in folded(name) and bool(_LOOKS_LIKE.fullmatch(folded(name))))
+    if name.endswith(SIDECAR_ENDING):
+        return True
+    name = folded(name)
+    return "meta" in name and bool(_LOOKS_LIKE.fullmatch(name))
 
 
 class SidecarNames:

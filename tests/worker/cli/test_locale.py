@@ -12,6 +12,7 @@ import pytest
 from config.errors import SettingsError
 from config.load import check_file_system_encoding
 from tests.harness.sandbox import ROOT
+from tests.harness.waiting import PATIENCE_SECONDS
 
 # Without the last two Python would take UTF-8 itself where the locale is missing, or none.
 OTHER = {"LC_ALL": "en_US.ISO-8859-1", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
@@ -25,6 +26,7 @@ def run(*command: str, folder: Path, **environ: str) -> subprocess.CompletedProc
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        timeout=PATIENCE_SECONDS,  # a service that starts all the same would run for ever
         check=False,
     )
 
