@@ -4,9 +4,11 @@ import asyncio
 import logging
 import random
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Protocol
 
 import aiohttp
@@ -17,7 +19,7 @@ from sandbox.admin import PREFIX as ADMIN_PREFIX
 from sandbox.admin import Admin
 from sandbox.charts import Charts
 from sandbox.context import Context, Provider
-from sandbox.faults.connection import ConnectionCut, reset
+from sandbox.faults.connection import ConnectionCut, Filtered, filters_answer, reset
 from sandbox.faults.state import State
 from sandbox.faults.words import Turns
 from sandbox.providers.table import PROVIDERS
@@ -66,6 +68,7 @@ async def running(
             objects.prepare, [SOURCES_BUCKET, *(provider.bucket for provider in providers.values())]
         )
         app = web.Application(middlewares=[logging_requests(request_log)])
+        app.on_response_prepare.append(dating(state))
         parts: list[HasRoutes] = [Admin(state, charts, request_log), storage, *providers.values()]
         for part in parts:
             app.add_routes(part.routes())
@@ -108,6 +111,17 @@ async def serving(app: web.Application, listener: socket.socket) -> AsyncIterato
         await runner.cleanup()
 
 
+def dating(state: State) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Writes the Date of each answer, by a clock that may be ahead of this machine's."""
+
+    async def dated(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Date"] = format_datetime(
+            datetime.now(UTC) + timedelta(seconds=state.date_seconds), usegmt=True
+        )
+
+    return dated
+
+
 def logging_requests(request_log: RequestLog) -> Middleware:
     """Logs every request but those to the admin pages, and resets the connections of those that must get no answer."""
 
@@ -124,6 +138,9 @@ def logging_requests(request_log: RequestLog) -> Middleware:
             status = "reset"
             reset(request)
             return web.Response()  # aiohttp wants one; the connection is closed
+        except Filtered:
+            status = "filtered"
+            return await filters_answer(request)
         except (ConnectionError, aiohttp.ClientPayloadError):
             status = "gone"
             return web.Response()

@@ -5,7 +5,7 @@ For providers that accept the bytes themselves. Where forms lead to storage, `sa
 
 import asyncio
 
-from sandbox.faults.connection import ConnectionCut
+from sandbox.faults.connection import ConnectionCut, Filtered
 from sandbox.faults.disturbances import Refusal
 from sandbox.faults.words import Faults, Turns
 
@@ -13,9 +13,12 @@ Document = tuple[str, str, str, str]  # provider, tenant, patient id, file name:
 
 
 def before_commit(document: Document, faults: Faults, turns: Turns) -> Refusal | None:
-    """Nothing has been stored: the server is busy, or the connection is reset (ConnectionCut)."""
+    """Nothing has been stored: the server is busy, a web filter answers (Filtered), or the connection is reset
+    (ConnectionCut)."""
     if turns.take(document, "BUSY", faults.busy_times):
         return Refusal(503)
+    if faults.filtered and turns.take(document, "FILTERED"):
+        raise Filtered
     if faults.cut and turns.take(document, "CUT"):
         raise ConnectionCut
     return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from sandbox.faults.connection import ConnectionCut, hang
+from sandbox.faults.connection import ConnectionCut, Filtered, hang
 from sandbox.faults.state import State
 from sandbox.faults.words import Turns
 
@@ -37,7 +37,7 @@ class Disturbances:
         self._answered: defaultdict[Hashable, deque[float]] = defaultdict(deque)
 
     async def outage(self, request: web.Request) -> Refusal | None:
-        """Raises ConnectionCut where the outage has no answer at all."""
+        """Raises ConnectionCut where the outage has no answer at all, Filtered where something else answers."""
         match self._state.down.get(self._provider):
             case None:
                 return None
@@ -45,6 +45,8 @@ class Disturbances:
                 return await hang(request, lambda: self._state.down.get(self._provider) == "hang")
             case "reset":
                 raise ConnectionCut
+            case "filter":
+                raise Filtered
             case status:
                 return Refusal(int(status))
 

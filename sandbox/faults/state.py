@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-DOWN = ("503", "504", "hang", "reset")
+DOWN = ("503", "504", "hang", "reset", "filter")
 Value = TypeVar("Value")
 
 
@@ -25,10 +25,12 @@ class State:
     storage_idle_seconds: float = 20.0
     storage_down: str | None = None  # one of DOWN
     etag_not_md5: bool = False
+    date_seconds: float = 0.0
     list_key: str = "attachment_clients"
     ids_as_text: bool = False
     name_in_record: bool = False
     newest_first: bool = False
+    hiding_seconds: float = 2.0
     cliniko_ids_as_numbers: bool = False
     ovok_token_seconds: int = 3600
     ovok_public_tokens: bool = True
@@ -121,10 +123,12 @@ PLAIN: dict[str, Callable[[Any], object]] = {
     "form_seconds": int,
     "storage_idle_seconds": float,
     "etag_not_md5": bool,
+    "date_seconds": float,
     "list_key": str,
     "ids_as_text": bool,
     "name_in_record": bool,
     "newest_first": bool,
+    "hiding_seconds": float,
     "cliniko_ids_as_numbers": bool,
     "ovok_token_seconds": int,
     "ovok_public_tokens": bool,

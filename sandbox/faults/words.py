@@ -20,12 +20,14 @@ class Faults:
     slow_seconds: float | None = None
     busy_times: int = 0
     cut: bool = False
+    filtered: bool = False
     lost: bool = False
     expired: bool = False
     lost_create: bool = False
     lost_commit: bool = False
     down_commit: bool = False
     bad_type: bool = False
+    renamed: bool = False
     timeout_504: bool = False
     error_200: bool = False
     virus: bool = False
@@ -40,12 +42,14 @@ class Faults:
             slow_seconds=None if slow is None else float(slow),
             busy_times=int(_match(r"BUSY-(\d+)", file_name) or 0),
             cut="CUT" in file_name,
+            filtered="FILTERED" in file_name,
             # LOSTCREATE and LOSTCOMMIT are words of their own.
             lost=re.search(r"LOST(?!CREATE|COMMIT)", file_name) is not None,
             lost_create="LOSTCREATE" in file_name,
             lost_commit="LOSTCOMMIT" in file_name,
             down_commit="DOWNCOMMIT" in file_name,
             bad_type="BADTYPE" in file_name,
+            renamed="RENAMED" in file_name,
             timeout_504="TIMEOUT504" in file_name,
             error_200="ERR200" in file_name,
             virus="VIRUS" in file_name,

@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from sandbox.faults.connection import ConnectionCut, hang
+from sandbox.faults.connection import ConnectionCut, Filtered, hang
 from sandbox.faults.state import State
 from sandbox.faults.words import Faults, Turns
 from sandbox.request_log import RequestLog
@@ -133,6 +133,9 @@ class Storage:
         self, request: web.Request, form: IncomingForm, head: FormHead, issued: IssuedForm
     ) -> web.StreamResponse:
         faults, take = Faults.read(issued.file_name), self._turns.take
+        if faults.filtered and take(issued.document, "FILTERED"):
+            await read_all(form)
+            raise Filtered
         if refusal := self._fault_before_storing(issued, faults):
             await read_all(form)  # S3 answers only after the body, and so must the sandbox
             raise refusal
@@ -184,6 +187,8 @@ class Storage:
         if kind == "reset":
             raise ConnectionCut
         await read_all(form)
+        if kind == "filter":
+            raise Filtered
         if kind == "503":
             raise S3Error("ServiceUnavailable")
         return web.Response(status=504, text="Gateway Timeout")  # from something in between: no S3 error in it
@@ -194,6 +199,8 @@ class Storage:
             self._refuse_api_keys(request)
         except S3Error as refusal:
             return refusal.answer()
+        if self._state.storage_down == "filter":
+            raise Filtered
         # The signature is for the engine's host, and for the path exactly as it is encoded.
         address = URL(self._engine.url + request.raw_path.removeprefix(PREFIX), encoded=True)
         sent = {"Range": request.headers["Range"]} if "Range" in request.headers else {}

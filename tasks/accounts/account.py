@@ -10,6 +10,8 @@ import httpx
 from config.accounts import Account as AccountSettings
 from tasks.accounts.rate_limit import RateLimit
 from tasks.http.clients import Clients
+from tasks.http.provider_clock import ProviderClock
+from tasks.model.errors import AccountBlocked, PresignAgain, StepError
 from tasks.providers.base import Provider
 from tasks.providers.connection import Cache, Connection
 from tasks.providers.table import build
@@ -21,15 +23,18 @@ class Account:
     def __init__(self, name: str, settings: AccountSettings, rate_limit: RateLimit, cache: Cache) -> None:
         self.name = name
         self.settings = settings
+        self.clock = ProviderClock(name)
         self._clients = Clients(settings.ca_bundle)
         self._count = threading.local()
         connection = Connection(
             clients=self._clients,
             # Called with the first request, when the provider is built: the limit group is its own.
             limiter=lambda: rate_limit.take_call(self.provider.limit_group, settings.requests_per_minute),
+            list_limiter=lambda: rate_limit.take_page(self.provider.limit_group, settings.requests_per_minute),
             on_call=self.count_call,
             cache=cache,
             insecure=settings.insecure,
+            clock=self.clock,
         )
         self.provider: Provider = build(name, settings, connection)
 
@@ -42,6 +47,11 @@ class Account:
     def counted(self) -> int:
         """Calls to the provider and its storage by this thread since `start_counting`."""
         return int(getattr(self._count, "calls", 0))
+
+    def reason(self, error: StepError) -> str:
+        """The error for people. Says so if this machine's clock is wrong and may be what the error comes from."""
+        by_the_clock = isinstance(error, PresignAgain) or (isinstance(error, AccountBlocked) and error.credentials)
+        return f"{error} {self.clock.warning}".strip() if by_the_clock else str(error)
 
     def storage_client(self) -> httpx.Client:
         """This thread's client for uploads: no keys, no cookies, no redirects."""

@@ -39,7 +39,7 @@ class Probes:
         try:
             self._accounts[name].provider.probe()
         except StepError as error:
-            log.info("account_still_unwell", account=name, reason=str(error))
+            log.info("account_still_unwell", account=name, reason=self._accounts[name].reason(error))
             return
         except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient
             log.error("probe_failed", account=name, **crash_site(error))

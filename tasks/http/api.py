@@ -14,6 +14,7 @@ from tasks.http.addresses import check_address, check_handed_out, encode_segment
 from tasks.http.clients import USER_AGENT, Clients
 from tasks.http.commit_gate import CommitGate, GatedBody
 from tasks.http.exchange import JSON_BYTES, XML_BYTES, Answer, exchange, no_answer, read_whole
+from tasks.http.provider_clock import ProviderClock
 from tasks.model.errors import AccountBlocked, OutcomeUnknown, RetryLater
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -39,6 +40,7 @@ class ApiClient:
     """Calls one account's API.
 
     `limiter` raises RetryLater when no slot is free; `on_call` is called for every request that is about to leave.
+    `clock` learns the time from every answer.
     `headers` hold the keys, or make them just before a request leaves. They go to `base_url`'s origin and nowhere else.
     """
 
@@ -51,6 +53,7 @@ class ApiClient:
         headers: Mapping[str, str] | Signer,
         limiter: Callable[[], None],
         on_call: Callable[[], None],
+        clock: ProviderClock,
         insecure: bool = False,
     ) -> None:
         self.provider = provider
@@ -59,6 +62,7 @@ class ApiClient:
         self._sign: Signer = headers if callable(headers) else lambda method, url: headers
         self._limiter = limiter
         self._on_call = on_call
+        self._clock = clock
         self._insecure = insecure
 
     def url(self, *segments: str) -> str:
@@ -86,9 +90,11 @@ class ApiClient:
         body: dict[str, Any] = {"json": json, "content": content, "data": form}
         request = self._request(self._clients.api(), method, target, headers or {}, **body)
         self._on_call()
-        answer = exchange(self._clients.api(), request, most_bytes=JSON_BYTES, whom=self.provider)
+        answer = self._exchange(self._clients.api(), request)
         if answer.lost:
             raise RetryLater(f"The answer of {self.provider} broke off.", unreachable=True)
+        if _is_strangers(answer):
+            raise not_from(self.provider, answer)
         return answer
 
     def create(
@@ -121,7 +127,7 @@ class ApiClient:
         request = self._request(client, method, target, own, content=iter(sending), extensions=extensions)
         self._on_call()
         try:
-            answer = exchange(client, request, most_bytes=JSON_BYTES, whom=self.provider)
+            answer = self._exchange(client, request)
         except RetryLater as error:
             if sending.may_be_whole:
                 raise OutcomeUnknown(
@@ -135,6 +141,15 @@ class ApiClient:
             raise OutcomeUnknown(f"{self.provider} got the whole request, and its answer {what}.", unreachable=True)
         if answer.lost or (answer.success and not sending.may_be_whole):
             raise RetryLater(f"{self.provider} answered before it had the whole request.", unreachable=True)
+        if _is_strangers(answer):  # what stands between may have let the request pass
+            raise not_from(self.provider, answer, outcome_unknown=sending.may_be_whole)
+        return answer
+
+    def _exchange(self, client: httpx.Client, request: httpx.Request) -> Answer:
+        began = self._clock.begin()
+        answer = exchange(client, request, most_bytes=JSON_BYTES, whom=self.provider)
+        if not answer.is_page:
+            self._clock.note(self.provider, answer.headers, began)
         return answer
 
     def _target(self, segments: Sequence[str], params: Sequence[tuple[str, str]]) -> httpx.URL:
@@ -195,17 +210,52 @@ def parse_answer(answer: Answer, model: type[Model], provider: str, *, outcome_u
     try:
         return model.model_validate_json(answer.body)
     except ValidationError as error:
+        faults = error.errors(include_input=False)
         # Only our own field names are repeated: any other may be the patient's.
-        names = {str(fault["loc"][0]) for fault in error.errors(include_input=False) if fault["loc"]}
+        names = {str(fault["loc"][0]) for fault in faults if fault["loc"]}
         known = ", ".join(sorted(names & set(model.model_fields)))
         what = f"wrong or missing: {known}" if known else "no JSON object"
-        raise not_understood(provider, what, outcome_unknown=outcome_unknown) from None
+        no_json = any(fault["type"] == "json_invalid" for fault in faults)
+        raise not_understood(provider, what, outcome_unknown=outcome_unknown, never_the_document=no_json) from None
 
 
-def not_understood(provider: str, what: str, *, outcome_unknown: bool = False) -> AccountBlocked:
+def check_json(answer: Answer, provider: str) -> None:
+    """Raises AccountBlocked unless the answer holds a JSON object, as all of an API's answers do."""
+    parse_answer(answer, _AnyObject, provider)
+
+
+class _AnyObject(BaseModel):
+    pass
+
+
+def not_understood(
+    provider: str, what: str, *, outcome_unknown: bool = False, never_the_document: bool = False
+) -> AccountBlocked:
     """The error for an answer of a shape that we do not know: we never guess."""
     return AccountBlocked(
         f"{provider} answered in a shape that is not understood ({what}): "
         "check base_url, and whether a newer version of chartpost knows this answer.",
         outcome_unknown=outcome_unknown,
+        never_the_document=never_the_document,
     )
+
+
+def not_from(provider: str, answer: Answer, *, outcome_unknown: bool = False) -> AccountBlocked:
+    """The error for an answer that something else than the provider has given."""
+    return AccountBlocked(
+        f"The answer did not come from {provider} ({answer.status} text/html): a web filter, a proxy or a login page "
+        "stands between, or base_url is wrong.",
+        outcome_unknown=outcome_unknown,
+        never_the_document=answer.success,
+        by_stranger=not answer.success,
+    )
+
+
+# Web servers and gateways of the provider's own answer these with a page; what follows is the same in any case.
+_ALSO_AS_A_PAGE = (401, 408, 413, 425, 429)
+
+
+def _is_strangers(answer: Answer) -> bool:
+    """Whether a success or a refusal is not the provider's: it must not be believed."""
+    believed = answer.success or (400 <= answer.status < 500 and answer.status not in _ALSO_AS_A_PAGE)
+    return answer.is_page and believed

@@ -16,6 +16,7 @@ JSON_BYTES = 10_000_000
 _BODY_SECONDS = 60.0  # an answer that takes longer than this to arrive is treated as lost
 _BLOCK_BYTES = 256 * 1024
 _SLOWEST_BYTES_PER_SECOND = 50_000
+_PAGES = ("text/html", "application/xhtml+xml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,13 @@ class Answer:
     @property
     def success(self) -> bool:
         return 200 <= self.status < 300
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a page for people: no API answers with one, but web filters, proxies and portals do."""
+        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        beginning = self.body[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        return bool(self.body) and (media_type in _PAGES or beginning.startswith((b"<!doctype html", b"<html")))
 
 
 def exchange(client: httpx.Client, request: httpx.Request, *, most_bytes: int, whom: str) -> Answer:

@@ -12,6 +12,7 @@ class Code(StrEnum):
     FILE_TOO_LARGE = "file_too_large"
     FILE_MISSING = "file_missing"
     FILE_CHANGED = "file_changed"
+    FILE_INCOMPLETE = "file_incomplete"
     NOT_A_REGULAR_FILE = "not_a_regular_file"
     SOURCE_NOT_ALLOWED = "source_not_allowed"
     UNSUPPORTED_TYPE = "unsupported_type"
@@ -45,6 +46,8 @@ class RetryLater(StepError):
         after_seconds: float | None = None,
         throttled: bool = False,
         unreachable: bool = False,
+        group_reason: str = "",
+        lasting: bool = False,
     ) -> None:
         super().__init__(reason)
         # Seconds to wait, if known: what the other side asked for (Retry-After, X-RateLimit-Reset), when our own limit
@@ -52,8 +55,12 @@ class RetryLater(StepError):
         self.after_seconds = after_seconds
         # The whole limit group must wait, not this document alone.
         self.throttled = throttled
+        # Why the group waits, where that is more than its limit of requests: for the status of its accounts.
+        self.group_reason = group_reason
         # The provider did not answer, or answered 5xx. Counts towards opening the account's circuit breaker.
         self.unreachable = unreachable
+        # It has been so for long. The account's status says it, and its other documents go on.
+        self.lasting = lasting
 
 
 class PresignAgain(StepError):
@@ -79,13 +86,26 @@ class DocumentRefused(StepError):
 class AccountBlocked(StepError):
     """Credentials, permission or set-up of the account are wrong: park the account, leave the document untouched."""
 
-    def __init__(self, reason: str, *, credentials: bool = False, outcome_unknown: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        credentials: bool = False,
+        outcome_unknown: bool = False,
+        never_the_document: bool = False,
+        by_stranger: bool = False,
+    ) -> None:
         super().__init__(reason)
         # It looks like refused credentials (401, 403). Some providers refuse a single document in that way. So the
         # document is tried again once the account works, and has failed if it is refused again.
         self.credentials = credentials
         # The answer was a success with a body that is not understood: something may have been created.
         self.outcome_unknown = outcome_unknown
+        # It says nothing about the document at hand, which waits however often it happens: a success, for one, that
+        # something else than the provider has given (a web filter, a login page).
+        self.never_the_document = never_the_document
+        # A refusal by something else than the provider or its storage, such as a web filter.
+        self.by_stranger = by_stranger
 
 
 class OutcomeUnknown(StepError):

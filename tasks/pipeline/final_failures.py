@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
-from tasks.model.errors import Code, DocumentRefused, StepError
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused, StepError
 from tasks.model.job import Failure, Job
 from tasks.model.route import Stage
 from tasks.sources.documents import Documents
@@ -21,10 +23,15 @@ _NOT_PROCESSED = Failure(
     "The provider has a record of it, and has not finished processing it in time.",
     "Look into the chart. We go on looking for a day; put the file back into the inbox, or retry, to continue then.",
 )
-REFUSED_ALONE = Failure(
+_REFUSED_ALONE = Failure(
     Code.REFUSED_BY_PROVIDER,
     "The provider refuses this document, and takes others of the same account.",
     "Ask the provider what this account may write for this patient, or what is wrong with this file; then retry.",
+)
+_KEPT_BACK = Failure(
+    Code.REFUSED_BY_PROVIDER,
+    "Something between chartpost and the provider keeps this document back, and lets others of the same account pass.",
+    "Ask whoever runs the web filter, proxy or firewall what it has against this file; then retry.",
 )
 _NOT_CONFIRMED_FINAL = Failure(
     Code.NOT_CONFIRMED,
@@ -62,6 +69,13 @@ SEARCHES_FAILED = Failure(
     "Look into the chart. If it is there: chartpost resolve JOB --delivered. If not: chartpost retry JOB --send-again.",
 )
 
+_DOUBTFUL = Failure(
+    Code.OUTCOME_UNKNOWN,
+    "It was sent, and the answer was not seen.",
+    "Look there first. If it is the document: chartpost resolve JOB --delivered. "
+    "If not: chartpost retry JOB --send-again.",
+)
+
 log = structlog.get_logger()
 
 
@@ -77,9 +91,9 @@ class Failures:
         self._ledger.failed(lease, failure, calls)
         self._log_failed(lease, failure, failure.message)
 
-    def fail_unconfirmed(self, lease: Lease, calls: int) -> None:
+    def fail_unconfirmed(self, lease: Lease, calls: int, doubt: str = "") -> None:
         """No confirmation in time: failed for now. The name stays taken, since a slow search goes on."""
-        failure = not_confirmed(lease.job)
+        failure = not_confirmed(lease.job, doubt=doubt)
         self._ledger.failed(lease, failure, calls, keep_name=True)
         self._log_failed(lease, failure, failure.message)
 
@@ -87,6 +101,11 @@ class Failures:
         """Only a person can find out whether it arrived. It waits in failed/ until one has said so."""
         self._ledger.hold_for_person(lease, failure, calls, self._sha256(lease.job))
         log.warning("job_held", job=lease.job.id, account=lease.job.account, code=failure.code, reason=failure.message)
+
+    def hold_for_doubt(self, lease: Lease, calls: int, doubt: str) -> None:
+        """It may be there, in a record that does not prove it: sending it again could be a second copy."""
+        failure = replace(_DOUBTFUL, message=f"{_DOUBTFUL.message} {doubt}")
+        self.hold_for_person(lease, calls, failure)
 
     def give_up(self, lease: Lease, why: str, calls: int) -> None:
         """It was tried for too long. What an earlier try may have sent is of unknown outcome, not given up."""
@@ -108,13 +127,28 @@ class Failures:
         log.warning("job_failed", job=lease.job.id, account=lease.job.account, code=failure.code, reason=reason)
 
 
+def refused_alone(error: AccountBlocked) -> Failure:
+    """The failure of a document that alone blocks its account, again and again."""
+    return replace(_KEPT_BACK, detail=str(error)) if error.by_stranger else _REFUSED_ALONE
+
+
 def may_have_arrived(job: Job) -> bool:
     """True if the document may be in the chart by a try whose outcome is unknown. Labels are simply set again."""
     return (job.earlier_sending_unknown or job.committed) and not job.document.relabeling
 
 
-def not_confirmed(job: Job, *, final: bool = False) -> Failure:
-    """The failure of a job whose record did not appear, by how far it had come. `final`: not within a day either."""
+def not_confirmed(job: Job, *, final: bool = False, doubt: str = "") -> Failure:
+    """The failure of a job whose record did not appear, by how far it had come. `final`: not within a day either.
+
+    `doubt` names a record that may be the document's, and says why that is not certain.
+    """
+    failure = _unconfirmed(job, final=final)
+    if not doubt:
+        return failure
+    return replace(failure, message=f"{failure.message} {doubt}", hint=f"Look there first. {failure.hint}")
+
+
+def _unconfirmed(job: Job, *, final: bool) -> Failure:
     if Stage.REGISTERED in job.times:
         return _NOT_PROCESSED_FINAL if final else _NOT_PROCESSED
     if job.facts.record:  # a document that was made before the upload

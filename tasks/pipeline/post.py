@@ -27,6 +27,7 @@ class Post:
         self._ledger = context.ledger
 
     def run(self, lease: Lease, account: Account, renewal: Renewal) -> StepResult:
+        lease = self._preflight.examined(lease)
         job = lease.job
         if (ended := self._preflight.run(lease, account, renewal)) is not None:
             return ended
@@ -64,6 +65,7 @@ class Post:
                     insecure=account.settings.insecure,
                     gate=commit_point,
                     on_call=account.count_call,
+                    now=account.clock.now,
                 )
         except OutcomeUnknown as error:
             if creates:

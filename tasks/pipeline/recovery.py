@@ -6,10 +6,12 @@
 3.  RetryLater: the same step again, after a back-off with jitter or exactly when the provider asked. The budget is
     time (`retry.give_up_after_seconds`), in which time parked or down does not count; then the job has failed
     (`gave_up`).
-4.  PresignAgain: back to presign, at once the first times. After six forms the account is parked.
+4.  PresignAgain: back to presign, at once the first times. After six forms the account is parked, unless others get
+    through; the document itself never fails for it, and is presigned again once the account works.
 5.  DocumentRefused: the job has failed, and is never retried automatically.
 6.  AccountBlocked: the document waits untouched while the account is parked. When a probe succeeds it is tried again.
-    If the account works and refuses this document alone, the job has failed (`refused_by_provider`).
+    If the account works and refuses this document alone, the job has failed (`refused_by_provider`), unless the error
+    says nothing about the document (`never_the_document`), such as a web filter's 200.
 7.  OutcomeUnknown: the document may be in the chart. The provider's route decides: search for its record first
     (`reconciliation`), send the same ids again, or hold it for a person (`outcome_unknown`).
 8.  A search that fails or finds nothing goes on until its deadline: `reconciliation`.
@@ -44,8 +46,8 @@ from tasks.model.errors import (
     RetryLater,
     StepError,
 )
-from tasks.model.route import OnUnknownOutcome, Step
-from tasks.pipeline.final_failures import REFUSED_ALONE, Failures, may_have_arrived, refused
+from tasks.model.route import OnUnknownOutcome, Stage, Step
+from tasks.pipeline.final_failures import Failures, may_have_arrived, refused, refused_alone
 from tasks.pipeline.reconciliation import Reconciliation
 
 log = structlog.get_logger()
@@ -53,6 +55,7 @@ log = structlog.get_logger()
 _PRESIGNS_AT_ONCE = 3
 _PRESIGNS_AT_MOST = 6
 _THROTTLED_SECONDS = 10.0  # when a throttling provider does not say how long
+_LONGEST_BEHIND_A_STOPPED_GROUP = 60.0
 
 
 class Recovery:
@@ -97,13 +100,15 @@ class Recovery:
         """Let the error slow or stop the whole account, by its rate limit or its circuit breaker."""
         if isinstance(error, RetryLater) and error.throttled:
             seconds = error.after_seconds or _THROTTLED_SECONDS
-            self._rate_limit.throttle(account.provider.limit_group, seconds)
+            self._rate_limit.throttle(account.provider.limit_group, seconds, error.group_reason)
             log.info("account_throttled", account=account.name, seconds=seconds)
         elif isinstance(error, (RetryLater, OutcomeUnknown)) and error.unreachable:
             if self._breaker.unreachable(account.name, str(error)) == "down":
                 log.warning("account_down", account=account.name, reason=str(error))
+        elif isinstance(error, RetryLater) and error.lasting:
+            self._breaker.remark(account.name, f"{error} Job {lease.job.id} and others of its patient wait.")
         elif isinstance(error, AccountBlocked) and lease.job.blocked_since is None:
-            self._park(account, str(error), lease)
+            self._park(account, account.reason(error), lease)
 
     def _park(self, account: Account, reason: str, lease: Lease) -> None:
         self._breaker.park(account.name, reason, lease.job.id)
@@ -140,20 +145,24 @@ class Recovery:
         if error.after_seconds is None:
             wait = self._backoff(job.failures + 1)
         else:
-            wait = error.after_seconds * (1 + 0.2 * self._chance())  # so that not all come back at the same moment
+            wait = error.after_seconds
+            if error.throttled:  # its group is stopped for the whole of that time, unless a person resumes it
+                wait = min(wait, _LONGEST_BEHIND_A_STOPPED_GROUP)
+            wait *= 1 + 0.2 * self._chance()  # so that not all come back at the same moment
         self._ledger.deferred(lease, wait, calls, failed=not asked_for)
         log.info("job_deferred", job=job.id, account=job.account, reason=str(error), seconds=round(wait, 1))
         return False
 
     def _presign_again(self, error: PresignAgain, lease: Lease, account: Account, calls: int) -> bool:
-        presigns = lease.job.presigns
-        if presigns >= _PRESIGNS_AT_MOST:
-            blocked = AccountBlocked(f"{presigns} forms in a row were of no use: {error}")
-            self._tell_account(blocked, lease, account)
-            return self._block(blocked, lease, account, calls)
-        wait = 0.0 if presigns < _PRESIGNS_AT_ONCE else self._backoff(presigns)
+        job, reason = lease.job, account.reason(error)
+        wait = 0.0 if job.presigns < _PRESIGNS_AT_ONCE else self._backoff(job.presigns)
+        if job.presigns >= _PRESIGNS_AT_MOST:
+            # A form's age is no property of the document, which waits however long it takes; and others first.
+            wait = backoff.poll_delay(job.presigns, self._retry.first_seconds, self._retry.cap_seconds, self._chance)
+            if not self._breaker.progress_since(account.name, job.times.get(Stage.PRESIGNED, lease.now)):
+                self._park(account, f"{job.presigns} forms in a row were of no use: {reason}", lease)
         self._ledger.presign_again(lease, wait, calls)
-        log.info("job_presigned_again", job=lease.job.id, account=lease.job.account, reason=str(error))
+        log.info("job_presigned_again", job=job.id, account=job.account, reason=reason)
         return False
 
     def _refuse(self, error: DocumentRefused, lease: Lease, account: Account, calls: int) -> bool:
@@ -176,17 +185,19 @@ class Recovery:
             if may_have_arrived(job):
                 self._failures.give_up(lease, str(error), calls)
             else:
-                self._failures.fail(lease, REFUSED_ALONE, calls)
+                self._failures.fail(lease, refused_alone(error), calls)
             return True
         wait = 0.0
         if job.blocked_since:  # it has parked the account before: let others try first
-            self._park(account, str(error), lease)
+            self._park(account, account.reason(error), lease)
             wait = backoff.poll_delay(job.attempts, self._retry.first_seconds, self._retry.cap_seconds, self._chance)
         self._ledger.blocked(lease, wait, calls)
         return False
 
     def _only_this_document(self, error: AccountBlocked, lease: Lease, account: Account) -> bool:
         """True if the account works now and refuses this document alone."""
+        if error.never_the_document:
+            return False
         since = lease.job.blocked_since
         others_got_through = since is not None and self._breaker.progress_since(account.name, since)
         if not (error.credentials or others_got_through):

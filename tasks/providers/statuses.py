@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from tasks.http.exchange import Answer
-from tasks.http.retry_after import asked_wait, retry_after
+from tasks.http.retry_after import asked_wait, longer_wait, retry_after
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StepError
 
 Meaning = Callable[[Answer], StepError]
 Words = Callable[[Answer], str]
 """Finds the provider's own words in an answer, for the error file only."""
+
+_BREAK_SECONDS = 60.0  # from here on, a Retry-After with a 5xx is a break of the service
 
 
 class StatusTable:
@@ -48,14 +50,35 @@ class StatusTable:
 
     def _unwell(self, answer: Answer) -> StepError:
         # X-RateLimit-Reset may be in every answer: only in a 429 does it say when to come back.
-        wait = retry_after(answer.headers.get("retry-after", ""), datetime.now(UTC))
-        return RetryLater(f"{self._provider} answered {answer.status}.", after_seconds=wait, unreachable=True)
+        wait = retry_after(answer.headers, datetime.now(UTC))
+        return RetryLater(
+            f"{self._provider} answered {answer.status}.{self._longer_wait(answer)}",
+            after_seconds=wait,
+            # A break that was announced is for all: no other document needs to try. A person can end the waiting.
+            throttled=wait is not None and wait > _BREAK_SECONDS,
+            unreachable=True,
+            group_reason=f"{self._provider} answered {answer.status}.{self._longer_wait(answer)}",
+        )
 
     def _throttled(self, answer: Answer) -> StepError:
         wait = asked_wait(answer.headers, datetime.now(UTC))
         wait = self._throttled_seconds if wait is None else wait
+        longer = self._longer_wait(answer)
         return RetryLater(
-            f"{self._provider} answered {answer.status}: too many requests.", after_seconds=wait, throttled=True
+            f"{self._provider} answered {answer.status}: too many requests.{longer}",
+            after_seconds=wait,
+            throttled=True,
+            group_reason=longer.strip(),
+        )
+
+    def _longer_wait(self, answer: Answer) -> str:
+        """A sentence, after a space, if the provider asks for a longer wait than we make; else empty."""
+        until = longer_wait(answer.headers, datetime.now(UTC))
+        if not until:
+            return ""
+        return (
+            f" {self._provider} asks us to wait until {until}, which is more than an hour: "
+            "we try again after an hour, and at once after `chartpost accounts resume`."
         )
 
 

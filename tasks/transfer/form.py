@@ -32,6 +32,14 @@ def expected_key(form: Form, file_name: str) -> str | None:
     return None if form.key is None else form.key.replace(PLACEHOLDER, base_name(file_name))
 
 
+def is_key_of(form: Form, key: str) -> bool:
+    """Whether the form can have led to this key: storage may write a file's name in its own way."""
+    before, placeholder, after = (form.key or "").partition(PLACEHOLDER)
+    if not placeholder:
+        return key == before
+    return len(key) > len(before) + len(after) and key.startswith(before) and key.endswith(after)
+
+
 def check_form(
     form: Form,
     file_name: str,

@@ -15,12 +15,13 @@ import httpx
 from tasks.http.clients import USER_AGENT
 from tasks.http.commit_gate import CommitGate, GatedBody
 from tasks.http.exchange import XML_BYTES, exchange
+from tasks.http.s3_headers import bare_etag
 from tasks.model.errors import OutcomeUnknown, RetryLater
 from tasks.model.job import Form, Stored
 from tasks.model.names import upload_name
 from tasks.sources.base import OpenSource
 from tasks.sources.stream import HashingReader
-from tasks.transfer.answers import StoredObject, stored_object
+from tasks.transfer.answers import Sent, StoredObject, stored_object
 from tasks.transfer.form import check_form, expected_key
 
 
@@ -53,8 +54,8 @@ def post(
         if body.may_be_whole:
             raise OutcomeUnknown("The whole file was sent, and the storage did not answer.") from error
         raise
-    key = expected_key(form, file_name)
-    return body.stored(stored_object(answer, may_be_whole=body.may_be_whole, key=key, now=now()), key or "")
+    sent = Sent(form, expected_key(form, file_name) or "", body.may_be_whole, body.md5)
+    return body.stored(stored_object(answer, sent, now=now()), sent.key)
 
 
 class _Body:
@@ -81,6 +82,11 @@ class _Body:
     def may_be_whole(self) -> bool:
         return self._gated.may_be_whole
 
+    @property
+    def md5(self) -> str:
+        """Of the file; empty until all of it was read."""
+        return self._reader.md5 if self.may_be_whole else ""
+
     def request(self, target: httpx.URL, timeout: httpx.Timeout) -> httpx.Request:
         # Built by hand: a client's defaults (cookies, headers) do not belong in it.
         headers = {
@@ -93,7 +99,7 @@ class _Body:
         return httpx.Request("POST", target, headers=headers, content=iter(self._gated), extensions=extensions)
 
     def stored(self, stored: StoredObject, expected_key: str) -> Stored:
-        etag = (stored.etag or "").strip().removeprefix("W/").strip('"')
+        etag = bare_etag(stored.etag or "")
         return Stored(
             key=stored.key or expected_key,
             etag=etag or None,

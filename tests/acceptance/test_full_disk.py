@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.harness import formats
 from tests.harness.installation import Installation, impatient, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.small_disk import NoSmallDisk, SmallDisk, small_disk
@@ -17,7 +18,7 @@ from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 
 MEGABYTES = 4
 NO_SPACE = '"reason": "OSError 28"'
-PDF = b"%PDF-1.7\n" + b"a document of some size\n" * 20_000
+PDF = formats.pdf(filler_bytes=480_000)
 
 Mounted = Callable[[str], AbstractContextManager[tuple[Installation, SmallDisk]]]
 

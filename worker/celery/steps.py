@@ -17,6 +17,8 @@ import structlog
 from celery import bootsteps, signals
 from celery.worker import state
 
+from config.celery import STAGE_QUEUE, machine_queue
+from tasks.app import queue_of
 from tasks.dispatch.workers import Workers
 from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.redis import REDIS_ERRORS
@@ -64,12 +66,50 @@ class EventLoopMonitorStep(bootsteps.StartStopStep):
         self._timer.cancel()
 
 
+class MachineQueueStep(bootsteps.StartStopStep):
+    """Consumes the queue of this worker's machine too, also when the machine takes another name.
+
+    It belongs to the consumer: each reconnect starts it again.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **_: Any) -> None:
+        self._queue = ""
+
+    def start(self, parent: Any) -> None:
+        self._follow(parent)
+        self._timer = parent.timer.call_repeatedly(_TICK_SECONDS, self._follow, (parent,))
+
+    def stop(self, parent: Any) -> None:
+        self._timer.cancel()
+
+    def _follow(self, parent: Any) -> None:
+        machine, queues = current().machine.name(), parent.app.amqp.queues
+        # A worker that was told to consume other queues only (-Q) runs no steps.
+        if machine is None or STAGE_QUEUE not in queues.consume_from:
+            return
+        queue = queue_of(parent.app, machine)
+        if queue != self._queue:
+            parent.add_task_queue(queue)
+            if self._queue:
+                parent.cancel_task_queue(self._queue)
+            self._queue = queue
+
+
 class FeederStep(bootsteps.StartStopStep):
     """Runs a feeder in every worker: any of them may end at any time."""
 
     def start(self, parent: Any) -> None:
         runtime, name = current(), f"{platform.node()}:{os.getpid()}"
-        self._workers = Workers(runtime.redis, name, parent.concurrency, _event_loop.is_turning)
+        self._workers = Workers(
+            runtime.redis,
+            name,
+            parent.concurrency,
+            _event_loop.is_turning,
+            machine=runtime.machine.name,
+            staging=runtime.staging is not None,
+        )
         self._feeder = runtime.feeder(self._workers, self.end_refused)
         self._feeder.start()
         signals.task_postrun.connect(self.poke_feeder)
@@ -97,9 +137,14 @@ class WatchdogStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         # The queues that the worker was started for. What it consumes from now is what may be wrong with it.
         runtime, queues = current(), tuple(parent.app.amqp.queues.consume_from)
+
+        def waiting() -> int:
+            machine = runtime.machine.name() if STAGE_QUEUE in queues else None
+            return messages_in(runtime.redis, (*queues, machine_queue(machine)) if machine else queues)
+
         self._started_tasks = 0
         liveness = LivenessCheck(
-            waiting=lambda: messages_in(runtime.redis, queues),
+            waiting=waiting,
             busy=lambda: len(state.active_requests) >= parent.concurrency,
             started=lambda: self._started_tasks,
             turning=_event_loop.is_turning,

@@ -23,6 +23,7 @@ from worker.celery.steps import (
     REFUSED_EXIT_CODE,
     EventLoopMonitorStep,
     FeederStep,
+    MachineQueueStep,
     MetricsStep,
     ReloadStep,
     WatchdogStep,
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 
 guard_kombu()
 
-app.steps["consumer"].add(EventLoopMonitorStep)
+app.steps["consumer"].update((EventLoopMonitorStep, MachineQueueStep))
 app.steps["worker"].update((FeederStep, WatchdogStep, MetricsStep, ReloadStep))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from tasks.closing.files import DocumentFiles
+from tasks.folders.retention import Retention
 from tasks.runtime import Runtime
 from worker.inbox.chores import FolderChores
 from worker.inbox.claim import InboxClaims
+from worker.inbox.name_patterns import name_readers
 from worker.inbox.opening import JobOpener
 from worker.inbox.service import InboxService
 from worker.inbox.watcher import Watcher
@@ -17,12 +20,16 @@ def job_opener(runtime: Runtime) -> JobOpener:
         admission=runtime.admission,
         sources=runtime.documents.sources,  # with the bucket for staging, which callers may not name
         staging=runtime.staging,
+        files=DocumentFiles(runtime.folders, runtime.outcomes, runtime.staging, owns_folders=True),
         data_dir=runtime.settings.data_dir,
     )
 
 
 def inbox_claims(runtime: Runtime) -> InboxClaims:
-    return InboxClaims(runtime.folders, runtime.claims, job_opener(runtime))
+    readers = name_readers(runtime.settings.inbox.name_patterns)
+    return InboxClaims(
+        runtime.folders, runtime.claims, job_opener(runtime), writers=runtime.writers, name_readers=readers
+    )
 
 
 def inbox_service(runtime: Runtime) -> InboxService:
@@ -38,11 +45,18 @@ def inbox_service(runtime: Runtime) -> InboxService:
         stop=runtime.stopping,
     )
     chores = FolderChores(
-        closing=runtime.closing if runtime.staging else None,
+        closing=runtime.closing,
         ledger=runtime.ledger,
-        outcomes=runtime.outcomes,
-        data_dir=settings.data_dir,
-        delivered_days=settings.retention.delivered_days,
+        machine=runtime.machine,
+        folders=runtime.folders,
+        staging=runtime.staging,
+        retention=Retention(
+            runtime.outcomes,
+            settings.retention.delivered_days,
+            settings.data_dir / "retention",
+            redis_clock=lambda: runtime.redis.time()[0],
+        ),
+        left_in_inbox=lambda: watcher.report.counts,
         stop=runtime.stopping,
     )
     return InboxService(watcher, chores)

@@ -1,45 +1,60 @@
-"""What the process that has the folders does beside watching: closes staged documents, and tidies delivered/."""
+"""What the process that has the folders does beside watching: closes documents that no worker closes, tidies up, and
+tells the metrics what the inbox leaves alone."""
 
 from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 import redis
 import structlog
 
 from tasks.closing.closing import Closing
-from tasks.folders.machine_name import machine_name
-from tasks.folders.outcomes import Outcomes
-from tasks.folders.retention import sweep_delivered
+from tasks.folders.inbox_counts import publish_inbox_counts
+from tasks.folders.layout import Folders
+from tasks.folders.machines import Machine
+from tasks.folders.retention import Retention
+from tasks.folders.staging import Staging
 from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
+from tasks.sources.objects import StorageFault
 
 log = structlog.get_logger()
 
 _CLOSING_SECONDS = 1.0
 _SWEEP_SECONDS = 3600.0
+_STAGED_AT_LEAST = timedelta(hours=1)  # what is younger may belong to a document that is being claimed
+_PUBLISH_SECONDS = 10.0
+_UNTAKEN_SECONDS = 3.0  # a worker on this machine takes closing work within a second
 
 
 class FolderChores:
-    """`closing` closes jobs whose files workers on other machines cannot reach; None where nothing is staged."""
+    """`closing` closes jobs whose files workers on other machines cannot reach.
+
+    `left_in_inbox` gives (account, reason) -> how many entries of the inbox are left alone.
+    """
 
     def __init__(
         self,
         *,
-        closing: Closing | None,
+        closing: Closing,
         ledger: Ledger,
-        outcomes: Outcomes,
-        data_dir: Path,
-        delivered_days: float,
+        machine: Machine,
+        folders: Folders,
+        staging: Staging | None,
+        retention: Retention,
+        left_in_inbox: Callable[[], Mapping[tuple[str, str], int]],
         stop: threading.Event,
     ) -> None:
         self._closing = closing
         self._ledger = ledger
-        self._outcomes = outcomes
-        self._data_dir = data_dir
-        self._delivered_days = delivered_days
+        self._folders = folders
+        self._staging = staging
+        self._machine = machine
+        self._retention = retention
+        self._left_in_inbox = left_in_inbox
         self._stop = stop
         self.refused: LedgerRefused | None = None
 
@@ -48,18 +63,52 @@ class FolderChores:
 
         A Redis that this process must not use ends the process: `refused` says why.
         """
-        swept_at = float("-inf")
+        swept_at = published_at = float("-inf")
         while not self._stop.wait(_CLOSING_SECONDS):
             try:
                 self._ledger.identity.confirm()
-                if self._closing:
-                    for job_id in self._ledger.left_to(machine_name(self._data_dir)):
-                        self._closing.run(job_id)
+                self._machine.beat(watches=True)
+                self._close_left()
+                if time.monotonic() - published_at > _PUBLISH_SECONDS:
+                    self.publish()
+                    published_at = time.monotonic()
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()
-                    sweep_delivered(self._outcomes, self._delivered_days)
+                    self._retention.run()
+                    self._sweep_staged()
             except LedgerRefused as error:
                 self.refused = error
                 self._stop.set()
-            except (redis.RedisError, OSError) as error:
+            except (redis.RedisError, OSError, StorageFault) as error:
                 log.warning("chores_put_off", error=type(error).__name__)
+
+    def _sweep_staged(self) -> None:
+        """Remove staged copies whose jobs a wiped Redis has forgotten, and whose documents were closed before that."""
+        machine = self._machine.name()
+        if self._staging is None or machine is None:
+            return
+        swept = self._staging.sweep(machine, self._is_needed, older_than=_STAGED_AT_LEAST)
+        if swept:
+            log.info("staged_copies_removed", count=swept)
+
+    def _is_needed(self, job_id: str) -> bool:
+        """True for a staged copy that a job may still use, and for whatever is not ours to judge."""
+        try:
+            in_care = self._folders.job_folder(job_id).path.exists()
+        except ValueError:
+            return True
+        return in_care or self._ledger.known(job_id)
+
+    def _close_left(self) -> None:
+        """Close what workers elsewhere left to this machine, and what no worker here has taken."""
+        machine = self._machine.name()
+        if machine is None:
+            return
+        for job_id in (*self._ledger.left_to(machine), *self._ledger.unclosed(machine, _UNTAKEN_SECONDS)):
+            self._closing.run(job_id)
+
+    def publish(self) -> None:
+        """Tell the metrics what the inbox leaves alone. Raises RedisError and OSError."""
+        machine = self._machine.name()
+        if machine is not None:
+            publish_inbox_counts(self._ledger.redis, machine, self._left_in_inbox())

@@ -1,7 +1,8 @@
 """Takes a document from the inbox to an open job. What happens to one document, and what a kill leaves at each point:
 
-1.  Its sidecar is read, and the document is checked as far as that goes without its provider. A document that cannot
-    be sent goes through the same points as any other: its reason is noted in job.json.
+1.  A document that is not whole waits (`NotWhole`). Its sidecar is read, and the document is checked as far as that
+    goes without its provider. A document that cannot be sent goes through the same points as any other: its reason is
+    noted in job.json.
 2.  The ledger is asked whether the document continues a failed job of unknown outcome (same bytes, name and patient).
     It then goes on under that job's id. Up to here nothing has changed: after a kill the file is still in the inbox.
 3.  `Claims.claim` writes job.json into processing/<job id>/, moves the sidecar there, and then the document. A kill
@@ -18,23 +19,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import structlog
 
 from tasks.folders.claims import ClaimedDocument, Claims, Damaged
+from tasks.folders.disk_names import check_is_text, clean
+from tasks.folders.durable import StillWritten
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
-from tasks.model.document import Document
-from tasks.model.errors import Code, DocumentRefused
+from tasks.model.document import Document, Door
+from tasks.model.errors import Code, DocumentRefused, invalid_request
 from tasks.model.job import Failure
 from tasks.model.names import check_file_name, check_patient_id
-from worker.inbox.opening import JobOpener
+from tasks.sources.base import incomplete
+from tasks.sources.writers import Writers
+from worker.inbox.filter import Reason
+from worker.inbox.name_patterns import NameReader, NameReading
+from worker.inbox.opening import JobOpener, LedgerAway
 from worker.inbox.scan import Candidate
 from worker.inbox.sidecar import Sidecar
+from worker.inbox.wholeness import NotWhole, has_writer, missing_end
 
 log = structlog.get_logger()
 
@@ -48,46 +58,80 @@ class InboxClaims:
         claims: Claims,
         opener: JobOpener,
         *,
+        writers: Writers,
+        name_readers: Mapping[str, NameReader] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._folders = folders
         self._claims = claims
         self._opener = opener
+        self._writers = writers
+        self._name_readers = name_readers or {}
         self._now = now
 
     def finish_claims(self) -> list[Damaged]:
         """Finish or undo interrupted claims, before the first scan. Returns the folders where that failed."""
         return self._claims.finish_claims()
 
-    def claim(self, candidate: Candidate) -> None:
-        """Claim a settled document and open its job.
+    def claim(self, candidate: Candidate, *, if_incomplete: bool = False) -> None:
+        """Claim a settled document and open its job. With `if_incomplete`, one whose end is missing fails.
 
-        Raises ChangedMeanwhile and FileNotFoundError when another file or none is there now, AlreadyInCare while an
-        earlier document of the same job is on its way, and OSError. LedgerAway may come before or after the claim; a
-        document that was claimed by then is an orphan, and waits for `open_orphan`.
+        Raises NotWhole for a document that must wait, ChangedMeanwhile and FileNotFoundError when another file or none
+        is there now, AlreadyInCare while an earlier document of the same job is on its way, and OSError. LedgerAway may
+        come before or after the claim; a document that was claimed by then is an orphan, and waits for `open_orphan`.
         """
-        job_file = self._checked(candidate)
+        if any(has_writer(path, self._writers) for path in (candidate.path, candidate.sidecar) if path):
+            raise NotWhole(Reason.OPEN_FOR_WRITING)
+        job_file = self._checked(candidate, if_incomplete=if_incomplete)
         earlier = None if job_file.refused else self._opener.earlier_job(job_file, candidate.path)
         job_id = earlier or job_file.job_id
-        path = self._claims.claim(
-            candidate.path,
-            job_id,
-            job_file,
-            seen=candidate.identity,
-            # A sidecar that is not a regular file stays where it is: it is not ours to move.
-            sidecar=candidate.sidecar if candidate.sidecar_identity else None,
-            continues=earlier is not None,
-        )
+        try:
+            path = self._claims.claim(
+                candidate.path,
+                job_id,
+                job_file,
+                seen=candidate.identity,
+                # A sidecar that is not a regular file stays where it is: it is not ours to move.
+                sidecar=candidate.sidecar if candidate.sidecar_identity else None,
+                continues=earlier is not None,
+                # Again after the move: a program may have opened it since.
+                has_writer=self._has_writer,
+            )
+        except StillWritten:
+            raise NotWhole(Reason.OPEN_FOR_WRITING) from None
         log.info("document_claimed", job=job_id, account=candidate.account, size=candidate.identity.size_bytes)
         # Read back from disk: for a continued job, what its error file knew of the earlier try has been added.
         self._open(ClaimedDocument(job_id, self._folders.read_job_file(job_id), path, None))
+
+    def is_tried_already(self, candidate: Candidate) -> bool:
+        """True if the document continues an earlier job whose own document is still in our care.
+
+        Reads the whole document. False also if that cannot be found out now.
+        """
+        try:
+            job_file = self._checked(candidate, if_incomplete=True)
+            earlier = None if job_file.refused else self._opener.earlier_job(job_file, candidate.path)
+            return earlier is not None and self._folders.document(earlier) is not None
+        except (LedgerAway, OSError):
+            return False
 
     def orphans(self) -> Iterator[ClaimedDocument | Damaged]:
         """Documents in our care whose jobs the ledger does not know. The iteration raises LedgerAway and OSError."""
         return self._claims.orphans(self._opener.is_known)
 
+    def settle_orphan(self, orphan: ClaimedDocument) -> None:
+        """Close the files of a document whose job has ended, or open its job. Raises LedgerAway and OSError."""
+        if not self._opener.close_ended(orphan.job_file):
+            self.open_orphan(orphan)
+
     def open_orphan(self, orphan: ClaimedDocument) -> None:
-        """Open the job of a document in our care, under the id in its job.json. Raises LedgerAway and OSError."""
+        """Open the job of a document in our care, under the id in its job.json. Raises LedgerAway and OSError.
+
+        One that was claimed just before a kill may still be open for writing: it stays an orphan until it is not.
+        """
+        if not orphan.job_file.committed and self._has_writer(orphan.path):
+            log.info("document_not_recovered_yet", job=orphan.job_id, reason=Reason.OPEN_FOR_WRITING)
+            return
         log.info(
             "document_recovered", job=orphan.job_id, account=orphan.job_file.account, sent=orphan.job_file.committed
         )
@@ -101,40 +145,88 @@ class InboxClaims:
     def reread_sidecar(self, document: ClaimedDocument) -> ClaimedDocument:
         """The reopened document with what its sidecar asks for now: a person may have corrected it in failed/.
 
-        Raises DocumentRefused for a sidecar that is still faulty: its document must not go out without it.
+        Raises DocumentRefused for a sidecar that is still faulty, and for a name that still tells no patient: the
+        document must not go out without them.
         """
+        job_file = document.job_file
         # What may have been sent is searched for as it was sent.
-        if document.sidecar is None or document.job_file.committed:
+        if job_file.committed:
             return document
-        fields = Sidecar.read(document.sidecar).job_fields(document.job_file.disk_name)
-        return replace(document, job_file=self._folders.update_job_file(document.job_id, **fields))
+        if document.sidecar is not None:
+            fields = Sidecar.read(document.sidecar).job_fields(job_file.name_by_pattern or job_file.disk_name)
+            document = replace(document, job_file=self._folders.update_job_file(document.job_id, **fields))
+        self.check_names(document.job_file)
+        return document
 
-    def _checked(self, candidate: Candidate) -> JobFile:
-        """The job.json of a candidate, which says why it cannot be sent if that is so."""
+    def check_names(self, job_file: JobFile) -> None:
+        """Raises DocumentRefused for a file whose name must tell its patient and does not, or is not text."""
+        if job_file.committed:  # what may have been sent is searched for, whatever its name
+            return
+        reader = self._name_readers.get(job_file.account)
+        if reader and job_file.patient_id is None and job_file.door is Door.INBOX:
+            reader.read(job_file.disk_name)
+            # It fits by now; but the job is that of a document without a patient.
+            raise invalid_request("The patterns for file names have changed.", "Move the file back to the inbox.")
+        if job_file.file_name == clean(job_file.disk_name):
+            check_is_text(job_file.disk_name)
+
+    def _has_writer(self, path: Path) -> bool:
+        return has_writer(path, self._writers)
+
+    def _checked(self, candidate: Candidate, *, if_incomplete: bool) -> JobFile:
+        """The job.json of a candidate, which says why it cannot be sent if that is so. Raises NotWhole."""
         refused: Failure | None = None
+        reading: NameReading | None = None
         sidecar = Sidecar()
         try:
+            reading = self._read_name(candidate)
             if candidate.sidecar:
                 sidecar = Sidecar.read(candidate.sidecar)
         except DocumentRefused as refusal:
             refused = _failure(refusal)
+        found = None if sidecar.as_it_is else missing_end(candidate.path)
+        if found and not if_incomplete:
+            raise NotWhole(Reason.INCOMPLETE)
+        if found and not refused:
+            refused = _failure(incomplete(found))
+        disk_name = candidate.path.name
         job_file = JobFile(
             job_id=str(uuid4()),
             account=candidate.account,
-            patient_id=candidate.patient_id,
-            disk_name=candidate.path.name,
+            patient_id=reading.patient_id if reading else candidate.patient_id,
+            disk_name=disk_name,
             size_bytes=candidate.identity.size_bytes,
             received_at=self._now(),
+            name_by_pattern=reading.file_name if reading else None,
+            in_account_folder=candidate.patient_id is None,
             refused=refused,
-            **sidecar.job_fields(candidate.path.name),
+            **sidecar.job_fields(reading.file_name if reading else disk_name),
         )
         if refused:
             return job_file
         try:
+            self.check_names(job_file)
             self._check(job_file.document(candidate.path))
         except DocumentRefused as refusal:
             return replace(job_file, refused=_failure(refusal))
         return job_file
+
+    def _read_name(self, candidate: Candidate) -> NameReading | None:
+        """What the account's patterns find in the file's name; None without patterns.
+
+        Raises DocumentRefused where the name must tell the patient and does not.
+        """
+        reader = self._name_readers.get(candidate.account)
+        if reader is None:
+            return None
+        if candidate.patient_id is None:
+            return reader.read(candidate.path.name)
+        # A file that came back from failed/<account>/<patient id>/ has the name there that it had in inbox/<account>/.
+        # It is the same document only under the same name in the chart.
+        with suppress(DocumentRefused):
+            reading = reader.read(candidate.path.name)
+            return reading if reading.patient_id == candidate.patient_id else None
+        return None
 
     def _check(self, document: Document) -> None:
         if document.size_bytes == 0:

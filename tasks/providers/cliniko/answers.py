@@ -161,6 +161,16 @@ def no_such_record() -> DocumentRefused:
     )
 
 
+def upload_not_found(answer: Answer) -> DocumentRefused:
+    """It refuses the upload alone, a second one too: neither the patient nor the description is at fault."""
+    return DocumentRefused(
+        Code.REFUSED_BY_PROVIDER,
+        "Cliniko does not find the uploaded file, though the storage said twice that it has stored it.",
+        hint="Check whether a web filter or proxy stands between chartpost and the storage, then retry.",
+        detail=words(answer)[:2000],
+    )
+
+
 _UNACCEPTABLE = refused(
     "Cliniko does not accept the document.",
     "Read Cliniko's own words in the detail; check the patient id and the description, then retry.",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from tasks.http.api import not_understood, parse_answer
+from tasks.http.api import check_json, not_understood, parse_answer
 from tasks.http.exchange import Answer
 from tasks.model.document import Label
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StepError
@@ -189,7 +189,10 @@ def other_labels() -> DocumentRefused:
 
 def check_probe(answer: Answer) -> None:
     """Raises what the answer to a probe says of the account. That the probe itself is refused says nothing."""
-    if answer.success or answer.status == 500:  # "unhandled exception", which an odd call may well be
+    if answer.success:
+        check_json(answer, NAME)
+        return
+    if answer.status == 500:  # "unhandled exception", which an odd call may well be
         return
     if not isinstance(error := RELABEL_STATUSES.error(answer), DocumentRefused):
         raise error

@@ -14,12 +14,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tasks.http.exchange import Answer
+from tasks.http.s3_headers import bare_etag, has_request_id, is_storages_etag
 from tasks.model.errors import AccountBlocked, RetryLater
 from tasks.model.job import Job
 
 FIRST_BYTE = {"Range": "bytes=0-0"}
 """Headers that ask for the first byte alone: the answer tells the size of the whole."""
 
+_NOTHING_THERE = ((404, b"NoSuchKey"), (403, b"AccessDenied"))
 _CONTENT_RANGE = re.compile(r"bytes (?:[0-9]{1,18}-[0-9]{1,18}|\*)/([0-9]{1,18})")
 _CONTENT_LENGTH = re.compile(r"([0-9]{1,18})")
 
@@ -39,7 +41,8 @@ def file_in(answer: Answer) -> File | None:
     """
     # Where the signer may not list the bucket, S3 says AccessDenied instead of NoSuchKey of what is not there
     # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html, Permissions).
-    if answer.status == 404 or (answer.status == 403 and b"<Code>AccessDenied</Code>" in answer.body):
+    # The words are S3's own: a 404 of something in between would make us believe that a document has no file.
+    if any(answer.status == status and b"<Code>%b</Code>" % code in answer.body for status, code in _NOTHING_THERE):
         return None
     if answer.status >= 500 or answer.status == 429:
         raise RetryLater(f"The storage answered {answer.status}.", unreachable=answer.status >= 500)
@@ -47,21 +50,26 @@ def file_in(answer: Answer) -> File | None:
     if size is None:
         raise AccountBlocked(
             f"The storage answered {answer.status} when a document of Ovok was read back, which is not "
-            "understood: check whether something stands between chartpost and the storage."
+            "understood: check whether something stands between chartpost and the storage.",
+            never_the_document=True,
         )
-    etag = answer.headers.get("etag", "").strip().removeprefix("W/").strip('"')
-    return File(size, etag or None)
+    return File(size, bare_etag(answer.headers.get("etag", "")) or None)
 
 
 def _size(answer: Answer) -> int | None:
     """Of the whole file, from Content-Range (RFC 9110, 14.4), or from Content-Length where a Range is ignored."""
     if answer.status in (206, 416):
         match = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
-    elif answer.status == 200 and "content-encoding" not in answer.headers:
+    elif answer.status == 200 and "content-encoding" not in answer.headers and _is_storages(answer):
         match = _CONTENT_LENGTH.fullmatch(answer.headers.get("content-length", ""))
     else:
         return None
     return int(match[1]) if match else None
+
+
+def _is_storages(answer: Answer) -> bool:
+    """A 200 to a request for one byte is rare enough that a page is more likely than a storage without ranges."""
+    return has_request_id(answer.headers) or is_storages_etag(answer.headers.get("etag", ""))
 
 
 # --- is it ours? -----------------------------------------------------------------------------------------------------

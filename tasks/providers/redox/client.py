@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from config.accounts import RedoxAccount
 from tasks.http.addresses import check_handed_out
-from tasks.http.api import Body
+from tasks.http.api import Body, check_json
 from tasks.http.exchange import Answer
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown, RetryLater
@@ -115,7 +115,7 @@ class Redox:
 
     # --- finding ---------------------------------------------------------------------------------------------
 
-    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str], *, thorough: bool = False) -> Mapping[str, Found]:
         """Redox has no search."""
         return {}
 
@@ -126,12 +126,14 @@ class Redox:
     def probe(self) -> None:
         """A call with a token that is given now: a remembered one would hide that the key is refused.
 
-        The answer itself matters little, as long as it is not an outage and does not refuse the token.
+        The answer itself matters little, as long as it is Redox's, is not an outage and does not refuse the token.
         """
         path = (self._account.destination, self._account.environment, "metadata")
         answer = self._api.send_fresh(lambda api: api.call("GET", *path))
         if answer.status in (401, 408, 425, 429) or answer.status >= 500:
             raise CREATE_STATUSES.error(answer)
+        if answer.success:
+            check_json(answer, NAME)
 
     # --- private: uploads and messages -----------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from tasks.http.api import ApiClient, parse_answer
 from tasks.http.clients import Clients, tls
 from tasks.http.exchange import JSON_BYTES, Answer
+from tasks.http.provider_clock import ProviderClock
 from tasks.http.retry_after import asked_wait, retry_after
 from tasks.model.errors import AccountBlocked, RetryLater
 from tests.tasks.storage_server import StorageServer, Visit
@@ -73,7 +74,7 @@ def test_no_header_raises_or_leads_out_of_bounds(value: str, reset: str) -> None
 
 @given(st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC)))
 def test_any_moment_can_be_asked_for_at_any_time(at: datetime, now: datetime) -> None:
-    wait = retry_after(format_datetime(at, usegmt=True), now)
+    wait = retry_after({"retry-after": format_datetime(at, usegmt=True)}, now)
     assert wait is not None
     assert 1 <= wait <= 3600
 
@@ -156,6 +157,7 @@ class Api:
             headers={"x-api-key": "secret-key"},
             limiter=self._limit,
             on_call=self._count,
+            clock=ProviderClock(),
             insecure=True,
         )
 
@@ -308,6 +310,7 @@ def test_a_key_that_no_header_can_carry_blocks_the_account_without_being_quoted(
         headers={"x-api-key": key},
         limiter=lambda: None,
         on_call=lambda: None,
+        clock=ProviderClock(),
         insecure=True,
     )
     with pytest.raises(AccountBlocked) as blocked:
@@ -317,7 +320,9 @@ def test_a_key_that_no_header_can_carry_blocks_the_account_without_being_quoted(
 
 @pytest.mark.parametrize("url", ["http://api.example/", "https://127.0.0.1/", "https://user:pw@api.example/", "x"])
 def test_a_base_url_that_is_not_safe_blocks_the_account(clients: Clients, url: str) -> None:
-    client = ApiClient(clients, url, provider="Somebody", headers={}, limiter=lambda: None, on_call=lambda: None)
+    client = ApiClient(
+        clients, url, provider="Somebody", headers={}, limiter=lambda: None, on_call=lambda: None, clock=ProviderClock()
+    )
     with pytest.raises(AccountBlocked, match="base_url"):
         client.call("GET", "a")
 

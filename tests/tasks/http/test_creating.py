@@ -9,6 +9,7 @@ import pytest
 from tasks.http.api import ApiClient, Body
 from tasks.http.clients import Clients
 from tasks.http.exchange import Answer
+from tasks.http.provider_clock import ProviderClock
 from tasks.model.errors import AccountBlocked, LeaseLost, OutcomeUnknown, RetryLater
 from tests.tasks.storage_server import Script, StorageServer, Visit, closed_port
 from tests.tasks.transfer.conftest import FakeGate
@@ -35,6 +36,7 @@ class Calling:
             headers=self._sign,
             limiter=lambda: None,
             on_call=self._count,
+            clock=ProviderClock(),
             insecure=True,
         )
 

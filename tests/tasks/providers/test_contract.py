@@ -201,6 +201,56 @@ def test_a_provider_that_is_down_is_told_from_one_that_refuses(at_work: AtWork, 
     at_work.provider.probe()
 
 
+def test_a_web_filter_in_front_of_the_api_is_believed_nowhere(at_work: AtWork) -> None:
+    """Its answer is a 200 with a page, whatever is asked."""
+    before = at_work.sent(at_work.job())
+    record, ready = at_work.record_of(before), at_work.ready(at_work.job())
+    at_work.sandbox.world(down={at_work.kind: "filter"})
+
+    def blocked_by(act: Any) -> AccountBlocked:
+        with pytest.raises(AccountBlocked, match=r"did not come from .* \(200 text/html\)") as blocked:
+            act()
+        return blocked.value
+
+    assert blocked_by(at_work.provider.probe).never_the_document
+    assert blocked_by(lambda: at_work.sent(at_work.job())).never_the_document
+    if at_work.reconciles(before):  # the others ask nobody
+        assert blocked_by(lambda: at_work.provider.still_there(before.document, record)).never_the_document
+        assert blocked_by(lambda: at_work.found(replace(ready, committed=True))).never_the_document
+    if isinstance(at_work.provider, Registers):
+        created = blocked_by(lambda: at_work.registered(ready))
+        assert created.never_the_document
+        assert created.outcome_unknown
+    assert at_work.chart(ready) == []
+    at_work.sandbox.world(down={at_work.kind: None})
+    at_work.provider.probe()
+
+
+def test_a_web_filter_in_front_of_the_storage_is_believed_nowhere(at_work: AtWork) -> None:
+    if not isinstance(at_work.provider, TakesForms):
+        pytest.skip("takes no forms")
+    before = at_work.sent(at_work.job())
+    record, ready = at_work.record_of(before), at_work.presigned(at_work.job())
+    at_work.sandbox.world(storage_down="filter")
+    with pytest.raises(OutcomeUnknown, match=r"did not come from the storage \(200 text/html\)"):
+        at_work.post(ready)
+    if at_work.provider.presign_creates:  # it reads the file back from the storage
+        with pytest.raises(AccountBlocked, match="stands between") as blocked:
+            at_work.provider.still_there(before.document, record)
+        assert blocked.value.never_the_document
+    at_work.sandbox.world(storage_down=None)
+    at_work.record_of(at_work.registered(at_work.stored(ready)))
+
+
+def test_an_upload_that_a_web_filter_has_answered_is_never_taken_for_stored(at_work: AtWork) -> None:
+    job = at_work.presigned(at_work.named("FILTERED"))
+    with pytest.raises((OutcomeUnknown, AccountBlocked)) as raised:
+        at_work.registered(at_work.stored(job))
+    assert not isinstance(raised.value, AccountBlocked) or raised.value.outcome_unknown
+    record = at_work.record_of(at_work.registered(at_work.stored(job)))
+    assert [one["record_id"] for one in at_work.chart(job)] == [record.id]
+
+
 def test_refused_keys_block_the_account_until_they_work_again(at_work: AtWork) -> None:
     secret = at_work.sandbox.settings["accounts"][at_work.name][at_work.habits.secret]
     at_work.sent(at_work.job())

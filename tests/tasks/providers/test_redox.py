@@ -141,7 +141,7 @@ def test_a_token_answer_may_be_written_in_more_than_one_way(at: AtOdd, more: dic
 
 @pytest.mark.parametrize(
     "body",
-    ["", "<html>", [], {}, {"access_token": 5}, {"access_token": ""}, {"access_token": "a\nb"}, {"access_token": "é"}]
+    ["", [], {}, {"access_token": 5}, {"access_token": ""}, {"access_token": "a\nb"}, {"access_token": "é"}]
     + [{"access_token": "a", "expires_in": wrong} for wrong in NO_SECONDS],
 )
 def test_a_token_answer_of_another_shape_blocks_the_account(at: AtOdd, body: object) -> None:
@@ -231,7 +231,7 @@ def test_a_probe_never_trusts_a_token_that_is_remembered(at: AtOdd) -> None:
 
 @pytest.mark.parametrize(
     ("status", "meant"),
-    [(200, None), (403, None), (404, None), (405, None), (401, AccountBlocked), (429, RetryLater)]
+    [(403, None), (404, None), (405, None), (401, AccountBlocked), (429, RetryLater)]
     + [(status, RetryLater) for status in (500, 502, 503, 504)],
 )
 def test_a_probe_asks_the_api_as_well_as_the_token_server(
@@ -245,6 +245,14 @@ def test_a_probe_asks_the_api_as_well_as_the_token_server(
             at.redox.probe()
     (request,) = at.odd.sent(METADATA)
     assert request.headers["authorization"] == "Bearer a-token"
+
+
+def test_a_probe_is_not_content_with_any_success(at: AtOdd) -> None:
+    at.odd.answers[METADATA] = Reply(200, {"resourceType": "CapabilityStatement"})
+    at.redox.probe()
+    at.odd.answers[METADATA] = Reply(200, "welcome")
+    with pytest.raises(AccountBlocked, match="not understood"):
+        at.redox.probe()
 
 
 # --- routes ----------------------------------------------------------------------------------------------------------
@@ -684,7 +692,6 @@ def test_what_may_have_been_taken_is_of_unknown_outcome_and_counts_as_the_provid
     [
         Reply(200),
         Reply(204),
-        Reply(200, "<html>"),
         Reply(200, []),
         Reply(200, {}),
         Reply(200, {"resourceType": "Patient"}),

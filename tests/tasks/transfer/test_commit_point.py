@@ -314,7 +314,7 @@ def test_storage_that_refuses_and_then_reads_no_more_is_still_understood(
 def test_a_success_before_the_file_was_sent_is_not_believed(storage: StorageServer, upload: Upload) -> None:
     def script(visit: Visit) -> None:
         visit.read_head()
-        visit.answer("204 No Content")
+        visit.answer("204 No Content", x_amz_request_id="1")
         visit.stay()
 
     storage.script = script

@@ -100,7 +100,7 @@ def test_digests_are_of_the_bytes_that_were_sent(upload: Upload, size: int) -> N
 def test_cookies_are_neither_kept_nor_sent(storage: StorageServer, upload: Upload) -> None:
     def store_with_cookie(visit: Visit) -> None:
         visit.read_all()
-        visit.answer("204 No Content", Set_Cookie="session=1; Path=/")
+        visit.answer("204 No Content", x_amz_request_id="1", Set_Cookie="session=1; Path=/")
 
     storage.script = store_with_cookie
     upload.send(b"x")
@@ -134,7 +134,7 @@ def test_proxies_of_the_environment_are_not_used(
 def test_memory_does_not_grow_with_the_file(storage: StorageServer, upload: Upload, tmp_path: Path) -> None:
     def drain(visit: Visit) -> None:
         visit.drain()
-        visit.answer("204 No Content")
+        visit.answer("204 No Content", x_amz_request_id="1")
 
     storage.script = drain
     files = Files([tmp_path])

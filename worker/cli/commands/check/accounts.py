@@ -1,4 +1,4 @@
-"""`chartpost check`: each account's credentials, tried at its provider."""
+"""`chartpost check`: each account's credentials, tried at its provider, whose clock is compared with ours."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ import redis
 
 from tasks.accounts.account import Account, Accounts
 from tasks.accounts.status import AccountStatuses
+from tasks.http.provider_clock import length
 from tasks.model.errors import StepError
 from worker.cli.commands.check.result import CheckResult, failed, passed
 
+# Proofs of keys live for some seconds, tokens and forms for minutes; answers may be some seconds on their way.
+_CLOCK_SECONDS = 60.0
 _AT_ONCE = 8  # a provider that does not answer costs its whole timeout
 
 
 def check_accounts(accounts: Accounts, statuses: AccountStatuses) -> Iterator[CheckResult]:
+    """Each account's credentials, and this machine's clock against its provider's."""
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        yield from threads.map(lambda name: _check_account(accounts[name], statuses), accounts)
+        for result in threads.map(lambda name: _check_account(accounts[name], statuses), accounts):
+            yield result
+            yield from _check_clock(accounts[result.account or ""])
 
 
 def skip_accounts(accounts: Accounts) -> Iterator[CheckResult]:
@@ -31,8 +37,21 @@ def _check_account(account: Account, statuses: AccountStatuses) -> CheckResult:
         account.provider.probe()
         status = statuses.health(account.name).status
     except (StepError, redis.RedisError) as error:
-        return failed("account", str(error), account.name)
+        message = account.reason(error) if isinstance(error, StepError) else str(error)
+        return failed("account", message, account.name)
     message = "The provider answers and accepts the credentials."
     if status in ("parked", "down"):
         message += f" It is still {status} until the next probe, or `chartpost accounts resume {account.name}`."
     return passed("account", message, account.name)
+
+
+def _check_clock(account: Account) -> Iterator[CheckResult]:
+    """By the date of the answer that the credentials got; nothing if there was none."""
+    server, ahead = account.clock.server, account.clock.ahead_seconds
+    if ahead is None:
+        return
+    if abs(ahead) > _CLOCK_SECONDS:
+        message = f"This machine's clock and {server}'s differ by {length(ahead)}: set this one by NTP."
+        yield failed("clock", message, account.name)
+    else:
+        yield passed("clock", f"It agrees with {server}'s.", account.name)

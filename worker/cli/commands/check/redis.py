@@ -9,8 +9,10 @@ from typing import Any
 
 import redis
 
+from tasks.ledger.clock import LedgerClock
 from tasks.ledger.identity import LedgerIdentity, LedgerRefused
 from tasks.ledger.redis import REDIS_ERRORS, WRITE_TEST_KEY
+from tasks.model.times import iso
 from worker.cli.commands.check.result import CheckResult, failed, passed
 from worker.cli.errors import REDIS_AWAY, refusal
 
@@ -43,6 +45,7 @@ def check_redis(client: redis.Redis) -> Iterator[CheckResult]:
         if info.get("aof_enabled"):
             yield from check_default_user(client, info)
     yield _check_clock(client)
+    yield from _set_clock(client)
 
 
 def check_identity(identity: LedgerIdentity) -> Iterator[CheckResult]:
@@ -110,3 +113,17 @@ def _check_clock(client: redis.Redis) -> CheckResult:
     if difference > _CLOCK_SECONDS:
         return failed("clock", f"This machine's clock and that of Redis differ by {difference:.0f} s: set both by NTP.")
     return passed("clock", "It agrees with that of Redis.")
+
+
+def _set_clock(client: redis.Redis) -> Iterator[CheckResult]:
+    """Whether Redis's clock was set while workers ran, and is not back where it was."""
+    clock = LedgerClock(client)
+    last_set, ahead_seconds = clock.last_set(), clock.read().ahead_ms / 1000
+    if last_set and abs(ahead_seconds) > _CLOCK_SECONDS:
+        at, by_ms = last_set
+        message = (
+            f"Redis's clock was set by {by_ms / 1000:+.0f} s while work was open ({iso(at)} by that clock). The ledger "
+            f"goes on by its own clock, which is now {abs(ahead_seconds):.0f} s "
+            f"{'ahead of' if ahead_seconds > 0 else 'behind'} Redis's: no lease and no budget has changed."
+        )
+        yield passed("clock", message)

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from tests.harness.valkey import running_valkey
+from tasks.dispatch.housekeeping import Housekeeping
+from tests.harness.clocks import HOUR, FakedClock, needs_faked_clock
+from tests.harness.valkey import running_valkey, valkey_with_clock
 from tests.harness.waiting import wait_until
 from worker.cli.commands.check.redis import check_default_user, check_redis
 
@@ -26,6 +28,30 @@ def test_a_redis_that_would_forget_or_evict_is_found(tmp_path: Path) -> None:
         client.config_set("appendonly", "no")
         client.config_set("maxmemory-policy", "allkeys-lru")
         assert passed(client) == {"redis": True, "persistence": False, "memory": False, "clock": True}
+
+
+@needs_faked_clock
+def test_a_clock_of_redis_that_was_set_while_work_was_open_is_told(tmp_path: Path) -> None:
+    clock = FakedClock(tmp_path)
+    with valkey_with_clock(tmp_path / "valkey", clock) as url:
+        client = redis.Redis.from_url(url, decode_responses=True)
+        housekeeping = Housekeeping(client, lanes=[], jobs_days=30, longest_wait_seconds=HOUR)
+        housekeeping.run()
+        assert clock_lines(client) == [(True, "It agrees with that of Redis.")]
+        clock.set(HOUR)
+        housekeeping.run()
+        wrong, told = clock_lines(client)
+        assert wrong == (False, "This machine's clock and that of Redis differ by 3600 s: set both by NTP.")
+        assert told[0]
+        assert told[1].startswith("Redis's clock was set by +3600 s while work was open (")
+        assert "which is now 3600 s behind Redis's" in told[1]
+        clock.set(0)
+        housekeeping.run()
+        assert clock_lines(client) == [(True, "It agrees with that of Redis.")]
+
+
+def clock_lines(client: redis.Redis) -> list[tuple[bool, str]]:
+    return [(result.ok, result.message) for result in check_redis(client) if result.check == "clock"]
 
 
 def test_a_default_user_that_may_not_replay_the_file_is_found(tmp_path: Path) -> None:
