@@ -30,9 +30,11 @@ def check_redis(client: redis.Redis) -> Iterator[CheckResult]:
     except redis.RedisError as error:
         yield failed("redis", refusal(error))
         return
+    writable = True
     try:
         client.set(WRITE_TEST_KEY, "1", px=1)
     except redis.RedisError as error:  # it answers, and takes no writes
+        writable = False
         yield failed("redis", refusal(error))
     try:
         info: dict[str, Any] = {**client.info("server"), **client.info("persistence"), **client.info("memory")}
@@ -45,7 +47,8 @@ def check_redis(client: redis.Redis) -> Iterator[CheckResult]:
         if info.get("aof_enabled"):
             yield from check_default_user(client, info)
     yield _check_clock(client)
-    yield from _set_clock(client)
+    if writable:
+        yield from _set_clock(client)
 
 
 def check_identity(identity: LedgerIdentity) -> Iterator[CheckResult]:
