@@ -77,7 +77,8 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
     else:
         mark = runtime.seal.lookup
         yield from check_staging(runtime.staging, settings.s3.stage_inbox)
-        redis_results = [*check_redis(runtime.redis), *check_identity(runtime.ledger.identity)]
+        refusals = list(check_identity(runtime.ledger.identity))
+        redis_results = [*check_redis(runtime.redis, ours=not refusals), *refusals]
         yield from redis_results
         if all(result.ok for result in redis_results if result.check == "redis"):
             yield from check_machines(runtime.redis, runtime.workers)

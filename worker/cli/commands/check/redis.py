@@ -21,7 +21,8 @@ _OLDEST_REDIS = 7
 _OLDEST_VALKEY_THAT_REPLAYS = (9, 1, 2)
 
 
-def check_redis(client: redis.Redis) -> Iterator[CheckResult]:
+def check_redis(client: redis.Redis, *, ours: bool = True) -> Iterator[CheckResult]:
+    """With `ours` false, this installation must not use this Redis, and the ledger's clock is not read: that writes."""
     try:
         client.ping()
     except (redis.ConnectionError, redis.TimeoutError) as error:
@@ -47,7 +48,7 @@ def check_redis(client: redis.Redis) -> Iterator[CheckResult]:
         if info.get("aof_enabled"):
             yield from check_default_user(client, info)
     yield _check_clock(client)
-    if writable:
+    if writable and ours:
         yield from _set_clock(client)
 
 
