@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
+from tasks.folders.inbox_counts import read_inbox_counts
 from tasks.folders.layout import Folders
 from worker.cli.commands.check.accounts import check_accounts, skip_accounts
 from worker.cli.commands.check.folders import check_file_roots, check_folders
@@ -21,6 +22,7 @@ from worker.cli.output import Output, output_option
 from worker.cli.params import TextOrFile
 from worker.cli.startup import open_runtime
 from worker.inbox.build import inbox_claims
+from worker.inbox.filter import Reason
 from worker.inbox.scan import Candidate
 
 _COLUMNS = ("check", "account", "ok", "message")
@@ -59,6 +61,7 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
     folders = Folders(settings.data_dir)
     mark = None
     is_tried_already: Callable[[Candidate], bool] = _unknown
+    changing_accounts: set[str] = set()
     yield from check_settings(settings)
     yield from check_folders(folders, settings.data_dir)
     yield from check_file_roots(settings.file_roots)
@@ -72,13 +75,17 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
         yield from redis_results
         if all(result.ok for result in redis_results if result.check == "redis"):
             is_tried_already = inbox_claims(runtime).is_tried_already
+            _, left_alone = read_inbox_counts(runtime.redis)
+            changing_accounts = {account for account, reason in left_alone if reason == Reason.STILL_CHANGING}
             yield from check_accounts(runtime.accounts, runtime.account_statuses)
             if deep:
                 yield from check_ledger(runtime.ledger, folders, runtime.claims)
         else:
             yield from skip_accounts(runtime.accounts)
     if settings.inbox.enabled:
-        yield from check_inbox(folders.inbox, settings.accounts, settings.inbox, mark, is_tried_already)
+        yield from check_inbox(
+            folders.inbox, settings.accounts, settings.inbox, mark, is_tried_already, changing_accounts
+        )
 
 
 def _unknown(_: Candidate) -> bool:
