@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -82,3 +83,27 @@ def test_a_document_that_nobody_takes_is_a_fault(chartpost: CommandLine, runtime
     later = time.time() + 120
     waiting = check_inbox(runtime.folders.inbox, ["north_clinic"], Inbox(), runtime.writers, now=lambda: later)
     assert [(row.ok, "see that the watcher runs" in row.message) for row in waiting] == [(False, True)]
+
+
+def test_a_file_that_changes_is_a_fault_once_the_watcher_has_seen_it_do_so_for_a_minute(runtime: Runtime) -> None:
+    put(runtime, "north_clinic/4711/endless.pdf")
+    path = runtime.folders.inbox / "north_clinic" / "4711" / "endless.pdf"
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.wait(0.01):
+            with path.open("ab") as file:
+                file.write(b"more")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        settings = Inbox(settle_seconds=0.3)
+        verdicts = []
+        for lasting in ([], [("north_clinic", "still_changing")]):
+            rows = check_inbox(runtime.folders.inbox, ["north_clinic"], settings, runtime.writers, lasting=lasting)
+            verdicts.append([(row.ok, "still changing" in row.message) for row in rows])
+    finally:
+        stop.set()
+        thread.join()
+    assert verdicts == [[(True, True)], [(False, True)]]
