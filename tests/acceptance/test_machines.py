@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -75,6 +76,11 @@ def test_documents_wait_for_a_worker_of_their_machine_and_cost_the_others_nothin
     assert {here.stage(folder.name) for folder in in_care(here)} == {"received"}
     assert "step_not_started" not in elsewhere.log, "it is not given them again and again"
     assert closed_files(here) == closed_files(there) == []
+    waits = f"for a worker on machine {platform.node()} ({str(here.process.machine.name())[:8]})"
+    job_id = in_care(here)[0].name
+    for words in (("check",), ("accounts",), ("jobs",), ("show", job_id)):
+        assert waits in there.command(*words).stdout, words
+    assert there.command("check").returncode == 1
 
     here.start_worker()
     wait_until(lambda: len(here.receipts()) == 6, "six receipts are here")
