@@ -425,3 +425,12 @@ def test_a_document_whose_folders_were_moved_is_found_where_they_are(house: Hous
     moved = house.folders.processing.parent.rename(tmp_path / "moved")
     located = CommitLog(Folders(moved), None).located(house.now(job))
     assert located.document.source == (moved / "processing" / job / "a.pdf").as_uri()
+
+
+def test_a_job_of_an_account_that_these_settings_lack_is_left_to_other_workers(house: House) -> None:
+    job = house.job("a.pdf")
+    others = runner_of(house.ledger, house.commit_log, house.documents, house.recovery, {}, NoResults())
+    assert not others.run(Step.PRESIGN, job).forward
+    house.expire_lease(job)
+    house.account.provider.makes = ["r-1"]
+    assert house.runner.run(Step.PRESIGN, job).forward

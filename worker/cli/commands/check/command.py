@@ -87,7 +87,7 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
             _, lasting = read_inbox_counts(runtime.redis)
             yield from check_accounts(runtime.accounts, runtime.account_statuses)
             if deep:
-                yield from check_ledger(runtime.ledger, folders, runtime.claims)
+                yield from check_ledger(runtime.ledger, folders, runtime.claims, runtime.machine.name())
         else:
             yield from skip_accounts(runtime.accounts)
     if settings.inbox.enabled:
