@@ -62,12 +62,14 @@ class Reloader:
         end: Callable[[], None],
         *,
         load: Callable[[], Settings] = load,
+        longest_end_seconds: float = _LONGEST_END_SECONDS,
     ) -> None:
         self.part = f"{part} {platform.node()}:{os.getpid()}"
         self._settings = settings
         self._requests = requests
         self._end = end
         self._load = load
+        self._longest_end_seconds = longest_end_seconds
         self._stamps = (*settings.origin.secret_files, *settings.origin.ca_files)
         self._last_stamps = self._stamps
         self._asked = threading.Event()
@@ -181,13 +183,13 @@ class Reloader:
             log.warning("redis_unreachable", error=type(error).__name__)
 
     def _wait_for_the_end(self) -> None:
-        until = time.monotonic() + _LONGEST_END_SECONDS
+        until = time.monotonic() + self._longest_end_seconds
         while time.monotonic() < until:
             if self._stopped.wait(_POLL_SECONDS):
                 return
             self._poll()
         # As `run` kills a part that does not end; documents survive both.
-        log.warning("reload_forced", seconds=_LONGEST_END_SECONDS)
+        log.warning("reload_forced", seconds=self._longest_end_seconds)
         self._replace()
 
     def _wait_for_usable_settings(self) -> None:

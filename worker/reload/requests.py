@@ -1,4 +1,4 @@
-"""Reload requests, in Redis: `chartpost reload` counts a number up, and every part says under it what it did.
+"""Reload requests, in Redis: `chartpost reload` writes a new number, and every part says under it what it did.
 
 So a request reaches the parts on other machines and in other containers too.
 """
@@ -6,6 +6,7 @@ So a request reaches the parts on other machines and in other containers too.
 from __future__ import annotations
 
 import json
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -58,7 +59,10 @@ class ReloadRequests:
 
     def ask(self) -> int:
         """Ask all parts to reload. Returns the request's number."""
-        return int(self._redis.incr(_NUMBER))
+        # Random, not counted up: after a wipe the same number could come again, and would be no new one.
+        number = 1 + secrets.randbits(52)
+        self._redis.set(_NUMBER, number)
+        return number
 
     def parts(self) -> list[str]:
         """The parts that are there, such as `worker host:123`."""

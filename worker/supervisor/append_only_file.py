@@ -59,11 +59,15 @@ def mend_end(folder: Path, keep_in: Path) -> Mended | None:
             return None
         kept = _free_name(keep_in / f"{file.name}.from-{offset}")
         opened.seek(offset)
-        with kept.open("xb") as copy:
-            kept.chmod(0o600)
-            shutil.copyfileobj(opened, copy, _COPY_BYTES)
-            copy.flush()
-            os.fsync(copy.fileno())
+        try:
+            with kept.open("xb") as copy:
+                kept.chmod(0o600)
+                shutil.copyfileobj(opened, copy, _COPY_BYTES)
+                copy.flush()
+                os.fsync(copy.fileno())
+        except OSError:  # the disk is full, say: the next try begins anew
+            kept.unlink(missing_ok=True)
+            raise
         opened.truncate(offset)
         os.fsync(opened.fileno())
     return Mended(file, offset, size - offset, kept)
