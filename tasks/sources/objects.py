@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.sources.base import Located, changed, empty, invalid, irregular, missing, not_allowed
@@ -59,6 +59,7 @@ class Objects:
         etag = identity.partition(":")[2]
         with _translated():
             answer = self.client().get_object(Bucket=bucket, Key=key, IfMatch=etag)
+        _check_answerer(answer)
         # Servers that ignore If-Match answer with whatever is there now.
         if _identity(answer["ContentLength"], answer["ETag"]) != identity:
             answer["Body"].close()
@@ -89,7 +90,8 @@ class Objects:
         """Write a small object over whatever is there. Raises DocumentRefused and RetryLater."""
         bucket, key = self._allowed(address)
         with _translated():
-            self.client().put_object(Bucket=bucket, Key=key, Body=content)
+            answer = self.client().put_object(Bucket=bucket, Key=key, Body=content)
+        _check_answerer(answer)
 
     def read(self, address: str) -> bytes:
         """A small object's content. Raises DocumentRefused (`file_missing`) and RetryLater."""
@@ -129,6 +131,7 @@ class Objects:
                 with _translated():
                     self.client().get_object(Bucket=bucket, Key=key)["Body"].close()
             raise
+        _check_answerer(head)
         return head["ContentLength"], _identity(head["ContentLength"], head["ETag"])
 
 
@@ -156,6 +159,16 @@ class OpenObject:
 
 def _identity(size: int, etag: str) -> str:
     return f"{size}:{etag}"
+
+
+def _check_answerer(answer: Any) -> None:
+    """Raises RetryLater unless the storage has answered: a web filter's 200 would be another document, or a lost one.
+
+    `answer` is one of boto3's, each of which has a type of its own.
+    """
+    metadata = answer["ResponseMetadata"]
+    if not (metadata.get("RequestId") or "x-guploader-uploadid" in metadata["HTTPHeaders"]):  # Google's, by its S3 API
+        raise RetryLater("The answer did not come from the source's storage: a web filter or proxy stands between.")
 
 
 def _new_client(endpoint_url: str) -> S3Client:
