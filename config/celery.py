@@ -102,7 +102,7 @@ def _messages() -> dict[str, object]:
         "enable_utc": True,
         "timezone": "UTC",
         "task_default_queue": ENTRY_QUEUE,
-        "task_queues": [_queue(ENTRY_QUEUE), _queue(STAGE_QUEUE)],
+        "task_queues": [direct_queue(ENTRY_QUEUE), direct_queue(STAGE_QUEUE)],
         # A mistyped queue must be an error: in a new queue, messages would wait for ever.
         "task_create_missing_queues": False,
         # Exact names win over patterns, whatever their order.
@@ -113,7 +113,12 @@ def _messages() -> dict[str, object]:
     }
 
 
-def _queue(name: str) -> Queue:
+def machine_queue(machine: str) -> str:
+    """The name of the queue of the steps that only one machine can run, since the documents lie in its folders."""
+    return f"{STAGE_QUEUE}.{machine}"
+
+
+def direct_queue(name: str) -> Queue:
     return Queue(name, Exchange(name, type="direct"), routing_key=name)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config.errors import ENVIRONMENT_PREFIX, KeyPath, Problem, SettingsError, did_you_mean, environment_name
+from config.origin import FileStamp
 from config.schema import ACCOUNTS, Schema, is_list, may_have_secret_file
 from config.types import Section
 
@@ -25,13 +26,16 @@ Tree = dict[str, Any]  # Any: what stands in a TOML file is unknown until the mo
 class Gathered:
     """All values that were given, not yet checked.
 
-    `problems` are mistakes in how they were given, such as both `x` and `x_file`.
+    `problems` are mistakes in how they were given, such as both `x` and `x_file`. `file` is the settings file that was
+    read, `secret_files` are those that hold secrets.
     """
 
     values: Tree
     schema: Schema
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    file: Path | None = None
+    secret_files: list[FileStamp] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,10 @@ def gather(root: type[Section], path: Path | None, environ: Mapping[str, str]) -
 
     Raises SettingsError if the file cannot be read or is not TOML: nothing else can be checked then.
     """
-    values = read_toml(settings_file(path, environ))
+    file = settings_file(path, environ)
+    values = read_toml(file)
     provider_of = _providers(values, environ)
-    gathered = Gathered(values, Schema(root, provider_of))
+    gathered = Gathered(values, Schema(root, provider_of), file=file)
     from_environment = _read_environment(gathered, provider_of, environ)
     # Each source is marked before the two are merged: `x` in the environment must override `x_file` in the file, but
     # both in one source are a mistake. Files are read last, since one that is overridden need not exist.
@@ -216,6 +221,7 @@ def _read_secret(gathered: Gathered, file: SecretFile, key: KeyPath) -> str:
     try:
         if not isinstance(file.path, str):
             raise ValueError("not a path")
+        gathered.secret_files.append(FileStamp.of(Path(file.path)))  # before it is read: a later change must be seen
         text = Path(file.path).read_bytes().decode()
     except UnicodeDecodeError:
         message = "names a file that is not UTF-8 text: put nothing but the secret into it"

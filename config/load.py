@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from config.accounts import ACCOUNT_KINDS
 from config.errors import CONSEQUENCES, KeyPath, Problem, SettingsError, did_you_mean, message_for, missing
 from config.gather import Tree, gather
+from config.origin import FileStamp, Origin
 from config.rules import cautions, contradictions
 from config.schema import ACCOUNTS, Schema, may_have_secret_file
 from config.secret_key import read_or_make_key
@@ -37,7 +38,9 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     problems = _add_independent(problems, contradictions(settings))
     if problems:
         raise SettingsError(str(problem) for problem in problems)
-    return settings.with_warnings([*gathered.warnings, *cautions(settings)])
+    ca_files = tuple(FileStamp.of(account.ca_bundle) for account in settings.accounts.values() if account.ca_bundle)
+    origin = Origin(gathered.file, tuple(gathered.secret_files), ca_files)
+    return settings.with_warnings([*gathered.warnings, *cautions(settings)]).with_origin(origin)
 
 
 def ensure_secret_key(settings: Settings) -> Settings:

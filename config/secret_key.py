@@ -7,16 +7,23 @@ from pathlib import Path
 from config.errors import SettingsError
 
 KEY_BYTES = 32
+_LOST = (
+    "{path} is missing, and {earlier} is from before: restore the secret key from a backup of data_dir, or set "
+    'secret_key. If it is lost for good, follow "The secret key is lost" in docs/operations.md.'
+)
 
 
 def read_or_make_key(data_dir: Path) -> str:
     """The key kept in `data_dir`, which is made if missing. Processes that call this at once all get the same key.
 
-    Raises SettingsError if the file cannot be made or read, or holds nothing.
+    Raises SettingsError if the file cannot be made or read, or holds nothing; and if it is missing although there is
+    data from before: what was sealed under a lost key can be opened with no other.
     """
     path = data_dir / "secret_key"
     try:
         if not path.exists():
+            if earlier := _earlier_data(data_dir):
+                raise SettingsError([_LOST.format(path=path, earlier=earlier)])
             data_dir.mkdir(parents=True, exist_ok=True)
             _make(path)
         key = path.read_text(encoding="utf-8").strip()
@@ -28,6 +35,13 @@ def read_or_make_key(data_dir: Path) -> str:
     if not key:
         raise SettingsError([f"{path} is empty: restore it, or remove it and everything that Redis holds."])
     return key
+
+
+def _earlier_data(data_dir: Path) -> Path | None:
+    """What shows that chartpost has worked here before: the embedded server's file, or a document in our care."""
+    # The server is started after the key was made, so that its own first files never count as earlier data.
+    places = (data_dir / "valkey" / "appendonlydir", data_dir / "processing")
+    return next((entry for place in places if place.is_dir() for entry in place.iterdir()), None)
 
 
 def _make(path: Path) -> None:

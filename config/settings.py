@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
 from config.accounts import AccountName, AnyAccount
+from config.origin import Origin
 from config.types import (
     AbsolutePath,
     Bucket,
@@ -44,6 +45,8 @@ class Inbox(Section):
 
     enabled: bool = True  # whether `chartpost run` starts a watcher
     settle_seconds: Seconds = 2.0  # a file is complete when its size and time have not changed for this long
+    # A file whose end is missing may still be growing: it goes to failed/ once it has not changed for this long.
+    incomplete_seconds: Seconds = 300.0
     rescan_seconds: Seconds = 60.0  # change events can be lost, so the whole inbox is also scanned this often
     polling: bool = False  # SMB and NFS send no change events for what other machines write
 
@@ -111,11 +114,23 @@ class Settings(Section):
 
     # Private to pydantic, so that no settings file can set it.
     _warnings: tuple[str, ...] = PrivateAttr(())
+    _origin: Origin = PrivateAttr(Origin())
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences about what was ignored or is unwise; each process logs them once when it starts."""
         return self._warnings
+
+    @property
+    def origin(self) -> Origin:
+        """The files that these settings were read from."""
+        return self._origin
+
+    def with_origin(self, origin: Origin) -> Self:
+        """The same settings, read from these files."""
+        copy = self.model_copy()
+        copy._origin = origin
+        return copy
 
     def with_warnings(self, warnings: Iterable[str]) -> Self:
         """The same settings with these warnings."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery import Celery, chain
 
+from config.celery import direct_queue, machine_queue
 from tasks.model.route import Step
 from tasks.private_args import PrivateArgsAMQP
 
@@ -19,8 +20,21 @@ def task_name(step: Step) -> str:
     return f"chartpost.{step}"
 
 
-def send_steps(job_id: str, steps: list[Step]) -> None:
-    """Send one job's steps as a chain. Its messages carry the job's id and nothing else."""
+def queue_of(celery: Celery, machine: str) -> str:
+    """The name of a machine's queue, to which this process can send from now on."""
+    # Not in Celery's settings: the name is known only once Redis answers, and may change while a worker runs.
+    name = machine_queue(machine)
+    if name not in celery.amqp.queues:
+        celery.amqp.queues.add(direct_queue(name))
+    return name
+
+
+def send_steps(job_id: str, steps: list[Step], machine: str = "") -> None:
+    """Send one job's steps as a chain, to one machine's queue if that alone can run them.
+
+    The messages carry the job's id and nothing else.
+    """
+    options = {"queue": queue_of(app, machine)} if machine else {}
     # immutable: the next task gets the job's id, not the result of the task before.
-    signatures = [app.signature(task_name(step), args=(job_id,), immutable=True) for step in steps]
+    signatures = [app.signature(task_name(step), args=(job_id,), immutable=True, options=options) for step in steps]
     chain(*signatures).apply_async() if len(signatures) > 1 else signatures[0].apply_async()

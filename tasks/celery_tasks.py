@@ -14,6 +14,7 @@ from celery.exceptions import Ignore, Reject
 from config.redaction import crash_site
 from tasks.app import app
 from tasks.intake.calls import OpenJob
+from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.errors import RetryLater
 from tasks.model.route import Step
@@ -48,6 +49,8 @@ def notify(self: PrivateArgsTask, job_id: str) -> None:
     """Close a job: receipt or error file, file move, result, event, callback."""
     try:
         current().closing.run(job_id)
+    except LedgerRefused:
+        return  # the feeder says why, and ends this worker
     except REDIS_ERRORS as error:
         log.warning("redis_unreachable", job=job_id, step=Step.NOTIFY, error=type(error).__name__)
     except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient
@@ -75,6 +78,8 @@ def _run_step(task: PrivateArgsTask, step: Step, job_id: str) -> None:
         result = current().step_runner.run(step, job_id)
         for finished in result.finished:
             current().send_closing(finished)
+    except LedgerRefused:
+        _end_chain(task)  # the feeder says why, and ends this worker
     except REDIS_ERRORS as error:
         # The lease runs out and a feeder sends the step again: only time is lost.
         log.warning("redis_unreachable", job=job_id, step=step, error=type(error).__name__)
@@ -95,7 +100,7 @@ def _open_job(task: PrivateArgsTask, args: tuple[Any, ...], fields: dict[str, An
     runtime, task_id = current(), str(task.request.id)
     try:
         runtime.call_intake.take(task_id, args, fields, open_job)
-    except (*REDIS_ERRORS, RetryLater) as error:
+    except (*REDIS_ERRORS, RetryLater, LedgerRefused) as error:
         log.warning("call_put_back", job=task_id, error=type(error).__name__)
         # A pause, so that a call that cannot be opened now does not go round and round.
         runtime.stopping.wait(1.0)

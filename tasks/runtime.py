@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from celery import Celery
 
-from config.celery import celery_settings
+from config.celery import STAGE_QUEUE, celery_settings
 from config.errors import SettingsError
 from config.load import ensure_secret_key, load
 from config.settings import Settings
@@ -19,36 +19,44 @@ from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
 from tasks.accounts.rate_limit import RateLimit
 from tasks.accounts.status import AccountStatuses
-from tasks.app import app, send_steps, task_name
+from tasks.app import app, queue_of, send_steps, task_name
 from tasks.closing.callback import Callback
 from tasks.closing.closing import Closing
 from tasks.closing.files import DocumentFiles
 from tasks.closing.results import Results
 from tasks.dispatch.feeder import Feeder
+from tasks.dispatch.housekeeping import Housekeeping
 from tasks.dispatch.workers import Workers
 from tasks.folders.claims import Claims
+from tasks.folders.commit_journal import CommitJournal
 from tasks.folders.commit_log import CommitLog
+from tasks.folders.forgotten_commits import ForgottenCommits
 from tasks.folders.layout import Folders
+from tasks.folders.machines import Machine
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.staging import Staging
 from tasks.intake.admission import Admission
 from tasks.intake.calls import CallIntake
 from tasks.intake.relabeling import RelabelAdmission
 from tasks.ledger.cache import SealedCache
+from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.queries import LedgerQueries
-from tasks.ledger.redis import connect
+from tasks.ledger.redis import CLOSING_LANE, connect
 from tasks.ledger.renewal import LeaseRenewer
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.route import Route, Step
 from tasks.pipeline.final_failures import Failures
-from tasks.pipeline.reconciliation import Reconciliation
+from tasks.pipeline.reconciliation import SLOW_SEARCH_CAPS, Reconciliation
 from tasks.pipeline.recovery import Recovery
 from tasks.pipeline.runner import StepRunner
 from tasks.pipeline.step import StepContext
 from tasks.sources.documents import Documents
 from tasks.sources.sources import Sources
+from tasks.sources.writers import Writers
+
+_LONGEST_WAIT_SECONDS = 7200.0  # twice what a provider may ask for
 
 _lock = threading.Lock()
 _current: Runtime | None = None
@@ -99,7 +107,13 @@ class Runtime:
             self.seal,
             lease_seconds=self.settings.worker.lease_seconds,
             jobs_days=self.settings.retention.jobs_days,
+            machine=self.machine.name,
         )
+
+    @cached_property
+    def machine(self) -> Machine:
+        """This machine among those that share one Redis."""
+        return Machine(self.redis, self.settings.data_dir)
 
     @cached_property
     def queries(self) -> LedgerQueries:
@@ -145,12 +159,24 @@ class Runtime:
         return Claims(self.folders)
 
     @cached_property
+    def writers(self) -> Writers:
+        return Writers(self.folders.processing)
+
+    @cached_property
     def outcomes(self) -> Outcomes:
         return Outcomes(self.folders)
 
     @cached_property
     def commit_log(self) -> CommitLog:
-        return CommitLog(self.folders, self.staging)
+        return CommitLog(self.folders, self.staging, self.commit_journal)
+
+    @cached_property
+    def commit_journal(self) -> CommitJournal:
+        return CommitJournal(self.settings.data_dir / "commits", self.ledger.codec.seal_facts)
+
+    @cached_property
+    def forgotten_commits(self) -> ForgottenCommits:
+        return ForgottenCommits(self.ledger, self.commit_journal, self.machine, self.route)
 
     @cached_property
     def sources(self) -> Sources:
@@ -159,7 +185,7 @@ class Runtime:
 
     @cached_property
     def documents(self) -> Documents:
-        return Documents(self._own_sources)
+        return Documents(self._own_sources, self.writers)
 
     @cached_property
     def staging(self) -> Staging | None:
@@ -182,21 +208,40 @@ class Runtime:
         """For reading which workers take messages. A worker process makes its own, with its name and slots."""
         return Workers(self.redis)
 
-    def feeder(self, workers: Workers) -> Feeder:
-        """The feeder of a worker process. `workers` is that process's own."""
+    def feeder(self, workers: Workers, on_refused: Callable[[LedgerRefused], None]) -> Feeder:
+        """The feeder of a worker process. `workers` is that process's own; `on_refused` ends the process."""
         return Feeder(
             client=self.redis,
             breaker=self.breaker,
             accounts=self.accounts,
             workers=workers,
             lease_seconds=self.settings.worker.lease_seconds,
-            jobs_days=self.settings.retention.jobs_days,
+            housekeeping=self._housekeeping,
             send=send_steps,
+            identity=self.ledger.identity,
+            on_refused=on_refused,
+            machine=self.machine,
+            forgotten=self.forgotten_commits,
+        )
+
+    @property
+    def _housekeeping(self) -> Housekeeping:
+        settings = self.settings
+        slowest_searches = [SLOW_SEARCH_CAPS * account.confirm.cap_seconds for account in settings.accounts.values()]
+        return Housekeeping(
+            self.redis,
+            lanes=(CLOSING_LANE, *settings.accounts),
+            jobs_days=settings.retention.jobs_days,
+            longest_wait_seconds=max(_LONGEST_WAIT_SECONDS, 2 * settings.retry.cap_seconds, *slowest_searches),
         )
 
     def send_closing(self, job_id: str) -> None:
         """Send the closing step of a job now. If the message is lost, a feeder sends it again."""
-        self.celery.send_task(task_name(Step.NOTIFY), args=(job_id,))
+        machine = self.ledger.bound_to(job_id)
+        if machine and machine != self.machine.name():
+            return  # a feeder on the machine that has its folders sends it
+        queue = queue_of(self.celery, machine) if machine else STAGE_QUEUE
+        self.celery.send_task(task_name(Step.NOTIFY), args=(job_id,), queue=queue)
 
     # --- what happens to a document ----------------------------------------------------------------------------
 
@@ -222,7 +267,9 @@ class Runtime:
 
     @cached_property
     def step_runner(self) -> StepRunner:
-        context = StepContext(self.ledger, self.commit_log, self.documents, self.results, self.stopping)
+        context = StepContext(
+            self.ledger, self.commit_log, self.documents, self.results, self.stopping, self.forgotten_commits
+        )
         failures = Failures(self.ledger, self.documents)
         retry = self.settings.retry
         reconciliation = Reconciliation(self.ledger, self.breaker, self.commit_log, failures, retry)
@@ -235,7 +282,7 @@ class Runtime:
         return Closing(
             ledger=self.ledger,
             lease_renewer=self.lease_renewer,
-            files=DocumentFiles(self.outcomes, self.staging, owns_folders=self.owns_folders),
+            files=DocumentFiles(self.folders, self.outcomes, self.staging, owns_folders=self.owns_folders),
             sources=self.documents.sources,
             results=self.results,
             callback=callback,

@@ -30,6 +30,7 @@ class State:
     ids_as_text: bool = False
     name_in_record: bool = False
     newest_first: bool = False
+    hiding_seconds: float = 2.0
     cliniko_ids_as_numbers: bool = False
     ovok_token_seconds: int = 3600
     ovok_public_tokens: bool = True
@@ -127,6 +128,7 @@ PLAIN: dict[str, Callable[[Any], object]] = {
     "ids_as_text": bool,
     "name_in_record": bool,
     "newest_first": bool,
+    "hiding_seconds": float,
     "cliniko_ids_as_numbers": bool,
     "ovok_token_seconds": int,
     "ovok_public_tokens": bool,

@@ -27,6 +27,7 @@ class Faults:
     lost_commit: bool = False
     down_commit: bool = False
     bad_type: bool = False
+    renamed: bool = False
     timeout_504: bool = False
     error_200: bool = False
     virus: bool = False
@@ -48,6 +49,7 @@ class Faults:
             lost_commit="LOSTCOMMIT" in file_name,
             down_commit="DOWNCOMMIT" in file_name,
             bad_type="BADTYPE" in file_name,
+            renamed="RENAMED" in file_name,
             timeout_504="TIMEOUT504" in file_name,
             error_200="ERR200" in file_name,
             virus="VIRUS" in file_name,

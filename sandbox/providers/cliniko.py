@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -27,6 +27,7 @@ from sandbox.context import Context, Handler, Setting
 from sandbox.faults.background import BackgroundTasks
 from sandbox.faults.connection import ConnectionCut
 from sandbox.faults.disturbances import Disturbances
+from sandbox.faults.patients import Habit, renamed
 from sandbox.faults.words import Faults
 from sandbox.inputs import json_object
 from sandbox.providers.cliniko_lists import Kind, Query, Value, matching, read_filters
@@ -117,6 +118,7 @@ class Cliniko:
         self._processing = Processing(context)
         self._attachments: dict[str, Attachment] = {}
         self._temp_folders: set[str] = set()
+        self._with_earlier_records: set[str] = set()
         self._storage_url = context.storage.upload_address(BUCKET) + "/"
         # Cliniko's ids are int64. These are more than a float can hold, so that a client which reads them as one fails.
         self._last_id = context.random.randrange(2**60, 2**61)
@@ -177,6 +179,7 @@ class Cliniko:
             if patient_id.startswith("401"):
                 raise ApiError(401)
             refuse(self._disturbances.patient(ACCOUNT, patient_id))
+            self._add_earlier_records(patient_id)
 
     async def _presign(self, request: web.Request) -> web.Response:
         patient_id = request.match_info["patient"]
@@ -239,30 +242,64 @@ class Cliniko:
     async def _list_for_patient(self, request: web.Request) -> web.Response:
         patient_id = request.match_info["patient"]
         of_patient = [each for each in self._attachments.values() if each.patient_id == patient_id]
-        return self._page(request, of_patient, FILTERS_FOR_PATIENT)
+        return self._page(request, of_patient, FILTERS_FOR_PATIENT, Habit.of(patient_id))
 
     async def _list_for_case(self, request: web.Request) -> web.Response:
         """Always empty: no call on the vendor's page puts an attachment into a case."""
         return self._page(request, [], FILTERS)
 
     def _page(
-        self, request: web.Request, attachments: Sequence[Attachment], filters: Mapping[str, Kind]
+        self,
+        request: web.Request,
+        attachments: Sequence[Attachment],
+        filters: Mapping[str, Kind],
+        habit: Habit = Habit(),  # noqa: B008 (it is frozen)
     ) -> web.Response:
         query = Query.read(request, filters)
         matches = query.select(attachments, field_of)
+        if habit.kind:
+            shown = {
+                each.id for each in habit.listed(attachments, self._context.random, self._context.state.hiding_seconds)
+            }
+            matches = [each for each in matches if each.id in shown]
+        if habit.kind == "moving":
+            matches = self._context.random.sample(matches, len(matches))
+        rows = habit.rows_of(query.page, query.per_page)
         links = {"self": query.page}  # page numbers; links to pages that do not exist are left out
-        if query.page < query.pages(matches):
+        if rows.stop < len(matches):
             links["next"] = query.page + 1
         if query.page > 1:
             links["previous"] = query.page - 1
         base = self._context.base_url
         return web.json_response(
             {
-                "patient_attachments": [self._as_json(each) for each in query.on_page(matches)],
-                "total_entries": len(matches),
+                "patient_attachments": [self._as_json(each) for each in matches[rows]],
+                "total_entries": habit.announced(len(matches)),
                 "links": {name: f"{base}{request.rel_url.update_query(page=page)}" for name, page in links.items()},
             }
         )
+
+    def _add_earlier_records(self, patient_id: str) -> None:
+        """Those that the patient's id asks for: one a day, of the days before this one."""
+        if patient_id in self._with_earlier_records:
+            return
+        self._with_earlier_records.add(patient_id)
+        earlier, now = Habit.of(patient_id).earlier_records(), datetime.now(UTC)
+        for days, (name, size) in zip(range(len(earlier), 0, -1), earlier, strict=True):
+            self._last_id += self._context.random.randint(1, 9)
+            when = now - timedelta(days=days + 1)
+            self._attachments[str(self._last_id)] = Attachment(
+                self._last_id,
+                patient_id,
+                None,
+                f"old/{name}",
+                created_at=when,
+                updated_at=when,
+                processed_at=when,
+                filename=name,
+                size=size,
+                content_type="application/pdf",
+            )
 
     async def _show(self, request: web.Request) -> web.Response:
         return web.json_response(self._as_json(self._find(request)))
@@ -341,6 +378,7 @@ class Processing:
         """Take the upload, and complete the record with what the engine says it holds."""
         objects, name = self._context.objects, attachment.uploaded_name
         key = f"{TENANT_NUMBER}/attachments/{attachment.id}/{name}"
+        name = renamed(name) if faults.renamed else name
         if not await objects.copy(BUCKET, attachment.temp_key, key):
             return  # this register saw the upload just before another one's processing took it
         witness = await objects.witness(BUCKET, key)

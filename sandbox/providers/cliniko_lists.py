@@ -72,12 +72,6 @@ class Query:
             matches.sort(key=sort_key(field, value), reverse=descending)
         return matches
 
-    def on_page(self, matches: Sequence[Row]) -> Sequence[Row]:
-        return matches[(self.page - 1) * self.per_page : self.page * self.per_page]
-
-    def pages(self, matches: Sequence[Row]) -> int:
-        return -(-len(matches) // self.per_page)
-
 
 def matching(rows: Iterable[Row], filters: Sequence[Filter], value: Callable[[Row, str], Value]) -> list[Row]:
     """Archived rows are left out, unless one of the filters is about archiving."""

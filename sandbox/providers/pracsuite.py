@@ -21,6 +21,7 @@ from sandbox.charts import Record
 from sandbox.context import LINK_SECONDS, Context, Handler, Setting
 from sandbox.faults.background import BackgroundTasks
 from sandbox.faults.disturbances import Disturbances
+from sandbox.faults.patients import Habit, renamed
 from sandbox.faults.words import Faults
 from sandbox.inputs import json_object, query_number
 from sandbox.s3.forms import means_file_name
@@ -183,14 +184,21 @@ class PracSuite:
     async def _list(self, clinic: Clinic, request: web.Request) -> web.Response:
         page = query_number(request, "page", 1)
         page_size = query_number(request, "page_size", DEFAULT_PAGE_SIZE, most=MAX_PAGE_SIZE)
-        oldest_first = clinic.by_patient.get(request.match_info["patient"], [])
-        records = oldest_first[::-1] if self._context.state.newest_first else oldest_first
-        shown = list(enumerate(records, start=1))[(page - 1) * page_size : page * page_size]
+        patient_id, state = request.match_info["patient"], self._context.state
+        habit = Habit.of(patient_id)
+        records = habit.listed(clinic.by_patient.get(patient_id, []), self._context.random, state.hiding_seconds)
+        rows, announced = habit.rows_of(page, page_size), habit.announced(len(records))
+        if state.newest_first:
+            records = records[::-1]
+        shown = [
+            self._as_json(clinic, each, row, announced) for row, each in enumerate(records[rows], start=rows.start + 1)
+        ]
+        last = page + (rows.stop < len(records))
         return web.json_response(
             {
-                self._context.state.list_key: [self._as_json(clinic, each, row, len(records)) for row, each in shown],
-                "total_entries": len(records),
-                "links": self._page_links(request, page, page_size, last=-(-len(records) // page_size)),
+                state.list_key: shown,
+                "total_entries": announced,
+                "links": self._page_links(request, page, page_size, last),
             }
         )
 
@@ -246,14 +254,21 @@ class PracSuite:
         }
         return body | ({"file_name": attachment.file_name} if self._context.state.name_in_record else {})
 
-    def _add_validated(self, form: IssuedForm, key: str, size_bytes: int) -> str:
-        """Create the record of a validated document. Returns its id."""
+    def _add_validated(self, form: IssuedForm, name: str, key: str, size_bytes: int) -> str:
+        """Create the record of a validated document under this name. Returns its id."""
         clinic = next(each for each in self._clinics if each.account == form.tenant)
-        return str(self._add(clinic, form.patient_id, form.file_name, size_bytes, key).id)
+        return str(self._add(clinic, form.patient_id, name, size_bytes, key).id)
 
     def _add_old_records(self, clinic: Clinic, patient_id: str) -> None:
-        """Patients named old… have records before anything is sent to them: three, or n if named old-<n>."""
-        if not patient_id.startswith("old") or patient_id in clinic.by_patient:
+        """Patients named old… have records before anything is sent to them: three, or n if named old-<n>.
+
+        Those of other names may have some too: see `Habit`.
+        """
+        if patient_id in clinic.by_patient:
+            return
+        for name, size_bytes in Habit.of(patient_id).earlier_records():
+            self._add(clinic, patient_id, name, size_bytes, f"old/{name}")
+        if not patient_id.startswith("old"):
             return
         count = re.match(r"old-(\d+)", patient_id)
         numbered = [(f"old-{number}.pdf", 1000 + number) for number in range(1, int(count[1]) + 1)] if count else None
@@ -274,7 +289,7 @@ class Validation:
     after it is another document, and gets a record of its own.
     """
 
-    def __init__(self, context: Context, add: Callable[[IssuedForm, str, int], str]) -> None:
+    def __init__(self, context: Context, add: Callable[[IssuedForm, str, str, int], str]) -> None:
         self._context = context
         self._add = add
         self._written_names: dict[str, str] = {}  # key → name in the last upload's file part, until it is validated
@@ -310,9 +325,10 @@ class Validation:
         if not await self._context.objects.move(BUCKET, form.key, key):
             return  # two uploads to one form, the second while the first was being taken: it is consumed already
         witness = await self._context.objects.witness(BUCKET, key)
-        record_id = self._add(form, key, witness.size_bytes)
+        name = renamed(form.file_name) if Faults.read(form.file_name).renamed else form.file_name
+        record_id = self._add(form, name, key, witness.size_bytes)
         self._context.charts.add(
-            Record(NAME, form.tenant, form.patient_id, form.file_name, witness.size_bytes, witness.sha256, record_id)
+            Record(NAME, form.tenant, form.patient_id, name, witness.size_bytes, witness.sha256, record_id)
         )
 
 

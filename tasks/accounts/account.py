@@ -30,6 +30,7 @@ class Account:
             clients=self._clients,
             # Called with the first request, when the provider is built: the limit group is its own.
             limiter=lambda: rate_limit.take_call(self.provider.limit_group, settings.requests_per_minute),
+            list_limiter=lambda: rate_limit.take_page(self.provider.limit_group, settings.requests_per_minute),
             on_call=self.count_call,
             cache=cache,
             insecure=settings.insecure,

@@ -14,10 +14,12 @@ from typing import Any
 
 import redis
 
+from tasks.ledger.clock import LedgerClock
 from tasks.ledger.redis import PREFIX, load_script
 from tasks.model.job import Job
 from tasks.model.times import from_ms
 
+_REMARK_SECONDS = 900  # longer than the longest back-off, after which it is said again
 _FAILURES_UNTIL_DOWN = 5  # in a row: single failures are common, and each is retried anyway
 
 
@@ -30,8 +32,8 @@ class OpenCircuit:
     reason: str
     # The job that parked the account. Empty if it is down, or a person parked it.
     job_id: str
+    # By Redis's clock, as people read it: since when, and when the next probe is due.
     since: datetime
-    # When the next probe is due.
     probe_at: datetime
 
 
@@ -42,6 +44,7 @@ class CircuitBreaker:
         self._redis = client
         self._probe_first_ms = int(probe_first_seconds * 1000)
         self._probe_cap_ms = int(probe_cap_seconds * 1000)
+        self._clock = LedgerClock(client)
         self._open_circuit = load_script(client, "open_circuit")
         self._take_probe = load_script(client, "take_probe")
         self._half_open = load_script(client, "half_open")
@@ -53,6 +56,14 @@ class CircuitBreaker:
     def unreachable(self, account: str, reason: str) -> str:
         """The provider did not answer. After several times in a row the account is down. Returns its state."""
         return self._open(account, "down", reason, "")
+
+    def remark(self, account: str, sentence: str) -> None:
+        """Say it with the account's status for a while. Nothing is stopped: it concerns few documents."""
+        self._redis.set(PREFIX + "remark:" + account, sentence, ex=_REMARK_SECONDS)
+
+    def remarked(self, account: str) -> str:
+        """What was said of the account within the last while; else empty."""
+        return str(self._redis.get(PREFIX + "remark:" + account) or "")
 
     def parked_or_down(self, accounts: Iterable[str]) -> list[str]:
         """Those of these accounts whose circuit is open: nothing is sent for them."""
@@ -66,6 +77,13 @@ class CircuitBreaker:
         """True if the caller must probe this account now. Of all workers, one gets this answer."""
         return bool(self._take_probe(args=[PREFIX, account, self._probe_cap_ms]))
 
+    def probe_soon(self, account: str) -> None:
+        """Make the next probe due now: its keys have changed. Nothing happens to an account that is well."""
+        if self.state(account):
+            # The interval begins at the first one again: what made it grow was another key.
+            changes = {"probe_at": self._clock.read().now_ms, "interval": self._probe_first_ms}
+            self._redis.hset(PREFIX + "account:" + account, mapping=changes)  # type: ignore[arg-type]  # numbers do too
+
     def half_open(self, account: str) -> bool:
         """A probe has succeeded: send documents one at a time. False if the account was not parked or down."""
         # Not closed yet: a document needs more than a probe, such as a destination that exists. One failure opens the
@@ -73,12 +91,12 @@ class CircuitBreaker:
         return bool(self._half_open(args=[PREFIX, account]))
 
     def progress_since(self, account: str, moment: datetime) -> bool:
-        """True if a document of this account has been stored or delivered since then."""
+        """True if a document of this account has been stored or delivered since then, by the ledger's clock."""
         at = self._row(account).get("progress_at")
         return at is not None and from_ms(at) > moment
 
     def unusable_seconds(self, account: str, now: datetime) -> float:
-        """How long the account has been parked or down in total, until `now`."""
+        """How long the account has been parked or down in total, until `now` by the ledger's clock."""
         row = self._row(account)
         current = (now - from_ms(row["since"])).total_seconds() if "since" in row else 0.0
         return float(row.get("sick_ms", 0)) / 1000 + max(0.0, current)
@@ -93,12 +111,13 @@ class CircuitBreaker:
         row = self._row(account)
         if row.get("state") not in ("parked", "down"):
             return None
+        clock = self._clock.read()
         return OpenCircuit(
             status=row["state"],
             reason=row.get("reason", ""),
             job_id=row.get("job", ""),
-            since=from_ms(row["since"]),
-            probe_at=from_ms(row["probe_at"]),
+            since=clock.for_people(row["since"]),
+            probe_at=clock.for_people(row["probe_at"]),
         )
 
     def _open(self, account: str, state: str, reason: str, job_id: str) -> str:

@@ -1,21 +1,25 @@
-"""The rate limit of a limit group, shared by all workers. Accounts that share a provider's limit are one group."""
+"""The rate limit of a limit group, shared by all workers. Accounts that share a provider's limit are one group.
+
+A window of a minute counts the group's requests. When it is full, or when the provider says so, the group's *gate* is
+shut: no jobs are sent for it. Neither goes by the clock of a worker's machine.
+"""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterable
 from datetime import datetime
 
 import redis
-from limits import RateLimitItemPerMinute
-from limits.storage import RedisStorage
-from limits.strategies import MovingWindowRateLimiter
 
-from tasks.ledger.redis import PREFIX, now_ms
+from tasks.ledger.clock import LedgerClock
+from tasks.ledger.redis import PREFIX, load_script
 from tasks.model.errors import RetryLater
 from tasks.model.times import from_ms
 
+_MINUTE_SECONDS = 60.0
 _LEAST_PAUSE_CAP_SECONDS = 10.0
 _CALLS_AFTER_PAUSE = 10
+_SHARE_OF_PAGES = 2  # of all calls, one in so many may be a further page of a long list
 
 
 class RateLimit:
@@ -23,38 +27,59 @@ class RateLimit:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        self._window = MovingWindowRateLimiter(
-            RedisStorage("redis://", connection_pool=client.connection_pool, key_prefix=PREFIX + "rate")
-        )
+        self._clock = LedgerClock(client)
+        self._take_call = load_script(client, "take_call")
+        self._throttle = load_script(client, "throttle")
+        self._open_gate = load_script(client, "open_gate")
 
     def take_call(self, group: str, per_minute: int) -> None:
         """Count one request of this limit group. Raises RetryLater if the limit is used up."""
-        item = RateLimitItemPerMinute(per_minute)
-        if self._window.hit(item, group):
-            return
-        free_at = float(self._window.get_window_stats(item, group).reset_time)
+        pause = self._pause(group, per_minute)
+        if pause:
+            self.throttle(group, pause)
+            raise RetryLater("The account's own limit of requests per minute is used up.", after_seconds=pause)
+
+    def take_page(self, group: str, per_minute: int) -> None:
+        """Count one further page of a long list. Raises RetryLater if such pages have had their share of the limit.
+
+        The group itself goes on: the rest of the limit is for everybody's other calls.
+        """
+        pause = self._pause(f"{group}:pages", max(1, per_minute // _SHARE_OF_PAGES))
+        if pause:
+            raise RetryLater("The list is long: the next pages are read in a while.", after_seconds=pause)
+
+    def _pause(self, counter: str, per_minute: int) -> float:
+        """Count one, and return 0; or return the seconds to wait if so many were counted within the last minute."""
+        free_in_ms = int(self._take_call(args=[PREFIX, counter, per_minute]))
+        if not free_in_ms:
+            return 0.0
         # At least until some calls are free. With a shorter pause, jobs would be sent one by one against a limit that
         # lets one call through each time, and most steps need several calls.
-        least = min(_CALLS_AFTER_PAUSE * 60 / per_minute, _LEAST_PAUSE_CAP_SECONDS)
-        pause = max(free_at - time.time(), least, 0.1)
-        self.throttle(group, pause)
-        raise RetryLater("The account's own limit of requests per minute is used up.", after_seconds=pause)
+        least = min(_CALLS_AFTER_PAUSE * _MINUTE_SECONDS / per_minute, _LEAST_PAUSE_CAP_SECONDS)
+        return min(max(free_in_ms / 1000, least), _MINUTE_SECONDS)
 
     def throttle(self, group: str, seconds: float, reason: str = "") -> None:
         """No new jobs of this limit group are taken until `seconds` have passed. Steps in flight go on.
 
         `reason` is a sentence for people, where there is more to say than that the limit is used up.
         """
-        self._redis.set(PREFIX + "limit:" + group, reason or "1", px=max(1, int(seconds * 1000)))
+        self._throttle(args=[PREFIX, group, max(1, int(seconds * 1000)), reason])
 
     def throttled_reason(self, group: str) -> str:
         """Why the limit group waits, if there is more to say than that the limit is used up."""
-        reason = str(self._redis.get(PREFIX + "limit:" + group) or "1")
-        return "" if reason == "1" else reason
+        return str(self._redis.get(PREFIX + "gate-reason:" + group) or "")
 
     def throttled_until(self, group: str) -> datetime | None:
-        """When the limit group may go on; None if it may now."""
-        pause_ms = int(self._redis.pttl(PREFIX + "limit:" + group))
-        if pause_ms <= 0:
+        """When the limit group may go on, by Redis's clock; None if it may now."""
+        shut_until = self._redis.get(PREFIX + "gate:" + group)
+        if shut_until is None:
             return None
-        return from_ms(now_ms(self._redis) + pause_ms)
+        clock = self._clock.read()
+        return clock.for_people(float(shut_until)) if float(shut_until) > clock.now_ms else None
+
+    def resume(self, group: str, accounts: Iterable[str], *, forget_calls: bool = False) -> datetime | None:
+        """Let the limit group go on at once, with what its `accounts` have waiting. Returns until when it would have
+        waited, by Redis's clock; None if it was not waiting. `forget_calls`: those of the last minute do not count.
+        """
+        shut_until = int(self._open_gate(args=[PREFIX, group, "1" if forget_calls else "", *accounts]))
+        return from_ms(shut_until) if shut_until else None

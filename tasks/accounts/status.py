@@ -12,7 +12,8 @@ import redis
 from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
 from tasks.accounts.rate_limit import RateLimit
-from tasks.ledger.redis import PREFIX, now_ms
+from tasks.ledger.clock import LedgerClock
+from tasks.ledger.redis import PREFIX
 from tasks.model.times import from_ms, iso
 
 _NOT_IN_SETTINGS = "The settings do not name this account any more: add it again, or cancel its jobs."
@@ -62,6 +63,7 @@ class AccountStatus:
 class AccountStatuses:
     def __init__(self, client: redis.Redis, breaker: CircuitBreaker, rate_limit: RateLimit, accounts: Accounts) -> None:
         self._redis = client
+        self._clock = LedgerClock(client)
         self._breaker = breaker
         self._rate_limit = rate_limit
         self._accounts = accounts
@@ -83,12 +85,12 @@ class AccountStatuses:
         group = self._accounts[name].provider.limit_group
         if until := self._rate_limit.throttled_until(group):
             return AccountHealth("throttled", self._rate_limit.throttled_reason(group) or _LIMIT_USED_UP, until)
-        return AccountHealth("ok")
+        return AccountHealth("ok", self._breaker.remarked(name))
 
     def _status(self, name: str, unfinished: int) -> AccountStatus:
         # The key is called "flying", since workers of an earlier version share it. Entries before now have lost their
         # lease, and their slots are free.
-        in_flight = int(self._redis.zcount(PREFIX + "flying:" + name, now_ms(self._redis), "+inf"))
+        in_flight = int(self._redis.zcount(PREFIX + "flying:" + name, self._clock.read().now_ms, "+inf"))
         oldest = self._redis.zrange(PREFIX + "open:" + name, 0, 0, withscores=True)
         account = self._accounts.get(name)
         health = self.health(name) if account else AccountHealth("parked", _NOT_IN_SETTINGS)

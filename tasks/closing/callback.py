@@ -38,7 +38,7 @@ class Callback:
         try:
             self._post(url, json.dumps(receipt_or_error_file(job)).encode())
         except RetryLater as error:
-            if lease.now - job.times[job.stage] < _GIVE_UP_AFTER:
+            if lease.now - (job.in_stage_since or lease.now) < _GIVE_UP_AFTER:
                 raise
             # Nothing is lost: the receipt is beside the file, and `chartpost show` tells the outcome.
             log.error("callback_given_up", job=job.id, account=job.account, reason=str(error))

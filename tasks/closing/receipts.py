@@ -50,8 +50,8 @@ def receipt(job: Job) -> dict[str, Any]:
         content |= {"code": Code.DUPLICATE, "duplicate_of": job.duplicate_of}
     if job.resolved_by_human:
         content["resolved_by"] = "human"
-    if job.facts.remarks:
-        content["remarks"] = list(job.facts.remarks)
+    if remarks := [*job.facts.content_remarks, *job.facts.remarks]:
+        content["remarks"] = remarks
     if document.relabeling:
         content |= {"size_bytes": None, "labels": [asdict(label) for label in document.relabeling.labels]}
     return content

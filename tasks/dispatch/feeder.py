@@ -9,17 +9,24 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import redis
 import structlog
 
-from config.celery import STAGE_QUEUE
+from config.celery import STAGE_QUEUE, machine_queue
 from config.redaction import crash_site
 from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
+from tasks.dispatch.housekeeping import Housekeeping
 from tasks.dispatch.probes import Probes
 from tasks.dispatch.workers import Workers
-from tasks.ledger.redis import CLOSING_LANE, PREFIX, REDIS_ERRORS, load_script, now_ms
+from tasks.folders.forgotten_commits import ForgottenCommits
+from tasks.folders.machines import Machine
+from tasks.ledger.clock import boot, since_boot_ms
+from tasks.ledger.identity import LedgerIdentity, LedgerRefused
+from tasks.ledger.redis import CLOSING_LANE, PREFIX, REDIS_ERRORS, load_script
+from tasks.model.errors import RetryLater
 from tasks.model.route import Stage, Step
 
 log = structlog.get_logger()
@@ -40,7 +47,11 @@ def steps_from(step: Step, stages: Sequence[Stage]) -> list[Step]:
 
 
 class Feeder:
-    """`send` sends the chain of steps of one job."""
+    """`send` sends the chain of steps of one job, to the machine that alone can work on it or, with '', to any.
+
+    `machine` is this feeder's: jobs whose files lie on another one are left to its feeders. `on_refused` must end the
+    process: Redis must not be used.
+    """
 
     def __init__(
         self,
@@ -50,22 +61,30 @@ class Feeder:
         accounts: Accounts,
         workers: Workers,
         lease_seconds: float,
-        jobs_days: float,
-        send: Callable[[str, list[Step]], None],
+        housekeeping: Housekeeping,
+        send: Callable[[str, list[Step], str], None],
+        machine: Machine | None = None,
+        identity: LedgerIdentity | None = None,
+        on_refused: Callable[[LedgerRefused], None] = lambda refused: None,
+        forgotten: ForgottenCommits | None = None,
         tick_seconds: float = _TICK_SECONDS,
     ) -> None:
         self._redis = client
         self._accounts = accounts
         self._workers = workers
         self._lease_ms = int(lease_seconds * 1000)
-        self._keep_ms = int(jobs_days * 86_400_000)
         self._send = send
+        self._machine = machine
+        self._identity = identity
+        self._on_refused = on_refused
+        self._forgotten = forgotten
         self._tick_seconds = tick_seconds
         self._take_due = load_script(client, "take_due")
         self._probes = Probes(breaker, accounts, on_resumed=self.poke)
         self._poked = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._housekeeping = housekeeping
         self._housekeeping_at = 0.0
 
     def start(self) -> None:
@@ -86,25 +105,22 @@ class Feeder:
 
     def tick(self) -> int:
         """Send the jobs that are due and have a slot. Returns how many were sent."""
-        slots = self._workers.slots()
+        live = self._workers.live().values()
+        machine = (self._machine.name() if self._machine else None) or ""
+        slots = sum(worker.slots for worker in live)
+        slots_here = sum(worker.slots for worker in live if worker.machine == machine)
         window = _WINDOW_PER_SLOT * slots
-        taken = self._take_due(args=[PREFIX, self._lease_ms, window, STAGE_QUEUE, json.dumps(self._lanes(slots))])
-        for job_id, step, lane in zip(taken[::3], taken[1::3], taken[2::3], strict=True):
+        lanes, here = json.dumps(self._lanes(slots)), (machine, machine_queue(machine), slots_here)
+        # Taken last: the ledger's clock goes on by it.
+        boot_time = boot(), since_boot_ms()
+        taken = self._take_due(args=[PREFIX, self._lease_ms, window, STAGE_QUEUE, lanes, *here, *boot_time])
+        for job_id, step, lane, home in zip(taken[::4], taken[1::4], taken[2::4], taken[3::4], strict=True):
             if lane == CLOSING_LANE:
                 steps = [Step(step)]
             else:
                 steps = steps_from(Step(step), self._accounts[str(lane)].provider.stages)
-            self._send(str(job_id), steps)
-        return len(taken) // 3
-
-    def forget_expired(self) -> None:
-        """Rows of finished jobs expire in Redis (EXPIRE). Their entries in sorted sets do not, and are removed here."""
-        before = now_ms(self._redis) - self._keep_ms
-        for member in self._redis.zrangebyscore(PREFIX + "finished", "-inf", before, start=0, num=1000):
-            job_id = str(member)
-            if not self._redis.exists(f"{PREFIX}job:{job_id}"):
-                self._redis.zrem(PREFIX + "finished", job_id)
-                self._redis.zrem(PREFIX + "jobs", job_id)
+            self._send(str(job_id), steps, str(home))
+        return len(taken) // 4
 
     def _lanes(self, slots: int) -> list[dict[str, object]]:
         """The closing lane and one lane for each account, as `take_due.lua` takes them."""
@@ -124,15 +140,26 @@ class Feeder:
             # Before the round, so that a poke during it leads to another one.
             self._poked.clear()
             try:
-                self._workers.beat()
+                if self._identity:
+                    self._identity.confirm()
+                if self._machine:
+                    # First: a copy of another machine's folders must not take that machine's jobs.
+                    self._machine.beat()
+                if self._workers.beat() and self._forgotten:
+                    # At each beat, since other machines wait for this one's report after a restart of Redis.
+                    with suppress(RetryLater):
+                        self._forgotten.ensure_known()
                 self._probes.start_due()
                 if time.monotonic() >= self._housekeeping_at:
                     self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
-                    self.forget_expired()
+                    self._housekeeping.run()
                 self.tick()
                 if unreachable:
                     log.info("redis_back")
                 unreachable = False
+            except LedgerRefused as refused:
+                self._on_refused(refused)
+                return
             except REDIS_ERRORS as error:
                 if not unreachable:
                     log.warning("redis_unreachable", error=type(error).__name__)

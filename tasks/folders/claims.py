@@ -18,6 +18,7 @@ from tasks.folders.job_folder import JobFolder
 from tasks.folders.job_json import JobFile, job_file_in, round_of
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import drop_stale_error_file
+from tasks.folders.set_aside import set_aside
 from tasks.model.errors import UNCERTAIN_CODES
 
 
@@ -58,12 +59,14 @@ class Claims:
         seen: FileIdentity | None = None,
         sidecar: Path | None = None,
         continues: bool = False,
+        has_writer: Callable[[Path], bool] = lambda _: False,
     ) -> Path:
         """Move a file and its sidecar from the inbox into `processing/<job id>/`; returns where the file is now.
 
         `seen` is the file that was checked; another file of its name is not taken. `continues`: the document belongs
-        to a job that has failed, and came back by the inbox.
-        Raises ChangedMeanwhile, AlreadyInCare and OSError; the file is then where it was.
+        to a job that has failed, and came back by the inbox. `has_writer` tells whether a program has the file open for
+        writing.
+        Raises ChangedMeanwhile, StillWritten, AlreadyInCare and OSError; the file is then where it was.
         """
         folder = self._folders.job_folder(job_id)
         with folder.lock(make=True):
@@ -80,7 +83,7 @@ class Claims:
                 folder.write(job_file)
                 if sidecar is not None:
                     folder.take_sidecar(sidecar)
-                document = folder.take(path, seen)
+                document = folder.take(path, seen, has_writer)
             except (OSError, ChangedMeanwhile):
                 self._tidy(folder)
                 raise
@@ -204,7 +207,9 @@ class Claims:
         # A receipt ends the job in every round, and does not carry a number: after it no job is taken up again.
         delivery = replace(outcome, sidecar=None, round=0)
         if self._folders.receipts.find_begun(delivery):
-            self._folders.receipts.put(delivery)
+            self._folders.receipts.put(replace(delivery, document=None) if job_file.set_aside else delivery)
+            if job_file.set_aside and folder.document:
+                set_aside(self._folders, job_file, folder.document)
         elif self._folders.error_files.find_begun(outcome):
             self._folders.error_files.put(outcome)
         else:
@@ -239,6 +244,7 @@ def _with_earlier_commit(job_file: JobFile, error_file: Mapping[str, Any]) -> Jo
         snapshot=earlier.snapshot,
         key=earlier.key,
         provider_facts=earlier.provider_facts,
+        content_remarks=earlier.content_remarks,
     )
 
 
@@ -248,7 +254,9 @@ def _next_round(job_id: str, account: str, patient_id: str | None, failed: Close
     disk_name, size_bytes = failed.document.name, failed.document.stat().st_size
     earlier = job_file_in(error_file)
     if earlier:
-        return replace(earlier, job_id=job_id, size_bytes=size_bytes, round=earlier.round + 1, refused=None)
+        return replace(
+            earlier, job_id=job_id, size_bytes=size_bytes, round=earlier.round + 1, refused=None, sent_identity=None
+        )
     file_name = str(error_file.get("file_name") or clean(disk_name))
     job_file = JobFile(job_id, account, patient_id, file_name, disk_name, size_bytes, received_at=datetime.now(UTC))
     return _with_earlier_commit(job_file, error_file)

@@ -1,17 +1,21 @@
 """What `job.json` knows of a document's commit. If Redis is wiped, this is all that is left of it.
 
 A document that came by the inbox or by `chartpost send` has its `job.json` beside it in `processing/<job id>/`; once it
-is staged to S3, the `job.json` beside the staged copy counts. Documents that stay with their senders have none.
+is staged to S3, the `job.json` beside the staged copy counts. Documents that stay with their senders have none: their
+commits are in the `commit_journal`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from tasks.folders.commit_journal import CommitJournal
+from tasks.folders.job_folder import JOB_FILE
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
-from tasks.folders.staging import Staging, staging_of
+from tasks.folders.staging import Staging, is_staged, staging_of
 from tasks.model.job import Facts, Job, Record
 from tasks.model.route import Step
 
@@ -22,9 +26,25 @@ _CREATING_STEPS = (Step.PRESIGN, Step.POST, Step.REGISTER)
 class CommitLog:
     """Reads and writes the commit in a job's `job.json`."""
 
-    def __init__(self, folders: Folders, staging: Staging | None) -> None:
+    def __init__(self, folders: Folders, staging: Staging | None, journal: CommitJournal | None = None) -> None:
         self._folders = folders
         self._staging = staging
+        self._journal = journal
+
+    def needs_journal(self, job: Job) -> bool:
+        """True for a document without a `job.json`. Labels are simply set again."""
+        return not (is_staged(job) or self._in_folder(job) or job.document.relabeling)
+
+    def folder_is_missing(self, job: Job) -> bool:
+        """True if the document's own folder in `processing/` is not on this machine, so that nothing may be sent."""
+        return _in_own_folder(job) and not (self._folders.job_folder(job.id).path / JOB_FILE).exists()
+
+    def located(self, job: Job) -> Job:
+        """The job with the address that its document has now: `data_dir` may have been moved since it was opened."""
+        path = self._folders.document(job.id) if _in_own_folder(job) else None
+        if path is None:
+            return job
+        return replace(job, document=replace(job.document, source=path.absolute().as_uri()))
 
     def committed_on_disk(self, job: Job) -> bool | None:
         """True if job.json says that the last block of this step or of a later one may have left; None without one.
@@ -50,24 +70,33 @@ class CommitLog:
         job_file = self._read(job)
         return Record(job_file.record_id) if job_file and job_file.record_id else None
 
-    def note_commit(self, job: Job, facts: Facts) -> None:
+    def note_commit(self, job: Job, facts: Facts, number: int = 0, run: str = "") -> None:
         """Write down, before the last block leaves, what a search would need.
 
-        Raises OSError, RetryLater and DocumentRefused: then nothing may leave.
+        `number` and `run` are the commit's number and the run id of its Redis. Raises OSError, RetryLater and
+        DocumentRefused: then nothing may leave.
         """
+        if self._journal and self.needs_journal(job):
+            self._journal.note(number, run, job.id, job.step, replace(facts, form=None))
+            return
         self._write(
             job,
             committed=True,
             committed_step=job.step,
+            sent_identity=job.document.identity,
             record_id=_own_id(facts.record),
             snapshot=facts.snapshot,
             key=facts.key,
             provider_facts=dict(facts.provider),
+            content_remarks=facts.content_remarks,
             unknown_since=datetime.now(UTC),
         )
 
-    def note_commit_undone(self, job: Job) -> None:
+    def note_commit_undone(self, job: Job, number: int = 0, run: str = "") -> None:
         """It is certain that nothing was created."""
+        if self._journal and self.needs_journal(job):
+            self._journal.note(number, run, job.id, job.step, Facts(), undone=True)
+            return
         self._write(job, committed=False, unknown_since=None)
 
     def note_record(self, job: Job, record: Record) -> None:
@@ -93,6 +122,11 @@ class CommitLog:
 
     def _in_folder(self, job: Job) -> bool:
         return job.document.door.has_folder and self._folders.document(job.id) is not None
+
+
+def _in_own_folder(job: Job) -> bool:
+    """True for a document in our care. One that continues a failed job may also be a copy that lies with its sender."""
+    return job.document.door.has_folder and f"/processing/{job.id}/" in job.document.source
 
 
 def _own_id(record: Record | None) -> str | None:

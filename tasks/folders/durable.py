@@ -37,6 +37,10 @@ class ChangedMeanwhile(Exception):
     """A file is not the one that was seen before, or was written to since."""
 
 
+class StillWritten(ChangedMeanwhile):
+    """Another program has the file open for writing."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
     """Stays the same as long as a file is the same and unchanged. Time in nanoseconds since the epoch."""

@@ -17,14 +17,14 @@ import fcntl
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from tasks.folders import durable
-from tasks.folders.durable import ChangedMeanwhile, FileIdentity
+from tasks.folders.durable import ChangedMeanwhile, FileIdentity, StillWritten
 from tasks.folders.job_json import JobFile, from_bytes, to_bytes
 from tasks.model.errors import Code, DocumentRefused
 
@@ -101,10 +101,10 @@ class JobFolder:
             with suppress(FileExistsError, FileNotFoundError):
                 durable.move_new(self.path / _SIDECAR, path, path.with_name(OURS + self.job_id))
 
-    def take(self, path: Path, seen: FileIdentity) -> Path:
-        """Move the document here; it must still be the file that was seen.
+    def take(self, path: Path, seen: FileIdentity, has_writer: Callable[[Path], bool]) -> Path:
+        """Move the document here; it must still be the file that was seen, and nobody may have it open for writing.
 
-        Raises ChangedMeanwhile and OSError; the document is then where it was.
+        Raises ChangedMeanwhile, StillWritten and OSError; the document is then where it was.
         """
         target = self.document_path(path.name)
         try:
@@ -113,10 +113,11 @@ class JobFolder:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            self._take_from_other_disk(path, target, seen)
+            self._take_from_other_disk(path, target, seen, has_writer)
         else:
             # Checked after the rename and not before: a check before it could be true and the next moment false.
-            _give_back_unless_same(target, path, seen)
+            # Once the file is here no program of another user can open it any more.
+            _give_back_unless_same(target, path, seen, has_writer)
             durable.sync_folder(self.path)
         return target
 
@@ -177,7 +178,9 @@ class JobFolder:
 
     # --- from another file system ----------------------------------------------------------------------------------
 
-    def _take_from_other_disk(self, path: Path, target: Path, seen: FileIdentity) -> None:
+    def _take_from_other_disk(
+        self, path: Path, target: Path, seen: FileIdentity, has_writer: Callable[[Path], bool]
+    ) -> None:
         # First the note of where the document was. It lets `finish_copy` go on after a kill: while the hidden file
         # exists it copies it; afterwards there is nothing to do, since that file goes only when the copy is durable.
         note = {"path": os.fsencode(path).hex()}  # the bytes, since a path may not be UTF-8
@@ -186,7 +189,7 @@ class JobFolder:
         # may not remove it shows now, and not when there are two of it.
         hidden = path.with_name(OURS + self.job_id)
         path.rename(hidden)
-        _give_back_unless_same(hidden, path, seen)
+        _give_back_unless_same(hidden, path, seen, has_writer)
         try:
             self._bring_over(hidden, target)
         except (OSError, ChangedMeanwhile):
@@ -218,11 +221,19 @@ def _is_ours(name: str) -> bool:
     return folded == JOB_FILE or folded.startswith(OURS)
 
 
-def _give_back_unless_same(moved: Path, path: Path, seen: FileIdentity) -> None:
-    """Raises ChangedMeanwhile if what was moved from `path` is not the file that was seen there."""
+def _give_back_unless_same(moved: Path, path: Path, seen: FileIdentity, has_writer: Callable[[Path], bool]) -> None:
+    """Raises ChangedMeanwhile if what was moved from `path` is not the file that was seen there, or is being written.
+
+    A writer does not notice the move: it goes on with the same file under its old name.
+    """
+    # The writer is looked for first: one that has closed the file since has changed it by then.
+    written = has_writer(moved)
     if FileIdentity.at(moved) != seen:
         _give_back(moved, path)
         raise ChangedMeanwhile("The file was replaced while it was being claimed.")
+    if written:
+        _give_back(moved, path)
+        raise StillWritten("Another program has the file open for writing.")
 
 
 def _give_back(moved: Path, path: Path) -> None:

@@ -45,24 +45,33 @@ class JobFile:
     options: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     callback_url: str | None = None
+    as_it_is: bool = False
     # How often the job was taken up again after it had failed. An error file of an earlier round does not end this one.
     round: int = 0
+    # In a staged copy: the machine that has staged it.
+    home: str | None = None
     # Why the document was refused even before its job was opened.
     refused: Failure | None = None
+    # The document changed after it was sent, and becomes a job of its own: `set_aside`.
+    set_aside: bool = False
 
     # --- the commit: written before the last block of a creating request leaves ---
 
     # The last block of the request of `committed_step` may have left: the provider may have the document.
     committed: bool = False
     committed_step: Step = Step.POST
+    # The document's identity when it was sent; None if it may have another one since, and be the same.
+    sent_identity: str | None = None
     # The record that the provider made for this document before it was uploaded.
     record_id: str | None = None
     # When the commit was noted, or the last one that was searched for.
     unknown_since: AwareDatetime | None = None
-    # As in the job's `Facts`: the records that the patient had before, the S3 key, and what the provider itself needs.
+    # As in the job's `Facts`: the records that the patient had before, the S3 key, what the provider itself needs, and
+    # what the receipt says of the content.
     snapshot: tuple[str, ...] | None = None
     key: str | None = None
     provider_facts: Mapping[str, Any] = field(default_factory=dict)
+    content_remarks: tuple[str, ...] = ()
 
     # Of the format. A version that is not known here may mean something else by the same fields: the file is damaged.
     version: Literal[1] = 1
@@ -82,6 +91,8 @@ class JobFile:
             options=self.options,
             idempotency_key=self.idempotency_key,
             callback_url=self.callback_url,
+            as_it_is=self.as_it_is,
+            round=self.round,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -98,6 +109,12 @@ class JobFile:
             # Without the cause: its words hold the values, which may be a patient's.
             raise JobFileDamaged(f"job.json is not what we write: {faults} cannot be understood") from None
 
+
+COMMIT_FIELDS = (
+    *("committed", "committed_step", "record_id", "unknown_since"),
+    *("snapshot", "key", "provider_facts"),
+)
+"""What job.json tells of the last commit."""
 
 _adapter = TypeAdapter(JobFile)
 

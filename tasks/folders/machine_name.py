@@ -1,21 +1,74 @@
-"""This machine's name in the ledger: it says whose folders hold a document that was staged to S3."""
+"""The name of these folders' machine, kept in `data_dir/machine`: a job's files lie on the machine that the job names.
+
+A machine is one `data_dir`: hosts that share a volume share the file, and so the name. Its first line is the name. Its
+second line is a mark that changes at each start of a service, by which `folders.machines` recognises a copy of the
+folders, such as a host made from another's image. A file without a mark was written by a person or an earlier version;
+its name counts as it stands.
+"""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from tasks.folders import durable
 
+_FILE, _LOCK = "machine", ".machine-lock"
+_FILE_MODE = 0o666  # the umask decides
+
+
+@dataclass(frozen=True, slots=True)
+class MachineName:
+    name: str
+    # Empty in a file of one line.
+    mark: str = ""
+
 
 def machine_name(data_dir: Path) -> str:
-    """The name, made once and kept in `data_dir`: it stays the same when the host name changes."""
-    path = data_dir / "machine"
-    with suppress(FileNotFoundError):
-        return path.read_text().strip()
+    """The name, made once: it stays the same when the host name changes, or when `data_dir` is moved."""
+    found = read_machine_name(data_dir)
+    if found:
+        return found.name
     data_dir.mkdir(parents=True, exist_ok=True)
     # Two processes may make a name at the same moment, each with a draft of its own: the first name counts for both.
     with suppress(FileExistsError):
-        durable.write_new(path, f"{uuid4()}\n".encode(), data_dir / f"machine.{uuid4()}", 0o666)
-    return path.read_text().strip()
+        durable.write_new(data_dir / _FILE, f"{uuid4()}\n".encode(), _draft(data_dir), _FILE_MODE)
+    made = read_machine_name(data_dir)
+    assert made is not None  # noqa: S101, it was written just now
+    return made.name
+
+
+def read_machine_name(data_dir: Path) -> MachineName | None:
+    """What the file says; None if there is none. Makes nothing."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        lines = (data_dir / _FILE).read_text().split()
+        if lines:
+            return MachineName(*lines[:2])
+    return None
+
+
+def write_machine_name(data_dir: Path, machine: MachineName) -> None:
+    """Replace the file, durably."""
+    durable.replace(data_dir / _FILE, f"{machine.name}\n{machine.mark}\n".encode(), _draft(data_dir), _FILE_MODE)
+
+
+@contextmanager
+def machine_name_locked(data_dir: Path) -> Iterator[None]:
+    """Keep the other processes of these folders from changing the name while the block runs."""
+    lock = os.open(data_dir / _LOCK, os.O_RDWR | os.O_CREAT, _FILE_MODE)
+    try:
+        # Some network shares have no locks. Two names are then made at worst, of which the last one stays.
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _draft(data_dir: Path) -> Path:
+    return data_dir / f"machine.{uuid4()}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from tasks.folders.disk_names import clean
 from tasks.folders.job_folder import JobFolder
 from tasks.folders.job_json import JobFile, job_file_in
 from tasks.folders.layout import Folders
+from tasks.folders.set_aside import SentDocument, remark_of, set_aside
 
 
 class Outcomes:
@@ -21,11 +24,19 @@ class Outcomes:
     def __init__(self, folders: Folders) -> None:
         self._folders = folders
 
-    def deliver(self, job_id: str, account: str, patient_id: str | None, receipt: Mapping[str, Any]) -> Path:
+    def deliver(
+        self,
+        job_id: str,
+        account: str,
+        patient_id: str | None,
+        receipt: Mapping[str, Any],
+        sent: SentDocument | None = None,
+    ) -> ClosedDocument:
         """Write the receipt into delivered/ and move the document beside it.
 
         A document that had failed is taken from failed/, and its error file is removed. If a person has moved the
-        document away, the receipt is written alone. Returns where the document is, or would be.
+        document away, the receipt is written alone. So it is if the document is not what was `sent` any more: it is
+        then set aside, and the receipt says so. Returns where the document is, or would be.
         """
         job = self._folders.job_folder(job_id)
         with job.lock():
@@ -37,11 +48,39 @@ class Outcomes:
             failed = None if in_first_round else self._folders.error_files.find(job_id, account, patient_id)
             document = job.document or (failed.document if failed and failed.document.exists() else None)
             name = _disk_name(job, job_file, failed, receipt)
-            closed = _close(self._folders.receipts, job, Outcome(job_id, account, patient_id, name, receipt, document))
+            if changed := self._set_aside_from(job, job_file, document, sent, {**receipt, "file_name": name}):
+                remarks = [*receipt.get("remarks", ()), remark_of(job_id, changed.size_bytes)]
+                receipt = {**receipt, "remarks": remarks}
+            beside = None if changed else document
+            closed = _close(self._folders.receipts, job, Outcome(job_id, account, patient_id, name, receipt, beside))
+            if changed and document:
+                set_aside(self._folders, changed, document)
             # Last the error file, then the job's folder: until then a repetition still finds what it needs.
             drop_stale_error_file(failed, job)
             job.remove()
-            return closed.document
+            return closed
+
+    def _set_aside_from(
+        self,
+        job: JobFolder,
+        job_file: JobFile | None,
+        document: Path | None,
+        sent: SentDocument | None,
+        receipt: Mapping[str, Any],
+    ) -> JobFile | None:
+        """The job.json of a document that is not what was sent any more; None if it still is, or is not here."""
+        if job_file and job_file.set_aside:
+            return job_file
+        if document is None or sent is None or sent.is_at(document):
+            return None
+        if job_file is None:
+            name = str(receipt["file_name"])
+            account, patient_id = receipt["account"], receipt["patient_id"]
+            job_file = JobFile(job.job_id, account, patient_id, clean(name), name, 0, received_at=datetime.now(UTC))
+        job_file = replace(job_file, set_aside=True, size_bytes=sent.size_bytes)
+        if job.document:  # what lies in failed/ is not moved by any other closing
+            job.write(job_file)
+        return job_file
 
     def fail(self, job_id: str, account: str, patient_id: str | None, error: Mapping[str, Any]) -> Path:
         """Write the error file into failed/ and move the document and its sidecar beside it.
@@ -72,6 +111,11 @@ class Outcomes:
     def find_error_file(self, job_id: str, account: str, patient_id: str | None) -> ClosedDocument | None:
         """Where a failed job's error file is, and its document unless a person has moved it."""
         return self._folders.error_files.find(job_id, account, patient_id)
+
+    def find_receipt(self, job_id: str, account: str, patient_id: str | None) -> Mapping[str, Any] | None:
+        """The receipt of a job in delivered/, if it is there."""
+        closed = self._folders.receipts.find(job_id, account, patient_id)
+        return read_companion(closed.companion) if closed else None
 
     def receipts(self) -> Iterator[tuple[ClosedDocument, dict[str, Any]]]:
         """Every receipt in delivered/, with its content."""

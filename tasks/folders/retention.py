@@ -1,29 +1,93 @@
-"""Removes delivered documents when they have been kept for as long as the settings say."""
+"""Removes delivered documents when they have been kept for as long as the settings say.
+
+How old a receipt is, only clocks can tell, and any of them may be wrong by a year. So a document is removed only if it
+is old by each clock at hand, and the *limit* (what was written before it is removed) moves on at most twice as fast as
+the time that was seen passing. A clock that is a year ahead then costs a day's documents a day, not the whole folder.
+"""
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import structlog
 
+from tasks.folders import durable
 from tasks.folders.outcomes import Outcomes
+from tasks.model.times import steady_seconds
 
 log = structlog.get_logger()
 
 _DAY_SECONDS = 86_400.0
+_FASTEST = 2.0
+"""Seconds by which the limit may move in a second: after a standstill it catches up."""
+_CLOCK_SET_SECONDS = 60.0
 
 
-def sweep_delivered(outcomes: Outcomes, days: float) -> None:
-    """Remove delivered documents and receipts that are older than so many days; 0 keeps them for ever."""
-    if not days:
-        return
-    before = time.time() - days * _DAY_SECONDS
-    for delivered, receipt in outcomes.receipts():
-        with suppress(FileNotFoundError):
-            # The receipt's age counts: the document keeps the time of its scan, which may be years ago.
-            if delivered.companion.stat().st_mtime < before:
-                # The receipt goes last, so that a kill in between leaves something that the next sweep finds.
-                delivered.document.unlink(missing_ok=True)
-                delivered.companion.unlink()
-                log.info("delivered_swept", job=receipt["job_id"])
+class Retention:
+    """`run` once an hour. `redis_clock` is seconds since 1970 by Redis's clock; 0 days keep everything for ever.
+
+    `state_file` keeps the limit, so that it does not begin anew with each start.
+    """
+
+    def __init__(
+        self,
+        outcomes: Outcomes,
+        days: float,
+        state_file: Path,
+        *,
+        redis_clock: Callable[[], float],
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = steady_seconds,
+    ) -> None:
+        self._outcomes = outcomes
+        self._days = days
+        self._state_file = state_file
+        self._redis_clock = redis_clock
+        self._clock = clock
+        self._steady = steady
+        self._last: tuple[float, float] | None = None
+
+    def run(self) -> None:
+        """Remove what is older than the limit. Raises OSError and Redis's errors."""
+        if not self._days:
+            return
+        last, self._last = self._last, (self._now(), self._steady())
+        if last is None:  # no time was seen passing yet
+            return
+        now, passed = self._last[0], self._last[1] - last[1]
+        if abs(now - last[0] - passed) > _CLOCK_SET_SECONDS:
+            log.warning("delivered_not_swept", reason="a clock was set", seconds=round(now - last[0] - passed))
+            return
+        limit = now - self._days * _DAY_SECONDS
+        before = self._read_limit()
+        if before is not None:
+            limit = min(limit, before + _FASTEST * passed)
+        self._remove_older(limit)
+        draft = self._state_file.with_name(self._state_file.name + ".draft")
+        durable.replace(self._state_file, json.dumps({"limit": limit}).encode(), draft, 0o600)
+
+    def _now(self) -> float:
+        """Seconds since 1970 by the clock that is furthest behind: this machine's, Redis's or the file system's."""
+        self._state_file.touch()
+        return min(self._clock(), self._redis_clock(), self._state_file.stat().st_mtime)
+
+    def _read_limit(self) -> float | None:
+        """None before the first time, and if a person has emptied the file."""
+        try:
+            return float(json.loads(self._state_file.read_bytes())["limit"])
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _remove_older(self, limit: float) -> None:
+        for delivered, receipt in self._outcomes.receipts():
+            with suppress(FileNotFoundError):
+                # The receipt's age counts: the document keeps the time of its scan, which may be years ago.
+                if delivered.companion.stat().st_mtime < limit:
+                    # The receipt goes last, so that a kill in between leaves something that the next sweep finds.
+                    delivered.document.unlink(missing_ok=True)
+                    delivered.companion.unlink()
+                    log.info("delivered_swept", job=receipt["job_id"])

@@ -1,21 +1,25 @@
 """Inbox files staged to S3, so that workers on other machines can read them.
 
 A staged document is at `<prefix>/<job id>/document`, with `job.json` beside it: a worker that cannot reach the folders
-writes the commit there. The folders stay with their own machine, whose watcher closes the job's files.
+writes the commit there. The folders stay with their own machine, whose watcher closes the job's files. The staged
+job.json names that machine, so that its watcher can remove what no job needs any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from tasks.folders.job_folder import JOB_FILE
-from tasks.folders.job_json import JobFile, from_bytes, to_bytes
-from tasks.model.errors import RetryLater
+from tasks.folders.job_json import JobFile, JobFileDamaged, from_bytes, to_bytes
+from tasks.model.errors import DocumentRefused, RetryLater
 from tasks.model.job import Job
-from tasks.sources.objects import Objects
+from tasks.sources.objects import Objects, StorageFault
 
 _DOCUMENT = "document"
 
@@ -27,16 +31,19 @@ class Staging:
         self._objects = objects
         self._prefix = prefix.rstrip("/")
 
-    def put(self, job_file: JobFile, path: Path) -> str:
-        """Copy a document and its job.json; returns the document's address. May be repeated."""
+    def put(self, job_file: JobFile, path: Path, home: str) -> tuple[str, str]:
+        """Copy a document of machine `home` and its job.json. Returns its address and identity. May be repeated.
+
+        Raises StorageFault.
+        """
         # job.json first: a job is opened for the address of a document, and its worker must find job.json beside it.
-        self._write(job_file)
+        self._write(replace(job_file, home=home))
         address = self._address(job_file.job_id, _DOCUMENT)
         self._objects.put(address, path)
-        return address
+        return address, self._objects.identity(address)
 
     def read_job_file(self, job_id: str) -> JobFile:
-        """Raises DocumentRefused (`file_missing`), RetryLater and JobFileDamaged."""
+        """Raises DocumentRefused (`file_missing`), StorageFault and JobFileDamaged."""
         return JobFile.from_json(from_bytes(self._objects.read(self._address(job_id, JOB_FILE))))
 
     def update_job_file(self, job_id: str, changes: Mapping[str, Any]) -> None:
@@ -48,6 +55,45 @@ class Staging:
         for name in (_DOCUMENT, JOB_FILE):
             self._objects.delete(self._address(job_id, name))
 
+    def sweep(self, home: str, is_needed: Callable[[str], bool], *, older_than: timedelta) -> int:
+        """Remove what machine `home` has staged for jobs that are no longer needed. Returns of how many jobs.
+
+        After a wipe of Redis no job is left that would remove it. Raises StorageFault.
+        """
+        ages: dict[str, timedelta] = {}
+        for address, age in self._objects.list(self._prefix + "/"):
+            job_id = address.removeprefix(self._prefix + "/").partition("/")[0]
+            # The youngest object counts: a document that is being staged is not to be removed.
+            ages[job_id] = min(age, ages.get(job_id, age))
+        swept = 0
+        for job_id in (job_id for job_id, age in ages.items() if age > older_than):
+            # Of an earlier version it names no machine, and stays: it may be another's.
+            if not is_needed(job_id) and self._home_of(job_id) == home:
+                self.remove(job_id)
+                swept += 1
+        return swept
+
+    def probe(self) -> None:
+        """Write, read, list and remove a small object. Raises StorageFault, which names what failed and why."""
+        address = f"{self._prefix}/check-{uuid4()}"
+        steps: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("written", lambda: self._objects.write(address, b"check")),
+            ("read", lambda: self._objects.read(address)),
+            ("listed", lambda: next(iter(self._objects.list(address)), None)),
+            ("removed", lambda: self._objects.delete(address)),
+        )
+        for act, step in steps:
+            try:
+                step()
+            except StorageFault as fault:
+                raise StorageFault(f"no object can be {act} there, since {fault.why}") from None
+
+    def _home_of(self, job_id: str) -> str | None:
+        """The machine that has staged it; None for what was staged by an earlier version, or by no one of ours."""
+        with suppress(DocumentRefused, JobFileDamaged):
+            return self.read_job_file(job_id).home
+        return None
+
     def _write(self, job_file: JobFile) -> None:
         self._objects.write(self._address(job_file.job_id, JOB_FILE), to_bytes(job_file.to_json()))
 
@@ -57,12 +103,12 @@ class Staging:
 
 def is_staged(job: Job) -> bool:
     """True for a document whose folders belong to the machine that staged it."""
-    return job.document.home is not None
+    return job.document.home is not None and job.document.source.startswith("s3://")
 
 
 def staging_of(job: Job, staging: Staging | None) -> Staging | None:
     """Where the job's document is staged; None if it is not. Raises RetryLater if `staging` was needed and is None."""
-    if not is_staged(job) or not job.document.source.startswith("s3://"):
+    if not is_staged(job):
         return None
     if staging is None:
         raise RetryLater("The document is staged to S3, and this worker's settings have no s3.stage_inbox.")

@@ -191,5 +191,6 @@ def unadmitted(request: Request, door: Door) -> Document:
         options=request.options or {},
         idempotency_key=request.idempotency_key,
         callback_url=request.callback_url,
+        as_it_is=request.as_it_is,
         delete_source=request.delete_source,
     )

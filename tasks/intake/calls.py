@@ -11,6 +11,7 @@ import structlog
 
 from config.redaction import crash_site
 from tasks.closing.results import Results
+from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.redis import REDIS_ERRORS, REDIS_OUTAGES
 from tasks.model.errors import Code, DocumentRefused, RetryLater, invalid_request
 
@@ -32,7 +33,7 @@ class CallIntake:
     def take(self, task_id: str, args: tuple[Any, ...], fields: Mapping[str, Any], open_job: OpenJob) -> None:
         """Open the call's job, or store as its result why not. May be repeated.
 
-        Raises REDIS_ERRORS and RetryLater, after which the message must go back to the queue.
+        Raises REDIS_ERRORS, RetryLater and LedgerRefused, after which the message must go back to the queue.
         """
         logged = False
         while True:
@@ -57,7 +58,7 @@ class CallIntake:
         except DocumentRefused as refusal:
             self._results.refused(task_id, refusal.code, refusal.message)
             log.warning("call_refused", job=task_id, code=refusal.code, reason=refusal.message)
-        except (*REDIS_ERRORS, RetryLater):
+        except (*REDIS_ERRORS, RetryLater, LedgerRefused):
             raise
         except Exception as error:  # noqa: BLE001, outermost: the caller must hear of it, without the error's words
             log.error("call_crashed", job=task_id, **crash_site(error))

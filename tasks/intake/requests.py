@@ -32,6 +32,7 @@ class Request(BaseModel):
     idempotency_key: str | None = None
     options: dict[str, Any] | None = None
     callback_url: str | None = None
+    as_it_is: bool = False
     delete_source: bool = False
 
 

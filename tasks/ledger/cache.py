@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -21,29 +21,43 @@ class SealedCache:
     def __init__(self, client: redis.Redis, seal: Seal) -> None:
         self._redis = client
         self._seal = seal
-        self._release_lock = load_script(client, "release_lock")
+        self._take_lock_script = load_script(client, "take_lock")
+        self._hold_lock = load_script(client, "hold_lock")
 
     def get(self, topic: str, key: str) -> str | None:
+        found = self.get_with_age(topic, key)
+        return found[0] if found else None
+
+    def get_with_age(self, topic: str, key: str) -> tuple[str, float] | None:
         digest = self._seal.lookup(topic, key)
-        sealed = self._redis.get(PREFIX + "memory:" + digest)
-        if sealed is None:
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(PREFIX + "memory:" + digest)
+            pipe.pttl(PREFIX + "memory:" + digest)
+            kept, left_ms = pipe.execute()
+        given_ms, _, sealed = str(kept or "").partition(" ")
+        # With more time left than it was given, Redis's clock was set back since: it would stay for as long.
+        if not sealed or not 0 <= int(left_ms) <= int(given_ms):
             return None
         try:
-            return self._seal.open(str(sealed), place=digest)
+            return self._seal.open(sealed, place=digest), (int(given_ms) - int(left_ms)) / 1000
         except SealBroken:  # secret_key was changed: the same as a miss
             return None
 
     def put(self, topic: str, key: str, value: str, seconds: float) -> None:
         digest = self._seal.lookup(topic, key)
         sealed = self._seal.seal(value, place=digest)
-        self._redis.set(PREFIX + "memory:" + digest, sealed, px=max(1, int(seconds * 1000)))
+        given_ms = _ms(seconds)
+        self._redis.set(PREFIX + "memory:" + digest, f"{given_ms} {sealed}", px=given_ms)
+
+    def drop(self, topic: str, key: str) -> None:
+        self._redis.delete(PREFIX + "memory:" + self._seal.lookup(topic, key))
 
     @contextmanager
     def lock(self, topic: str, key: str, seconds: float) -> Iterator[None]:
         """Holds the lock for at most so many seconds, and waits for it as long."""
-        name, mark = PREFIX + "turn:" + self._seal.lookup(topic, key), uuid4().hex
+        name = self._lock_name(topic, key)
         give_up_at = time.monotonic() + seconds
-        while not self._redis.set(name, mark, px=max(1, int(seconds * 1000)), nx=True):
+        while not (mark := self._take_lock(name, seconds)):
             # Go on without it: two in the block do the same work twice, which the caller's contract allows.
             if time.monotonic() >= give_up_at:
                 break
@@ -51,4 +65,28 @@ class SealedCache:
         try:
             yield
         finally:
-            self._release_lock(keys=[name], args=[mark])
+            self._hold_lock(keys=[name], args=[mark, 0])
+
+    @contextmanager
+    def lock_if_free(self, topic: str, key: str, seconds: float) -> Iterator[Callable[[], None] | None]:
+        """Waits for nobody: yields None if another has the lock, else a function that holds it for `seconds` more."""
+        name = self._lock_name(topic, key)
+        mark = self._take_lock(name, seconds)
+        if not mark:
+            yield None
+            return
+        try:
+            yield lambda: self._hold_lock(keys=[name], args=[mark, _ms(seconds)])
+        finally:
+            self._hold_lock(keys=[name], args=[mark, 0])
+
+    def _lock_name(self, topic: str, key: str) -> str:
+        return PREFIX + "turn:" + self._seal.lookup(topic, key)
+
+    def _take_lock(self, name: str, seconds: float) -> str:
+        """What stands in the lock from now on; empty if another has it."""
+        return str(self._take_lock_script(keys=[name], args=[uuid4().hex, _ms(seconds)]))
+
+
+def _ms(seconds: float) -> int:
+    return max(1, int(seconds * 1000))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import TypeAdapter
@@ -31,7 +32,7 @@ class JobCodec:
     def opening(self, job_id: str, document: Document, provider: str, route: Route) -> dict[str, str]:
         """The fields of a new row. `open.lua` adds its lane and times."""
         patient = self._seal.lookup("patient", document.account, document.patient_id or "")
-        return {
+        row = {
             "account": document.account,
             "provider": provider,
             "stage": Stage.RECEIVED,
@@ -44,6 +45,7 @@ class JobCodec:
             "name": self.name_key(document),
             "document": self.seal_document(job_id, document),
         }
+        return {**row, "home": document.bound_to} if document.bound_to else row
 
     def name_key(self, document: Document) -> str:
         """What only one job at a time may work on: a file name of one patient, or a document at the provider."""
@@ -86,11 +88,18 @@ class JobCodec:
     def seal_facts(self, job_id: str, facts: Facts) -> str:
         return self._seal.seal(_FACTS.dump_json(facts).decode(), place=f"{job_id}:facts")
 
+    def facts(self, job_id: str, sealed: str) -> Facts:
+        """Raises SealBroken."""
+        return _FACTS.validate_json(self._seal.open(sealed, place=f"{job_id}:facts"))
+
     def seal_failure(self, job_id: str, failure: Failure) -> str:
         return self._seal.seal(_FAILURE.dump_json(failure).decode(), place=f"{job_id}:failure")
 
-    def job(self, job_id: str, row: Mapping[str, str]) -> Job:
-        """The job in a row. Raises SealBroken if it was sealed with another `secret_key`."""
+    def job(self, job_id: str, row: Mapping[str, str], *, ahead_ms: int = 0) -> Job:
+        """The job in a row. Raises SealBroken if it was sealed with another `secret_key`.
+
+        `ahead_ms`: how far the ledger's clock is ahead of Redis's.
+        """
 
         def unsealed(field: str) -> str | None:
             value = row.get(field)
@@ -99,18 +108,21 @@ class JobCodec:
         def moment(field: str) -> datetime | None:
             return from_ms(row[field]) if row.get(field) else None
 
+        stage = Stage(row["stage"])
+
         facts, failure = unsealed("facts"), unsealed("failure")
+        document = _DOCUMENT.validate_json(unsealed("document") or "{}")
         return Job(
             id=job_id,
             provider=row["provider"],
-            stage=Stage(row["stage"]),
+            stage=stage,
             step=Step(row.get("step", "")),
-            document=_DOCUMENT.validate_json(unsealed("document") or "{}"),
+            document=replace(document, home=row.get("home") or document.home),
             facts=_FACTS.validate_json(facts) if facts else Facts(),
             failure=_FAILURE.validate_json(failure) if failure else None,
             created_at=from_ms(row["created_at"]),
             updated_at=from_ms(row["updated_at"]),
-            next_at=moment("next_at"),
+            next_at=from_ms(float(row["next_at"]) - ahead_ms) if row.get("next_at") else None,
             committed=row.get("committed") == "1",
             unknown_since=moment("unknown_since"),
             failing_since=moment("failing_since"),
@@ -119,6 +131,8 @@ class JobCodec:
             presigns=int(row.get("presigns", 0)),
             provider_calls=int(row.get("calls", 0)),
             times={field[3:]: from_ms(at) for field, at in row.items() if field.startswith("at_")},
+            # In rows of an earlier version both clocks are one.
+            in_stage_since=moment(f"since_{stage}") or moment(f"at_{stage}"),
             blocked_since=moment("blocked_since"),
             duplicate_of=row.get("duplicate_of"),
             closed=frozenset(filter(None, row.get("closed", "").split(","))),
@@ -130,6 +144,7 @@ class JobCodec:
             resolved_by_human=row.get("human") == "1",
             reconciled="looked" in row,
             reconciled_commit_at=datetime.fromisoformat(row["looked"]) if row.get("looked") else None,
+            searched_commit_at=datetime.fromisoformat(row["looking_for"]) if row.get("looking_for") else None,
             day_of_searching=row.get("long_look") == "1",
             unusable_seconds_before=float(row.get("sick_before", 0)) / 1000,
             earlier_sending_unknown=row.get("sent_before") == "1",

@@ -20,7 +20,7 @@ class Lease:
     job: Job
     # The fencing token that proves the right. The ledger refuses the moves of every earlier one.
     token: str
-    # When the step started, by Redis's clock.
+    # When the step started, by the ledger's clock.
     now: datetime
 
 
@@ -28,5 +28,6 @@ class Lease:
 class NotStarted:
     """A step did not start."""
 
-    # gone (no such job), moved (the step is done already) or leased (another worker runs it).
+    # gone (no such job), moved (the step is done already), leased (another worker runs it) or elsewhere (its files lie
+    # on another machine).
     why: str

@@ -2,23 +2,25 @@
 
 The ledger is the truth; Celery's messages only wake workers. Each move is one Lua script in `scripts/`. It happens only
 from the stage that the caller has read, and only for the holder of the lease, which shows the fencing token that
-`start` gave. All times are Redis's own, so the clocks of hosts do not matter.
+`start` gave. What decides goes by the ledger's own clock (`scripts/clock.lua`), what people read by Redis's.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import redis
 
+from tasks.ledger.clock import LedgerClock
 from tasks.ledger.codec import JobCodec
+from tasks.ledger.identity import LedgerIdentity
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.owners import RecordOwners
-from tasks.ledger.redis import CLOSING_LANE, PREFIX, load_script
+from tasks.ledger.redis import CLOSING_LANE, PREFIX, due_key, load_script
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.errors import Code, LeaseLost
@@ -26,7 +28,7 @@ from tasks.model.job import Facts, Failure, Job, Record
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.model.times import from_ms, to_ms
 
-_SCRIPTS = ("open", "start", "renew", "reserve_name", "move")
+_SCRIPTS = ("open", "start", "renew", "reserve_name", "move", "bind")
 
 _BEFORE_THE_RECORD = (Stage.RECEIVED, Stage.PRESIGNED, Stage.STORED)
 _UNFINISHED = (*_BEFORE_THE_RECORD, Stage.REGISTERED)
@@ -34,9 +36,18 @@ _FINAL = (Stage.DELIVERED, Stage.FAILED, Stage.CANCELLED)
 
 _OUTCOME_FIELDS = ("code", "failure", "closed", "failing_since")
 """Of the row, what says how the job has ended."""
-_UNKNOWN_OUTCOME_FIELDS = ("committed", "unknown_since", "unknown_step", "long_look", "sent_before", "held")
+_UNKNOWN_OUTCOME_FIELDS = (
+    "committed",
+    "unknown_since",
+    "unknown_step",
+    "long_look",
+    "sent_before",
+    "held",
+    "looking_for",
+)
 """Of the row, what tells that something may have been sent. A known outcome clears them all."""
 
+_FORGOTTEN_KEPT_SECONDS = 8 * 86_400  # as long as `folders.commit_journal` keeps commits
 _USUAL_ROUTE = Route()
 
 
@@ -62,12 +73,25 @@ class MaybeSent:
 
 
 class Ledger:
-    def __init__(self, client: redis.Redis, seal: Seal, *, lease_seconds: float, jobs_days: float) -> None:
+    """`machine` tells this machine's name, so that no job is started whose files lie on another one. None: any job."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        seal: Seal,
+        *,
+        lease_seconds: float,
+        jobs_days: float,
+        machine: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self.redis = client
         self.codec = JobCodec(seal)
+        self.identity = LedgerIdentity(client, seal)
+        self._clock = LedgerClock(client)
         self.lease_seconds = lease_seconds
         self._lease_ms = int(lease_seconds * 1000)
         self._jobs_days = jobs_days
+        self._machine = machine
         self._scripts = {name: load_script(client, name) for name in _SCRIPTS}
 
     # --- opening and reading -----------------------------------------------------------------------------------
@@ -87,7 +111,10 @@ class Ledger:
 
         `failure`: it was refused at the door, and only its closing is left. `maybe_sent`: the ledger was wiped, and its
         outcome is unknown. Without `reserve_key` its idempotency key stays with the job that has it.
+
+        Raises LedgerRefused.
         """
+        self.identity.confirm()
         row = self.codec.opening(job_id, document, provider, route)
         lane, key = document.account, self.codec.idempotency_key(document) if reserve_key else ""
         if failure:
@@ -95,14 +122,10 @@ class Ledger:
             lane, key = CLOSING_LANE, ""
             row |= {"stage": Stage.FAILED, "step": Step.NOTIFY, "code": failure.code}
             row["failure"] = self.codec.seal_failure(job_id, failure)
+        if maybe_sent is None and failure is None and not document.door.has_folder:
+            maybe_sent = self._remembered(job_id)
         if maybe_sent:
-            row["facts"] = self.codec.seal_facts(job_id, maybe_sent.facts)
-            if route.on_unknown_outcome is OnUnknownOutcome.RESEND:
-                row["sent_before"] = "1"
-            else:
-                # At the step that may have sent it: that step finds the commit, and the outcome is unknown.
-                step = maybe_sent.step
-                row |= {"stage": route.stage_before(step), "step": step, "committed": "1"}
+            row |= _maybe_sent(maybe_sent.step, self.codec.seal_facts(job_id, maybe_sent.facts), route)
             # It has its name at once: no other document of that name may be sent before its outcome is known.
             self.redis.set(PREFIX + "name:" + row["name"], job_id)
         fields = [str(part) for pair in row.items() for part in pair]
@@ -111,14 +134,23 @@ class Ledger:
 
     def get(self, job_id: str) -> Job | None:
         """The job with this id or alias. Raises SealBroken if it was sealed with another `secret_key`."""
-        row = self._row(job_id)
+        row, ahead_ms = self._row(job_id)
         if not row:
             job_id = str(self.redis.get(PREFIX + "alias:" + job_id) or "")
-            row = self._row(job_id) if job_id else {}
-        return self.codec.job(job_id, row) if row else None
+            row, ahead_ms = self._row(job_id) if job_id else ({}, 0)
+        return self.codec.job(job_id, row, ahead_ms=ahead_ms) if row else None
 
     def known(self, job_id: str) -> bool:
         return bool(self.redis.exists(PREFIX + "job:" + job_id))
+
+    def bind(self, job_id: str, machine: str) -> bool:
+        """Note that the job's files lie on this machine, which alone can work on it. True if that is news."""
+        return bool(self._run("bind", job_id, machine))
+
+    def bound_to(self, job_id: str) -> str | None:
+        """The machine that alone can work on the job; None if any can."""
+        machine = self.redis.hget(PREFIX + "job:" + job_id, "home")
+        return str(machine) if machine else None
 
     def alias(self, alias: str, job_id: str) -> None:
         """Let `alias` (the id of a stream entry, or of a second call) find the job."""
@@ -142,17 +174,55 @@ class Ledger:
         """Which Redis this is. Another one after a restart, a failover or a wipe, so that a commit may be forgotten."""
         return str(self.redis.info("server")["run_id"])
 
+    # --- commits that Redis had forgotten ----------------------------------------------------------------------
+
+    def remember(self, commits: Iterable[tuple[str, Step, str]]) -> list[str]:
+        """Keep commits (job id, step, sealed facts) that Redis had forgotten, for when a message opens the job again.
+
+        Returns the ids of those jobs that Redis knows.
+        """
+        pipe = self.redis.pipeline(transaction=False)
+        ids = []
+        for job_id, step, sealed_facts in commits:
+            kept = json.dumps({"step": step, "facts": sealed_facts})
+            pipe.set(PREFIX + "forgotten:" + job_id, kept, ex=_FORGOTTEN_KEPT_SECONDS)
+            pipe.exists(PREFIX + "job:" + job_id)
+            ids.append(job_id)
+        return [job_id for job_id, known in zip(ids, pipe.execute()[1::2], strict=True) if known]
+
+    def commit_remembered(self, job: Job, step: Step, sealed_facts: str, route: Route) -> str:
+        """Redis had forgotten this commit of a job: it may have been sent. Returns what `move.lua` does."""
+        fields = _maybe_sent(step, sealed_facts, route)
+        stage, step = Stage(fields.pop("stage", job.stage)), Step(fields.pop("step", job.step))
+        self.redis.set(PREFIX + "name:" + self.codec.name_key(job.document), job.id)
+        return self._move_without_lease(
+            job, _BEFORE_THE_RECORD, stage=stage, step=step, set=fields, uncommitted=True, due_in=0
+        )
+
+    def _remembered(self, job_id: str) -> MaybeSent | None:
+        kept = self.redis.get(PREFIX + "forgotten:" + job_id)
+        if kept is None:
+            return None
+        commit = json.loads(kept)
+        return MaybeSent(self.codec.facts(job_id, commit["facts"]), Step(commit["step"]))
+
     # --- leases ------------------------------------------------------------------------------------------------
 
     def start(self, job_id: str, step: Step) -> list[Lease] | NotStarted:
-        """Start a step, and take the lease of its job. Confirm also starts the patient's other waiting jobs."""
-        started = self._run("start", job_id, step, self._lease_ms, "1" if step is Step.CONFIRM else "")
+        """Start a step, and take the lease of its job. Confirm also starts the patient's other waiting jobs.
+
+        Raises LedgerRefused.
+        """
+        self.identity.confirm()
+        together = "1" if step is Step.CONFIRM else ""
+        started = self._run("start", job_id, step, self._lease_ms, together, self._machine() or "")
         if started[0][0] == "refused":
             return NotStarted(started[0][1])
         leases = []
-        for started_id, token, flat_row, now in started:
+        for started_id, token, flat_row, now, wall in started:
             row = dict(zip(map(str, flat_row[::2]), map(str, flat_row[1::2]), strict=True))
-            leases.append(Lease(self.codec.job(started_id, row), str(token), from_ms(now)))
+            job = self.codec.job(started_id, row, ahead_ms=now - wall)
+            leases.append(Lease(job, str(token), from_ms(now)))
         return leases
 
     def renew(self, leases: Iterable[tuple[str, str]]) -> list[bool]:
@@ -182,11 +252,13 @@ class Ledger:
             **_owned_alone(facts.record),
         )
 
-    def committed(self, lease: Lease, facts: Facts | None = None) -> None:
-        """The commit point: from here on the last block may leave. Raises LeaseLost."""
+    def committed(self, lease: Lease, facts: Facts | None = None) -> int:
+        """The commit point: from here on the last block may leave. Returns the commit's number. Raises LeaseLost."""
         sealed = {"facts": self.codec.seal_facts(lease.job.id, facts)} if facts else {}
         # A new commit, so what an earlier search has found out ("looked") no longer counts.
-        self._move(lease, _BEFORE_THE_RECORD, set={"committed": "1", **sealed}, unset=["looked"], keep=True)
+        change = {"set": {"committed": "1", **sealed}, "unset": ["looked"], "keep": True, "commits": True}
+        answer = self._try_move(lease, _BEFORE_THE_RECORD, **change)
+        return int(answer.removeprefix("ok "))
 
     def uncommitted(self, lease: Lease) -> None:
         """The last block certainly did not leave, or the answer was that nothing is stored."""
@@ -241,7 +313,8 @@ class Ledger:
 
         `facts` are those of the job unless more became known. `passed` is a stage that was reached together with it.
         """
-        facts = replace(facts or lease.job.facts, record=record)
+        # The snapshot has served its purpose, and may be of thousands of ids.
+        facts = replace(facts or lease.job.facts, record=record, snapshot=None)
         fields: dict[str, Any] = {"facts": self.codec.seal_facts(lease.job.id, facts), "failures": 0}
         # One record may be relabelled any number of times, so no relabeling owns it.
         change: dict[str, Any] = {} if lease.job.document.relabeling else _owned_alone(record)
@@ -314,9 +387,19 @@ class Ledger:
     # --- waiting and turning back ------------------------------------------------------------------------------
 
     def deferred(
-        self, lease: Lease, due_in: float, calls: int, *, failed: bool = False, found_nothing: bool = False
+        self,
+        lease: Lease,
+        due_in: float,
+        calls: int,
+        *,
+        failed: bool = False,
+        found_nothing: bool = False,
+        search_for: datetime | None = None,
     ) -> None:
-        """The same step again in `due_in` seconds. `failed` adds to the back-off. `found_nothing`: by a search."""
+        """The same step again in `due_in` seconds. `failed` adds to the back-off. `found_nothing`: by a search.
+
+        `search_for`: from now on the search is for another commit, of which job.json was told then.
+        """
         incr = {"calls": calls, "failures": int(failed), "looks": int(found_nothing)}
         change: dict[str, Any] = {}
         if failed and lease.job.failing_since is None:
@@ -324,6 +407,8 @@ class Ledger:
         if not failed:
             change["unset"] = ["failing_since", "blocked_since"] if found_nothing else ["failing_since"]
             change["healthy"] = found_nothing
+        if search_for:
+            change["set"] = {"unknown_since": to_ms(lease.now), "looking_for": search_for.isoformat()}
         self._move(lease, (*_UNFINISHED, Stage.FAILED), incr=incr, due_in=_ms(due_in), **change)
 
     def blocked(self, lease: Lease, due_in: float, calls: int) -> None:
@@ -357,6 +442,7 @@ class Ledger:
             _BEFORE_THE_RECORD,
             step=Step.CONFIRM,
             set={"committed": "1", "unknown_step": lease.job.step},
+            unset=["looks"],
             unknown=True,
             incr={"calls": calls},
             due_in=_ms(due_in),
@@ -417,10 +503,20 @@ class Ledger:
 
     # --- closing -----------------------------------------------------------------------------------------------
 
-    def closed(self, lease: Lease, done: Iterable[str], event: Mapping[str, str] | None = None) -> None:
-        """Record which closing steps are done, and publish the event with the step that it is. The lease stays."""
+    def closed(
+        self,
+        lease: Lease,
+        done: Iterable[str],
+        event: Mapping[str, str] | None = None,
+        facts: Facts | None = None,
+    ) -> None:
+        """Record which closing steps are done, and publish the event with the step that it is. The lease stays.
+
+        `facts` are those of the job if the closing has changed them.
+        """
         change: dict[str, Any] = {"event": [part for pair in event.items() for part in pair]} if event else {}
-        self._move(lease, _FINAL, set={"closed": ",".join(sorted(done))}, keep=True, **change)
+        fields = {"facts": self.codec.seal_facts(lease.job.id, facts)} if facts else {}
+        self._move(lease, _FINAL, set={"closed": ",".join(sorted(done)), **fields}, keep=True, **change)
 
     def closing_deferred(self, lease: Lease, due_in: float) -> None:
         """What is left of the closing again in `due_in` seconds."""
@@ -441,6 +537,11 @@ class Ledger:
         if done:
             self.redis.srem(PREFIX + "home:" + machine, *done)
         return [job_id for job_id in left if job_id not in done]
+
+    def unclosed(self, machine: str, seconds: float) -> list[str]:
+        """Jobs whose closing has been due for this long, and which only this machine can close."""
+        due_before = self._clock.read().now_ms - _ms(seconds)
+        return [str(job_id) for job_id in self.redis.zrangebyscore(due_key(CLOSING_LANE, machine), 0, due_before)]
 
     def search_slowly(self, lease: Lease, due_in: float) -> None:
         """Closed for now, but its record may still appear: back to its account's lane for a slow search."""
@@ -487,11 +588,12 @@ class Ledger:
             lane=job.account,
             set={
                 "document": self.codec.seal_document(job.id, document),
+                **_home(document),
                 # A record that the provider has made for it stays: a second one would be a second document.
                 "facts": self.codec.seal_facts(job.id, Facts(record=job.facts.record)),
                 "failures": 0,
             },
-            unset=[*_OUTCOME_FIELDS, *_UNKNOWN_OUTCOME_FIELDS, "presigns", "looks"],
+            unset=[*_OUTCOME_FIELDS, *_UNKNOWN_OUTCOME_FIELDS, "presigns", "looks", *_no_home(document)],
             due_in=0,
         )
 
@@ -506,12 +608,13 @@ class Ledger:
             lane=job.account,
             set={
                 "document": self.codec.seal_document(job.id, document),
+                **_home(document),
                 "committed": "1",
                 "failures": 0,
                 "long_look": "1",
                 "unknown_step": first,
             },
-            unset=[*_OUTCOME_FIELDS, "looks", "held"],
+            unset=[*_OUTCOME_FIELDS, "looks", "held", *_no_home(document)],
             unknown=True,
             due_in=0,
         )
@@ -554,15 +657,24 @@ class Ledger:
         """What every move to a final stage has: closing work, whose message is sent at once."""
         return {"step": Step.NOTIFY, "lane": CLOSING_LANE, "due_in": self._lease_ms, "in_flight": True}
 
-    def _row(self, job_id: str) -> Mapping[str, str]:
-        return {str(k): str(v) for k, v in self.redis.hgetall(PREFIX + "job:" + job_id).items()}
+    def _row(self, job_id: str) -> tuple[Mapping[str, str], int]:
+        """The row, empty without a job, and how far the ledger's clock is ahead of Redis's, in ms."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(PREFIX + "job:" + job_id)
+            pipe.hget(PREFIX + "clock", "ahead")
+            row, ahead = pipe.execute()
+        return {str(k): str(v) for k, v in row.items()}, int(ahead or 0)
 
     def _move(self, lease: Lease, stages: Sequence[Stage], **change: Any) -> bool:
         """False if the move needs a record that proves another job. Raises LeaseLost if it was refused otherwise."""
+        return self._try_move(lease, stages, **change) == "ok"
+
+    def _try_move(self, lease: Lease, stages: Sequence[Stage], **change: Any) -> str:
+        """What `move.lua` answers where it did not refuse. Raises LeaseLost."""
         answer = str(self._run("move", lease.job.id, lease.token, ",".join(stages), json.dumps(change)))
-        if answer not in ("ok", "owned_by_another"):
+        if not answer.startswith("ok") and answer != "owned_by_another":
             raise LeaseLost(f"The move was refused ({answer}): another worker or a human was faster.")
-        return answer == "ok"
+        return answer
 
     def _move_without_lease(self, job: Job, stages: Sequence[Stage], **change: Any) -> str:
         """A move without a lease; it takes the job from the worker that holds it. Returns what `move.lua` does."""
@@ -570,6 +682,23 @@ class Ledger:
 
     def _run(self, script: str, *args: object) -> Any:
         return self._scripts[script](args=[PREFIX, *(str(arg) for arg in args)])
+
+
+def _maybe_sent(step: Step, sealed_facts: str, route: Route) -> dict[str, str]:
+    """The fields of the row of a document that this step may have sent."""
+    if route.on_unknown_outcome is OnUnknownOutcome.RESEND:
+        return {"facts": sealed_facts, "sent_before": "1"}
+    # At the step that may have sent it: that step finds the commit, and the outcome is unknown.
+    return {"facts": sealed_facts, "stage": route.stage_before(step), "step": step, "committed": "1"}
+
+
+def _home(document: Document) -> dict[str, str]:
+    """The field of the row for a document whose files lie on one machine. It may be another one than before."""
+    return {"home": document.bound_to} if document.bound_to else {}
+
+
+def _no_home(document: Document) -> list[str]:
+    return [] if document.bound_to else ["home"]
 
 
 def _owned_alone(record: Record | None) -> dict[str, str]:

@@ -50,11 +50,17 @@ def connect(url: str) -> redis.Redis:
 
 
 def load_script(client: redis.Redis, name: str, room: str = "tasks.ledger") -> Script:
-    """Register `scripts/<name>.lua` of a room. The script's header lists its arguments and what it returns."""
-    return client.register_script(resources.files(room).joinpath("scripts", f"{name}.lua").read_text())
+    """Register `scripts/<name>.lua` of a room. The script's header lists its arguments and what it returns.
+
+    The ledger's clock (`clock.lua`) stands before it.
+    """
+    return client.register_script(_source("clock") + _source(name, room))
 
 
-def now_ms(client: redis.Redis) -> int:
-    """The time by Redis's clock, the only one that all workers share, in milliseconds since 1970."""
-    seconds, micros = client.time()
-    return seconds * 1000 + micros // 1000
+def due_key(lane: str, machine: str | None = None) -> str:
+    """The key of a lane's due entries: those that any machine can work on, or those of one machine."""
+    return f"{PREFIX}due:{lane}@{machine}" if machine else f"{PREFIX}due:{lane}"
+
+
+def _source(name: str, room: str = "tasks.ledger") -> str:
+    return resources.files(room).joinpath("scripts", f"{name}.lua").read_text()

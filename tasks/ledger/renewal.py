@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ import structlog
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.model.errors import LeaseLost
+from tasks.model.times import steady_seconds
 
 log = structlog.get_logger()
 
@@ -23,7 +23,7 @@ class Renewal:
     def __init__(self, leases: Sequence[Lease], lease_seconds: float) -> None:
         self.leases = leases
         self._lease_seconds = lease_seconds
-        self._renewed_at = time.monotonic()
+        self._renewed_at = steady_seconds()
         self._lost = False
 
     def check(self) -> None:
@@ -31,7 +31,7 @@ class Renewal:
         if self._lost:
             raise LeaseLost("The lease was lost: another worker holds the job.")
         # By our own clock: while Redis is away nothing tells that the lease has run out there.
-        if time.monotonic() - self._renewed_at >= self._lease_seconds:
+        if steady_seconds() - self._renewed_at >= self._lease_seconds:
             raise LeaseLost("The lease ran out without being renewed: was the process or Redis stopped?")
 
     def renewed(self, at: float) -> None:
@@ -86,7 +86,7 @@ class LeaseRenewer:
     def _renew(self, renewals: Sequence[Renewal]) -> None:
         pairs = [(renewal, (lease.job.id, lease.token)) for renewal in renewals for lease in renewal.leases]
         # Taken before Redis is asked: a lease runs from then at the latest, so ours never seems longer than it is.
-        asked_at = time.monotonic()
+        asked_at = steady_seconds()
         kept = self._ledger.renew(pair for _, pair in pairs)
         for (renewal, _), is_kept in zip(pairs, kept, strict=True):
             renewal.renewed(asked_at) if is_kept else renewal.lost()

@@ -67,11 +67,21 @@ class Document:
     options: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
     callback_url: str | None = None
+    # Send it although its end is missing: its sender says that it is right.
+    as_it_is: bool = False
     # Remove the source after delivery.
     delete_source: bool = False
     # The entry of the intake stream that asked for it.
     stream_id: str | None = None
-    # The machine whose folders hold a document that was staged to S3.
+    # The machine whose folders hold a document that is in our care (`folders.machines`).
     home: str | None = None
+    # How often the document was taken up again after it had failed, as in its job.json.
+    round: int = 0
     # Set: nothing is sent but these labels, and there is no file.
     relabeling: Relabeling | None = None
+
+    @property
+    def bound_to(self) -> str | None:
+        """The machine that alone can work on it, since its file lies in that machine's folders. None: any can."""
+        # A document that was staged to S3 can be read everywhere; only the closing of its files needs its machine.
+        return self.home if self.door.has_folder and not self.source.startswith("s3://") else None

@@ -12,6 +12,7 @@ class Code(StrEnum):
     FILE_TOO_LARGE = "file_too_large"
     FILE_MISSING = "file_missing"
     FILE_CHANGED = "file_changed"
+    FILE_INCOMPLETE = "file_incomplete"
     NOT_A_REGULAR_FILE = "not_a_regular_file"
     SOURCE_NOT_ALLOWED = "source_not_allowed"
     UNSUPPORTED_TYPE = "unsupported_type"
@@ -46,6 +47,7 @@ class RetryLater(StepError):
         throttled: bool = False,
         unreachable: bool = False,
         group_reason: str = "",
+        lasting: bool = False,
     ) -> None:
         super().__init__(reason)
         # Seconds to wait, if known: what the other side asked for (Retry-After, X-RateLimit-Reset), when our own limit
@@ -57,6 +59,8 @@ class RetryLater(StepError):
         self.group_reason = group_reason
         # The provider did not answer, or answered 5xx. Counts towards opening the account's circuit breaker.
         self.unreachable = unreachable
+        # It has been so for long. The account's status says it, and its other documents go on.
+        self.lasting = lasting
 
 
 class PresignAgain(StepError):

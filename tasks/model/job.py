@@ -82,8 +82,10 @@ class Facts:
     record: Record | None = None
     # The provider's own, such as ids that it fixed before the first try.
     provider: Mapping[str, Any] = field(default_factory=dict)
-    # Sentences for the receipt.
+    # Sentences for the receipt: the provider's, or about its record.
     remarks: tuple[str, ...] = ()
+    # Sentences for the receipt, about the document's content.
+    content_remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +114,17 @@ class Job:
     document: Document
     facts: Facts
 
-    # --- when, by Redis's clock ---
+    # --- when, by Redis's clock: for people ---
     created_at: datetime
     updated_at: datetime
     # When its due entry is due. None when no work is left.
     next_at: datetime | None = None
     # When each stage was reached.
     times: Mapping[str, datetime] = field(default_factory=dict)
+
+    # --- since when, by the ledger's clock: for what is decided ---
+    # It has been in its stage.
+    in_stage_since: datetime | None = None
     # The first of the failures in a row. The retry budget runs from here.
     failing_since: datetime | None = None
     # When it first parked its account. Cleared when it is stored, or when a search is not refused.
@@ -141,12 +147,14 @@ class Job:
     # --- the unknown outcome ---
     # The last block of the creating request may have left. Set at the commit point.
     committed: bool = False
-    # Since when it is unknown whether the document arrived.
+    # Since when it is unknown whether the document arrived, by the ledger's clock.
     unknown_since: datetime | None = None
     # The step whose outcome is unknown. Repeated when the search has found nothing.
     unknown_step: Step = Step.NONE
     # An earlier sending has an unknown outcome, and is repeated with the same ids.
     earlier_sending_unknown: bool = False
+    # When job.json was told of the commit that is searched for since `unknown_since`. It tells commits apart.
+    searched_commit_at: datetime | None = None
     # The last commit was searched for until the deadline, and led to nothing.
     reconciled: bool = False
     # When job.json was told of that commit. A later commit in job.json was not searched for yet.

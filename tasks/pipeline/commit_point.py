@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import structlog
 
 from tasks.folders.commit_log import CommitLog
+from tasks.folders.forgotten_commits import ForgottenCommits
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.renewal import Renewal
@@ -42,7 +43,10 @@ class CommitPoint:
         stopping: threading.Event,
         facts: Facts | None = None,
         creates: bool = True,
+        forgotten: ForgottenCommits | None = None,
     ) -> None:
+        self._forgotten = forgotten
+        self._number, self._run = 0, ""
         self._ledger = ledger
         self._commit_log = commit_log
         self._documents = documents
@@ -77,15 +81,20 @@ class CommitPoint:
         self.check()
         if not self._creates:
             return
+        if self._forgotten and self._commit_log.needs_journal(self._lease.job):
+            # Redis may have been restored since the step began, and this document sent before that.
+            self._run = self._forgotten.ensure_known()
         asked_at = time.monotonic()
-        self._ledger.committed(self._lease, self._facts)
+        self._number = self._ledger.committed(self._lease, self._facts)
         self._committed = True
         # job.json knows no fencing tokens: after a slow commit another worker may have written into it.
         self._check_commit_was_quick(asked_at)
         try:
-            self._commit_log.note_commit(self._lease.job, self._facts or self._lease.job.facts)
+            facts = self._facts or self._lease.job.facts
+            self._commit_log.note_commit(self._lease.job, facts, self._number, self._run)
         except OSError as error:
-            raise RetryLater(f"job.json cannot be written ({type(error).__name__}); nothing was sent.") from error
+            reason = f"The commit cannot be written to disk ({type(error).__name__}); nothing was sent."
+            raise RetryLater(reason) from error
         self._check_commit_was_quick(asked_at)
 
     def _check_commit_was_quick(self, asked_at: float) -> None:
@@ -111,7 +120,7 @@ class CommitPoint:
         """In the ledger first, which knows whose commit it is. Raises LeaseLost where it is another's."""
         self._ledger.uncommitted(self._lease)
         try:
-            self._commit_log.note_commit_undone(self._lease.job)
+            self._commit_log.note_commit_undone(self._lease.job, self._number, self._run)
         except OSError as error:
             # The disk that would not take the commit refuses this as well. Should the commit stand there all the same,
             # the next try searches before it sends, which costs only time.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -13,7 +13,7 @@ from tasks.ledger.renewal import Renewal
 from tasks.model.errors import LeaseLost, StepError
 from tasks.model.job import Facts
 from tasks.model.route import OnUnknownOutcome, Stage, Step
-from tasks.pipeline.reconciliation import Reconciliation
+from tasks.pipeline.recovery import Recovery
 from tasks.pipeline.step import StepContext, StepResult
 from tasks.providers.base import Found
 
@@ -21,17 +21,44 @@ log = structlog.get_logger()
 
 
 class Confirm:
-    def __init__(self, context: StepContext, reconciliation: Reconciliation) -> None:
+    def __init__(self, context: StepContext, recovery: Recovery) -> None:
         self._context = context
-        self._reconciliation = reconciliation
+        self._recovery = recovery
+        self._reconciliation = recovery.reconciliation
         self._ledger = context.ledger
         self._commit_log = context.commit_log
 
     def run(self, leases: Sequence[Lease], account: Account, renewal: Renewal) -> StepResult:
+        route = account.provider.route(leases[0].job.document)
+        if route.on_unknown_outcome is not OnUnknownOutcome.RECONCILE:
+            renewal.check()
+            return StepResult(finished=self._record(leases, {}, account, renewal))
+        # A job that would be sent again has a search of its own, which may take long and fail alone.
+        last = [lease for lease in leases if self._reconciliation.is_last_search(lease, account)]
+        others = [lease for lease in leases if lease not in last]
+        finished = self._search(others, account, renewal) if others else ()
+        for lease in last:
+            account.start_counting()
+            try:
+                finished += self._search([lease], account, renewal, thorough=True)
+            except StepError as error:
+                if isinstance(error, LeaseLost):
+                    raise
+                finished += self._recovery.after(error, [lease], account)
+        return StepResult(finished=finished)
+
+    def _search(
+        self, leases: Sequence[Lease], account: Account, renewal: Renewal, *, thorough: bool = False
+    ) -> tuple[str, ...]:
         jobs = [lease.job for lease in leases]
-        searches = account.provider.route(jobs[0].document).on_unknown_outcome is OnUnknownOutcome.RECONCILE
-        found = account.provider.find(jobs, self._ledger.record_owners(jobs[0])) if searches else {}
+        found = account.provider.find(jobs, self._ledger.record_owners(jobs[0]), thorough=thorough)
         renewal.check()
+        return self._record(leases, found, account, renewal)
+
+    def _record(
+        self, leases: Sequence[Lease], found: Mapping[str, Found], account: Account, renewal: Renewal
+    ) -> tuple[str, ...]:
+        """Record what one search has found of these jobs. Returns the ids of those that have ended."""
         finished = []
         calls = account.counted()
         for lease in leases:
@@ -41,13 +68,15 @@ class Confirm:
                     finished.append(lease.job.id)
             except LeaseLost as error:
                 log.info("lease_lost", job=lease.job.id, step=Step.CONFIRM, account=account.name, why=str(error))
-        return StepResult(finished=tuple(finished))
+        return tuple(finished)
 
     def _record_finding(
         self, lease: Lease, found: Found | None, account: Account, renewal: Renewal, calls: int
     ) -> bool:
         """Record what the search has found of a job. True when the job has ended."""
         job = lease.job
+        if found and found.doubt:
+            return self._reconciliation.after_empty_search(lease, account, calls, found.doubt)
         if found and found.fault:
             self._reconciliation.after_faulty_record(found.fault, lease, calls)
             return True

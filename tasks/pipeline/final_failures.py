@@ -69,6 +69,13 @@ SEARCHES_FAILED = Failure(
     "Look into the chart. If it is there: chartpost resolve JOB --delivered. If not: chartpost retry JOB --send-again.",
 )
 
+_DOUBTFUL = Failure(
+    Code.OUTCOME_UNKNOWN,
+    "It was sent, and the answer was not seen.",
+    "Look there first. If it is the document: chartpost resolve JOB --delivered. "
+    "If not: chartpost retry JOB --send-again.",
+)
+
 log = structlog.get_logger()
 
 
@@ -84,9 +91,9 @@ class Failures:
         self._ledger.failed(lease, failure, calls)
         self._log_failed(lease, failure, failure.message)
 
-    def fail_unconfirmed(self, lease: Lease, calls: int) -> None:
+    def fail_unconfirmed(self, lease: Lease, calls: int, doubt: str = "") -> None:
         """No confirmation in time: failed for now. The name stays taken, since a slow search goes on."""
-        failure = not_confirmed(lease.job)
+        failure = not_confirmed(lease.job, doubt=doubt)
         self._ledger.failed(lease, failure, calls, keep_name=True)
         self._log_failed(lease, failure, failure.message)
 
@@ -94,6 +101,11 @@ class Failures:
         """Only a person can find out whether it arrived. It waits in failed/ until one has said so."""
         self._ledger.hold_for_person(lease, failure, calls, self._sha256(lease.job))
         log.warning("job_held", job=lease.job.id, account=lease.job.account, code=failure.code, reason=failure.message)
+
+    def hold_for_doubt(self, lease: Lease, calls: int, doubt: str) -> None:
+        """It may be there, in a record that does not prove it: sending it again could be a second copy."""
+        failure = replace(_DOUBTFUL, message=f"{_DOUBTFUL.message} {doubt}")
+        self.hold_for_person(lease, calls, failure)
 
     def give_up(self, lease: Lease, why: str, calls: int) -> None:
         """It was tried for too long. What an earlier try may have sent is of unknown outcome, not given up."""
@@ -125,8 +137,18 @@ def may_have_arrived(job: Job) -> bool:
     return (job.earlier_sending_unknown or job.committed) and not job.document.relabeling
 
 
-def not_confirmed(job: Job, *, final: bool = False) -> Failure:
-    """The failure of a job whose record did not appear, by how far it had come. `final`: not within a day either."""
+def not_confirmed(job: Job, *, final: bool = False, doubt: str = "") -> Failure:
+    """The failure of a job whose record did not appear, by how far it had come. `final`: not within a day either.
+
+    `doubt` names a record that may be the document's, and says why that is not certain.
+    """
+    failure = _unconfirmed(job, final=final)
+    if not doubt:
+        return failure
+    return replace(failure, message=f"{failure.message} {doubt}", hint=f"Look there first. {failure.hint}")
+
+
+def _unconfirmed(job: Job, *, final: bool) -> Failure:
     if Stage.REGISTERED in job.times:
         return _NOT_PROCESSED_FINAL if final else _NOT_PROCESSED
     if job.facts.record:  # a document that was made before the upload

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import structlog
 
 from tasks.accounts.account import Account
 from tasks.ledger.lease import Lease
 from tasks.ledger.renewal import Renewal
-from tasks.model.errors import OutcomeUnknown
+from tasks.model import backoff
+from tasks.model.errors import OutcomeUnknown, RetryLater
 from tasks.model.job import Facts, Job
 from tasks.model.route import Stage
 from tasks.pipeline.step import StepContext, StepResult
+from tasks.providers.content_check import contradictions
+from tasks.sources.base import incomplete, still_written
+from tasks.sources.whole import Examination
 
 log = structlog.get_logger()
 
 _NAME_WAIT_SECONDS = 30.0
+_WRITER_SECONDS = 1.0
+_WRITER_PATIENCE = timedelta(seconds=10)
+_SENT_AS_IT_IS = "It was sent as it is, as its sender asked: a {} whose end is missing."
+_LOOKS_FOR_EARLIER = 5  # with the pauses of a poll between them: half a minute, as delivered
 
 
 class Preflight:
-    def __init__(self, context: StepContext) -> None:
+    def __init__(self, context: StepContext, *, chance: Callable[[], float] = random.random) -> None:
         self._context = context
         self._ledger = context.ledger
+        self._chance = chance
 
     def run(self, lease: Lease, account: Account, renewal: Renewal) -> StepResult | None:
         """Check a job before the first thing that is sent of it. None if the step may go on."""
         job = lease.job
         if job.stage is not Stage.RECEIVED:
             return None
+        if self._context.forgotten and self._context.commit_log.needs_journal(job):
+            self._context.forgotten.ensure_known()  # before any call: this job may be one that was sent already
         account.provider.check(job.document)
         # Two documents of one name for one patient are never sent at once: their records could not be told apart.
         holder = self._ledger.reserve_name(job)
@@ -37,9 +51,55 @@ class Preflight:
             log.info("job_waits_for_name", job=job.id, account=job.account, holder=holder)
             return StepResult()
         skips_duplicates = account.settings.duplicates == "skip" or job.document.idempotency_key
-        if skips_duplicates and not job.earlier_sending_unknown and self._is_duplicate(lease, account, renewal):
-            return StepResult(finished=(job.id,))
+        if skips_duplicates and not job.earlier_sending_unknown and (earlier := self._earlier(job, renewal)):
+            return self._after_look(lease, earlier, account)
         return None
+
+    def examined(self, lease: Lease) -> Lease:
+        """The same lease, with what the receipt must say of the document's content.
+
+        Raises DocumentRefused (`file_incomplete`) for a document that is not whole, unless its sender has said that it
+        is right as it is. Raises RetryLater.
+        """
+        job = lease.job
+        document = job.document
+        sent_before = job.committed or job.earlier_sending_unknown  # it was examined then
+        if job.stage is not Stage.RECEIVED or document.relabeling or sent_before:
+            return lease
+        examination = self._context.documents.examine(document)
+        if not document.as_it_is:
+            self._check_whole(lease, examination)
+        remarks = [_SENT_AS_IT_IS.format(examination.incomplete)] if examination.incomplete else []
+        remarks += contradictions(document, examination.head)
+        return replace(lease, job=replace(job, facts=replace(job.facts, content_remarks=tuple(remarks))))
+
+    def _check_whole(self, lease: Lease, examination: Examination) -> None:
+        job = lease.job
+        if examination.incomplete:
+            raise incomplete(examination.incomplete)
+        # The inbox and `chartpost send` have looked for writers. Nobody else can open what lies in processing/.
+        if not job.document.door.has_folder and self._context.documents.has_writer(job.document):
+            if lease.now - job.created_at < _WRITER_PATIENCE:
+                # A child that its sender has just started may hold it open until it runs its own program.
+                raise RetryLater("Another program has the file open for writing.", after_seconds=_WRITER_SECONDS)
+            raise still_written("Close it, then send it again.")
+
+    def _after_look(self, lease: Lease, earlier: Job, account: Account) -> StepResult | None:
+        """Look whether the earlier record still stands: then this one is a duplicate. None if it may be sent."""
+        job = lease.job
+        assert earlier.facts.record is not None  # noqa: S101, see _earlier
+        if account.provider.still_there(job.document, earlier.facts.record):
+            self._ledger.duplicate(lease, earlier, account.counted())
+            log.info("job_skipped_as_duplicate", job=job.id, account=job.account, earlier=earlier.id)
+            return StepResult(finished=(job.id,))
+        if job.searches >= _LOOKS_FOR_EARLIER - 1:
+            return None
+        # A list may hide a record for a moment, and then a second copy would be sent.
+        confirm = account.settings.confirm
+        wait = backoff.poll_delay(job.searches, confirm.first_seconds, confirm.cap_seconds, self._chance)
+        self._ledger.deferred(lease, wait, account.counted(), found_nothing=True)
+        log.info("job_looks_for_earlier", job=job.id, account=job.account, earlier=earlier.id, seconds=round(wait, 1))
+        return StepResult()
 
     def facts_before_sending(self, job: Job, account: Account) -> Facts:
         """What a later search needs to know of the chart as it was before."""
@@ -54,23 +114,17 @@ class Preflight:
         if job.committed or self._may_have_committed(job):
             raise OutcomeUnknown("An earlier attempt may have passed the commit point.")
 
-    def _is_duplicate(self, lease: Lease, account: Account, renewal: Renewal) -> bool:
-        """Deliver the job as a duplicate if the same bytes, name and patient were delivered and still stand there."""
-        document = lease.job.document
+    def _earlier(self, job: Job, renewal: Renewal) -> Job | None:
+        """The job that has delivered the same bytes with the same name for the same patient, with its record."""
+        document = job.document
         if document.relabeling:
-            return False
+            return None
         deliveries = self._ledger.earlier_deliveries(document)
         if not deliveries:  # reading the whole document for its digest is worth it only if there is one
-            return False
+            return None
         earlier_id = deliveries.get(self._context.documents.sha256(document, renewal.check))
         earlier = self._ledger.get(earlier_id) if earlier_id else None
-        if earlier is None or earlier.facts.record is None or earlier.id == lease.job.id:
-            return False
-        if not account.provider.still_there(document, earlier.facts.record):
-            return False
-        self._ledger.duplicate(lease, earlier, account.counted())
-        log.info("job_skipped_as_duplicate", job=lease.job.id, account=lease.job.account, earlier=earlier.id)
-        return True
+        return earlier if earlier and earlier.facts.record and earlier.id != job.id else None
 
     def _may_have_committed(self, job: Job) -> bool:
         """True if the ledger may have forgotten a commit: job.json knows, else a changed Redis is suspect."""

@@ -26,6 +26,7 @@ class Presign:
         self._commit_log = context.commit_log
 
     def run(self, lease: Lease, account: Account, renewal: Renewal) -> StepResult:
+        lease = self._preflight.examined(lease)
         job = lease.job
         provider = able(account.provider, TakesForms)
         if (ended := self._preflight.run(lease, account, renewal)) is not None:

@@ -105,6 +105,8 @@ class Recovery:
         elif isinstance(error, (RetryLater, OutcomeUnknown)) and error.unreachable:
             if self._breaker.unreachable(account.name, str(error)) == "down":
                 log.warning("account_down", account=account.name, reason=str(error))
+        elif isinstance(error, RetryLater) and error.lasting:
+            self._breaker.remark(account.name, f"{error} Job {lease.job.id} and others of its patient wait.")
         elif isinstance(error, AccountBlocked) and lease.job.blocked_since is None:
             self._park(account, account.reason(error), lease)
 

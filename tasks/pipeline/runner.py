@@ -6,11 +6,14 @@ What a step raises says what happens next; `recovery` decides it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 import structlog
 
 from config.redaction import crash_site
 from tasks.accounts.account import Accounts
-from tasks.ledger.lease import NotStarted
+from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.ledger.renewal import LeaseRenewer
 from tasks.model.errors import LeaseLost, RetryLater, StepError
@@ -22,6 +25,7 @@ from tasks.pipeline.presign import Presign
 from tasks.pipeline.recovery import Recovery
 from tasks.pipeline.register import Register
 from tasks.pipeline.step import StepContext, StepResult
+from tasks.sources.base import missing
 
 log = structlog.get_logger()
 
@@ -32,10 +36,11 @@ class StepRunner:
     ) -> None:
         preflight = Preflight(context)
         self._ledger = context.ledger
+        self._commit_log = context.commit_log
         self._accounts = accounts
         self._lease_renewer = lease_renewer
         self._recovery = recovery
-        self._confirm = Confirm(context, recovery.reconciliation)
+        self._confirm = Confirm(context, recovery)
         self._steps: dict[Step, Presign | Post | Register] = {
             Step.PRESIGN: Presign(context, preflight),
             Step.POST: Post(context, preflight),
@@ -48,12 +53,14 @@ class StepRunner:
         if isinstance(leases, NotStarted):
             log.info("step_not_started", job=job_id, step=step, why=leases.why)
             return StepResult()
+        leases = [replace(lease, job=self._commit_log.located(lease.job)) for lease in leases]
         account = self._accounts[leases[0].job.account]
         account.start_counting()
         with self._lease_renewer.renewing(leases) as renewal:
             try:
                 if step is Step.CONFIRM:
                     return self._confirm.run(leases, account, renewal)
+                self._check_folder(leases[0])
                 return self._steps[step].run(leases[0], account, renewal)
             except LeaseLost as error:
                 log.info("lease_lost", job=job_id, step=step, account=account.name, why=str(error))
@@ -66,3 +73,17 @@ class StepRunner:
                 log.error("step_crashed", job=job_id, step=step, **crash_site(error))
                 crashed = RetryLater(f"The step crashed with {type(error).__name__}; the log names the place.")
                 return StepResult(finished=self._recovery.after(crashed, leases, account))
+
+    def _check_folder(self, lease: Lease) -> None:
+        """Raises RetryLater, and after a lease DocumentRefused, if the document's folder is not on this machine.
+
+        Nothing must be sent then: its job.json would not tell of it, nor does it tell what was sent before.
+        """
+        if not self._commit_log.folder_is_missing(lease.job):
+            return
+        # Another machine's folders may have borne this one's name until a moment ago (`folders.machines`). Its watcher
+        # binds the job to itself.
+        since = lease.job.failing_since
+        if since is None or lease.now - since < timedelta(seconds=self._ledger.lease_seconds):
+            raise RetryLater("Its folder in processing/ is not on this machine.")
+        raise missing()

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from tasks.closing.results import Results
 from tasks.folders.commit_log import CommitLog
+from tasks.folders.forgotten_commits import ForgottenCommits
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.renewal import Renewal
@@ -37,6 +38,8 @@ class StepContext:
     documents: Documents
     results: Results
     stopping: threading.Event
+    # None where Redis cannot have forgotten anything, as in tests.
+    forgotten: ForgottenCommits | None = None
 
     def commit_point(
         self, lease: Lease, renewal: Renewal, facts: Facts | None = None, *, creates: bool = True
@@ -51,6 +54,7 @@ class StepContext:
             stopping=self.stopping,
             facts=facts,
             creates=creates,
+            forgotten=self.forgotten,
         )
 
 

@@ -61,11 +61,12 @@ class Provider(Protocol):
         """
         ...
 
-    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str], *, thorough: bool = False) -> Mapping[str, Found]:
         """Search for the jobs' records: job id -> Found, for those that are there.
 
         All jobs are of one patient where the route says `together`, else there is one. `owners` maps the id of each
-        record that proves a job already to that job's id.
+        record that proves a job already to that job's id. `thorough`: what is not found will be sent again, so nothing
+        that was read before counts, and RetryLater is raised where the provider does not show all that it has.
         """
         ...
 
@@ -150,6 +151,8 @@ class Found:
     remarks: tuple[str, ...] = ()
     # Set if the provider has made something of the upload that is not our document.
     fault: DocumentRefused | None = None
+    # Set if the record may be the document's and is not proven to be: a sentence that says why, and names the record.
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

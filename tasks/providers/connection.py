@@ -20,13 +20,23 @@ class Cache(Protocol):
 
     def get(self, topic: str, key: str) -> str | None: ...
 
+    def get_with_age(self, topic: str, key: str) -> tuple[str, float] | None:
+        """With the seconds since it was put there."""
+        ...
+
     def put(self, topic: str, key: str, value: str, seconds: float) -> None: ...
+
+    def drop(self, topic: str, key: str) -> None: ...
 
     def lock(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:
         """No other thread or worker is in a block of this topic and key, for at most so many seconds.
 
         Waits that long for its turn, then goes on without it: what is done inside must be harmless when two do it.
         """
+        ...
+
+    def lock_if_free(self, topic: str, key: str, seconds: float) -> AbstractContextManager[Callable[[], object] | None]:
+        """The same without waiting: None if another is in the block, else a function that holds it for longer."""
         ...
 
 
@@ -40,6 +50,9 @@ class Connection:
     # Called for every request that is about to leave, to the provider and to its storage.
     on_call: Callable[[], None]
     cache: Cache
+    # Called before each page of a list but its first, besides `limiter`; raises RetryLater when lists have had their
+    # share of the limit.
+    list_limiter: Callable[[], None] = lambda: None
     # Allows http:// and loopback addresses, as the sandbox has them.
     insecure: bool = False
     # Learns the provider's time from its answers.

@@ -10,7 +10,7 @@ from tasks.model.errors import Code, DocumentRefused
 UNKNOWN = "application/octet-stream"
 
 # Our own list: the system's differs from machine to machine.
-_BY_ENDING = {
+BY_ENDING = {
     "bmp": "image/bmp",
     "csv": "text/csv",
     "dcm": "application/dicom",
@@ -42,7 +42,7 @@ _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-
 def media_type(document: Document) -> str:
     """The document's media type, without parameters. Raises DocumentRefused if its content_type is not one."""
     if document.content_type is None:
-        return _BY_ENDING.get(document.file_name.rpartition(".")[2].lower(), UNKNOWN)
+        return BY_ENDING.get(document.file_name.rpartition(".")[2].lower(), UNKNOWN)
     bare = document.content_type.partition(";")[0].strip()
     if not _MEDIA_TYPE.fullmatch(bare):
         raise DocumentRefused(

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl
 import httpx
 from pydantic import Field, StringConstraints
 
-from tasks.http.api import not_understood
 from tasks.http.json_values import whole_number
+from tasks.model.errors import Code, DocumentRefused, RetryLater
 
 Query = Sequence[tuple[str, str]]
 
@@ -66,17 +66,24 @@ class Pages(Generic[R]):
     ask: Callable[[Query], Page[R]]
     # The query for a page by its number, from 1.
     numbered: Callable[[int], Query]
+    # Called before each page but the first; raises RetryLater.
+    limiter: Callable[[], None]
     most: int
 
     def all(self) -> Mapping[str, R]:
-        """All records, by id, in their order. Raises AccountBlocked if the pages do not add up, even read again."""
+        """All records, by id, in their order. Raises RetryLater if the pages do not add up, even read again."""
         for _ in range(2):  # a record that is removed while we turn the pages makes them miss one
-            *_, listing = self._growing()
-            if not listing.ended:
-                raise not_understood(self.provider, f"a list of more than {self.most} pages")
+            listing = self.once()
             if listing.complete:
                 return listing.records
-        raise not_understood(self.provider, "a list that holds fewer records than it announces")
+        raise not_adding_up(self.provider)
+
+    def once(self) -> Listing[R]:
+        """The whole list, read once; it may not be complete. Raises DocumentRefused if it has too many pages."""
+        *_, listing = self._growing()
+        if not listing.ended:
+            raise too_long(self.provider, self.most)
+        return listing
 
     def until(self, enough: Callable[[Mapping[str, R]], bool]) -> Mapping[str, R]:
         """The records of the first pages, until there are enough, or `most` pages were read."""
@@ -87,23 +94,40 @@ class Pages(Generic[R]):
                 break
         return records
 
+    def page(self, number: int, query: Query) -> Page[R]:
+        """The page of this number and query. One that is refused ends the list, since the first one was not."""
+        try:
+            return self.ask(query)
+        except DocumentRefused:
+            if number == 1:
+                raise
+            # Vendors may refuse a page beyond the last one as a thing that is not there.
+            return Page(records=(), total=None, next=None, announces=True)
+
+    def following(self, page: Page[R], number: int, *, seen: int, of: int | None) -> Query:
+        """The query for the page after this one, which has this number; empty after the last.
+
+        It is the link's, where that leads to this very list, else one by number. `seen` records were seen so far, of as
+        many as the first page has announced.
+        """
+        if page.next is not None:
+            return query_of(page.next, self.url) or self.numbered(number + 1)
+        lacks = of is not None and seen < of
+        return self.numbered(number + 1) if lacks or not page.announces else ()
+
     def _growing(self) -> Iterator[Listing[R]]:
         """The listing after each page, up to `most`."""
         listing, query = Listing[R](), self.numbered(1)
         for number in range(1, self.most + 1):
-            page = self.ask(query)
+            if number > 1:
+                self.limiter()
+            page = self.page(number, query)
             brought_new = listing.add(page)
-            query = self._next(listing, page, number)
+            query = self.following(page, number, seen=len(listing.records), of=listing.total)
             listing.ended = not (brought_new and query)
             yield listing
             if listing.ended:
                 return
-
-    def _next(self, listing: Listing[R], page: Page[R], number: int) -> Query:
-        """The query for the next page: its link's, where that leads to this very list, else by number."""
-        if page.next is not None:
-            return query_of(page.next, self.url) or self.numbered(number + 1)
-        return self.numbered(number + 1) if listing.lacks or not page.announces else ()
 
 
 class Listing(Generic[R]):
@@ -112,14 +136,14 @@ class Listing(Generic[R]):
     def __init__(self) -> None:
         self.records: dict[str, R] = {}
         self.ended = False
-        self._total: int | None = None
+        self.total: int | None = None
         self._pages = 0
         self._more = False
 
     def add(self, page: Page[R]) -> bool:
         """Add a page; False if it brought nothing new."""
         if not self._pages:
-            self._total = page.total
+            self.total = page.total
         self._pages += 1
         self._more = page.next is not None
         before = len(self.records)
@@ -127,12 +151,21 @@ class Listing(Generic[R]):
         return len(self.records) > before
 
     @property
-    def lacks(self) -> bool:
-        return self._total is not None and len(self.records) < self._total
-
-    @property
     def complete(self) -> bool:
-        return not self.lacks if self._total is not None else not self._more
+        return len(self.records) >= self.total if self.total is not None else not self._more
+
+
+def not_adding_up(provider: str, *, lasting: bool = False) -> RetryLater:
+    """The error for a list that shows fewer records than it announces, or others on each page."""
+    return RetryLater(f"{provider}'s list of a patient's records does not add up.", lasting=lasting)
+
+
+def too_long(provider: str, pages: int) -> DocumentRefused:
+    return DocumentRefused(
+        Code.GAVE_UP,
+        f"{provider} lists more than {pages:_} pages of records for this patient, and so many are not read.",
+        hint="Put the document into the chart by hand.",
+    )
 
 
 def query_of(link: str, url: str) -> Query:

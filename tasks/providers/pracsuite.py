@@ -7,7 +7,6 @@ blocks the account with a sentence that says so.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,23 +18,26 @@ from tasks.http.api import check_json, not_understood, parse_answer
 from tasks.http.exchange import Answer
 from tasks.http.json_values import whole_number
 from tasks.model.document import Document
-from tasks.model.errors import DocumentRefused, RetryLater
+from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.job import Assurance, Facts, Form, Job, Record
 from tasks.model.names import check_file_name, composed, upload_name
 from tasks.model.route import Route, Stage
 from tasks.providers.base import DocumentGate, Found, fingerprint
 from tasks.providers.checks import check_patient, check_size, patient_of
 from tasks.providers.connection import Connection
-from tasks.providers.pages import Page, Pages, Query, RecordId, own_link
+from tasks.providers.pages import Page, Pages, Query, RecordId, not_adding_up, own_link
+from tasks.providers.patient_list import Known, PatientList
 from tasks.providers.statuses import StatusTable, locked_out, refused
 
 NAME = "PracSuite"
 
 _ATTACHMENTS = "patient_attachment"
 _PAGE_SIZE = 100
-_MAX_PAGES = 200
-_SNAPSHOT_SECONDS = 5.0
+_MAX_PAGES = 1000
 _NAME_SECONDS = 86_400.0
+
+# In `Facts.provider`: how many records the list announced, if it did not show them all.
+_ANNOUNCED = "announced"
 
 
 class PracSuite:
@@ -50,6 +52,7 @@ class PracSuite:
         vendor_key, clinic_key = account.vendor_api_key.get_secret_value(), account.api_key.get_secret_value()
         self._max_bytes = account.max_bytes
         self._cache = connection.cache
+        self._list_limiter = connection.list_limiter
         self._vendor = fingerprint(account.base_url, vendor_key)
         # With the clinic's key: under another clinic's, the same id is another record.
         self._scope = f"{name} {fingerprint(account.base_url, vendor_key, clinic_key)}"
@@ -78,12 +81,9 @@ class PracSuite:
             return job.facts
         # One listing may serve all documents that are sent within some seconds: it was taken before any of their
         # presigns, and records that have proved another job since then are left out by their owners.
-        patient = patient_of(job.document)
-        known = self._cache.get(f"ids {self._scope}", patient)
-        if known is None:
-            known = json.dumps([attachment.id for attachment in self._list_of_patient(patient)])
-            self._cache.put(f"ids {self._scope}", patient, known, _SNAPSHOT_SECONDS)
-        return replace(job.facts, snapshot=tuple(json.loads(known)))
+        known = self._list_of(patient_of(job.document)).complete()
+        hidden = {_ANNOUNCED: known.announced} if known.unseen else {}
+        return replace(job.facts, snapshot=tuple(known.entries), provider={**job.facts.provider, **hidden})
 
     # --- sending ---------------------------------------------------------------------------------------------
 
@@ -100,21 +100,30 @@ class PracSuite:
 
     # --- finding ---------------------------------------------------------------------------------------------
 
-    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str], *, thorough: bool = False) -> Mapping[str, Found]:
         """One listing for all jobs of a patient, and one more call for each new record whose size fits."""
         if not jobs:
             return {}
+        patient = patient_of(jobs[0].document)
         try:
-            attachments = self._list_of_patient(patient_of(jobs[0].document))
-        except DocumentRefused:
+            if not thorough:
+                return self._match(jobs, self._list_of(patient).latest(), owners)
+            # A list of its own: nothing of it was read before this search began.
+            known = self._list_of(patient, min(job.id for job in jobs)).complete(fresh_seconds=0)
+        except DocumentRefused as error:
+            if error.code is Code.GAVE_UP:
+                raise
             # The patient is not there now. That proves nothing about the upload: the search goes on until its deadline.
             return {}
-        return self._match(jobs, attachments, owners)
+        found = self._match(jobs, known, owners)
+        if any(job.id not in found and known.unseen > _unseen_before(job) for job in jobs):
+            raise not_adding_up(NAME)  # the record that it does not show may be ours
+        return found
 
     def still_there(self, document: Document, record: Record) -> bool:
         """Whether the patient's list still has the record."""
         try:
-            return any(attachment.id == record.id for attachment in self._list_of_patient(patient_of(document)))
+            return self._list_of(patient_of(document)).shows(record.id)
         except DocumentRefused:
             return False
 
@@ -130,8 +139,8 @@ class PracSuite:
 
     # --- private: lists and records --------------------------------------------------------------------------
 
-    def _list_of_patient(self, patient: str) -> Sequence[Attachment]:
-        """All of a patient's records. Raises AccountBlocked if the pages do not add up, even when read again."""
+    def _list_of(self, patient: str, search: str = "") -> PatientList[Attachment]:
+        """The patient's list, shared by all who need it; or a reading of its own for one search."""
 
         def ask(query: Query) -> Page[Attachment]:
             answer = self._api.call("GET", "patient", patient, _ATTACHMENTS, params=query)
@@ -142,28 +151,44 @@ class PracSuite:
             return (("page", str(page)), ("page_size", str(_PAGE_SIZE)))
 
         url = self._api.url("patient", patient, _ATTACHMENTS)
-        return tuple(Pages(NAME, url, ask, numbered, _MAX_PAGES).all().values())
+        pages = Pages(NAME, url, ask, numbered, self._list_limiter, _MAX_PAGES)
+        return PatientList(self._cache, pages, f"{self._scope} {search}".strip(), patient, _bare)
 
-    def _match(
-        self, jobs: Sequence[Job], attachments: Sequence[Attachment], owners: Mapping[str, str]
-    ) -> Mapping[str, Found]:
+    def _match(self, jobs: Sequence[Job], known: Known[Attachment], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """Each record proves one job at most: one that came after its snapshot, with its size and its name."""
         found: dict[str, Found] = {}
         taken = dict(owners)
         names = _Names(self._name_of)
         try:
             for job in sorted(jobs, key=lambda job: job.created_at):
-                for attachment in _candidates(job, attachments, taken):
+                for attachment in _candidates(job, known, taken):
                     if names.match(attachment, self.sent_name(job.document)):
-                        found[job.id] = Found(self._record(attachment))
+                        found[job.id] = Found(self._record(attachment), doubt=_doubt(job, known, attachment))
                         taken[attachment.id] = job.id
                         break
+            return self._similar([job for job in jobs if job.id not in found], known, taken, names) | found
         except RetryLater:
             # What is found settles its jobs now. But a job that would be sent again if it is not found must not be
             # reported as not found because a name could not be asked for. Names that came are remembered.
             if not found or any(job.unknown_step and job.id not in found for job in jobs):
                 raise
         return found
+
+    def _similar(
+        self, jobs: Sequence[Job], known: Known[Attachment], taken: Mapping[str, str], names: _Names
+    ) -> dict[str, Found]:
+        """Records that came since, of the right size and under another name: PracSuite may have changed it.
+
+        They prove nothing. A person must look.
+        """
+        similar = {}
+        for job in jobs:
+            for attachment in _candidates(job, known, taken):
+                if attachment.size is not None and names.known(attachment):
+                    sentence = f"A record of the same size came under another name: record {attachment.id}."
+                    similar[job.id] = Found(self._record(attachment), doubt=sentence)
+                    break
+        return similar
 
     def _name_of(self, attachment_id: str) -> str:
         """The file name behind a record, asked for once and remembered; empty if it has none."""
@@ -185,15 +210,35 @@ class PracSuite:
         return Record(attachment.id, own_link(attachment.links, self._api.base_url, constructed))
 
 
-def _candidates(job: Job, attachments: Sequence[Attachment], taken: Mapping[str, str]) -> Iterator[Attachment]:
+def _candidates(job: Job, known: Known[Attachment], taken: Mapping[str, str]) -> Iterator[Attachment]:
     """The records that may be this job's. Without a snapshot there are none, for then nothing was sent."""
     if job.facts.snapshot is None:
         return
     before = set(job.facts.snapshot)
-    for attachment in attachments:
-        free = taken.get(attachment.id, job.id) == job.id
-        if free and attachment.id not in before and attachment.size in (None, job.document.size_bytes):
-            yield attachment
+    for record_id, size in known.entries.items():
+        free = taken.get(record_id, job.id) == job.id
+        if free and record_id not in before and size in (None, job.document.size_bytes):
+            yield known.record(record_id)
+
+
+def _unseen_before(job: Job) -> int:
+    """How many of the records that were announced before the upload the list did not show."""
+    announced = job.facts.provider.get(_ANNOUNCED)
+    return announced - len(job.facts.snapshot or ()) if isinstance(announced, int) else 0
+
+
+def _doubt(job: Job, known: Known[Attachment], attachment: Attachment) -> str:
+    """A record that the list announced and did not show before the upload may be shown now, and look like a new one.
+
+    Then more records are shown for the first time than the list has grown by.
+    """
+    announced = job.facts.provider.get(_ANNOUNCED)
+    if not isinstance(announced, int) or known.announced is None:
+        return ""
+    shown = len(known.entries.keys() - set(job.facts.snapshot or ()))
+    if shown <= known.announced - announced:
+        return ""
+    return f"Record {attachment.id} has its name and size, and may be an older one that PracSuite's list did not show."
 
 
 class _Names:
@@ -201,7 +246,7 @@ class _Names:
 
     def __init__(self, ask: Callable[[str], str]) -> None:
         self._ask = ask
-        self._known: dict[str, str] = {}
+        self._asked: dict[str, str] = {}
 
     def match(self, attachment: Attachment, name: str) -> bool:
         wanted = composed(name)
@@ -209,9 +254,13 @@ class _Names:
             return composed(attachment.file_name) == wanted
         if isinstance(attachment.name, str) and composed(attachment.name) == wanted:
             return True
-        if attachment.id not in self._known:
-            self._known[attachment.id] = composed(self._ask(attachment.id))
-        return self._known[attachment.id] == wanted
+        if attachment.id not in self._asked:
+            self._asked[attachment.id] = composed(self._ask(attachment.id))
+        return self._asked[attachment.id] == wanted
+
+    def known(self, attachment: Attachment) -> bool:
+        """Whether the record has a name that differs from what it was compared with. False if it is gone by now."""
+        return self._asked.get(attachment.id) != ""
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -250,6 +299,11 @@ class Attachment(BaseModel):
     def size(self) -> int | None:
         """In bytes; None where the record does not say, in digits."""
         return whole_number(self.file_size)
+
+
+def _bare(record_id: str, size: int | None) -> Attachment:
+    """A record that was listed before: only this is kept of it."""
+    return Attachment(attachment_client_id=record_id, file_size=size)
 
 
 def _attachments_in(fields: Mapping[str, object]) -> Sequence[Attachment]:

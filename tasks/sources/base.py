@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from tasks.model.errors import Code, DocumentRefused
+from tasks.sources.whole import Format, Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,18 @@ class OpenSource(Protocol):
         ...
 
 
+class OpenParts(Parts, Protocol):
+    """A document that is read in parts, for a `with` block."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *raised: object) -> None: ...
+
+
+class NoParts(Exception):
+    """The storage gives a document only as a whole."""
+
+
 class Store(Protocol):
     """One kind of source. Every method raises DocumentRefused, or RetryLater while the source cannot be reached."""
 
@@ -51,6 +64,10 @@ class Store(Protocol):
 
     def open(self, address: str, identity: str) -> OpenSource:
         """A fresh stream. Raises DocumentRefused (`file_changed`) if it is not what was located."""
+        ...
+
+    def parts(self, address: str, identity: str) -> OpenParts:
+        """For reads of parts of what was located; they raise NoParts, too. Raises DocumentRefused (`file_changed`)."""
         ...
 
     def remove(self, address: str, identity: str) -> bool:
@@ -76,6 +93,18 @@ def changed() -> DocumentRefused:
         "The file has changed since it was accepted.",
         hint="Send it again once it is written completely.",
     )
+
+
+def incomplete(found: Format, hint: str = "") -> DocumentRefused:
+    return DocumentRefused(
+        Code.FILE_INCOMPLETE,
+        f"The file is a {found} whose end is missing.",
+        hint=hint or "Scan or export it again. If it is right as it is, `chartpost retry JOB --as-it-is` sends it.",
+    )
+
+
+def still_written(hint: str) -> DocumentRefused:
+    return DocumentRefused(Code.FILE_INCOMPLETE, "Another program still has the file open for writing.", hint=hint)
 
 
 def irregular(what: str) -> DocumentRefused:

@@ -57,12 +57,15 @@ class Files:
             raise changed()
         return file
 
+    def parts(self, address: str, identity: str) -> OpenFile:
+        return self.open(address, identity)
+
     def remove(self, address: str, identity: str) -> bool:
         path = self._allowed(address)
         with _translated():
             try:
                 # A sender may replace the file between these two lines; no system call removes a file by its identity.
-                if _identity(os.lstat(path)) != identity:
+                if identity_of(os.lstat(path)) != identity:
                     return False
                 os.unlink(path)  # noqa: PTH108
             except FileNotFoundError:  # an earlier try has removed it, and was killed before that was recorded
@@ -92,7 +95,7 @@ class Files:
         except BaseException:
             os.close(descriptor)
             raise
-        return OpenFile(descriptor, path, status.st_size, _identity(status))
+        return OpenFile(descriptor, path, status.st_size, identity_of(status))
 
     def _check_root(self, path: str) -> None:
         # Roots are resolved each time: an administrator may move one and leave a symlink while the worker runs.
@@ -118,19 +121,39 @@ class OpenFile:
     def __exit__(self, *raised: object) -> None:
         os.close(self.descriptor)
 
+    @property
+    def remote(self) -> bool:
+        return False
+
     def read(self, count: int) -> bytes:
         with _translated():
             return os.read(self.descriptor, count)
 
+    def read_at(self, offset: int, count: int) -> bytes:
+        """As for `whole.Parts`; `read` goes on where it was."""
+        with _translated():
+            return os.pread(self.descriptor, count, offset)
+
     def unchanged(self) -> bool:
         """True if the open file was not written to, and no other file has taken its place."""
         try:
-            return self.identity == _identity(os.fstat(self.descriptor)) == _identity(os.lstat(self.path))
+            return self.identity == identity_of(os.fstat(self.descriptor)) == identity_of(os.lstat(self.path))
         except OSError:
             return False
 
 
-def _identity(status: os.stat_result) -> str:
+def open_path(path: Path) -> OpenFile:
+    """A regular file of ours, wherever it is. Raises DocumentRefused and RetryLater."""
+    with _translated():
+        descriptor = os.open(path, _FLAGS)
+        status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise irregular(_KINDS.get(stat.S_IFMT(status.st_mode), "something else"))
+    return OpenFile(descriptor, str(path), status.st_size, identity_of(status))
+
+
+def identity_of(status: os.stat_result) -> str:
     # Without the device: its number differs between machines that share a volume, and may change at a reboot.
     return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
 

@@ -7,18 +7,21 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tasks.model.errors import Code, DocumentRefused, RetryLater
-from tasks.sources.base import Located, changed, empty, invalid, irregular, missing, not_allowed
+from tasks.sources.base import Located, NoParts, changed, empty, invalid, irregular, missing, not_allowed
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 _CONNECT_SECONDS = 5
+_STRANGER = "a web filter or proxy answers in its place"
 _READ_SECONDS = 60
 _CONNECTIONS = 64  # as many threads may read objects at the same time
 
@@ -66,13 +69,19 @@ class Objects:
             raise changed()
         return OpenObject(answer["Body"], answer["ContentLength"])
 
+    def parts(self, address: str, identity: str) -> ObjectParts:
+        bucket, key = self._allowed(address)
+        size, _, etag = identity.partition(":")
+        return ObjectParts(self.client(), bucket, key, etag, int(size))
+
     def remove(self, address: str, identity: str) -> bool:
         bucket, key = self._allowed(address)
         try:
             # As with a file, a sender may replace the object between these two requests.
             if self._head(bucket, key)[1] != identity:
                 return False
-            self.delete(address)
+            with _translated():
+                self.client().delete_object(Bucket=bucket, Key=key)
         except DocumentRefused as refused:
             if refused.code is not Code.FILE_MISSING:  # missing: an earlier try has removed it
                 raise
@@ -80,30 +89,59 @@ class Objects:
 
     # --- our own objects: staged documents -----------------------------------------------------------------------
 
+    # A bucket that cannot be used is a fault of the settings, never of the document: these raise StorageFault for it.
+
     def put(self, address: str, path: Path) -> None:
-        """Copy a file to an object, in parts if it is large. Raises DocumentRefused and RetryLater."""
+        """Copy a file to an object, in parts if it is large. Raises StorageFault and OSError."""
         bucket, key = self._allowed(address)
-        with _translated(), path.open("rb") as file:
+        with path.open("rb") as file, _as_storage_fault():
             self.client().upload_fileobj(file, bucket, key)
 
     def write(self, address: str, content: bytes) -> None:
-        """Write a small object over whatever is there. Raises DocumentRefused and RetryLater."""
+        """Write a small object over whatever is there. Raises StorageFault."""
         bucket, key = self._allowed(address)
-        with _translated():
+        with _as_storage_fault():
             answer = self.client().put_object(Bucket=bucket, Key=key, Body=content)
-        _check_answerer(answer)
+        if not _is_storages(answer):
+            raise StorageFault(_STRANGER)
 
     def read(self, address: str) -> bytes:
-        """A small object's content. Raises DocumentRefused (`file_missing`) and RetryLater."""
+        """A small object's content. Raises DocumentRefused (`file_missing`) and StorageFault."""
         bucket, key = self._allowed(address)
-        with _translated():
+        with _as_storage_fault():
             return self.client().get_object(Bucket=bucket, Key=key)["Body"].read()
 
-    def delete(self, address: str) -> None:
-        """Remove an object, whatever it holds; it may be gone already. Raises DocumentRefused and RetryLater."""
+    def identity(self, address: str) -> str:
+        """As `locate` gives it. Raises DocumentRefused (`file_missing`) and StorageFault."""
         bucket, key = self._allowed(address)
-        with _translated():
+        with _as_storage_fault():
+            head = self.client().head_object(Bucket=bucket, Key=key)
+        if not _is_storages(head):
+            raise StorageFault(_STRANGER)
+        return _identity(head["ContentLength"], head["ETag"])
+
+    def delete(self, address: str) -> None:
+        """Remove an object, whatever it holds; it may be gone already. Raises StorageFault."""
+        bucket, key = self._allowed(address)
+        with _as_storage_fault():
             self.client().delete_object(Bucket=bucket, Key=key)
+
+    def list(self, prefix: str) -> Iterator[tuple[str, timedelta]]:
+        """The addresses that begin with `prefix`, and how long ago each was written, by the storage's own clock.
+
+        Raises StorageFault.
+        """
+        bucket, key_prefix = self._allowed(prefix + "x")
+        request: dict[str, Any] = {"Bucket": bucket, "Prefix": key_prefix.removesuffix("x")}
+        while True:
+            with _as_storage_fault():
+                page = self.client().list_objects_v2(**request)
+            now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
+            for entry in page.get("Contents", ()):
+                yield f"s3://{bucket}/{entry['Key']}", now - entry["LastModified"]
+            if not page.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
 
     def client(self) -> S3Client:
         """This process's client. Threads may share it, but a forked child must not use its parent's connections."""
@@ -157,18 +195,58 @@ class OpenObject:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectParts:
+    """An object of which parts are read, each by a request of its own."""
+
+    client: S3Client
+    bucket: str
+    key: str
+    etag: str
+    size: int
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+    @property
+    def remote(self) -> bool:
+        return True
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        wanted = f"bytes={offset}-{offset + count - 1}"
+        with _translated():
+            answer = self.client.get_object(Bucket=self.bucket, Key=self.key, IfMatch=self.etag, Range=wanted)
+            try:
+                # Servers that know no ranges answer with the whole object.
+                if "ContentRange" not in answer and (offset, count) != (0, self.size):
+                    raise NoParts
+                return answer["Body"].read(count)
+            finally:
+                answer["Body"].close()
+
+
 def _identity(size: int, etag: str) -> str:
     return f"{size}:{etag}"
 
 
 def _check_answerer(answer: Any) -> None:
-    """Raises RetryLater unless the storage has answered: a web filter's 200 would be another document, or a lost one.
+    """Raises RetryLater unless the source's storage has answered; `answer` as for `_is_storages`."""
+    if not _is_storages(answer):
+        raise RetryLater(f"The source's storage was not reached: {_STRANGER}.")
 
-    `answer` is one of boto3's, each of which has a type of its own.
+
+def _is_storages(answer: Any) -> bool:
+    """Whether the storage itself has given this answer of boto3's: a web filter's 200 bears no request id.
+
+    Any, since each of boto3's answers has a type of its own.
     """
     metadata = answer["ResponseMetadata"]
-    if not (metadata.get("RequestId") or "x-guploader-uploadid" in metadata["HTTPHeaders"]):  # Google's, by its S3 API
-        raise RetryLater("The answer did not come from the source's storage: a web filter or proxy stands between.")
+    return (
+        bool(metadata.get("RequestId")) or "x-guploader-uploadid" in metadata["HTTPHeaders"]
+    )  # Google's, by its S3 API
 
 
 def _new_client(endpoint_url: str) -> S3Client:
@@ -211,6 +289,45 @@ _REFUSALS: Mapping[str, Callable[[], DocumentRefused]] = {
     "412": changed,
     "PreconditionFailed": changed,
 }
+
+
+class StorageFault(RetryLater):
+    """A bucket of ours cannot be used. `why` is a part of a sentence."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The storage of staged documents (s3.stage_inbox) cannot be used: {why}.")
+        self.why = why
+
+
+_FAULTS = {
+    "NoSuchBucket": "the bucket is not there",
+    "AccessDenied": "access is denied",
+    "403": "access is denied",
+    "InvalidAccessKeyId": "the access key is not known",
+    "SignatureDoesNotMatch": "the secret key is wrong",
+    "ExpiredToken": "the credentials have expired",
+    "InvalidToken": "the session token is not valid",
+    "NoCredentialsError": "there are no credentials",
+    "PartialCredentialsError": "the credentials are not complete",
+}
+"""What S3 or boto3 calls a fault -> what it means."""
+
+
+@contextmanager
+def _as_storage_fault() -> Iterator[None]:
+    """Raises StorageFault instead of boto3's errors, and DocumentRefused for an object that is not there."""
+    from botocore.exceptions import BotoCoreError, ClientError  # late, as above
+
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in ("404", "NoSuchKey", "NoSuchVersion"):
+            raise missing() from None
+        raise StorageFault(_FAULTS.get(code, f"it answered {code}")) from None
+    except BotoCoreError as error:
+        name = type(error).__name__
+        raise StorageFault(_FAULTS.get(name, f"it does not answer ({name})")) from None
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from config.settings import Settings
-from tasks.sources.base import Located, OpenSource, Store, invalid
+from tasks.sources.base import Located, OpenParts, OpenSource, Store, invalid
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 
@@ -41,6 +41,13 @@ class Sources:
         Raises DocumentRefused (`file_changed` and others) and RetryLater.
         """
         return self._store(source).open(source, identity)
+
+    def parts(self, source: str, identity: str) -> OpenParts:
+        """For short reads of what was located, for a `with` block. Reads raise NoParts, too.
+
+        Raises DocumentRefused (`file_changed` and others) and RetryLater.
+        """
+        return self._store(source).parts(source, identity)
 
     def remove(self, source: str, identity: str) -> bool:
         """Remove what was located; False if something else is there now, which stays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -9,14 +10,15 @@ from uuid import uuid4
 
 import pytest
 
+from tests.harness import formats
 from tests.harness.installation import Installation, impatient, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.small_disk import NoSmallDisk, SmallDisk, small_disk
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 
 MEGABYTES = 4
 NO_SPACE = '"reason": "OSError 28"'
-PDF = b"%PDF-1.7\n" + b"a document of some size\n" * 20_000
+PDF = formats.pdf(filler_bytes=480_000)
 
 Mounted = Callable[[str], AbstractContextManager[tuple[Installation, SmallDisk]]]
 
@@ -103,6 +105,56 @@ def test_a_disk_that_is_full_at_closing_keeps_the_document_until_there_is_room_f
             assert north.errors()[0]["code"] == "not_confirmed"
             wait_until(lambda: not list(disk.path.glob("processing/*")), "processing/ is empty")
             assert (disk.path / "failed" / "north_clinic" / patient / name).read_bytes() == PDF
+
+
+def test_check_and_health_say_that_the_disk_is_full_until_there_is_room(clinic_with: Mounted) -> None:
+    with clinic_with("") as (north, disk):
+        north.start("worker", "watch")
+        north.start_worker()
+        wait_until((disk.path / "processing").exists, "the watcher has made its folders")
+        assert ended(north, "health")[0] == 0
+        disk.fill()
+        exit_code, said = ended(north, "check", "--json")
+        rows = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+        faults = {row["check"]: row["message"] for row in rows if not row["ok"]}
+        assert exit_code == 1
+        assert "nothing can be written there (No space left on device): make room" in faults["folders"]
+        assert "its disk has 0 MB free, and should have 2" in faults["disk"]
+        assert not [row for row in rows if "can be written." in row["message"]]
+        exit_code, said = ended(north, "health")
+        assert (exit_code, "make room on its disk" in said) == (1, True)
+        disk.make_room()
+        assert ended(north, "health")[0] == 0
+        assert not [path for path in disk.path.rglob("*") if "write-test" in path.name]
+
+
+def test_a_full_disk_of_the_embedded_server_is_named_as_such(tmp_path: Path, world: SandboxProcess) -> None:
+    clinic = Installation(tmp_path, world, redis_url="")
+    clinic.data.mkdir()
+    try:
+        with small_disk(clinic.data, MEGABYTES) as disk:
+            clinic.inside, clinic.data = disk.inside, disk.path
+            run = clinic.start("worker", "run")
+            try:
+                wait_until(lambda: '"event": "ready"' in run.log, "it is ready")
+                disk.fill()
+                wait_until(lambda: "MISCONF" in ended(clinic, "check")[1], "its server takes no writes")
+                said = ended(clinic, "check")[1]
+                assert "cannot write to its own disk (MISCONF" in said
+                assert "make room on that disk" in said
+                assert "redis.url" not in said
+                disk.make_room()
+                wait_until(lambda: ended(clinic, "health")[0] == 0, "it goes on by itself")
+            finally:
+                run.stop()
+    except NoSmallDisk as why:
+        pytest.skip(f"a small disk needs `unshare` with user namespaces, or root, and neither does here: {why}")
+
+
+def ended(clinic: Installation, *command: str) -> tuple[int, str]:
+    """Run `chartpost` where the small disk is mounted: its exit code and what it printed."""
+    child = clinic.start("worker", *command)
+    return child.process.wait(PATIENCE_SECONDS), child.log
 
 
 def assert_delivered_once(clinic: Installation, patient: str, name: str) -> None:

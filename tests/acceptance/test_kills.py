@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from celery.result import AsyncResult
 
+from tasks.ledger.clock import LedgerClock
 from tasks.model.route import Stage, Step
 from tests.harness.installation import Child, Installation
 from tests.harness.waiting import wait_until
@@ -46,7 +47,7 @@ def posting(clinic: Installation, job_id: str) -> bool:
     """Whether the upload is under way: the step runs, and nothing is committed."""
     job = clinic.process.ledger.get(job_id)
     row = clinic.redis.hgetall(f"chartpost:job:{job_id}")
-    running = float(row.get("lease_until") or 0) > time.time() * 1000
+    running = float(row.get("lease_until") or 0) > LedgerClock(clinic.redis).read().now_ms
     return bool(job and job.step is Step.POST and running and job.times.get("presigned") and not job.committed)
 
 

@@ -28,6 +28,9 @@ _PLAIN_SHARE = 0.55
 _TWIN_EVERY = 25
 _ONE_BYTE_EVERY = 40
 _REFUSED_EVERY = 60
+_LONG_CHART_EVERY = 12
+# Patients with many records, and with lists that move or announce more than they have (sandbox/README.md).
+_ODD_CHARTS = ("many-1600-a", "many-1600-b", "moving-250-a", "announces-one-more-120-a", "overlapping-250-a")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ def _patient(number: int, count: int, rng: random.Random) -> tuple[str, str]:
     if number % _REFUSED_EVERY == _REFUSED_EVERY // 2:
         return f"404-{number}", "refused_by_provider"
     trouble = rng.choices(("p", "429-", "500-"), (30, 1, 1))[0]
+    if number % _LONG_CHART_EVERY == _LONG_CHART_EVERY // 2:  # a few, so that each has several documents
+        return rng.choice(_ODD_CHARTS), ""
     return f"{trouble}{rng.randrange(max(2, count // 3))}", ""
 
 

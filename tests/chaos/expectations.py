@@ -165,8 +165,9 @@ def unfinished(client: redis.Redis) -> list[str]:
     found: list[str] = []
     for key in client.scan_iter("chartpost:job:*"):
         job = str(key).removeprefix("chartpost:job:")
-        stage, step, lane = (str(value or "") for value in client.hmget(str(key), "stage", "step", "lane"))
-        entry = (lane, job)
+        row = client.hmget(str(key), "stage", "step", "lane", "home")
+        stage, step, lane, home = (str(value or "") for value in row)
+        entry = (f"{lane}@{home}" if home else lane, job)
         if step:
             found.append(f"job {job} is not closed: {stage}, next {step}")
         if step and entry not in due:

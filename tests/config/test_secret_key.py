@@ -57,6 +57,23 @@ def test_a_damaged_key_file_is_never_replaced(tmp_path: Path, content: bytes) ->
     assert (tmp_path / "secret_key").read_bytes() == content
 
 
+@pytest.mark.parametrize("earlier", ["valkey/appendonlydir/appendonly.aof.manifest", "processing/a-job/job.json"])
+def test_no_key_is_made_beside_data_from_before(tmp_path: Path, earlier: str) -> None:
+    (tmp_path / earlier).parent.mkdir(parents=True)
+    (tmp_path / earlier).write_text("")
+    with pytest.raises(SettingsError, match=r"secret_key is missing, and .* is from before: restore"):
+        ensure_secret_key(Settings(data_dir=tmp_path))
+    assert not (tmp_path / "secret_key").exists()
+    (tmp_path / "secret_key").write_text("the old key\n")
+    assert ensure_secret_key(Settings(data_dir=tmp_path)).secret_key.get_secret_value() == "the old key"
+
+
+def test_empty_folders_are_no_data_from_before(tmp_path: Path) -> None:
+    for name in ("processing", "valkey/appendonlydir", "inbox/north_clinic"):
+        (tmp_path / name).mkdir(parents=True)
+    assert ensure_secret_key(Settings(data_dir=tmp_path)).secret_key.get_secret_value()
+
+
 def test_a_folder_that_cannot_be_made_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="cannot be made or read"):

@@ -13,7 +13,7 @@ from config.load import load
 from tasks.runtime import Runtime
 from tests.docs.pages import FOLDERS, PAGES, Page, first_column, page
 from tests.harness.sandbox import ROOT
-from worker.celery.metrics import LedgerCollector, ProcessCounters
+from worker.celery.metrics import DiskCollector, LedgerCollector, ProcessCounters
 
 PATH = re.compile(rf"(?:{'|'.join(FOLDERS)})/[\w./<>*-]*")
 MADE_LATER = ("deploy/secrets/",)  # by deploy/make_secrets.py
@@ -68,6 +68,7 @@ def test_the_metrics_on_the_operations_page_are_those_of_a_worker(valkey_url: st
     settings.write_text(f'secret_key = "a secret of some length"\nredis.url = "{valkey_url}"\n')
     runtime, registry = Runtime(load(settings, {})), CollectorRegistry()
     registry.register(LedgerCollector(runtime.redis, runtime.account_statuses, runtime.workers))
+    registry.register(DiskCollector(tmp_path))
     ProcessCounters(runtime.redis, registry)
     served = {family.name for family in registry.collect()}
     shown = first_column(page("docs/operations.md").section("Metrics"))

@@ -11,7 +11,10 @@ CLINIKO = "tests/acceptance/test_cliniko.py"
 REDOX = "tests/acceptance/test_redox.py"
 NHN = "tests/acceptance/test_nhn.py"
 OVOK = "tests/acceptance/test_ovok.py"
+IDENTITY = "tests/tasks/ledger/test_identity.py"
+RELOAD = "tests/acceptance/test_reload.py"
 LEDGER = "tests/tasks/ledger/test_ledger.py"
+CLOCK = "tests/tasks/ledger/test_clock.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +131,8 @@ MUTANTS = (
     Mutant(
         "a forward move leaves no due entry",
         "tasks/ledger/scripts/move.lua",
-        "    redis.call('ZADD', prefix .. 'due:' .. lane, now + change.due_in, id)\n",
-        "    redis.call('ZREM', prefix .. 'due:' .. lane, id)\n",
+        "    redis.call('ZADD', due, now + change.due_in, id)\n",
+        "    redis.call('ZREM', due, id)\n",
         (LEDGER,),
     ),
     Mutant(
@@ -276,6 +279,55 @@ MUTANTS = (
         ("tests/tasks/providers/test_nhn.py", "-k", "labels"),
     ),
     Mutant(
+        "a clock of Redis that is set ends leases and budgets",
+        "tasks/ledger/scripts/clock.lua",
+        "  if moved < 0 or moved > LARGEST_MOVE then offset = offset - moved end\n",
+        "",
+        (CLOCK,),
+    ),
+    Mutant(
+        "time that nobody saw passing never counts again",
+        "tasks/ledger/scripts/clock.lua",
+        "    if since_boot then offset = math.max(offset, since_boot + boot_ms - wall) end\n",
+        "",
+        (CLOCK,),
+    ),
+    Mutant(
+        "calls of the future shut a vendor's gate for an hour",
+        "tasks/ledger/scripts/take_call.lua",
+        "while tonumber(redis.call('LINDEX', calls, 0) or 0) > wall do redis.call('LPOP', calls) end\n",
+        "",
+        (CLOCK,),
+    ),
+    Mutant(
+        "a lock that was taken before the clock was set back stays for an hour",
+        "tasks/ledger/scripts/take_lock.lua",
+        "if lasts and redis.call('PTTL', KEYS[1]) > lasts then redis.call('DEL', KEYS[1]) end\n",
+        "",
+        (CLOCK, "-k", "lock"),
+    ),
+    Mutant(
+        "a throttled account cannot be resumed",
+        "tasks/ledger/scripts/open_gate.lua",
+        "redis.call('DEL', prefix .. 'gate:' .. group)\n",
+        "\n",
+        ("tests/worker/cli/commands/test_accounts.py",),
+    ),
+    Mutant(
+        "a clock that is a year ahead empties delivered/",
+        "tasks/folders/retention.py",
+        "limit = min(limit, before + _FASTEST * passed)",
+        "pass",
+        ("tests/tasks/folders/test_retention.py",),
+    ),
+    Mutant(
+        "a search ends by the clock of whoever wrote job.json",
+        "tasks/pipeline/reconciliation.py",
+        "since = lease.now if search_for else job.unknown_since or lease.now",
+        "since = committed_at or job.unknown_since or lease.now",
+        ("tests/tasks/pipeline/test_runner.py", "-k", "clock"),
+    ),
+    Mutant(
         "a token in the clear in Redis",
         "tasks/ledger/cache.py",
         "sealed = self._seal.seal(value, place=digest)",
@@ -285,8 +337,80 @@ MUTANTS = (
     Mutant(
         "every worker renews the token by itself",
         "tasks/providers/auth/tokens.py",
-        "            if token and token.usable and token.access != refused:\n                return token.access",
+        "            if token and token.usable(age) and token.access != refused:\n                return token.access",
         "            if False:\n                return token.access",
         ("tests/tasks/providers/auth/test_tokens.py",),
+    ),
+    Mutant(
+        "of two keys that come at once, both are taken",
+        "tasks/ledger/scripts/adopt.lua",
+        "if seal and seal ~= mark then return {'other_key'} end",
+        "",
+        (f"{IDENTITY}::test_of_many_that_come_at_once_with_two_keys_those_with_one_key_win",),
+    ),
+    Mutant(
+        "a ledger from before the marks is anybody's",
+        "tasks/ledger/identity.py",
+        "            self._open_a_row()\n",
+        "            pass\n",
+        (f"{IDENTITY}::test_a_ledger_from_before_the_marks_is_known_by_its_rows",),
+    ),
+    Mutant(
+        "the marks of a ledger are read once, at the start",
+        "tasks/ledger/identity.py",
+        "if self._clock() < self._confirm_at:",
+        "if self._confirmed_before:",
+        (
+            f"{IDENTITY}::test_after_a_wipe_the_marks_are_made_again_and_another_installation_that_came_first_is_noticed",
+        ),
+    ),
+    Mutant(
+        "a message is rejected because its Redis belongs to another installation",
+        "worker/stream/reader.py",
+        "        except (*REDIS_ERRORS, LedgerRefused):\n            raise\n",
+        "        except REDIS_ERRORS:\n            raise\n",
+        ("tests/worker/stream/test_reader.py", "-k", "another_installation"),
+    ),
+    Mutant(
+        "a new secret key beside an earlier ledger",
+        "config/secret_key.py",
+        "if earlier := _earlier_data(data_dir):",
+        "if earlier := None:",
+        ("tests/config/test_secret_key.py",),
+    ),
+    Mutant(
+        "a damaged length takes all that follows out of the append-only file",
+        "worker/supervisor/append_only_file.py",
+        "if _COMMAND_BEGINS.search(data, position, size):",
+        "if False:",
+        ("tests/worker/supervisor/test_append_only_file.py", "-k", "length_too_large"),
+    ),
+    Mutant(
+        "half a transaction stays in the append-only file",
+        "worker/supervisor/append_only_file.py",
+        "if not in_transaction:",
+        "if True:",
+        ("tests/worker/supervisor/test_append_only_file.py", "-k", "wherever"),
+    ),
+    Mutant(
+        "a corrected key file is not noticed",
+        "worker/reload/reloader.py",
+        "if asked or requested or self._files_changed():",
+        "if asked or requested:",
+        (f"{RELOAD}::test_an_account_parked_for_its_key_goes_on_once_its_key_file_is_corrected",),
+    ),
+    Mutant(
+        "a part that is stopped while it reloads comes back",
+        "worker/reload/reloader.py",
+        "if not self._for_good:",
+        "if True:",
+        (f"{RELOAD}::test_a_part_that_is_stopped_while_it_reloads_does_not_come_back",),
+    ),
+    Mutant(
+        "a full disk is said to be writable",
+        "tasks/folders/free_space.py",
+        "            file.write(bytes(_TEST_BYTES))\n",
+        "",
+        ("tests/acceptance/test_full_disk.py", "-k", "check_and_health"),
     ),
 )

@@ -27,7 +27,8 @@ from tasks.celery_tasks import upload
 from tasks.intake.admission import Admission
 from tasks.intake.calls import is_uuid
 from tasks.intake.requests import read_request
-from tasks.ledger.redis import PREFIX, REDIS_ERRORS
+from tasks.ledger.identity import LedgerRefused
+from tasks.ledger.redis import PREFIX, REDIS_ERRORS, load_script
 from tasks.model.document import Door
 from tasks.model.errors import StepError
 
@@ -59,6 +60,7 @@ class BacklogHelper:
         self, client: redis.Redis, queue_client: redis.Redis, admission: Admission, stop: threading.Event
     ) -> None:
         self._redis = client
+        self._take_lock = load_script(client, "take_lock")
         self._queue = queue_client
         self._admission = admission
         self._stop = stop
@@ -80,7 +82,7 @@ class BacklogHelper:
 
     def open_batch(self) -> int:
         """Open the oldest calls if many wait and no other helper is at work. Returns how many."""
-        if int(self._redis.llen(ENTRY_QUEUE)) < BATCH or not self._redis.set(LOCK, "1", nx=True, px=_LOCK_MS):
+        if int(self._redis.llen(ENTRY_QUEUE)) < BATCH or not self._take_lock(keys=[LOCK], args=["1", _LOCK_MS]):
             return 0
         try:
             # In this order: a message is removed only when its job is in the ledger.
@@ -105,7 +107,7 @@ class BacklogHelper:
         try:
             document = self._admission.admit(read_request(call.fields), Door.CELERY)
             self._admission.open_admitted(call.task_id, document)
-        except StepError:
+        except (StepError, LedgerRefused):
             return False  # a worker decides: the reason may lie on this machine, such as a folder it does not have
         except REDIS_ERRORS:
             raise

@@ -6,7 +6,7 @@ import redis
 
 from tasks.runtime import Runtime
 from worker.celery.backlog import BacklogHelper
-from worker.celery.metrics import LedgerCollector, MetricsEndpoint
+from worker.celery.metrics import DiskCollector, LedgerCollector, MetricsEndpoint
 
 
 def backlog_helper(runtime: Runtime) -> BacklogHelper:
@@ -18,5 +18,5 @@ def backlog_helper(runtime: Runtime) -> BacklogHelper:
 
 
 def metrics_endpoint(runtime: Runtime) -> MetricsEndpoint:
-    collector = LedgerCollector(runtime.redis, runtime.account_statuses, runtime.workers)
-    return MetricsEndpoint(collector, runtime.redis)
+    ledger = LedgerCollector(runtime.redis, runtime.account_statuses, runtime.workers)
+    return MetricsEndpoint([ledger, DiskCollector(runtime.settings.data_dir)], runtime.redis)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
@@ -19,10 +20,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from structlog.typing import EventDict, WrappedLogger
 
-from config.celery import ENTRY_QUEUE, STAGE_QUEUE
+from config.celery import ENTRY_QUEUE, STAGE_QUEUE, machine_queue
 from tasks.accounts.status import AccountStatuses
 from tasks.dispatch.workers import Workers
-from tasks.ledger.redis import CLOSING_LANE, PREFIX
+from tasks.folders.free_space import disk_folders, free_bytes
+from tasks.ledger.redis import CLOSING_LANE, PREFIX, due_key
 from tasks.model.route import Step
 
 log = structlog.get_logger()
@@ -71,14 +73,37 @@ class LedgerCollector(Collector):
         yield status_gauge
 
     def _service_gauges(self) -> Iterator[Metric]:
-        closing, intake = self._redis.zcard(f"{PREFIX}due:{CLOSING_LANE}"), self._redis.xlen(PREFIX + "intake")
+        machines = [str(name) for name in self._redis.smembers(PREFIX + "machines")]
+        # Of every machine: the closing of an inbox document is in a list of the machine that has its files.
+        closing = sum(self._redis.zcard(due_key(CLOSING_LANE, machine)) for machine in (None, *machines))
+        intake = self._redis.xlen(PREFIX + "intake")
         slots = self._workers.alive()
         yield gauge("closing_backlog", "Finished jobs whose files, result or callback are yet to be written.", closing)
         yield gauge("intake_waiting", "Entries of the intake stream that are in no ledger yet.", intake)
         yield gauge("workers", "Workers that consume.", len(slots))
         yield gauge("slots", "Slots of all workers that consume.", sum(slots.values()))
-        lengths = {queue: self._redis.llen(queue) for queue in (ENTRY_QUEUE, STAGE_QUEUE)}
+        stage_queues = [STAGE_QUEUE, *map(machine_queue, machines)]
+        lengths = {
+            ENTRY_QUEUE: self._redis.llen(ENTRY_QUEUE),
+            STAGE_QUEUE: sum(self._redis.llen(queue) for queue in stage_queues),
+        }
         yield gauge_by("queue", "messages_waiting", "Messages in a Celery queue.", lengths)
+
+
+class DiskCollector(Collector):
+    """Room on the disks of this worker's machine."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+
+    def collect(self) -> Iterator[Metric]:
+        """A folder that is not there is left out: not every machine has them all."""
+        free = {}
+        for name, folder in disk_folders(self._data_dir).items():
+            with suppress(OSError):
+                if folder.exists():
+                    free[name] = float(free_bytes(folder))
+        yield gauge_by("folder", "disk_free_bytes", "Bytes that may still be written on the disk of a folder.", free)
 
 
 class ProcessCounters:
@@ -116,9 +141,10 @@ class ProcessCounters:
 class MetricsEndpoint:
     """`/metrics` on one port, while it is open."""
 
-    def __init__(self, collector: LedgerCollector, client: redis.Redis) -> None:
+    def __init__(self, collectors: Iterable[Collector], client: redis.Redis) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(collector)
+        for collector in collectors:
+            self._registry.register(collector)
         ProcessCollector(registry=self._registry)
         self.counters = ProcessCounters(client, self._registry)
         self._server: WSGIServer | None = None

@@ -6,25 +6,34 @@ https://docs.celeryq.dev/en/stable/userguide/extending.html
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import time
+from contextlib import suppress
 from typing import Any
 
 import structlog
 from celery import bootsteps, signals
 from celery.worker import state
 
+from config.celery import STAGE_QUEUE, machine_queue
+from tasks.app import queue_of
 from tasks.dispatch.workers import Workers
+from tasks.ledger.identity import LedgerRefused
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.runtime import current
 from worker.celery.build import metrics_endpoint
 from worker.celery.metrics import MetricsEndpoint
 from worker.celery.watchdog import LivenessCheck, Watchdog, messages_in
+from worker.reload.reloader import Reloader
+from worker.reload.requests import ReloadRequests
 
 log = structlog.get_logger()
 
 _TICK_SECONDS = 1.0
 _SILENCE_SECONDS = 5.0
+REFUSED_EXIT_CODE = 2  # as for settings that cannot be used
 
 
 class EventLoopMonitor:
@@ -57,13 +66,51 @@ class EventLoopMonitorStep(bootsteps.StartStopStep):
         self._timer.cancel()
 
 
+class MachineQueueStep(bootsteps.StartStopStep):
+    """Consumes the queue of this worker's machine too, also when the machine takes another name.
+
+    It belongs to the consumer: each reconnect starts it again.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **_: Any) -> None:
+        self._queue = ""
+
+    def start(self, parent: Any) -> None:
+        self._follow(parent)
+        self._timer = parent.timer.call_repeatedly(_TICK_SECONDS, self._follow, (parent,))
+
+    def stop(self, parent: Any) -> None:
+        self._timer.cancel()
+
+    def _follow(self, parent: Any) -> None:
+        machine, queues = current().machine.name(), parent.app.amqp.queues
+        # A worker that was told to consume other queues only (-Q) runs no steps.
+        if machine is None or STAGE_QUEUE not in queues.consume_from:
+            return
+        queue = queue_of(parent.app, machine)
+        if queue != self._queue:
+            parent.add_task_queue(queue)
+            if self._queue:
+                parent.cancel_task_queue(self._queue)
+            self._queue = queue
+
+
 class FeederStep(bootsteps.StartStopStep):
     """Runs a feeder in every worker: any of them may end at any time."""
 
     def start(self, parent: Any) -> None:
         runtime, name = current(), f"{platform.node()}:{os.getpid()}"
-        self._workers = Workers(runtime.redis, name, parent.concurrency, _event_loop.is_turning)
-        self._feeder = runtime.feeder(self._workers)
+        self._workers = Workers(
+            runtime.redis,
+            name,
+            parent.concurrency,
+            _event_loop.is_turning,
+            machine=runtime.machine.name,
+            staging=runtime.staging is not None,
+        )
+        self._feeder = runtime.feeder(self._workers, self.end_refused)
         self._feeder.start()
         signals.task_postrun.connect(self.poke_feeder)
         log.info("worker_started", worker=name, slots=parent.concurrency)
@@ -72,6 +119,12 @@ class FeederStep(bootsteps.StartStopStep):
         signals.task_postrun.disconnect(self.poke_feeder)
         self._feeder.stop()
         self._workers.leave()
+
+    def end_refused(self, refused: LedgerRefused) -> None:
+        """Redis is not the one of the start any more: it was wiped, say, and another installation took it over."""
+        log.error("ledger_refused", reason=str(refused), exit=REFUSED_EXIT_CODE)
+        current().stopping.set()
+        state.should_stop = REFUSED_EXIT_CODE  # type: ignore[assignment]  # the stubs know of None only
 
     def poke_feeder(self, **_: Any) -> None:
         """A slot is free: the next job can be sent now, without waiting for the feeder's next round."""
@@ -84,9 +137,14 @@ class WatchdogStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         # The queues that the worker was started for. What it consumes from now is what may be wrong with it.
         runtime, queues = current(), tuple(parent.app.amqp.queues.consume_from)
+
+        def waiting() -> int:
+            machine = runtime.machine.name() if STAGE_QUEUE in queues else None
+            return messages_in(runtime.redis, (*queues, machine_queue(machine)) if machine else queues)
+
         self._started_tasks = 0
         liveness = LivenessCheck(
-            waiting=lambda: messages_in(runtime.redis, queues),
+            waiting=waiting,
             busy=lambda: len(state.active_requests) >= parent.concurrency,
             started=lambda: self._started_tasks,
             turning=_event_loop.is_turning,
@@ -126,3 +184,29 @@ class MetricsStep(bootsteps.StartStopStep):
         if self._endpoint:
             signals.task_postrun.disconnect(self._endpoint.counters.count_step)
             self._endpoint.close()
+
+
+class ReloadStep(bootsteps.StartStopStep):
+    """Begins this worker again with new settings, when that is asked for or a key's file has changed."""
+
+    def start(self, parent: Any) -> None:
+        runtime = current()
+        self._reloader = Reloader(runtime.settings, "worker", ReloadRequests(runtime.redis), self.end)
+        for account in self._reloader.changed_accounts:
+            with suppress(*REDIS_ERRORS):  # it is probed later, then
+                runtime.breaker.probe_soon(account)
+        signals.worker_shutting_down.connect(self.end_for_good)
+        # As the very last act, when tasks and threads have ended.
+        atexit.register(self._reloader.restart_if_due)
+        self._reloader.start()
+
+    def stop(self, parent: Any) -> None:
+        pass
+
+    def end(self) -> None:
+        """As SIGTERM does: uploads that have not passed their commit point are handed back."""
+        current().stopping.set()
+        state.should_stop = os.EX_OK  # type: ignore[assignment]  # the stubs know of None only
+
+    def end_for_good(self, **_: Any) -> None:
+        self._reloader.end_for_good()

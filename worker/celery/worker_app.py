@@ -10,25 +10,39 @@ from typing import Any
 
 import structlog
 from celery import signals
+from celery.apps import worker as celery_worker
 
 from config.logs import configure_logs
 from tasks.app import app as app
+from tasks.ledger.identity import LedgerRefused, evicts
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.runtime import current
 from worker.celery.consumer import PatientConsumer, log_outages_as_info
 from worker.celery.kombu_guard import GuardedChannel, guard_kombu
-from worker.celery.steps import EventLoopMonitorStep, FeederStep, MetricsStep, WatchdogStep
+from worker.celery.steps import (
+    REFUSED_EXIT_CODE,
+    EventLoopMonitorStep,
+    FeederStep,
+    MachineQueueStep,
+    MetricsStep,
+    ReloadStep,
+    WatchdogStep,
+)
 
 log = structlog.get_logger()
 
 guard_kombu()
 
-app.steps["consumer"].add(EventLoopMonitorStep)
-app.steps["worker"].update((FeederStep, WatchdogStep, MetricsStep))
+app.steps["consumer"].update((EventLoopMonitorStep, MachineQueueStep))
+app.steps["worker"].update((FeederStep, WatchdogStep, MetricsStep, ReloadStep))
 
 
 @signals.celeryd_init.connect
 def prepare_worker(conf: Any, **_: Any) -> None:
     conf.worker_consumer = PatientConsumer
+    # Celery's own handler for SIGHUP restarts the worker without a look at its settings, and not as it was started
+    # (`python -m celery` ends with an ImportError then). Ours is worker/reload.
+    celery_worker.install_worker_restart_handler = lambda worker: None  # type: ignore[attr-defined]  # not in the stubs
     GuardedChannel.writes = True
 
 
@@ -40,9 +54,30 @@ def set_up_logging(**_: Any) -> None:
 
 
 @signals.worker_init.connect
-def log_settings_warnings(**_: Any) -> None:
-    for warning in current().settings.warnings:
+def log_settings(**_: Any) -> None:
+    settings = current().settings
+    # Celery sends this signal before `setup_logging`: these lines would go to standard output, as text.
+    configure_logs(settings.log.format, settings.log.level)
+    file = settings.origin.file
+    log.info("settings_read", file=str(file.absolute()) if file else None, accounts=len(settings.accounts))
+    for warning in settings.warnings:
         log.warning("settings_warning", warning=warning)
+
+
+@signals.worker_init.connect
+def examine_redis(**_: Any) -> None:
+    """Ends this process if Redis must not be used. While Redis is away, the feeder examines it once it is back."""
+    runtime = current()
+    try:
+        runtime.ledger.identity.confirm()
+        policy = evicts(runtime.redis)
+    except LedgerRefused as refused:
+        log.error("ledger_refused", reason=str(refused), exit=REFUSED_EXIT_CODE)
+        raise SystemExit(REFUSED_EXIT_CODE) from refused
+    except REDIS_ERRORS:
+        return
+    if policy:
+        log.warning("redis_evicts", policy=policy, remedy="set maxmemory-policy to noeviction, or jobs may vanish")
 
 
 @signals.worker_shutting_down.connect

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from tasks.accounts.account import Accounts
 from tasks.accounts.status import AccountStatuses
 from tasks.closing.receipts import fields_of, receipt_or_error_file
+from tasks.dispatch.waiting import MachinesWaitedFor
 from tasks.dispatch.workers import Workers
 from tasks.ledger.ledger import Ledger
 from tasks.model.job import Job
@@ -88,6 +89,11 @@ class JobProgress:
             self._obstacle_at = time.monotonic()
             health = self._statuses.health(job.account)
             self._obstacle = "" if health.status == "ok" else f"the account is {health.status}. {health.reason}"
+            machine = MachinesWaitedFor(self._ledger.redis, self._workers).of_job(job)
+            if machine:
+                self._obstacle = (
+                    f"no worker runs on machine {machine}: start `chartpost run` or `chartpost worker` there"
+                )
             if not self._workers.alive():
                 self._obstacle = "no worker runs: start `chartpost run` or `chartpost worker`"
         return self._obstacle

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tasks.closing.files import DocumentFiles
+from tasks.folders.retention import Retention
 from tasks.runtime import Runtime
 from worker.inbox.chores import FolderChores
 from worker.inbox.claim import InboxClaims
@@ -17,12 +19,13 @@ def job_opener(runtime: Runtime) -> JobOpener:
         admission=runtime.admission,
         sources=runtime.documents.sources,  # with the bucket for staging, which callers may not name
         staging=runtime.staging,
+        files=DocumentFiles(runtime.folders, runtime.outcomes, runtime.staging, owns_folders=True),
         data_dir=runtime.settings.data_dir,
     )
 
 
 def inbox_claims(runtime: Runtime) -> InboxClaims:
-    return InboxClaims(runtime.folders, runtime.claims, job_opener(runtime))
+    return InboxClaims(runtime.folders, runtime.claims, job_opener(runtime), writers=runtime.writers)
 
 
 def inbox_service(runtime: Runtime) -> InboxService:
@@ -38,11 +41,17 @@ def inbox_service(runtime: Runtime) -> InboxService:
         stop=runtime.stopping,
     )
     chores = FolderChores(
-        closing=runtime.closing if runtime.staging else None,
+        closing=runtime.closing,
         ledger=runtime.ledger,
-        outcomes=runtime.outcomes,
-        data_dir=settings.data_dir,
-        delivered_days=settings.retention.delivered_days,
+        machine=runtime.machine,
+        folders=runtime.folders,
+        staging=runtime.staging,
+        retention=Retention(
+            runtime.outcomes,
+            settings.retention.delivered_days,
+            settings.data_dir / "retention",
+            redis_clock=lambda: runtime.redis.time()[0],
+        ),
         stop=runtime.stopping,
     )
-    return InboxService(watcher, chores, runtime.stopping)
+    return InboxService(watcher, chores)

@@ -1,56 +1,96 @@
-"""What the process that has the folders does beside watching: closes staged documents, and tidies delivered/."""
+"""What the process that has the folders does beside watching: closes documents that no worker closes, and tidies up."""
 
 from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
+from datetime import timedelta
 
 import redis
 import structlog
 
 from tasks.closing.closing import Closing
-from tasks.folders.machine_name import machine_name
-from tasks.folders.outcomes import Outcomes
-from tasks.folders.retention import sweep_delivered
+from tasks.folders.layout import Folders
+from tasks.folders.machines import Machine
+from tasks.folders.retention import Retention
+from tasks.folders.staging import Staging
+from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
+from tasks.sources.objects import StorageFault
 
 log = structlog.get_logger()
 
 _CLOSING_SECONDS = 1.0
 _SWEEP_SECONDS = 3600.0
+_STAGED_AT_LEAST = timedelta(hours=1)  # what is younger may belong to a document that is being claimed
+_UNTAKEN_SECONDS = 3.0  # a worker on this machine takes closing work within a second
 
 
 class FolderChores:
-    """`closing` closes jobs whose files workers on other machines cannot reach; None where nothing is staged."""
+    """`closing` closes jobs whose files workers on other machines cannot reach."""
 
     def __init__(
         self,
         *,
-        closing: Closing | None,
+        closing: Closing,
         ledger: Ledger,
-        outcomes: Outcomes,
-        data_dir: Path,
-        delivered_days: float,
+        machine: Machine,
+        folders: Folders,
+        staging: Staging | None,
+        retention: Retention,
         stop: threading.Event,
     ) -> None:
         self._closing = closing
         self._ledger = ledger
-        self._outcomes = outcomes
-        self._data_dir = data_dir
-        self._delivered_days = delivered_days
+        self._folders = folders
+        self._staging = staging
+        self._machine = machine
+        self._retention = retention
         self._stop = stop
+        self.refused: LedgerRefused | None = None
 
     def run(self) -> None:
-        """Until `stop` is set. An outage of Redis or the disk is logged and waited for."""
+        """Until `stop` is set. An outage of Redis or the disk is logged and waited for.
+
+        A Redis that this process must not use ends the process: `refused` says why.
+        """
         swept_at = float("-inf")
         while not self._stop.wait(_CLOSING_SECONDS):
             try:
-                if self._closing:
-                    for job_id in self._ledger.left_to(machine_name(self._data_dir)):
-                        self._closing.run(job_id)
+                self._ledger.identity.confirm()
+                self._machine.beat(watches=True)
+                self._close_left()
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()
-                    sweep_delivered(self._outcomes, self._delivered_days)
-            except (redis.RedisError, OSError) as error:
+                    self._retention.run()
+                    self._sweep_staged()
+            except LedgerRefused as error:
+                self.refused = error
+                self._stop.set()
+            except (redis.RedisError, OSError, StorageFault) as error:
                 log.warning("chores_put_off", error=type(error).__name__)
+
+    def _sweep_staged(self) -> None:
+        """Remove staged copies whose jobs a wiped Redis has forgotten, and whose documents were closed before that."""
+        machine = self._machine.name()
+        if self._staging is None or machine is None:
+            return
+        swept = self._staging.sweep(machine, self._is_needed, older_than=_STAGED_AT_LEAST)
+        if swept:
+            log.info("staged_copies_removed", count=swept)
+
+    def _is_needed(self, job_id: str) -> bool:
+        """True for a staged copy that a job may still use, and for whatever is not ours to judge."""
+        try:
+            in_care = self._folders.job_folder(job_id).path.exists()
+        except ValueError:
+            return True
+        return in_care or self._ledger.known(job_id)
+
+    def _close_left(self) -> None:
+        """Close what workers elsewhere left to this machine, and what no worker here has taken."""
+        machine = self._machine.name()
+        if machine is None:
+            return
+        for job_id in (*self._ledger.left_to(machine), *self._ledger.unclosed(machine, _UNTAKEN_SECONDS)):
+            self._closing.run(job_id)

@@ -1,7 +1,8 @@
 """Takes a document from the inbox to an open job. What happens to one document, and what a kill leaves at each point:
 
-1.  Its sidecar is read, and the document is checked as far as that goes without its provider. A document that cannot
-    be sent goes through the same points as any other: its reason is noted in job.json.
+1.  A document that is not whole waits (`NotWhole`). Its sidecar is read, and the document is checked as far as that
+    goes without its provider. A document that cannot be sent goes through the same points as any other: its reason is
+    noted in job.json.
 2.  The ledger is asked whether the document continues a failed job of unknown outcome (same bytes, name and patient).
     It then goes on under that job's id. Up to here nothing has changed: after a kill the file is still in the inbox.
 3.  `Claims.claim` writes job.json into processing/<job id>/, moves the sidecar there, and then the document. A kill
@@ -21,20 +22,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import structlog
 
 from tasks.folders.claims import ClaimedDocument, Claims, Damaged
+from tasks.folders.durable import StillWritten
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused
 from tasks.model.job import Failure
 from tasks.model.names import check_file_name, check_patient_id
+from tasks.sources.base import incomplete
+from tasks.sources.writers import Writers
+from worker.inbox.filter import Reason
 from worker.inbox.opening import JobOpener
 from worker.inbox.scan import Candidate
 from worker.inbox.sidecar import Sidecar
+from worker.inbox.wholeness import NotWhole, has_writer, missing_end
 
 log = structlog.get_logger()
 
@@ -48,36 +55,45 @@ class InboxClaims:
         claims: Claims,
         opener: JobOpener,
         *,
+        writers: Writers,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._folders = folders
         self._claims = claims
         self._opener = opener
+        self._writers = writers
         self._now = now
 
     def finish_claims(self) -> list[Damaged]:
         """Finish or undo interrupted claims, before the first scan. Returns the folders where that failed."""
         return self._claims.finish_claims()
 
-    def claim(self, candidate: Candidate) -> None:
-        """Claim a settled document and open its job.
+    def claim(self, candidate: Candidate, *, if_incomplete: bool = False) -> None:
+        """Claim a settled document and open its job. With `if_incomplete`, one whose end is missing fails.
 
-        Raises ChangedMeanwhile and FileNotFoundError when another file or none is there now, AlreadyInCare while an
-        earlier document of the same job is on its way, and OSError. LedgerAway may come before or after the claim; a
-        document that was claimed by then is an orphan, and waits for `open_orphan`.
+        Raises NotWhole for a document that must wait, ChangedMeanwhile and FileNotFoundError when another file or none
+        is there now, AlreadyInCare while an earlier document of the same job is on its way, and OSError. LedgerAway may
+        come before or after the claim; a document that was claimed by then is an orphan, and waits for `open_orphan`.
         """
-        job_file = self._checked(candidate)
+        if any(has_writer(path, self._writers) for path in (candidate.path, candidate.sidecar) if path):
+            raise NotWhole(Reason.OPEN_FOR_WRITING)
+        job_file = self._checked(candidate, if_incomplete=if_incomplete)
         earlier = None if job_file.refused else self._opener.earlier_job(job_file, candidate.path)
         job_id = earlier or job_file.job_id
-        path = self._claims.claim(
-            candidate.path,
-            job_id,
-            job_file,
-            seen=candidate.identity,
-            # A sidecar that is not a regular file stays where it is: it is not ours to move.
-            sidecar=candidate.sidecar if candidate.sidecar_identity else None,
-            continues=earlier is not None,
-        )
+        try:
+            path = self._claims.claim(
+                candidate.path,
+                job_id,
+                job_file,
+                seen=candidate.identity,
+                # A sidecar that is not a regular file stays where it is: it is not ours to move.
+                sidecar=candidate.sidecar if candidate.sidecar_identity else None,
+                continues=earlier is not None,
+                # Again after the move: a program may have opened it since.
+                has_writer=self._has_writer,
+            )
+        except StillWritten:
+            raise NotWhole(Reason.OPEN_FOR_WRITING) from None
         log.info("document_claimed", job=job_id, account=candidate.account, size=candidate.identity.size_bytes)
         # Read back from disk: for a continued job, what its error file knew of the earlier try has been added.
         self._open(ClaimedDocument(job_id, self._folders.read_job_file(job_id), path, None))
@@ -86,8 +102,19 @@ class InboxClaims:
         """Documents in our care whose jobs the ledger does not know. The iteration raises LedgerAway and OSError."""
         return self._claims.orphans(self._opener.is_known)
 
+    def settle_orphan(self, orphan: ClaimedDocument) -> None:
+        """Close the files of a document whose job has ended, or open its job. Raises LedgerAway and OSError."""
+        if not self._opener.close_ended(orphan.job_file):
+            self.open_orphan(orphan)
+
     def open_orphan(self, orphan: ClaimedDocument) -> None:
-        """Open the job of a document in our care, under the id in its job.json. Raises LedgerAway and OSError."""
+        """Open the job of a document in our care, under the id in its job.json. Raises LedgerAway and OSError.
+
+        One that was claimed just before a kill may still be open for writing: it stays an orphan until it is not.
+        """
+        if not orphan.job_file.committed and self._has_writer(orphan.path):
+            log.info("document_not_recovered_yet", job=orphan.job_id, reason=Reason.OPEN_FOR_WRITING)
+            return
         log.info(
             "document_recovered", job=orphan.job_id, account=orphan.job_file.account, sent=orphan.job_file.committed
         )
@@ -109,8 +136,11 @@ class InboxClaims:
         fields = Sidecar.read(document.sidecar).job_fields(document.job_file.disk_name)
         return replace(document, job_file=self._folders.update_job_file(document.job_id, **fields))
 
-    def _checked(self, candidate: Candidate) -> JobFile:
-        """The job.json of a candidate, which says why it cannot be sent if that is so."""
+    def _has_writer(self, path: Path) -> bool:
+        return has_writer(path, self._writers)
+
+    def _checked(self, candidate: Candidate, *, if_incomplete: bool) -> JobFile:
+        """The job.json of a candidate, which says why it cannot be sent if that is so. Raises NotWhole."""
         refused: Failure | None = None
         sidecar = Sidecar()
         try:
@@ -118,6 +148,11 @@ class InboxClaims:
                 sidecar = Sidecar.read(candidate.sidecar)
         except DocumentRefused as refusal:
             refused = _failure(refusal)
+        found = None if sidecar.as_it_is else missing_end(candidate.path)
+        if found and not if_incomplete:
+            raise NotWhole(Reason.INCOMPLETE)
+        if found and not refused:
+            refused = _failure(incomplete(found))
         job_file = JobFile(
             job_id=str(uuid4()),
             account=candidate.account,

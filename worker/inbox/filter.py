@@ -23,6 +23,8 @@ class Reason(StrEnum):
     NO_ACCOUNT = "no_account"  # a file beside the accounts' folders
     UNKNOWN_ACCOUNT = "unknown_account"
     UNREADABLE = "unreadable"
+    OPEN_FOR_WRITING = "open_for_writing"  # a program has it open, and may not be done with it
+    INCOMPLETE = "incomplete"  # its format says that its end is missing
 
 
 class InboxFilter:

@@ -11,23 +11,33 @@ from pathlib import Path
 import structlog
 
 from tasks.accounts.account import Accounts
+from tasks.closing.files import DocumentFiles
 from tasks.folders.job_json import JobFile
 from tasks.folders.machine_name import machine_name
-from tasks.folders.staging import Staging
+from tasks.folders.staging import Staging, is_staged
 from tasks.intake.admission import Admission
+from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger, MaybeSent
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.job import Facts, Job, Record, outcome_open
 from tasks.model.route import Stage, Step
+from tasks.sources.objects import StorageFault
 from tasks.sources.sources import Sources
 
 log = structlog.get_logger()
 
 
 class LedgerAway(Exception):
-    """Redis, or the storage that documents are staged to, cannot be reached now: try again later."""
+    """Redis, or the storage that documents are staged to, cannot be used now: try again later.
+
+    `reason` says which, for the log.
+    """
+
+    def __init__(self, message: str = "", *, reason: str = "the ledger is away") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @contextmanager
@@ -37,8 +47,10 @@ def as_ledger_away() -> Iterator[None]:
         yield
     except REDIS_ERRORS as error:  # includes the broker's error: the job of a refused document sends its closing step
         raise LedgerAway(f"Redis cannot be asked ({type(error).__name__}).") from error
-    except RetryLater as error:
-        raise LedgerAway(str(error)) from error
+    except StorageFault as error:
+        raise LedgerAway(str(error), reason=f"staging: {error.why}") from error
+    except (RetryLater, LedgerRefused) as error:
+        raise LedgerAway(str(error), reason=str(error)) from error
 
 
 class JobOpener:
@@ -55,6 +67,7 @@ class JobOpener:
         admission: Admission,
         sources: Sources,
         staging: Staging | None,
+        files: DocumentFiles,
         data_dir: Path,
     ) -> None:
         self._ledger = ledger
@@ -62,13 +75,36 @@ class JobOpener:
         self._admission = admission
         self._sources = sources
         self._staging = staging
+        self._files = files
         self._data_dir = data_dir
 
     @as_ledger_away()
     def is_known(self, job_id: str) -> bool:
-        """True while the job has work left. A closed job whose file reappears returns False and is opened again."""
+        """True while the job has work left. A closed job whose file is in our care returns False."""
         job = self._ledger.get(job_id)
-        return job is not None and not (job.stage.final and job.step is Step.NONE)
+        if job is None or (job.stage.final and job.step is Step.NONE):
+            return False
+        # The files are here, whatever the ledger says of them: these folders may have been renamed, or the job is of an
+        # earlier version.
+        here = machine_name(self._data_dir)
+        if job.document.home != here and not is_staged(job) and self._ledger.bind(job_id, here):
+            log.info("job_bound_here", job=job_id, account=job.account)
+        return True
+
+    @as_ledger_away()
+    def close_ended(self, job_file: JobFile) -> bool:
+        """Close the files of a job that has ended and whose document still lies here. False if it has not ended.
+
+        The ledger says that its files are closed: another machine has done that, or the document is back. May be
+        repeated. Raises OSError.
+        """
+        job = self._ledger.get(job_file.job_id)
+        # A later round in job.json: the document came back after the failure, and a kill came before its job went on.
+        if job is None or not job.stage.final or job_file.round > job.document.round:
+            return False
+        self._files.close(job)
+        log.info("document_closed", job=job.id, account=job.account, state=job.stage, code=job.code)
+        return True
 
     @as_ledger_away()
     def earlier_job(self, job_file: JobFile, path: Path) -> str | None:
@@ -103,21 +139,26 @@ class JobOpener:
         refused = job_file.refused
         assert refused is not None  # noqa: S101
         refusal = DocumentRefused(refused.code, refused.message, hint=refused.hint, detail=refused.detail)
-        self._admission.open_refused(job_file.job_id, job_file.document(path), refusal)
+        document = replace(job_file.document(path), home=machine_name(self._data_dir))
+        self._admission.open_refused(job_file.job_id, document, refusal)
 
     def locate(self, job_file: JobFile, path: Path) -> tuple[JobFile, Document]:
         """The document as workers read it, staged if need be, and its job.json. Raises DocumentRefused, RetryLater."""
         document = job_file.document(path)
         located = self._sources.locate(document.source)
         document = replace(document, size_bytes=located.size_bytes, identity=located.identity)
+        home = machine_name(self._data_dir)
+        document = replace(document, home=home)
+        if job_file.committed and job_file.sent_identity and self._staging is None:
+            # It is searched for as it was sent, and not sent again if it has changed since.
+            document = replace(document, size_bytes=job_file.size_bytes, identity=job_file.sent_identity)
         if self._staging is None:
             return job_file, document
         # Workers elsewhere note the commit in the staged job.json, since they cannot reach processing/ here.
         with suppress(DocumentRefused):  # it has not been staged yet
             job_file = self._staging.read_job_file(job_file.job_id)
-        source = self._staging.put(job_file, path)
-        identity = self._sources.locate(source).identity
-        return job_file, replace(document, source=source, identity=identity, home=machine_name(self._data_dir))
+        source, identity = self._staging.put(job_file, path, home)
+        return job_file, replace(document, source=source, identity=identity)
 
     def _continue(self, job: Job, document: Document) -> None:
         # After an unknown outcome the provider is searched before anything is sent.
@@ -143,5 +184,11 @@ class JobOpener:
 def maybe_sent_of(job_file: JobFile) -> MaybeSent:
     """What a search at the provider needs, as job.json had it before the last block could leave."""
     record = Record(job_file.record_id) if job_file.record_id else None
-    facts = Facts(snapshot=job_file.snapshot, key=job_file.key, record=record, provider=job_file.provider_facts)
+    facts = Facts(
+        snapshot=job_file.snapshot,
+        key=job_file.key,
+        record=record,
+        provider=job_file.provider_facts,
+        content_remarks=job_file.content_remarks,
+    )
     return MaybeSent(facts, job_file.committed_step)

@@ -1,4 +1,4 @@
-"""Pauses the whole inbox while the ledger or the disk refuses every document."""
+"""Pauses the whole inbox while the ledger, the storage for staging or the disk refuses every document."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class OutagePause:
         """Call `act`. Returns how many seconds to pause before the next call: 0 unless an outage was met."""
         try:
             act()
-        except LedgerAway:
-            reason, longest = "the ledger is away", _LONGEST_PAUSE_WITHOUT_LEDGER_SECONDS
+        except LedgerAway as error:
+            reason, longest = error.reason, _LONGEST_PAUSE_WITHOUT_LEDGER_SECONDS
         except OSError as error:
             reason, longest = name_of_error(error), _LONGEST_PAUSE_SECONDS
         else:

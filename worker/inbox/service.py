@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 
 from worker.inbox.chores import FolderChores
@@ -12,17 +11,17 @@ _CHORES_END_SECONDS = 30
 
 
 class InboxService:
-    """Watches until SIGTERM or Ctrl-C, which set `stop`."""
+    """Watches until it is told to stop, by the event that both parts have."""
 
-    def __init__(self, watcher: Watcher, chores: FolderChores, stop: threading.Event) -> None:
+    def __init__(self, watcher: Watcher, chores: FolderChores) -> None:
         self._watcher = watcher
         self._chores = chores
-        self._stop = stop
 
     def run(self, *, once: bool = False) -> None:
-        """With `once`, claim the files that have settled and return. Only then does it raise LedgerAway and OSError."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+        """With `once`, claim the files that have settled and return. Only then does it raise LedgerAway and OSError.
+
+        Raises LedgerRefused.
+        """
         if once:
             self._watcher.once()
             return
@@ -32,3 +31,5 @@ class InboxService:
         chores.start()
         self._watcher.run()
         chores.join(_CHORES_END_SECONDS)
+        if self._chores.refused:
+            raise self._chores.refused

@@ -21,6 +21,10 @@ class SettledTracker(Generic[Key]):
         self.next_at: float | None = None
         """When the next file may have settled; None while none is waiting to."""
 
+    def since(self, key: Key) -> float:
+        """Since when an observed key has not changed."""
+        return self._unchanged_since[key][1]
+
     def observe(self, fingerprints: Mapping[Key, Hashable], now: float) -> list[Key]:
         """Note what is there now. Returns the settled keys, again at each call for as long as they stay."""
         unchanged_since: dict[Key, tuple[Hashable, float]] = {}

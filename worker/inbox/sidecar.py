@@ -31,6 +31,7 @@ class Sidecar(BaseModel):
     content_type: str | None = Field(None, pattern=_MEDIA_TYPE, max_length=255)
     options: dict[str, JsonValue] = Field(default_factory=dict)
     idempotency_key: str | None = Field(None, min_length=1, max_length=255)
+    as_it_is: bool = False
 
     @field_validator("options")
     @classmethod
@@ -69,7 +70,10 @@ class Sidecar(BaseModel):
 
     def job_fields(self, disk_name: str) -> dict[str, Any]:
         """The fields of job.json that a sidecar decides, for a document of this name on disk."""
+        # Left out unless it is true: `chartpost retry --as-it-is` may have said so before.
+        as_it_is = {"as_it_is": True} if self.as_it_is else {}
         return {
+            **as_it_is,
             "file_name": self.file_name or clean(disk_name),
             "content_type": self.content_type,
             "description": self.description,

@@ -12,7 +12,8 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -24,11 +25,14 @@ from tasks.folders.durable import ChangedMeanwhile
 from tasks.folders.layout import Folders
 from worker.inbox.claim import InboxClaims
 from worker.inbox.events import ChangeEvents
+from worker.inbox.filter import Reason
 from worker.inbox.opening import LedgerAway
 from worker.inbox.outage import OutagePause
 from worker.inbox.report import Report, name_of_error
-from worker.inbox.scan import Candidate, in_turn, scan
+from worker.inbox.scan import Candidate, Ignored, in_turn, scan
 from worker.inbox.settled import SettledTracker
+from worker.inbox.waiting import WaitingDocuments
+from worker.inbox.wholeness import NotWhole
 
 log = structlog.get_logger()
 
@@ -70,8 +74,10 @@ class Watcher:
         self._report = Report(folders.inbox, pseudonym)
         self._tracker: SettledTracker[Path] = SettledTracker(inbox.settle_seconds)
         self._ready: deque[Candidate] = deque()  # settled, waiting to be claimed
+        self._waiting = WaitingDocuments()
         self._held_back: dict[Path, float] = {}  # could not be claimed -> when to try again
         self._orphans: Iterator[ClaimedDocument | Damaged] | None = None  # still to be opened in this sweep
+        self._ignored: Sequence[Ignored] = ()  # what the last scan left alone
         self._scan_at = self._scan_not_before = self._orphans_due_at = -math.inf
 
     def run(self) -> None:
@@ -83,7 +89,7 @@ class Watcher:
             self._report.damaged(self._claims.finish_claims())
             pause = OutagePause()
             while not self._stop.is_set():
-                pause_seconds = pause.after(self._pass_once)
+                pause_seconds = pause.after(self.pass_once)
                 if pause_seconds:
                     self._stop.wait(pause_seconds)
                 elif not self._ready and not self._orphans:
@@ -103,10 +109,16 @@ class Watcher:
             self._stop.wait(max(0.0, self._tracker.next_at - self._clock()))
         self._scan()
         while self._ready and not self._stop.is_set():
-            self._claim_ready()
+            self._claim_ready(once=True)
+        self._report.ignored(self.left_in_the_inbox)
 
-    def _pass_once(self) -> None:
-        """Raises LedgerAway and OSError during an outage."""
+    @property
+    def left_in_the_inbox(self) -> list[Ignored]:
+        """What the last scan left alone, and the documents that wait because they are not whole."""
+        return [*self._ignored, *self._waiting.ignored]
+
+    def pass_once(self) -> None:
+        """Do what is due. Raises LedgerAway and OSError during an outage."""
         self._open_orphans()
         if self._clock() >= max(self._scan_at, self._scan_not_before):
             self._scan()
@@ -136,7 +148,7 @@ class Watcher:
 
     def _open_orphan(self, orphan: ClaimedDocument) -> None:
         try:
-            self._claims.open_orphan(orphan)
+            self._claims.settle_orphan(orphan)
         except (LedgerAway, OSError):
             raise
         except Exception as error:  # noqa: BLE001, our error in one document must not hold up the others
@@ -146,33 +158,45 @@ class Watcher:
         """Scan the inbox, and put what has settled in line."""
         started = self._clock()
         found = scan(self._folders.inbox, self._accounts)
-        self._report.ignored(found.ignored)
+        self._waiting.forget_others(found.candidates)
+        self._ignored = found.ignored
+        self._report.ignored(self.left_in_the_inbox)
         fingerprints = {path: candidate.fingerprint for path, candidate in found.candidates.items()}
         settled = self._tracker.observe(fingerprints, started)
         self._held_back = {path: at for path, at in self._held_back.items() if path in found.candidates}
-        due = (path for path in settled if self._held_back.get(path, started) <= started)
+        held_back = {path for path, at in self._held_back.items() if at > started}
+        due = (path for path in settled if path not in held_back and not self._waiting.must_wait(path, started))
         self._ready = deque(in_turn(found.candidates[path] for path in due))
         rest = _SCAN_WHILE_BUSY_SECONDS if self._ready else self._settings.rescan_seconds
-        self._scan_at = min(started + rest, self._tracker.next_at or math.inf)
+        self._scan_at = min(started + rest, self._tracker.next_at or math.inf, self._waiting.next_at)
         self._scan_not_before = self._clock() + (self._clock() - started) * _REST_PER_SCAN
 
-    def _claim_ready(self) -> None:
+    def _claim_ready(self, *, once: bool = False) -> None:
         """For a while, claim what has settled. During an outage the document stays in line."""
         until = self._clock() + _WORK_SECONDS
         while self._ready and self._clock() < until and not self._stop.is_set():
             try:
-                self._claim(self._ready[0])
+                self._claim(self._ready[0], once=once)
             except LedgerAway:
                 self._orphans_due_at = self._clock()  # the document may have been claimed already: it is an orphan then
                 raise
             self._ready.popleft()
 
-    def _claim(self, candidate: Candidate) -> None:
+    def _claim(self, candidate: Candidate, *, once: bool) -> None:
         """Claim a document unless it has changed. One that cannot be claimed now is held back for a while."""
+        now = self._clock()
+        incomplete_until = self._tracker.since(candidate.path) + self._settings.incomplete_seconds
+        self._waiting.remove(candidate.path)
         try:
-            self._claims.claim(candidate)
+            out_of_patience = now >= incomplete_until or (once and self._is_old(candidate))
+            self._claims.claim(candidate, if_incomplete=out_of_patience)
         except LedgerAway:
             raise
+        except NotWhole as wait:
+            next_at = incomplete_until if wait.reason is Reason.INCOMPLETE else now + self._settings.settle_seconds
+            self._waiting.add(candidate, wait.reason, next_at)
+            self._scan_at = min(self._scan_at, next_at)
+            return
         except (ChangedMeanwhile, FileNotFoundError):
             return  # the next scan sees what is there instead
         except AlreadyInCare:
@@ -188,3 +212,9 @@ class Watcher:
         if candidate.path not in self._held_back:
             self._report.held_back(candidate, why)
         self._held_back[candidate.path] = self._clock() + self._settings.rescan_seconds
+
+    def _is_old(self, candidate: Candidate) -> bool:
+        """True for a file that changed long ago by the disk's clock; `once` has no other memory of it."""
+        with suppress(FileNotFoundError):
+            return time.time() - candidate.path.lstat().st_ctime >= self._settings.incomplete_seconds
+        return False

@@ -12,6 +12,7 @@ import redis
 import structlog
 
 from tasks.ledger.redis import PREFIX, load_script
+from tasks.model.times import steady_seconds
 from worker.stream.messages import Message
 
 log = structlog.get_logger()
@@ -20,6 +21,7 @@ STREAM = PREFIX + "intake"
 GROUP = "chartpost"
 
 _BATCH = 32
+_MANY = 1000
 _FORGET_READERS_MS = 3_600_000  # each start of a reader adds a name, and a kill leaves it
 
 
@@ -34,6 +36,7 @@ class ConsumerGroup:
         self._redis = client
         self._lease_ms = int(lease_seconds * 1000)
         self._block_ms = block_ms
+        self._pending_since: dict[tuple[bytes, bytes, int], float] = {}
         self._forget_readers = load_script(client, "forget_readers", "worker.stream")
 
     def create(self) -> None:
@@ -60,7 +63,21 @@ class ConsumerGroup:
             start, entries = answer[0], answer[1]  # the third value lists entries that were deleted meanwhile
             yield from (Message.of(entry_id, fields) for entry_id, fields in entries)
             if start == b"0-0":
-                return
+                break
+        yield from self._forgotten()
+
+    def _forgotten(self) -> Iterator[Message]:
+        """As `stale`, by our own clock: Redis's may have been set back since they were given, and would say so late."""
+        now, before = steady_seconds(), self._pending_since
+        listed: Any = self._redis.xpending_range(STREAM, GROUP, "-", "+", count=_MANY)
+        given = [(entry["message_id"], entry["consumer"], entry["times_delivered"]) for entry in listed]
+        self._pending_since = {each: before.get(each, now) for each in given}
+        stale: list[Any] = [
+            each[0] for each, since in self._pending_since.items() if now - since >= self._lease_ms / 1000
+        ]
+        if stale:
+            entries: Any = self._redis.xclaim(STREAM, GROUP, self.reader, 0, stale)
+            yield from (Message.of(entry_id, fields) for entry_id, fields in entries)
 
     def remove(self, message: Message) -> None:
         """Acknowledge a message whose job is in the ledger, and delete it from the stream."""

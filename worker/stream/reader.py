@@ -22,6 +22,7 @@ import structlog
 from config.redaction import crash_site
 from tasks.intake.admission import Admission, unadmitted
 from tasks.intake.requests import Request, read_request
+from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.ledger.seal import SealBroken
@@ -63,11 +64,12 @@ class StreamReader:
         self._storage_away_until: dict[str, float] = {}
 
     def run(self) -> None:
-        """Read until told to stop. An outage of Redis is logged once and waited for."""
+        """Read until told to stop. An outage of Redis is logged once and waited for. Raises LedgerRefused."""
         log.info("intake_started", reader=self._group.reader)
         away = False
         while not self._stop.is_set():
             try:
+                self._ledger.identity.confirm()
                 self.read_once()
                 if away:
                     log.info("redis_back")
@@ -107,7 +109,7 @@ class StreamReader:
         except (StepError, SealBroken) as error:
             # It stays pending. The reason passes without the sender: storage that is away, a wrong secret_key.
             log.warning("message_put_off", entry=message.entry_id, reason=str(error))
-        except REDIS_ERRORS:
+        except (*REDIS_ERRORS, LedgerRefused):
             raise
         except Exception as error:  # noqa: BLE001, the outermost loop: one message must not stop all others
             # Not the error's words, in the log or among the rejected: they may name the patient.

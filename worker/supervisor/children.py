@@ -76,17 +76,18 @@ class Child:
 
 
 class SupervisedProcess:
-    """`python -m worker <command>` as a child. Pauses between restarts grow; a steady run resets them."""
+    """`python -m worker <command> <arguments>` as a child. Pauses between restarts grow; a steady run resets them."""
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, *arguments: str) -> None:
         self.name = command
+        self._arguments = arguments
         self._child: Child | None = None
         self._started_at = 0.0
         self._restart_at = 0.0
         self._pause_seconds = _FIRST_PAUSE_SECONDS
 
     def start(self) -> None:
-        self._child = Child(["worker", self.name])
+        self._child = Child(["worker", self.name, *self._arguments])
         self._started_at = time.monotonic()
 
     def restart_if_ended(self) -> None:
@@ -101,6 +102,11 @@ class SupervisedProcess:
             self._pause_seconds = min(self._pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
         if self._child is None and now >= self._restart_at:
             self.start()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the child, if it runs."""
+        if self._child and self._child.exit_code() is None:
+            self._child.process.send_signal(number)
 
     def stop(self, grace_seconds: float) -> None:
         """SIGTERM, and SIGKILL after `grace_seconds`. Documents survive both."""

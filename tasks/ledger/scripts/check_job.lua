@@ -3,14 +3,14 @@
 --
 -- ARGV[1]  key prefix
 -- ARGV[2]  job id
--- ARGV[3]  lane of the due entry, or '' to check the job itself
+-- ARGV[3]  lane of the due entry (with @ and the machine, for work of one machine), or '' to check the job itself
 -- ARGV[4]  '1' to mend
 -- Returns  what is wrong: '' (nothing), 'due without job', 'job without due', 'open without job', 'job not open'
 local prefix, id, lane, mend = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local step, own_lane, stage, account, created_at =
-  unpack(redis.call('HMGET', prefix .. 'job:' .. id, 'step', 'lane', 'stage', 'account', 'created_at'))
+local now = read_clock(prefix)
+local step, own_lane, stage, account, created_at, home =
+  unpack(redis.call('HMGET', prefix .. 'job:' .. id, 'step', 'lane', 'stage', 'account', 'created_at', 'home'))
+if own_lane and home then own_lane = own_lane .. '@' .. home end
 
 if lane ~= '' then
   local orphan = not step or step == '' or own_lane ~= lane

@@ -4,8 +4,7 @@
 -- ARGV[2]  account
 -- Returns  1, or 0 if the account was not parked or down
 local key = ARGV[1] .. 'account:' .. ARGV[2]
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = read_clock(ARGV[1])
 local state, since = unpack(redis.call('HMGET', key, 'state', 'since'))
 if state ~= 'parked' and state ~= 'down' then return 0 end
 redis.call('HINCRBY', key, 'sick_ms', now - tonumber(since))

@@ -19,17 +19,23 @@
 --            release            true: give the name back, and wake the job that waits for it
 --            event              an entry of the events stream, a flat list: written with the move, so exactly once
 --            delivery           {key, SHA-256}: where delivered documents are found again
--- Returns  'ok', or why nothing was changed: 'gone', 'fenced', 'moved', 'committed', 'owned_by_another'
+--            commits            true: this is a commit, which gets the next number
+-- Returns  'ok' (after a commit 'ok' and its number), or why nothing was changed: 'gone', 'fenced', 'moved', 'committed', 'owned_by_another'
 local prefix, id, token, stages = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local change = cjson.decode(ARGV[5])
 local OWNERS_KEPT = 2678400  -- seconds: 31 days
 local DELIVERIES_KEPT = 2592000  -- seconds: 30 days, as the public contract has it
 local EVENTS_KEPT = 10000
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now, wall = read_clock(prefix)
 local row = prefix .. 'job:' .. id
-local stage, current_token, lane, account, patient, name, committed, sent_before, scope = unpack(redis.call(
-  'HMGET', row, 'stage', 'token', 'lane', 'account', 'patient', 'name', 'committed', 'sent_before', 'scope'))
+
+-- Due entries of a job that only one machine can work on are in a list of that machine.
+local function due_key(lane, home)
+  return prefix .. 'due:' .. lane .. (home and '@' .. home or '')
+end
+
+local stage, current_token, lane, account, patient, name, committed, sent_before, scope, home = unpack(redis.call(
+  'HMGET', row, 'stage', 'token', 'lane', 'account', 'patient', 'name', 'committed', 'sent_before', 'scope', 'home'))
 
 -- --- may it move? Nothing is written before the last of these checks ---
 
@@ -56,7 +62,7 @@ end
 -- --- the row ---
 
 if token == '' then redis.call('HINCRBY', row, 'token', 1) end  -- fences the worker that holds the job
-redis.call('HSET', row, 'updated_at', now)
+redis.call('HSET', row, 'updated_at', wall)
 if not change.keep then redis.call('HSET', row, 'lease_until', 0) end
 if change.step then redis.call('HSET', row, 'step', change.step) end
 for field, value in pairs(change.set or {}) do redis.call('HSET', row, field, value) end
@@ -64,7 +70,7 @@ for _, field in ipairs(change.unset or {}) do redis.call('HDEL', row, field) end
 for field, by in pairs(change.incr or {}) do redis.call('HINCRBY', row, field, by) end
 -- After unset, so that a move can begin the time again; only if missing, so that it runs from the first such move.
 if change.unknown then redis.call('HSETNX', row, 'unknown_since', now) end
-if change.stamp then redis.call('HSET', row, 'at_' .. change.stamp, now) end
+if change.stamp then redis.call('HSET', row, 'at_' .. change.stamp, wall) end
 
 -- --- the account's circuit breaker ---
 
@@ -79,7 +85,7 @@ end
 -- --- the stage, and the lists of open and finished jobs ---
 
 if change.stage and change.stage ~= stage then
-  redis.call('HSET', row, 'stage', change.stage, 'at_' .. change.stage, now)
+  redis.call('HSET', row, 'stage', change.stage, 'at_' .. change.stage, wall, 'since_' .. change.stage, now)
   -- How long the account had been parked or down by now: that time is subtracted from what the job waits in the stage.
   redis.call('HSET', row, 'sick_before', redis.call('HGET', prefix .. 'account:' .. account, 'sick_ms') or '0')
   if change.stage == 'stored' or change.stage == 'registered' or change.stage == 'delivered' then
@@ -88,7 +94,7 @@ if change.stage and change.stage ~= stage then
   local final = change.stage == 'delivered' or change.stage == 'failed' or change.stage == 'cancelled'
   if final then
     redis.call('ZREM', prefix .. 'open:' .. account, id)
-    redis.call('ZADD', prefix .. 'finished', now, id)
+    redis.call('ZADD', prefix .. 'finished', wall, id)
   else
     redis.call('ZREM', prefix .. 'finished', id)
     redis.call('ZADD', prefix .. 'open:' .. account, redis.call('HGET', row, 'created_at'), id)
@@ -116,19 +122,22 @@ end
 
 -- --- the lane, the due entry and the slot ---
 
+local due_before = due_key(lane, home)
 if change.lane and change.lane ~= lane then
-  redis.call('ZREM', prefix .. 'due:' .. lane, id)
   redis.call('ZREM', prefix .. 'flying:' .. lane, id)
   redis.call('HSET', row, 'lane', change.lane)
   lane = change.lane
 end
+-- After `set`: a document that is taken up again may lie on another machine by now.
+local due = due_key(lane, redis.call('HGET', row, 'home'))
+if due ~= due_before then redis.call('ZREM', due_before, id) end
 if change.due_in then
   if change.due_in < 0 then
-    redis.call('ZREM', prefix .. 'due:' .. lane, id)
+    redis.call('ZREM', due, id)
     redis.call('HDEL', row, 'next_at')
     redis.call('EXPIRE', row, math.floor(change.expire_days * 86400))
   else
-    redis.call('ZADD', prefix .. 'due:' .. lane, now + change.due_in, id)
+    redis.call('ZADD', due, now + change.due_in, id)
     redis.call('HSET', row, 'next_at', now + change.due_in)
   end
   if change.in_flight then
@@ -146,11 +155,13 @@ if change.release and name and redis.call('GET', prefix .. 'name:' .. name) == i
   redis.call('DEL', prefix .. 'name:' .. name)
   local next_id = redis.call('ZPOPMIN', prefix .. 'name-queue:' .. name)[1]
   if next_id then
-    local its_lane, its_step = unpack(redis.call('HMGET', prefix .. 'job:' .. next_id, 'lane', 'step'))
+    local its_lane, its_step, its_home =
+      unpack(redis.call('HMGET', prefix .. 'job:' .. next_id, 'lane', 'step', 'home'))
     -- A job that was cancelled or has gone on meanwhile is not woken. XX: one that has no due entry gets none.
     if its_step == 'presign' or its_step == 'post' or its_step == 'register' then
-      redis.call('ZADD', prefix .. 'due:' .. its_lane, 'XX', now, next_id)
+      redis.call('ZADD', due_key(its_lane, its_home), 'XX', now, next_id)
     end
   end
 end
+if change.commits then return 'ok ' .. redis.call('INCR', prefix .. 'commits') end
 return 'ok'

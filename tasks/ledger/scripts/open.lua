@@ -10,8 +10,12 @@
 --          has opened another job); 'conflict' (the idempotency key was used for another document)
 local prefix, id, lane, idempotency_key, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local MONTH = 2592000  -- seconds
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now, wall = read_clock(prefix)
+
+-- Due entries of a job that only one machine can work on are in a list of that machine.
+local function due_key(lane, home)
+  return prefix .. 'due:' .. lane .. (home and '@' .. home or '')
+end
 
 local alias = redis.call('GET', prefix .. 'alias:' .. id)
 if alias then return {'same', alias} end
@@ -33,17 +37,18 @@ end
 
 local row = prefix .. 'job:' .. id
 redis.call('HSET', row, unpack(ARGV, 6))
-redis.call('HSET', row, 'lane', lane, 'created_at', now, 'updated_at', now, 'next_at', now, 'at_received', now)
-local account, stage = unpack(redis.call('HMGET', row, 'account', 'stage'))
+redis.call('HSET', row, 'lane', lane, 'created_at', wall, 'updated_at', wall, 'next_at', now,
+  'at_received', wall, 'since_received', now)
+local account, stage, home = unpack(redis.call('HMGET', row, 'account', 'stage', 'home'))
 redis.call('SADD', prefix .. 'accounts', account)
 -- How long the account had been parked or down by now: that time is subtracted from what the job waits later.
 redis.call('HSET', row, 'sick_before', redis.call('HGET', prefix .. 'account:' .. account, 'sick_ms') or '0')
-redis.call('ZADD', prefix .. 'due:' .. lane, now, id)
-redis.call('ZADD', prefix .. 'jobs', now, id)
+redis.call('ZADD', due_key(lane, home), now, id)
+redis.call('ZADD', prefix .. 'jobs', wall, id)
 if stage == 'failed' then  -- refused at the door: only its closing is left
-  redis.call('HSET', row, 'at_failed', now)
-  redis.call('ZADD', prefix .. 'finished', now, id)
+  redis.call('HSET', row, 'at_failed', wall, 'since_failed', now)
+  redis.call('ZADD', prefix .. 'finished', wall, id)
 else
-  redis.call('ZADD', prefix .. 'open:' .. account, now, id)
+  redis.call('ZADD', prefix .. 'open:' .. account, wall, id)
 end
 return {'opened', id}

@@ -9,8 +9,7 @@
 -- ARGV[7]  threshold for 'down'
 -- Returns  the account's state now: 'ok', 'parked' or 'down'
 local prefix, account, state, reason, job = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = read_clock(prefix)
 local key = prefix .. 'account:' .. account
 local current, half_open, last_interval = unpack(redis.call('HMGET', key, 'state', 'trial', 'interval'))
 if current == 'parked' or (current == 'down' and state == 'down') then return current end

@@ -5,8 +5,7 @@
 -- ARGV[3]  longest interval between two probes, in ms
 -- Returns  1 if the caller must probe now, else 0
 local key = ARGV[1] .. 'account:' .. ARGV[2]
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = read_clock(ARGV[1])
 local state, probe_at, interval = unpack(redis.call('HMGET', key, 'state', 'probe_at', 'interval'))
 if state ~= 'parked' and state ~= 'down' then return 0 end
 if tonumber(probe_at) > now then return 0 end

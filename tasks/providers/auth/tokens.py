@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from pydantic import BaseModel, ValidationError
@@ -15,20 +14,15 @@ _TOPIC = "token"
 
 
 class Token(BaseModel, frozen=True):
-    """An access token, good until `expires_at` (seconds since 1970). `refresh`, if there is one, obtains the next."""
+    """An access token that was given for so many seconds. `refresh`, if there is one, obtains the next."""
 
     access: str
-    expires_at: float
+    seconds: float
     refresh: str = ""
 
-    @property
-    def usable(self) -> bool:
-        return self.expires_at - time.time() > 0
-
-
-def good_for(seconds: float) -> float:
-    """`expires_at` of a token that was just given for so many seconds: a little early, for calls take time."""
-    return time.time() + max(seconds - _MARGIN_SECONDS, seconds / 2)
+    def usable(self, age_seconds: float) -> bool:
+        """True while it is good, and a little less: calls take time."""
+        return age_seconds < max(self.seconds - _MARGIN_SECONDS, self.seconds / 2)
 
 
 class Tokens:
@@ -47,8 +41,8 @@ class Tokens:
 
     def current(self) -> str:
         """A usable one, remembered or new."""
-        token = self._remembered()
-        return token.access if token and token.usable else self._renewed(None)
+        token, age = self._remembered()
+        return token.access if token and token.usable(age) else self._renewed(None)
 
     def replace(self, refused: str, *, forget_last: bool = False) -> str:
         """Another one than the provider has just refused.
@@ -60,12 +54,12 @@ class Tokens:
     def fresh(self) -> str:
         """One that was given just now, whatever is remembered."""
         with self._cache.lock(_TOPIC, self._scope, _RENEWING_SECONDS):
-            return self._obtained(self._remembered())
+            return self._obtained(self._remembered()[0])
 
     def _renewed(self, refused: str | None, forget_last: bool = False) -> str:
         with self._cache.lock(_TOPIC, self._scope, _RENEWING_SECONDS):
-            token = self._remembered()
-            if token and token.usable and token.access != refused:
+            token, age = self._remembered()
+            if token and token.usable(age) and token.access != refused:
                 return token.access  # another worker was faster
             return self._obtained(None if forget_last else token)
 
@@ -74,9 +68,10 @@ class Tokens:
         self._cache.put(_TOPIC, self._scope, token.model_dump_json(), self._keep)
         return token.access
 
-    def _remembered(self) -> Token | None:
-        remembered = self._cache.get(_TOPIC, self._scope)
+    def _remembered(self) -> tuple[Token | None, float]:
+        """The last one and its age, by the cache's clock: a worker's own may be wrong."""
+        value, age = self._cache.get_with_age(_TOPIC, self._scope) or ("", 0.0)
         try:
-            return Token.model_validate_json(remembered) if remembered else None
-        except ValidationError:
-            return None
+            return Token.model_validate_json(value) if value else None, age
+        except ValidationError:  # of an earlier version
+            return None, age

@@ -21,7 +21,7 @@ from config.accounts import ClinikoAccount
 from tasks.http.api import Body, parse_answer
 from tasks.http.exchange import Answer
 from tasks.model.document import Document
-from tasks.model.errors import DocumentRefused, OutcomeUnknown, PresignAgain, RetryLater, invalid_request
+from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown, PresignAgain, RetryLater, invalid_request
 from tasks.model.job import Assurance, Facts, Form, Job, Record
 from tasks.model.names import check_file_name
 from tasks.model.route import Route, Stage
@@ -46,7 +46,7 @@ from tasks.providers.pages import Page, Pages, Query, own_link
 
 _ATTACHMENTS = "patient_attachments"
 _PAGE_SIZE = 100
-_MAX_PAGES = 200
+_MAX_PAGES = 1000
 # Lists leave archived records out unless they are asked for (https://docs.api.cliniko.com/developer-portal).
 _ARCHIVED_TOO = ("q[]", "archived_at:*")
 _CLOCKS_DIFFER = timedelta(days=1)  # so wide, since a patient gets few documents in a day
@@ -86,6 +86,7 @@ class Cliniko:
         key = account.api_key.get_secret_value()
         self._max_bytes = account.max_bytes
         self._cache = connection.cache
+        self._list_limiter = connection.list_limiter
         self._now = now
         # A key works with its shard ("…-au1") and without: both are the same user.
         self._user = fingerprint(account.base_url, key.rpartition("-")[0] or key)
@@ -152,7 +153,7 @@ class Cliniko:
 
     # --- finding ---------------------------------------------------------------------------------------------
 
-    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str], *, thorough: bool = False) -> Mapping[str, Found]:
         """By the record's id where that is known, else by our token in the patient's list."""
         known = {job.facts.record.id: job for job in jobs if job.facts.record}
         without_record = [job for job in jobs if not job.facts.record]
@@ -162,7 +163,7 @@ class Cliniko:
         missing = [job for record_id, job in known.items() if record_id not in seen]
         found: dict[str, Found] = {}
         if without_record or len(missing) > 1:
-            listed = self._list_of_patient([*without_record, *missing])
+            listed = self._list_of_patient([*without_record, *missing], thorough=thorough)
             seen = {**listed, **seen}
             found |= self._match(without_record, listed, owners)
         for record_id, job in known.items():
@@ -228,7 +229,7 @@ class Cliniko:
 
     def _after_refused_upload(self, job: Job, answer: Answer) -> Registered:
         """An earlier registering, unseen, may have consumed the upload; if not, Cliniko has removed it."""
-        if attachment := _with_token(job, self._list_of_patient([job]).values()):
+        if attachment := _with_token(job, self._list_of_patient([job], thorough=True).values()):
             return self._registered(job, attachment)
         # A new upload is worth one attempt. A second refusal, or one that names other fields too, is not about that.
         topic = f"again {self._scope}"
@@ -262,8 +263,11 @@ class Cliniko:
             return None
         return {attachment.id: attachment for attachment in _CACHED.validate_json(kept)}
 
-    def _list_of_patient(self, jobs: Sequence[Job]) -> Mapping[str, Attachment]:
-        """The patient's records since the first of these jobs was opened; none if the patient is not there now."""
+    def _list_of_patient(self, jobs: Sequence[Job], *, thorough: bool) -> Mapping[str, Attachment]:
+        """The patient's records since the first of these jobs was opened; none if the patient is not there now.
+
+        `thorough`: raises RetryLater if the list does not show all that it announces.
+        """
         since = [str(job.facts.provider.get(_SINCE, "")) for job in jobs]
         created = []
         if all(since):
@@ -271,8 +275,12 @@ class Cliniko:
             created = [("q[]", f"created_at:>={_written(earliest)}")]
         path = ["patients", patient_of(jobs[0].document), _ATTACHMENTS]
         try:
-            return self._pages(path, [*created, _ARCHIVED_TOO], "created_at:desc").all()
-        except DocumentRefused:
+            pages = self._pages(path, [*created, _ARCHIVED_TOO], "created_at:desc")
+            # By our token a record is recognised in any part of a list, so a part will do unless it is the last search.
+            return pages.all() if thorough else pages.once().records
+        except DocumentRefused as error:
+            if error.code is Code.GAVE_UP:
+                raise
             return {}  # a missing patient proves nothing about the document: the search goes on until its deadline
 
     def _pages(self, path: Sequence[str], filters: Query, sort: str, *, most: int = _MAX_PAGES) -> Pages[Attachment]:
@@ -286,7 +294,7 @@ class Cliniko:
         def numbered(page: int) -> Query:
             return [*filters, ("sort", sort), ("page", str(page)), ("per_page", str(_PAGE_SIZE))]
 
-        return Pages(NAME, self._api.url(*path), ask, numbered, most)
+        return Pages(NAME, self._api.url(*path), ask, numbered, self._list_limiter, most)
 
     def _read(self, record_id: str, *, archived_too: bool) -> Attachment | None:
         params = [_ARCHIVED_TOO] if archived_too else []

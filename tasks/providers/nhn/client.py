@@ -130,7 +130,7 @@ class Nhn:
 
     # --- finding ---------------------------------------------------------------------------------------------
 
-    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str], *, thorough: bool = False) -> Mapping[str, Found]:
         """Reading needs a person who is logged in."""
         return {}
 

@@ -19,7 +19,7 @@ from tasks.http.exchange import Answer
 from tasks.model.errors import AccountBlocked, RetryLater, StepError
 from tasks.providers.auth.dpop import NONCE_WANTED, Nonces
 from tasks.providers.auth.jwt import ASSERTION_TYPE, Signer
-from tasks.providers.auth.tokens import Token, Tokens, good_for
+from tasks.providers.auth.tokens import Token, Tokens
 from tasks.providers.connection import Connection
 from tasks.providers.statuses import StatusTable
 
@@ -64,7 +64,7 @@ class HelseId:
         given = set(granted.scope.split()) if granted.scope else wanted
         if wanted & set(granted.rejected_scope.split()) or not wanted <= given:
             raise AccountBlocked("HelseID did not grant the scope: ask for it for this client, or correct scope.")
-        return Token(access=granted.access_token, expires_at=good_for(granted.expires_in))
+        return Token(access=granted.access_token, seconds=granted.expires_in)
 
     def _request_token(self) -> Answer:
         account = self._account

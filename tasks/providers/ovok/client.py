@@ -135,7 +135,7 @@ class Ovok:
 
     # --- finding ---------------------------------------------------------------------------------------------
 
-    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str], *, thorough: bool = False) -> Mapping[str, Found]:
         """Read back the file of each job's Ovok document. If its create was not seen, search for that one first."""
         return {job.id: found for job in jobs if (found := self._find_one(job, owners)) is not None}
 
@@ -236,13 +236,13 @@ class Ovok:
             seen |= {entry.id for entry in fresh}
             if not fresh or page.reaches(since) or page.total == len(seen):
                 return
-        raise not_understood(NAME, f"a list of more than {_MAX_PAGES} pages")
+        raise RetryLater(f"{NAME} lists more than {_MAX_PAGES} pages of changed documents, and so many are not read.")
 
     def _list(self, query: Sequence[tuple[str, str]]) -> EntryList:
         answer = self._api.send(lambda api: api.call("GET", _DOCUMENT, params=query))
         page = parse_answer(READ_STATUSES.success(answer), EntryList, NAME)
         if not page.latest_first:
-            raise not_understood(NAME, "a list in another order than was asked for")
+            raise RetryLater(f"{NAME}'s list is in another order than was asked for.")
         return page
 
     # --- private: files --------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from config.accounts import OvokAccount
 from tasks.http.api import parse_answer
 from tasks.http.exchange import Answer
 from tasks.model.errors import AccountBlocked
-from tasks.providers.auth.tokens import Token, Tokens, good_for
+from tasks.providers.auth.tokens import Token, Tokens
 from tasks.providers.connection import Connection
 from tasks.providers.ovok.answers import NAME
 from tasks.providers.statuses import StatusTable
@@ -72,7 +72,7 @@ class _Session(BaseModel):
 def _token(answer: Answer) -> Token:
     session = parse_answer(_STATUSES.success(answer), _Session, NAME)
     refresh = session.refresh if isinstance(session.refresh, str) else ""
-    return Token(access=session.access, expires_at=good_for(_seconds(session.expires)), refresh=refresh)
+    return Token(access=session.access, seconds=_seconds(session.expires), refresh=refresh)
 
 
 def _seconds(expires: object) -> float:

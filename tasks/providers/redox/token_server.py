@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from config.accounts import RedoxAccount
 from tasks.http.api import parse_answer
 from tasks.providers.auth.jwt import ASSERTION_TYPE, Signer
-from tasks.providers.auth.tokens import Token, Tokens, good_for
+from tasks.providers.auth.tokens import Token, Tokens
 from tasks.providers.connection import Connection
 from tasks.providers.redox.answers import NAME
 from tasks.providers.statuses import StatusTable, blocked, locked_out
@@ -44,7 +44,7 @@ class TokenServer:
             "client_assertion": assertion,
         }
         granted = parse_answer(_STATUSES.success(self._api.call("POST", form=form)), _Granted, NAME)
-        return Token(access=granted.access_token, expires_at=good_for(granted.expires_in))
+        return Token(access=granted.access_token, seconds=granted.expires_in)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

@@ -106,3 +106,8 @@ def test_words_act_one_after_the_other(north: Clinic) -> None:
         with pytest.raises(httpx.TransportError):
             north.post(form, CONTENT)
     assert len(north.records_once_there("combined")) == 1
+
+
+def test_renamed_is_a_word() -> None:
+    assert Faults.read("RENAMED a.pdf").renamed
+    assert not Faults.read("renamed a.pdf").renamed

@@ -35,6 +35,9 @@ class Recording:
     done: list[str] = field(default_factory=list)
     raises: dict[str, Exception] = field(default_factory=dict)
 
+    def earlier_receipt(self, _: Job) -> None:
+        return None
+
     def close(self, _: Job) -> None:
         self._step("files")
 
@@ -142,7 +145,7 @@ def test_a_source_that_cannot_be_removed_holds_up_nothing(ledger: Ledger, closin
 
 
 def test_the_files_of_another_machine_are_left_to_it(ledger: Ledger, closing: Closing, steps: Recording) -> None:
-    job_id = opened(ledger, home="the other machine")
+    job_id = opened(ledger, home="the other machine", source="s3://staging/document")
     to_delivered(ledger, job_id)
     steps.raises = {"files": RetryLater("the folders are elsewhere")}
     closing.run(job_id)

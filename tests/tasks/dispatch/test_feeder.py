@@ -11,6 +11,7 @@ import redis
 
 from config.load import load
 from tasks.dispatch.feeder import Feeder
+from tasks.dispatch.housekeeping import Housekeeping
 from tasks.dispatch.workers import Workers
 from tasks.runtime import Runtime
 from tests.harness.waiting import PATIENCE_SECONDS
@@ -27,8 +28,8 @@ def feeder(tmp_path: Path, valkey_url: str, valkey: redis.Redis) -> Iterator[Fee
         accounts=runtime.accounts,
         workers=Workers(runtime.redis, "here", 4, lambda: True),
         lease_seconds=30,
-        jobs_days=30,
-        send=lambda job_id, steps: None,
+        housekeeping=Housekeeping(runtime.redis, lanes=(), jobs_days=30, longest_wait_seconds=3600),
+        send=lambda job_id, steps, machine: None,
         tick_seconds=3600,
     )
     feeder.start()

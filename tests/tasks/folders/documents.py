@@ -15,7 +15,7 @@ from tasks.folders.layout import Folders
 JOB = "11111111-2222-4333-8444-555555555555"
 OTHER_JOB = "99999999-2222-4333-8444-555555555555"
 ACCOUNT, PATIENT = "north_clinic", "4711"
-CONTENT = b"%PDF-1.7 a referral"
+CONTENT = b"a referral"
 
 
 def drop(folders: Folders, name: str = "referral.pdf", content: bytes = CONTENT) -> Path:

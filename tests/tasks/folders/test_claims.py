@@ -128,7 +128,7 @@ def test_a_document_may_be_called_as_our_own_files_are(folders: Folders, name: s
     assert claimed.read_bytes() == CONTENT
     assert folders.document(JOB) == claimed
     folders.update_job_file(JOB, committed=True)
-    delivered = Outcomes(folders).deliver(JOB, "north_clinic", "4711", {"job_id": JOB, "file_name": name})
+    delivered = Outcomes(folders).deliver(JOB, "north_clinic", "4711", {"job_id": JOB, "file_name": name}).document
     assert delivered == folders.delivered / "north_clinic" / "4711" / name
     assert delivered.read_bytes() == CONTENT
 

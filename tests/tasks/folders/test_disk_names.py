@@ -56,7 +56,8 @@ def test_no_name_overwrites_another_or_is_lost(dropped: list[tuple[str, bool]]) 
             close = Outcomes(folders).deliver if delivered else Outcomes(folders).fail
             written = receipt(job_id, clean(name)) if delivered else error(job_id, clean(name))
             closed = close(job_id, ACCOUNT, PATIENT, written)
-            assert closed.read_bytes() == contents[job_id]
+            document = closed if isinstance(closed, Path) else closed.document
+            assert document.read_bytes() == contents[job_id]
             before = files_in(folders.delivered.parent)
             close(job_id, ACCOUNT, PATIENT, written)
             assert files_in(folders.delivered.parent) == before

@@ -117,7 +117,7 @@ def claim_with_sidecar(folders: Folders, *, continues: bool = False) -> Path:
 
 
 def deliver(folders: Folders) -> Path:
-    return Outcomes(folders).deliver(JOB, ACCOUNT, PATIENT, receipt())
+    return Outcomes(folders).deliver(JOB, ACCOUNT, PATIENT, receipt()).document
 
 
 def fail(folders: Folders) -> Path:

@@ -30,7 +30,7 @@ from tests.tasks.folders.killed import hindered, refusal
 
 
 def deliver(folders: Folders, job_id: str = JOB, patient: str | None = PATIENT, name: str = "referral.pdf") -> Path:
-    return Outcomes(folders).deliver(job_id, ACCOUNT, patient, receipt(job_id, name))
+    return Outcomes(folders).deliver(job_id, ACCOUNT, patient, receipt(job_id, name)).document
 
 
 def fail(folders: Folders, job_id: str = JOB, *, code: str = "refused_by_provider", final: bool = True) -> Path:

@@ -11,6 +11,7 @@ import redis
 
 from tasks.closing.results import Results
 from tasks.intake.calls import CallIntake, is_uuid
+from tasks.ledger.identity import LedgerRefused
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 
 TASK = "7f0c2a51-63de-4a7c-9d1b-2f6a8e5c4b30"
@@ -108,3 +109,10 @@ def test_only_the_plain_form_of_a_uuid_is_a_job_id() -> None:
     assert is_uuid(TASK.upper())
     assert not is_uuid(TASK.replace("-", ""))
     assert not is_uuid("urn:uuid:" + TASK)
+
+
+def test_a_call_goes_back_to_the_queue_while_redis_belongs_to_another_installation(shown: Shown) -> None:
+    opened, open_job = raising(LedgerRefused("another key"))
+    with pytest.raises(LedgerRefused):
+        intake(shown).take(TASK, (), {}, open_job)
+    assert (opened, shown.refusals) == ([], [])

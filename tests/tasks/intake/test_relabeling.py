@@ -23,6 +23,7 @@ from tasks.sources.documents import Documents
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
+from tasks.sources.writers import Writers
 from tests.tasks.ledger.test_ledger import start
 from tests.tasks.pipeline.runners import recovery_of, runner_of
 from tests.tasks.pipeline.test_runner import NoResults
@@ -39,7 +40,7 @@ class Hospital:
         self.odd = odd
         self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
         self.account = Account("hospital", account_at(odd), RateLimit(client), DictCache())
-        documents = Documents(Sources(Files([data]), Objects([])))
+        documents = Documents(Sources(Files([data]), Objects([])), Writers())
         commit_log = CommitLog(Folders(data), None)
         recovery = recovery_of(self.ledger, commit_log, documents)
         self.runner = runner_of(self.ledger, commit_log, documents, recovery, {"hospital": self.account}, NoResults())

@@ -7,12 +7,7 @@ from uuid import uuid4
 
 import redis
 
-from tasks.accounts.account import Accounts
-from tasks.accounts.breaker import CircuitBreaker
-from tasks.accounts.rate_limit import RateLimit
-from tasks.dispatch.feeder import Feeder
-from tasks.dispatch.workers import Workers
-from tasks.ledger.cache import SealedCache
+from tasks.dispatch.housekeeping import Housekeeping
 from tasks.ledger.lease import NotStarted
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
@@ -28,16 +23,7 @@ DAYS = 1 / 86_400  # a second
 def test_finished_jobs_leave_with_their_index_entries_and_unfinished_ones_stay(valkey: redis.Redis) -> None:
     seal = Seal("a secret")
     ledger = Ledger(valkey, seal, lease_seconds=30, jobs_days=DAYS)
-    breaker = CircuitBreaker(valkey, probe_first_seconds=1, probe_cap_seconds=1)
-    feeder = Feeder(
-        client=valkey,
-        breaker=breaker,
-        accounts=Accounts({}, RateLimit(valkey), SealedCache(valkey, seal)),
-        workers=Workers(valkey),
-        lease_seconds=30,
-        jobs_days=DAYS,
-        send=lambda job_id, steps: None,
-    )
+    housekeeping = Housekeeping(valkey, lanes=("north",), jobs_days=DAYS, longest_wait_seconds=3600)
     done, open_still = str(uuid4()), str(uuid4())
     for job in (done, open_still):
         ledger.open(job, Document("north", "1", "file:///x", f"{job}.pdf", 1), "pracsuite")
@@ -49,7 +35,7 @@ def test_finished_jobs_leave_with_their_index_entries_and_unfinished_ones_stay(v
         else:
             ledger.finished(started[0])
     time.sleep(1.5)
-    feeder.forget_expired()
+    housekeeping.run()
     assert ledger.get(done) is None
     assert ledger.get(open_still) is not None
     assert valkey.zrange(PREFIX + "jobs", 0, -1) == [open_still]

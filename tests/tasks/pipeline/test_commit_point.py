@@ -26,11 +26,12 @@ from tasks.sources.documents import Documents
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
+from tasks.sources.writers import Writers
 from tests.tasks.folders.documents import JOB, claim, drop
 from tests.tasks.ledger.test_ledger import document, expire_lease, start
 from tests.tasks.ledger.test_routes import ONE, opened
 
-NO_DOCUMENTS = Documents(Sources(Files([]), Objects([])))
+NO_DOCUMENTS = Documents(Sources(Files([]), Objects([])), Writers())
 
 
 @pytest.fixture
@@ -124,11 +125,12 @@ class Stopping(Ledger):
 
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
-    def committed(self, lease: Lease, facts: Facts | None = None) -> None:
-        super().committed(lease, facts)
+    def committed(self, lease: Lease, facts: Facts | None = None) -> int:
+        number = super().committed(lease, facts)
         self.lease_seconds = 0.0  # whatever time has passed is longer than it
         expire_lease(self, lease.job.id)
         self.meanwhile()
+        return number
 
 
 @pytest.fixture

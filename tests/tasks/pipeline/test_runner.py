@@ -41,6 +41,7 @@ from tasks.sources.documents import Documents
 from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
+from tasks.sources.writers import Writers
 from tests.tasks.folders.documents import claim, drop
 from tests.tasks.ledger.test_ledger import STORED, expire_lease, start
 from tests.tasks.pipeline.runners import recovery_of, runner_of
@@ -60,6 +61,8 @@ class Creating:
         self.finds: list[str] = []
         self.presign_raises: StepError | None = None
         self.find_raises: StepError | None = None
+        self.doubt = ""
+        self.thorough: list[bool] = []
         self.limit_group = "creating"
 
     def route(self, document: Document) -> Route:
@@ -85,9 +88,12 @@ class Creating:
 
     def probe(self) -> None: ...
 
-    def find(self, jobs: Sequence[Job], owners: Mapping[str, str]) -> Mapping[str, Found]:
+    def find(self, jobs: Sequence[Job], owners: Mapping[str, str], *, thorough: bool = False) -> Mapping[str, Found]:
+        self.thorough.append(thorough)
         if self.find_raises:
             raise self.find_raises
+        if self.doubt:
+            return {job.id: Found(Record("9"), doubt=self.doubt) for job in jobs}
         return {job.id: Found(Record(self.finds.pop(0)), Stage.RECEIVED) for job in jobs if self.finds}
 
 
@@ -118,7 +124,7 @@ class House:
         self.folders = Folders(data)
         self.folders.create()
         self.commit_log = CommitLog(self.folders, None)
-        self.documents = Documents(Sources(Files([data]), Objects([])))
+        self.documents = Documents(Sources(Files([data]), Objects([])), Writers())
         self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
         self.breaker = CircuitBreaker(client, probe_first_seconds=1, probe_cap_seconds=1)
         self.recovery = recovery_of(self.ledger, self.commit_log, self.documents)
@@ -170,8 +176,8 @@ class House:
         self.account.provider.makes = ["r-1"]
         self.account.provider.presign_raises = OutcomeUnknown("no answer")
         self.runner.run(Step.PRESIGN, job_id)
+        self.runner.run(Step.CONFIRM, job_id)
         self.long_ago(job_id, "unknown_since")
-        self.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
         self.runner.run(Step.CONFIRM, job_id)
         assert self.seen(job_id)[:2] == (Stage.RECEIVED, Step.PRESIGN)
 
@@ -250,7 +256,7 @@ def test_what_was_sent_is_not_refused_because_a_search_is(house: House, error: S
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
 def test_searches_that_fail_end_with_the_patience_for_a_record(house: House, error: StepError) -> None:
     job = house.stored("a.pdf")
-    house.long_ago(job, "at_stored", "failing_since")
+    house.long_ago(job, "since_stored", "failing_since")
     search_twice(house, job, error)
     failed = house.now(job)
     assert (failed.stage, failed.code, still_reconciling(failed)) == (Stage.FAILED, Code.NOT_CONFIRMED, True)
@@ -259,7 +265,7 @@ def test_searches_that_fail_end_with_the_patience_for_a_record(house: House, err
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
 def test_a_slow_search_that_fails_ends_after_its_day(house: House, error: StepError) -> None:
     job = house.stored("a.pdf")
-    house.long_ago(job, "at_stored")
+    house.long_ago(job, "since_stored")
     house.runner.run(Step.CONFIRM, job)
     house.closed(job)
     house.long_ago(job, "unknown_since", "failing_since")
@@ -396,13 +402,30 @@ def test_a_search_whose_end_redis_has_lost_begins_again_after_the_second_sending
     house.account.provider.makes = ["r-1", "r-2", "r-3"]
     house.account.provider.presign_raises = OutcomeUnknown("no answer")
     house.runner.run(Step.PRESIGN, job)
+    house.runner.run(Step.CONFIRM, job)
     house.long_ago(job, "unknown_since")
-    house.folders.update_job_file(job, unknown_since=datetime.fromtimestamp(1, UTC))
     with house.lost_by_redis(job):
         house.runner.run(Step.CONFIRM, job)
         house.runner.run(Step.PRESIGN, job)
     house.runner.run(Step.CONFIRM, job)
     assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(hours=-1), timedelta(days=365)])
+def test_a_worker_whose_clock_is_wrong_at_the_commit_changes_nothing_of_how_long_it_is_searched_for(
+    house: House, ahead: timedelta
+) -> None:
+    job = house.job("a.pdf")
+    house.account.provider.makes = ["r-1"]
+    house.account.provider.presign_raises = OutcomeUnknown("no answer")
+    house.runner.run(Step.PRESIGN, job)
+    house.folders.update_job_file(job, unknown_since=datetime.now(UTC) + ahead)
+    for _ in range(3):
+        house.runner.run(Step.CONFIRM, job)
+        assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM), "it is searched for"
+    house.long_ago(job, "unknown_since")
+    house.runner.run(Step.CONFIRM, job)
+    assert house.seen(job)[:2] == (Stage.RECEIVED, Step.PRESIGN), "and sent again"
 
 
 def test_what_was_searched_for_until_the_deadline_is_sent_again_and_not_searched_for_again(house: House) -> None:
@@ -411,3 +434,62 @@ def test_what_was_searched_for_until_the_deadline_is_sent_again_and_not_searched
     house.account.provider.presign_raises = None
     house.account.provider.makes = ["r-2"]
     assert house.runner.run(Step.PRESIGN, job).forward
+
+
+def test_a_list_that_does_not_add_up_for_long_is_said_of_the_account_which_goes_on(house: House) -> None:
+    job_id = house.stored("a.pdf")
+    breaker = CircuitBreaker(house.ledger.redis, probe_first_seconds=1, probe_cap_seconds=1)
+    for lasting in (False, True):
+        house.account.provider.find_raises = RetryLater("The list does not add up.", lasting=lasting)
+        house.expire_lease(job_id)
+        house.runner.run(Step.CONFIRM, job_id)
+        assert bool(breaker.remarked("north_clinic")) is lasting
+    assert breaker.remarked("north_clinic") == (
+        f"The list does not add up. Job {job_id} and others of its patient wait."
+    )
+    assert breaker.state("north_clinic") is None
+
+
+def test_a_record_that_is_in_doubt_is_named_when_no_confirmation_comes(house: House) -> None:
+    job_id = house.stored("a.pdf")
+    house.account.provider.doubt = "A record of the same size came under another name: record 9."
+    house.runner.run(Step.CONFIRM, job_id)
+    assert house.now(job_id).stage is Stage.STORED
+    house.long_ago(job_id, "at_stored")
+    house.runner.run(Step.CONFIRM, job_id)
+    failure = house.now(job_id).failure
+    assert failure is not None
+    assert failure.code is Code.NOT_CONFIRMED
+    assert failure.message.endswith("record 9.")
+    assert still_reconciling(house.now(job_id)), "the search goes on"
+
+
+def test_a_lost_answer_and_a_record_that_is_in_doubt_wait_for_a_person(house: House) -> None:
+    job_id = house.job("a.pdf")
+    house.account.provider.makes = ["r-1"]
+    house.account.provider.presign_raises = OutcomeUnknown("no answer")
+    house.runner.run(Step.PRESIGN, job_id)
+    house.account.provider.doubt = "Record 9 may be it."
+    house.long_ago(job_id, "unknown_since")
+    house.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
+    house.runner.run(Step.CONFIRM, job_id)
+    job = house.now(job_id)
+    assert job.failure is not None
+    assert (job.stage, job.failure.code, job.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
+    assert "Record 9 may be it." in job.failure.message
+
+
+def test_the_last_search_of_one_job_fails_alone(house: House) -> None:
+    """The search before a second sending is thorough; where the list does not show all, nothing is sent."""
+    job_id = house.job("a.pdf")
+    house.account.provider.makes = ["r-1"]
+    house.account.provider.presign_raises = OutcomeUnknown("no answer")
+    house.runner.run(Step.PRESIGN, job_id)
+    house.runner.run(Step.CONFIRM, job_id)
+    assert house.account.provider.thorough == [False]
+    house.long_ago(job_id, "unknown_since")
+    house.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
+    house.account.provider.find_raises = RetryLater("The list does not add up.")
+    house.runner.run(Step.CONFIRM, job_id)
+    assert house.account.provider.thorough == [False, True]
+    assert house.seen(job_id)[:2] == (Stage.RECEIVED, Step.CONFIRM)

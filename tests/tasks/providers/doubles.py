@@ -29,17 +29,43 @@ class DictCache:
         self.clock = clock
         self.values: dict[tuple[str, str], str] = {}
         self.seconds: list[float] = []
+        self._put_at: dict[tuple[str, str], float] = {}
         self._until: dict[tuple[str, str], float] = {}
         self._turns: dict[tuple[str, str], threading.Lock] = {}
+
+    def pass_seconds(self, seconds: float) -> None:
+        """As if so much time had passed."""
+        for entry in self._until:
+            self._until[entry] -= seconds
 
     def get(self, topic: str, key: str) -> str | None:
         fresh = self.clock() < self._until.get((topic, key), 0.0)
         return self.values.get((topic, key)) if fresh else None
 
+    def get_with_age(self, topic: str, key: str) -> tuple[str, float] | None:
+        value = self.get(topic, key)
+        return None if value is None else (value, self.clock() - self._put_at[topic, key])
+
     def put(self, topic: str, key: str, value: str, seconds: float) -> None:
         self.values[topic, key] = value
+        self._put_at[topic, key] = self.clock()
         self._until[topic, key] = self.clock() + seconds
         self.seconds.append(seconds)
+
+    def drop(self, topic: str, key: str) -> None:
+        self.values.pop((topic, key), None)
+        self._until.pop((topic, key), None)
+
+    @contextmanager
+    def lock_if_free(self, topic: str, key: str, seconds: float) -> Iterator[Callable[[], object] | None]:
+        lock = self._turns.setdefault((topic, key), threading.Lock())
+        if not lock.acquire(blocking=False):
+            yield None
+            return
+        try:
+            yield lambda: None
+        finally:
+            lock.release()
 
     def lock(self, topic: str, key: str, seconds: float) -> AbstractContextManager[None]:
         return self._turn(self._turns.setdefault((topic, key), threading.Lock()))
@@ -56,6 +82,13 @@ class Slots:
     def __init__(self) -> None:
         self.free = 1_000_000
         self.calls = 0
+        # Of pages of lists after their first.
+        self.free_pages = 1_000_000
+
+    def take_page(self) -> None:
+        if not self.free_pages:
+            raise RetryLater("No page is free.", after_seconds=1)
+        self.free_pages -= 1
 
     def take(self) -> None:
         if not self.free:
@@ -68,7 +101,14 @@ class Slots:
 
 def connected(clients: Clients, slots: Slots, cache: DictCache, *, insecure: bool = True) -> Connection:
     """A connection to servers on this machine."""
-    return Connection(clients=clients, limiter=slots.take, on_call=slots.count, cache=cache, insecure=insecure)
+    return Connection(
+        clients=clients,
+        limiter=slots.take,
+        list_limiter=slots.take_page,
+        on_call=slots.count,
+        cache=cache,
+        insecure=insecure,
+    )
 
 
 def job(

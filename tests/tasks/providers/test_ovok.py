@@ -852,7 +852,6 @@ def test_a_list_ends_where_nothing_new_comes(odd: OddOvok, ovok: Ovok, total: ob
 @pytest.mark.parametrize(
     ("documents", "words"),
     [
-        ((listed("d-2", moment(0)), listed("d-1", moment(60))), "order"),
         ((listed("d-3", "yesterday"),), "without lastUpdated"),
         ((listed("d-3", meta=None),), "without lastUpdated"),
     ],
@@ -866,11 +865,17 @@ def test_a_list_that_would_have_to_be_guessed_at_blocks_the_account(
         found(ovok, lost())
 
 
-def test_a_list_without_end_blocks_the_account(odd: OddOvok, ovok: Ovok) -> None:
+def test_a_list_in_motion_is_read_again_later(odd: OddOvok, ovok: Ovok) -> None:
+    odd.lists(listed("d-2", moment(0)), listed("d-1", moment(60)))
+    with pytest.raises(RetryLater, match="order"):
+        found(ovok, lost())
+
+
+def test_a_list_without_end_is_read_again_later(odd: OddOvok, ovok: Ovok) -> None:
     odd.answers[LIST] = lambda request: Reply(
         body={"resources": [listed(f"d-{request.query['_offset'][0]}", moment(99), name="other.pdf")]}
     )
-    with pytest.raises(AccountBlocked, match="pages"):
+    with pytest.raises(RetryLater, match="pages"):
         found(ovok, lost())
     assert len(odd.requests) == 201
 

@@ -135,7 +135,7 @@ def test_a_scrape_while_redis_is_away_says_so_and_claims_nothing_else(tmp_path: 
             redis.Redis.from_url(url).shutdown(nosave=True)
             seen = scrape(port)
     gauges = {name[0] for name in seen if not name[0].endswith(("_total", "_created"))}
-    assert gauges == {"redis_up"}
+    assert gauges == {"redis_up", "disk_free_bytes"}
     assert seen[("redis_up",)] == 0
 
 

@@ -104,7 +104,7 @@ class Jobs:
 
     def _closed(self, job: Job) -> Job:
         lease = self.lease(job, Step.NOTIFY)
-        DocumentFiles(self.runtime.outcomes, self.runtime.staging).close(lease.job)
+        DocumentFiles(self.runtime.folders, self.runtime.outcomes, self.runtime.staging).close(lease.job)
         self.ledger.closed(lease, {"files"})
         self.ledger.finished(lease)
         return self.get(job.id)

@@ -23,5 +23,5 @@ def test_a_job_sealed_under_another_key_is_a_sentence(chartpost: CommandLine, jo
     jobs.received()
     chartpost.config.write_text(chartpost.config.read_text().replace("a secret for tests", "another secret"))
     result = chartpost("jobs")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "secret_key" in result.stderr

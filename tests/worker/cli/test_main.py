@@ -9,17 +9,18 @@ from pathlib import Path
 
 import click
 import pytest
+import redis
 
 from tests.harness.sandbox import ROOT
 from worker.cli.main import COMMANDS, cli
 
 
-def chartpost(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def chartpost(*arguments: str, folder: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CHARTPOST_")}
     return subprocess.run(
         [sys.executable, "-m", "worker", *arguments],
         cwd=folder,
-        env=environ | {"PYTHONPATH": str(ROOT)},
+        env=environ | more | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=300,
@@ -65,12 +66,42 @@ def test_a_missing_settings_file_is_wrong_usage() -> None:
     assert chartpost("--config", "/no/such.toml", "health").returncode == 2
 
 
-def test_a_service_without_accounts_logs_a_warning(tmp_path: Path, valkey_url: str) -> None:
+@pytest.mark.parametrize("command", ["run", "worker", "watch", "intake"])
+def test_a_service_without_any_account_is_refused_and_says_which_file_it_read(tmp_path: Path, command: str) -> None:
+    for arguments, says in (
+        (
+            (),
+            f"No settings file was read: neither --config nor $CHARTPOST_CONFIG names one, and there is no {tmp_path}",
+        ),
+        (("--config", str(tmp_path / "empty.toml")), f"Settings file: {tmp_path / 'empty.toml'}."),
+    ):
+        (tmp_path / "empty.toml").write_text("")
+        result = chartpost(*arguments, command, folder=tmp_path)
+        assert result.returncode == 2, result.stderr
+        assert "They name no account" in result.stderr
+        assert says in result.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["empty.toml"], "nothing was made"
+        assert says in chartpost(*arguments, "check", folder=tmp_path).stdout
+
+
+def test_a_service_that_is_told_so_starts_without_any_account(
+    tmp_path: Path, valkey: redis.Redis, valkey_url: str
+) -> None:
     config = tmp_path / "chartpost.toml"
     config.write_text(f'data_dir = "{tmp_path}"\nsecret_key = "a secret"\n[redis]\nurl = "{valkey_url}"\n')
-    result = chartpost("--config", str(config), "watch", "--once")
+    result = chartpost("--config", str(config), "watch", "--once", "--empty")
     assert result.returncode == 0, result.stderr
     assert "No account is named" in result.stderr
+    assert f'"file": "{config}"' in result.stderr
+
+
+def test_an_account_from_the_environment_alone_is_enough(tmp_path: Path, valkey: redis.Redis, valkey_url: str) -> None:
+    account = {"PROVIDER": "pracsuite", "VENDOR_API_KEY": "v", "API_KEY": "a"}
+    environ = {f"CHARTPOST_ACCOUNTS__NORTH_CLINIC__{name}": value for name, value in account.items()}
+    environ |= {"CHARTPOST_REDIS__URL": valkey_url, "CHARTPOST_SECRET_KEY": "a secret of some length"}
+    result = chartpost("watch", "--once", folder=tmp_path, **environ)
+    assert result.returncode == 0, result.stderr
+    assert '"file": null, "accounts": 1' in result.stderr
 
 
 def test_an_unknown_command_is_wrong_usage() -> None:

@@ -16,6 +16,7 @@ from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused
+from tasks.sources.writers import Writers
 from worker.inbox.claim import InboxClaims
 from worker.inbox.events import ChangeEvents
 from worker.inbox.opening import JobOpener, LedgerAway
@@ -43,6 +44,7 @@ class RecordingLedger(JobOpener):
     unknown: set[str] = field(default_factory=set)
     conflicting_key: str = ""
     poison: str = ""
+    max_bytes: int = MAX_BYTES
     meanwhile: Callable[[], object] = lambda: None  # called when it is asked for an earlier job
 
     def is_known(self, job_id: str) -> bool:
@@ -52,6 +54,10 @@ class RecordingLedger(JobOpener):
         self.unknown.add(job_id)
         return False
 
+    def close_ended(self, job_file: JobFile) -> bool:
+        self._answer()
+        return False
+
     def earlier_job(self, job_file: JobFile, path: Path) -> str | None:
         self._answer()
         assert path.exists()
@@ -59,7 +65,7 @@ class RecordingLedger(JobOpener):
         return self.continued.get(job_file.file_name)
 
     def check(self, document: Document) -> None:
-        if document.size_bytes > MAX_BYTES:
+        if document.size_bytes > self.max_bytes:
             raise DocumentRefused(Code.FILE_TOO_LARGE, "The file is too large.")
 
     def open(self, job_file: JobFile, path: Path) -> None:
@@ -90,8 +96,19 @@ def pseudonym(*parts: str) -> str:
     return f"{hash(parts):x}"
 
 
-def inbox(*, settle_seconds: float = 0.1, rescan_seconds: float = 60.0, polling: bool = False) -> Inbox:
-    return Inbox(settle_seconds=settle_seconds, rescan_seconds=rescan_seconds, polling=polling)
+def inbox(
+    *,
+    settle_seconds: float = 0.1,
+    rescan_seconds: float = 60.0,
+    polling: bool = False,
+    incomplete_seconds: float = 300.0,
+) -> Inbox:
+    return Inbox(
+        settle_seconds=settle_seconds,
+        rescan_seconds=rescan_seconds,
+        polling=polling,
+        incomplete_seconds=incomplete_seconds,
+    )
 
 
 def watcher(
@@ -108,7 +125,7 @@ def watcher(
         settings,
         accounts=ACCOUNTS,
         folders=folders,
-        claims=InboxClaims(folders, claims, ledger),
+        claims=InboxClaims(folders, claims, ledger, writers=Writers(folders.processing)),
         pseudonym=pseudonym,
         stop=stop or threading.Event(),
         clock=clock,

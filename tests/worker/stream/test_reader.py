@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from config.load import load
+from tasks.ledger.identity import LedgerRefused
 from tasks.model.errors import RetryLater
 from tasks.runtime import Runtime
 from tasks.sources.base import Located
@@ -198,3 +199,15 @@ def test_a_reader_waits_for_a_redis_that_is_away_and_logs_that_once(tmp_path: Pa
     log = log_path.read_text()
     assert log.count("redis_unreachable") == 1
     assert log.count("redis_back") == 1
+
+
+def test_a_message_stays_where_it_is_while_redis_belongs_to_another_installation(
+    stream: Stream, reader: StreamReader, runtime: Runtime
+) -> None:
+    stream.add(stream.document())
+    runtime.redis.set("chartpost:seal-check", "of another installation")
+    reader.read_once()  # makes the group
+    with pytest.raises(LedgerRefused):
+        reader.read_once()
+    assert len(stream.left()) == 1
+    assert (stream.rejected(), stream.jobs()) == ([], [])

@@ -1,9 +1,16 @@
-"""`chartpost accounts`: the status of each account; a parked or down one is resumed."""
+"""`chartpost accounts`: the status of each account; one that is held back is resumed."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
 import click
 
+from tasks.dispatch.waiting import MachinesWaitedFor
+from tasks.model.times import iso
+from tasks.runtime import Runtime
 from worker.cli.context import Context, pass_context
 from worker.cli.output import Output, output_option
 from worker.cli.params import require_account
@@ -22,17 +29,46 @@ def accounts(context: Context, ctx: click.Context, output: Output) -> None:
     The status is ok, throttled, parked or down.
     """
     if ctx.invoked_subcommand is None:
-        output.rows(_COLUMNS, (status.fields() for status in open_runtime(context).account_statuses.all()))
+        runtime = open_runtime(context)
+        waiting = MachinesWaitedFor(runtime.redis, runtime.workers).documents()
+        statuses = runtime.account_statuses.all()
+        output.rows(_COLUMNS, (_with_machines(status.fields(), waiting.get(status.name)) for status in statuses))
 
 
 @accounts.command
 @click.argument("name")
+@click.option("--forget-calls", is_flag=True, help="Do not count the calls of the last minute.")
 @pass_context
-def resume(context: Context, name: str) -> None:
-    """Try a parked or down account at once.
+def resume(context: Context, name: str, forget_calls: bool) -> None:
+    """Let an account go on at once that is parked, down or throttled.
 
-    If it still fails, it is parked again.
+    A parked or down account is tried with one document, and parked again if it still fails. If it is throttled, so are
+    the accounts that share its limit of calls: all of them go on, even if a provider has asked to wait for longer.
     """
     require_account(context.settings.accounts, name, param_hint="NAME")
-    resumed = open_runtime(context).breaker.half_open(name)
-    click.echo(f"{name}: resumed" if resumed else f"{name}: was neither parked nor down")
+    done = list(_resumed(open_runtime(context), name, forget_calls=forget_calls))
+    for sentence in done or ["was neither parked nor down, nor was its limit group waiting"]:
+        click.echo(f"{name}: {sentence}")
+
+
+def _resumed(runtime: Runtime, name: str, *, forget_calls: bool) -> Iterator[str]:
+    """What was done, a sentence for each."""
+    circuit = runtime.breaker.state(name)
+    if runtime.breaker.half_open(name):
+        yield f"resumed: it was {circuit.status if circuit else 'down'}, and is tried with one document now"
+    group = runtime.accounts[name].provider.limit_group
+    together = [other for other, account in runtime.accounts.items() if account.provider.limit_group == group]
+    until = runtime.rate_limit.resume(group, together, forget_calls=forget_calls)
+    if until:
+        also = f" ({', '.join(together)})" if len(together) > 1 else ""
+        yield f"its limit group{also} was waiting until {iso(until)}; it goes on now"
+    if forget_calls:
+        yield "the calls of the last minute do not count any more"
+
+
+def _with_machines(fields: dict[str, Any], waiting: Counter[str] | None) -> dict[str, Any]:
+    """The reason of an account, and for which machines' workers its documents wait."""
+    if not waiting:
+        return fields
+    sentences = [f"{count} wait for a worker on machine {machine}." for machine, count in sorted(waiting.items())]
+    return fields | {"reason": " ".join([*filter(None, [fields["reason"]]), *sentences])}

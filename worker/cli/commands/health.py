@@ -1,6 +1,11 @@
-"""`chartpost health`: for containers, which run it every few seconds. So it asks little of Redis and imports little."""
+"""`chartpost health`: for containers, which run it every few seconds. So it asks little of Redis and imports little.
+
+It fails for what stops every document: no Redis, one that takes no writes, no worker, a disk that takes no writes.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 import redis
@@ -8,6 +13,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tasks.dispatch.workers import Workers
+from tasks.folders.free_space import DISK_FULL, try_write
+from tasks.ledger.redis import WRITE_TEST_KEY
 from worker.cli.context import Context, pass_context
 
 _TIMEOUT_SECONDS = 3.0
@@ -17,6 +24,7 @@ _TIMEOUT_SECONDS = 3.0
 @pass_context
 def health(context: Context) -> None:
     """Exit with 0 only if Redis answers and a worker consumes."""
+    _require_disk(context.settings.data_dir)
     client = redis.Redis.from_url(
         context.redis_url,
         decode_responses=True,
@@ -24,7 +32,21 @@ def health(context: Context) -> None:
         socket_connect_timeout=_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),  # the container's own interval is the retry
     )
+    client.set(WRITE_TEST_KEY, "1", px=1)
     slots = Workers(client).alive()
     if not slots:
         raise click.ClickException("Redis answers, but no worker is consuming: start `chartpost run`.")
     click.echo(f"ok: {len(slots)} worker{'s' if len(slots) > 1 else ''}, {sum(slots.values())} slots")
+
+
+def _require_disk(data_dir: Path) -> None:
+    """Raises ClickException if documents can be neither taken in nor closed, since the disk takes nothing."""
+    folder = data_dir / "processing"
+    try:
+        try_write(folder)
+    except OSError as error:
+        # Not for want of rights or of the folder: health may run as another user, and a worker need not have folders.
+        if error.errno in DISK_FULL:
+            raise click.ClickException(
+                f"{folder}: nothing can be written there ({error.strerror}): make room on its disk."
+            ) from error

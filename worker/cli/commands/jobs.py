@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from tasks.closing.receipts import fields_of
+from tasks.dispatch.waiting import MachinesWaitedFor, waits_for
 from tasks.ledger.queries import Wanted
 from tasks.model.errors import Code
+from tasks.model.job import Job
 from tasks.model.route import Stage
 from worker.cli.context import Context, pass_context
 from worker.cli.output import Output, output_option
@@ -23,4 +25,11 @@ _COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "create
 @pass_context
 def jobs(context: Context, state: str | None, account: str | None, code: str | None, output: Output) -> None:
     """List the jobs that Redis knows, oldest first."""
-    output.rows(_COLUMNS, map(fields_of, open_runtime(context).queries.jobs(Wanted(state, account, code))))
+    runtime = open_runtime(context)
+    waited_for = MachinesWaitedFor(runtime.redis, runtime.workers)
+
+    def row(job: Job) -> dict[str, object]:
+        machine = waited_for.of_job(job)
+        return fields_of(job) | ({"message": waits_for(machine)} if machine else {})
+
+    output.rows(_COLUMNS, map(row, runtime.queries.jobs(Wanted(state, account, code))))

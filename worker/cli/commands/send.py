@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +21,8 @@ from tasks.ledger.ledger import Ledger
 from tasks.model.document import Door
 from tasks.model.errors import DocumentRefused
 from tasks.model.names import check_file_name, check_patient_id
-from tasks.sources.base import empty, irregular
+from tasks.sources.base import empty, incomplete, irregular, still_written
+from tasks.sources.writers import Writers
 from worker.cli.context import Context, pass_context
 from worker.cli.output import Output, output_option
 from worker.cli.params import KeyAndValue, TextOrFile, require_account
@@ -29,6 +31,9 @@ from worker.cli.startup import open_runtime
 from worker.inbox.build import inbox_claims, job_opener
 from worker.inbox.claim import InboxClaims
 from worker.inbox.opening import JobOpener
+from worker.inbox.wholeness import has_writer, missing_end
+
+_WRITER_SECONDS = 1.0
 
 
 @click.command
@@ -37,6 +42,7 @@ from worker.inbox.opening import JobOpener
 @click.option("--patient", type=TextOrFile(), help="The patient's id; @FILE or @- reads it.")
 @click.option("--description", type=TextOrFile(), help="What the document is; @FILE or @- reads it.")
 @click.option("--option", "options", type=KeyAndValue(), multiple=True, help="An option of the provider; also k=@FILE.")
+@click.option("--as-it-is", is_flag=True, help="Send it even if its end is missing or a program is writing it.")
 @click.option("--wait", is_flag=True, help="Wait until it is delivered or has failed, and print the receipt.")
 @output_option
 @pass_context
@@ -47,6 +53,7 @@ def send(
     patient: str | None,
     description: str | None,
     options: tuple[tuple[str, Any], ...],
+    as_it_is: bool,
     wait: bool,
     output: Output,
 ) -> None:
@@ -57,9 +64,11 @@ def send(
     require_account(context.settings.accounts, account)
     if len(dict(options)) < len(options):
         raise click.BadParameter("the same option is given twice.", param_hint="--option")
-    request = SendRequest(file, account, patient, description, dict(options))
+    request = SendRequest(file, account, patient, description, dict(options), as_it_is)
     runtime = open_runtime(context)
-    sender = Sender(runtime.ledger, runtime.folders, runtime.claims, job_opener(runtime), inbox_claims(runtime))
+    sender = Sender(
+        runtime.ledger, runtime.folders, runtime.claims, job_opener(runtime), inbox_claims(runtime), runtime.writers
+    )
     try:
         job_id = sender.take_in(request)
     except DocumentRefused as refusal:
@@ -81,6 +90,7 @@ class SendRequest:
     patient_id: str | None
     description: str | None
     options: Mapping[str, Any]
+    as_it_is: bool = False
 
     def job_file(self, job_id: str) -> JobFile:
         return JobFile(
@@ -94,6 +104,7 @@ class SendRequest:
             door=Door.SEND,
             description=self.description,
             options=self.options,
+            as_it_is=self.as_it_is,
         )
 
     def error(self, refusal: DocumentRefused) -> dict[str, Any]:
@@ -114,13 +125,20 @@ class Sender:
     """Takes copies of files into our care and opens their jobs."""
 
     def __init__(
-        self, ledger: Ledger, folders: Folders, claims: Claims, opener: JobOpener, inbox_claims: InboxClaims
+        self,
+        ledger: Ledger,
+        folders: Folders,
+        claims: Claims,
+        opener: JobOpener,
+        inbox_claims: InboxClaims,
+        writers: Writers,
     ) -> None:
         self._ledger = ledger
         self._folders = folders
         self._claims = claims
         self._opener = opener
         self._inbox_claims = inbox_claims
+        self._writers = writers
 
     def take_in(self, request: SendRequest) -> str:
         """Copy the file and open its job; returns the job's id. Raises DocumentRefused and OSError.
@@ -149,7 +167,25 @@ class Sender:
             raise irregular("a pipe or a device")
         if not job_file.size_bytes:
             raise empty()
+        if not job_file.as_it_is:
+            self._check_whole(file)
         self._opener.check(job_file.document(file.absolute()))
+
+    def _check_whole(self, file: Path) -> None:
+        """Raises DocumentRefused."""
+        # More than once: a program that its writer has just started holds it open for a moment.
+        if has_writer(file, self._writers) and not self._is_closed_soon(file):
+            raise still_written("Close it there, then send it again; --as-it-is sends what is there now.")
+        if found := missing_end(file):
+            raise incomplete(found, "Scan or export it again. If it is right as it is, say --as-it-is.")
+
+    def _is_closed_soon(self, file: Path) -> bool:
+        deadline = time.monotonic() + _WRITER_SECONDS
+        while time.monotonic() < deadline:
+            time.sleep(_WRITER_SECONDS / 10)
+            if not has_writer(file, self._writers):
+                return True
+        return False
 
     def _join(self, earlier_id: str, job_file: JobFile, path: Path) -> ClaimedDocument | None:
         """Move the copy into the earlier job's folder; None if that job has a document there again."""

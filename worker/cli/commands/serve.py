@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import click
 
+from tasks.runtime import Runtime
 from worker.celery.build import backlog_helper
 from worker.cli.context import Context, pass_context
-from worker.cli.startup import start_logs, start_service
+from worker.cli.startup import require_accounts, start_logs, start_service
 from worker.inbox.build import inbox_service
+from worker.reload.reloader import Reloader
+from worker.reload.requests import ReloadRequests
 from worker.stream.build import stream_reader
 from worker.supervisor.run import Supervisor
 
+_empty_option = click.option("--empty", is_flag=True, help="Start although the settings name no account.")
+
 
 @click.command
+@_empty_option
 @pass_context
-def run(context: Context) -> None:
+def run(context: Context, empty: bool) -> None:
     """Run everything on this machine.
 
     That is the inbox watcher, the stream reader and a worker; and an embedded Valkey, unless redis.url is set.
     SIGTERM and Ctrl-C stop them in order.
     """
+    require_accounts(context.settings, empty=empty)
     start_logs(context.settings)
     Supervisor(context.settings).run()
 
@@ -33,33 +41,63 @@ def run(context: Context) -> None:
 def worker(context: Context, arguments: tuple[str, ...]) -> None:
     """Run a Celery worker with chartpost's options.
 
-    The same as `celery -A worker worker …`; all arguments go to Celery.
+    The same as `celery -A worker worker …`; all arguments but --empty go to Celery.
     """
     if not {"--help", "-h"} & set(arguments):
+        require_accounts(context.settings, empty="--empty" in arguments)
         context.require_server()  # before Celery meets the same fault, and prints a traceback
     # Late: Celery's own command line costs a third of a second and 15 MB, which the other three commands do not need.
     from celery.bin.celery import celery
 
-    celery.main(["-A", "worker", "worker", *arguments], prog_name="chartpost")
+    for_celery = [argument for argument in arguments if argument != "--empty"]
+    celery.main(["-A", "worker", "worker", *for_celery], prog_name="chartpost")
 
 
 @click.command
 @click.option("--once", is_flag=True, help="Take in what is complete now, then exit.")
+@_empty_option
 @pass_context
-def watch(context: Context, once: bool) -> None:
+def watch(context: Context, once: bool, empty: bool) -> None:
     """Watch the inbox and take in new documents."""
-    inbox_service(start_service(context)).run(once=once)
+    runtime = start_service(context, empty=empty)
+    service = inbox_service(runtime)
+    if once:
+        stop_on_signals(runtime.stopping.set)
+        service.run(once=True)
+        return
+    reloader = start_reloader(context, runtime, "watch")
+    service.run()
+    reloader.restart_if_due()
 
 
 @click.command
+@_empty_option
 @pass_context
-def intake(context: Context) -> None:
+def intake(context: Context, empty: bool) -> None:
     """Read documents from the Redis stream chartpost:intake.
 
     Also opens Celery calls while many of them wait, which is work that workers are then spared.
     """
-    runtime = start_service(context)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: runtime.stopping.set())
+    runtime = start_service(context, empty=empty)
+    reloader = start_reloader(context, runtime, "intake")
     backlog_helper(runtime).start()
     stream_reader(runtime).run()
+    reloader.restart_if_due()
+
+
+def start_reloader(context: Context, runtime: Runtime, part: str) -> Reloader:
+    """Reload when asked; end for good with SIGTERM and Ctrl-C. Both set `runtime.stopping`."""
+    reloader = Reloader(context.settings, part, ReloadRequests(runtime.redis), runtime.stopping.set)
+
+    def end_for_good() -> None:
+        reloader.end_for_good()
+        runtime.stopping.set()
+
+    stop_on_signals(end_for_good)
+    reloader.start()
+    return reloader
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop())

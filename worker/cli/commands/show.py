@@ -10,6 +10,8 @@ import click
 from tasks.accounts.account import Accounts
 from tasks.accounts.status import AccountHealth, AccountStatuses
 from tasks.closing.receipts import fields_of, receipt_or_error_file
+from tasks.dispatch.waiting import MachinesWaitedFor, waits_for
+from tasks.dispatch.workers import Workers
 from tasks.ledger.ledger import Ledger
 from tasks.model.errors import UNCERTAIN_CODES
 from tasks.model.job import Job
@@ -40,7 +42,7 @@ def show(context: Context, job: str, output: Output) -> None:
     """
     runtime = open_runtime(context)
     if found := find_job(runtime.ledger, job):
-        next_step = NextStep(runtime.ledger, runtime.accounts, runtime.account_statuses).of(found)
+        next_step = NextStep(runtime.ledger, runtime.accounts, runtime.account_statuses, runtime.workers).of(found)
         output.sheet(_job_sheet(found, next_step))
     elif rejected := find_rejected(rejected_stream(runtime), job):
         output.sheet(_rejected_sheet(rejected))
@@ -81,8 +83,9 @@ def _on_disk_sheet(job: JobOnDisk) -> dict[str, Any]:
 class NextStep:
     """Says what happens next to a job, and what to do if that is not enough."""
 
-    def __init__(self, ledger: Ledger, accounts: Accounts, statuses: AccountStatuses) -> None:
+    def __init__(self, ledger: Ledger, accounts: Accounts, statuses: AccountStatuses, workers: Workers) -> None:
         self._ledger = ledger
+        self._workers = workers
         self._accounts = accounts
         self._statuses = statuses
 
@@ -98,6 +101,9 @@ class NextStep:
         health = self._statuses.health(job.account)
         if health.status != "ok":
             return _while_account_waits(job, health)
+        machine = MachinesWaitedFor(self._ledger.redis, self._workers).of_job(job)
+        if machine:
+            return waits_for(machine)
         if job.unknown_since:
             return _while_reconciling(job, account.settings.confirm.look_seconds)
         if job.earlier_sending_unknown:

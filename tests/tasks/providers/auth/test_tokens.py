@@ -11,7 +11,7 @@ import redis
 from tasks.ledger.cache import SealedCache
 from tasks.ledger.seal import Seal
 from tasks.model.errors import AccountBlocked
-from tasks.providers.auth.tokens import Token, Tokens, good_for
+from tasks.providers.auth.tokens import Token, Tokens
 from tests.harness.valkey import everything_in
 
 
@@ -38,7 +38,7 @@ class Server:
         self.given += 1
         self.last.append(last)
         self.at_once -= 1
-        return Token(access=f"token-{self.given}", expires_at=good_for(self.seconds), refresh=f"refresh-{self.given}")
+        return Token(access=f"token-{self.given}", seconds=self.seconds, refresh=f"refresh-{self.given}")
 
 
 def test_a_token_is_asked_for_once_and_used_by_all(cache: SealedCache) -> None:

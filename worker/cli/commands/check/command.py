@@ -6,14 +6,19 @@ from collections.abc import Iterator
 
 import click
 
+from tasks.folders.free_space import disk_folders
 from tasks.folders.layout import Folders
+from tasks.sources.writers import Writers
 from worker.cli.commands.check.accounts import check_accounts, skip_accounts
+from worker.cli.commands.check.disk import check_disk
 from worker.cli.commands.check.folders import check_file_roots, check_folders
 from worker.cli.commands.check.inbox import check_inbox
 from worker.cli.commands.check.ledger import check_ledger
-from worker.cli.commands.check.redis import check_redis
+from worker.cli.commands.check.machines import check_machines
+from worker.cli.commands.check.redis import check_identity, check_redis
 from worker.cli.commands.check.result import CheckResult, failed
 from worker.cli.commands.check.settings import check_settings
+from worker.cli.commands.check.staging import check_staging
 from worker.cli.context import Context, pass_context
 from worker.cli.output import Output, output_option
 from worker.cli.startup import open_runtime
@@ -28,8 +33,8 @@ _COLUMNS = ("check", "account", "ok", "message")
 def check(context: Context, deep: bool, output: Output) -> None:
     """Check that everything is set up as it must be.
 
-    That is settings, folders, Redis, the clock and each account's credentials. Also lists the files in the inbox that
-    are not accepted.
+    That is settings, folders, staging, Redis, the clock, machines and each account's credentials. Also lists the files
+    in the inbox that are not accepted.
     """
     all_passed = True
 
@@ -50,20 +55,25 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
     mark = None
     yield from check_settings(settings)
     yield from check_folders(folders, settings.data_dir)
+    yield from check_disk(
+        disk_folders(settings.data_dir).values(), (account.max_bytes for account in settings.accounts.values())
+    )
     yield from check_file_roots(settings.file_roots)
     try:
-        runtime = open_runtime(context)
+        runtime = open_runtime(context, examine=False)
     except click.ClickException as error:  # there is no address to ask
         yield failed("redis", error.message)
     else:
         mark = runtime.seal.lookup
-        redis_results = list(check_redis(runtime.redis))
+        yield from check_staging(runtime.staging, settings.s3.stage_inbox)
+        redis_results = [*check_redis(runtime.redis), *check_identity(runtime.ledger.identity)]
         yield from redis_results
         if all(result.ok for result in redis_results if result.check == "redis"):
+            yield from check_machines(runtime.redis, runtime.workers)
             yield from check_accounts(runtime.accounts, runtime.account_statuses)
             if deep:
                 yield from check_ledger(runtime.ledger, folders, runtime.claims)
         else:
             yield from skip_accounts(runtime.accounts)
     if settings.inbox.enabled:
-        yield from check_inbox(folders.inbox, settings.accounts, mark)
+        yield from check_inbox(folders.inbox, settings.accounts, Writers(folders.processing), mark)

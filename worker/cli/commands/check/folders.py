@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tasks.folders.free_space import nearest, try_write
 from tasks.folders.layout import Folders
 from worker.cli.commands.check.result import CheckResult, failed, passed
+
+_REMEDIES = {
+    errno.ENOSPC: "make room on its disk; everything continues without a restart.",
+    errno.EDQUOT: "make room, or raise this user's quota; everything continues without a restart.",
+    errno.EROFS: "its disk is mounted read-only, often after an error: examine it.",
+    errno.EIO: "its disk fails: examine it.",
+}
 
 
 def check_folders(folders: Folders, data_dir: Path) -> Iterator[CheckResult]:
@@ -17,8 +26,8 @@ def check_folders(folders: Folders, data_dir: Path) -> Iterator[CheckResult]:
         yield failed("folders", fault)
     if not faults:
         yield passed("folders", f"{data_dir} can be written.")
-    device = _nearest(folders.processing).stat().st_dev
-    elsewhere = [f"{path.name}/" for path in ours if _nearest(path).stat().st_dev != device]
+    device = nearest(folders.processing).stat().st_dev
+    elsewhere = [f"{path.name}/" for path in ours if nearest(path).stat().st_dev != device]
     if elsewhere:
         message = f"On another file system than processing/: {', '.join(elsewhere)}. Files are copied there instead of"
         yield passed("folders", f"{message} renamed, which is slower.")
@@ -35,14 +44,19 @@ def _why_not_writable(path: Path) -> str | None:
     if path.exists() and not path.is_dir():
         return "it is not a folder."
     # A folder that is missing is made when it is first needed.
-    nearest = _nearest(path)
-    if os.access(nearest, os.W_OK | os.X_OK):
-        return None
-    if nearest == path:
-        return "it cannot be written by this user."
-    return f"it is missing, and {nearest} cannot be written."
-
-
-def _nearest(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that exists."""
-    return path if path.exists() or path == path.parent else _nearest(path.parent)
+    existing = nearest(path)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return (
+            "it cannot be written by this user."
+            if existing == path
+            else f"it is missing, and {existing} cannot be written."
+        )
+    if existing == path:
+        # The rights say nothing about a full disk, or one that has become read-only.
+        try:
+            try_write(path)
+        except OSError as error:
+            return (
+                f"nothing can be written there ({error.strerror}): {_REMEDIES.get(error.errno or 0, 'correct that.')}"
+            )
+    return None

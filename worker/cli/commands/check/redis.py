@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import redis
 
+from tasks.ledger.clock import LedgerClock
+from tasks.ledger.identity import LedgerIdentity, LedgerRefused
+from tasks.ledger.redis import REDIS_ERRORS, WRITE_TEST_KEY
+from tasks.model.times import iso
 from worker.cli.commands.check.result import CheckResult, failed, passed
-from worker.cli.errors import REDIS_AWAY
+from worker.cli.errors import REDIS_AWAY, refusal
 
 _CLOCK_SECONDS = 5.0  # leases and due times are Redis's, tokens and signatures rest on this machine's clock
 _OLDEST_REDIS = 7
@@ -23,8 +28,12 @@ def check_redis(client: redis.Redis) -> Iterator[CheckResult]:
         yield failed("redis", f"{REDIS_AWAY} ({error})")
         return
     except redis.RedisError as error:
-        yield failed("redis", f"Redis refuses access ({error}): correct redis.url.")
+        yield failed("redis", refusal(error))
         return
+    try:
+        client.set(WRITE_TEST_KEY, "1", px=1)
+    except redis.RedisError as error:  # it answers, and takes no writes
+        yield failed("redis", refusal(error))
     try:
         info: dict[str, Any] = {**client.info("server"), **client.info("persistence"), **client.info("memory")}
     except redis.ResponseError as error:  # hosted servers may not allow INFO
@@ -36,6 +45,16 @@ def check_redis(client: redis.Redis) -> Iterator[CheckResult]:
         if info.get("aof_enabled"):
             yield from check_default_user(client, info)
     yield _check_clock(client)
+    yield from _set_clock(client)
+
+
+def check_identity(identity: LedgerIdentity) -> Iterator[CheckResult]:
+    """One result if this installation must not use this Redis; none while Redis is away, or if all is well."""
+    with suppress(*REDIS_ERRORS):
+        try:
+            identity.examine()
+        except LedgerRefused as refused:
+            yield failed("redis", str(refused))
 
 
 def _check_version(info: Mapping[str, Any]) -> CheckResult:
@@ -94,3 +113,17 @@ def _check_clock(client: redis.Redis) -> CheckResult:
     if difference > _CLOCK_SECONDS:
         return failed("clock", f"This machine's clock and that of Redis differ by {difference:.0f} s: set both by NTP.")
     return passed("clock", "It agrees with that of Redis.")
+
+
+def _set_clock(client: redis.Redis) -> Iterator[CheckResult]:
+    """Whether Redis's clock was set while workers ran, and is not back where it was."""
+    clock = LedgerClock(client)
+    last_set, ahead_seconds = clock.last_set(), clock.read().ahead_ms / 1000
+    if last_set and abs(ahead_seconds) > _CLOCK_SECONDS:
+        at, by_ms = last_set
+        message = (
+            f"Redis's clock was set by {by_ms / 1000:+.0f} s while work was open ({iso(at)} by that clock). The ledger "
+            f"goes on by its own clock, which is now {abs(ahead_seconds):.0f} s "
+            f"{'ahead of' if ahead_seconds > 0 else 'behind'} Redis's: no lease and no budget has changed."
+        )
+        yield passed("clock", message)

@@ -11,8 +11,8 @@ from worker.cli.commands.check.result import CheckResult, failed, passed
 def check_settings(settings: Settings) -> Iterator[CheckResult]:
     count = len(settings.accounts)
     if count:
-        yield passed("settings", f"They can be used; {count} account{'s' if count > 1 else ''}.")
+        yield passed("settings", f"They can be used; {count} account{'s' if count > 1 else ''}. {settings.origin}")
     else:
-        yield failed("settings", "They name no account: add an [accounts.<name>] table.")
+        yield failed("settings", f"They name no account: add an [accounts.<name>] table. {settings.origin}")
     for warning in settings.warnings:
         yield passed("settings", warning)

@@ -27,6 +27,7 @@ _COLUMNS = ("id", "account", "code", "outcome")
 @click.option("--code", type=click.Choice([str(code) for code in Code]), help="With --all: only those with this code.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--send-again", is_flag=True, help="Send at once even if the earlier outcome is unknown.")
+@click.option("--as-it-is", is_flag=True, help="Send them even if their end is missing.")
 @output_option
 @pass_context
 def retry(
@@ -37,12 +38,14 @@ def retry(
     code: str | None,
     dry_run: bool,
     send_again: bool,
+    as_it_is: bool,
     output: Output,
 ) -> None:
     """Send failed documents again.
 
     Also those whose jobs have left Redis. A document whose earlier outcome is unknown is searched for first. With
-    --send-again it is sent at once, and the chart may then hold it twice.
+    --send-again it is sent at once, and the chart may then hold it twice. With --as-it-is a document is sent although
+    it failed as file_incomplete.
     """
     if bool(jobs) == everything:
         raise click.UsageError("Name the jobs, or say --all.")
@@ -55,7 +58,7 @@ def retry(
 
     def row(target: Target) -> dict[str, Any]:
         try:
-            plan = retries.plan(target, send_again=send_again)
+            plan = retries.plan(target, send_again=send_again, as_it_is=as_it_is)
             if not dry_run:
                 retries.carry_out(plan)
             action = "searched for first" if plan.search_first else "sent again"

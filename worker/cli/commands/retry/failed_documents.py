@@ -80,6 +80,10 @@ class FailedDocuments:
             self._staging.remove(document.job_id)  # workers on other machines keep their notes of it there
         return replace(document, job_file=self._folders.update_job_file(document.job_id, **_NOTHING_SENT))
 
+    def let_go_as_it_is(self, document: ClaimedDocument) -> ClaimedDocument:
+        """Let job.json say that the document is sent even if its end is missing."""
+        return replace(document, job_file=self._folders.update_job_file(document.job_id, as_it_is=True))
+
     def locate(self, document: ClaimedDocument) -> Document:
         """The document as its sidecar asks for it now, where workers can read it. Raises NotRetried."""
         with refusals_as_not_retried():

@@ -24,6 +24,8 @@ class Plan:
     search_first: bool
     # A person has decided that the earlier sending does not count.
     forget_sending: bool
+    # A person has decided that a missing end does not matter.
+    as_it_is: bool
     # A sender's own document as it is now. None: it lies in failed/, and must be brought back from there.
     document: Document | None
 
@@ -45,7 +47,7 @@ class Retries:
         self._inbox_claims = inbox_claims
         self._closing_seconds = closing_seconds
 
-    def plan(self, target: Target, *, send_again: bool) -> Plan:
+    def plan(self, target: Target, *, send_again: bool, as_it_is: bool = False) -> Plan:
         """What would be done. Changes nothing. Raises NotRetried."""
         job = target.job
         if job is None and target.on_disk is None:
@@ -61,9 +63,14 @@ class Retries:
             # The sender may have corrected the file since: it is taken as it is now.
             with refusals_as_not_retried():
                 located = self._sources.locate(document.source)
-            document = replace(document, size_bytes=located.size_bytes, identity=located.identity)
+            document = replace(
+                document,
+                size_bytes=located.size_bytes,
+                identity=located.identity,
+                as_it_is=as_it_is or document.as_it_is,
+            )
         search_first = not send_again and target.needs_search_first
-        return Plan(target, search_first, forget_sending=send_again, document=document)
+        return Plan(target, search_first, forget_sending=send_again, as_it_is=as_it_is, document=document)
 
     def carry_out(self, plan: Plan) -> None:
         """Let the job begin again, or open it if it has left Redis. Raises NotRetried."""
@@ -74,6 +81,8 @@ class Retries:
             claimed = self._failed_documents.reopen(target.job_id, target.account or "", target.patient_id)
             if plan.forget_sending:
                 claimed = self._failed_documents.forget_sending(claimed)
+            if plan.as_it_is:
+                claimed = self._failed_documents.let_go_as_it_is(claimed)
             if target.job is None:
                 self._inbox_claims.open_orphan(claimed)  # its job has left Redis; the new one keeps the id
                 return

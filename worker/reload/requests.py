@@ -1,0 +1,75 @@
+"""Reload requests, in Redis: `chartpost reload` counts a number up, and every part says under it what it did.
+
+So a request reaches the parts on other machines and in other containers too.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+
+import redis
+
+from tasks.ledger.redis import PREFIX
+
+_NUMBER = PREFIX + "reload"
+_PARTS = PREFIX + "parts"
+_PART = PREFIX + "part:"
+_ANSWERS = PREFIX + "reload:"
+_ALIVE_MS = 10_000  # ten beats
+_ANSWERS_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one part did with a request. `ok` is False if it keeps its old settings; `message` says why."""
+
+    ok: bool
+    message: str
+
+
+class ReloadRequests:
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    # --- a part ------------------------------------------------------------------------------------------------
+
+    def poll(self, part: str) -> int:
+        """Say that this part is there. Returns the number of the last request; 0 before the first one."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(_PART + part, "1", px=_ALIVE_MS)
+            pipe.sadd(_PARTS, part)
+            pipe.get(_NUMBER)
+            return int(pipe.execute()[-1] or 0)
+
+    def leave(self, part: str) -> None:
+        """The part has ended. If Redis is away, its key expires."""
+        with suppress(redis.RedisError):
+            self._redis.delete(_PART + part)
+
+    def answer(self, number: int, part: str, answer: Answer) -> None:
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hset(f"{_ANSWERS}{number}", part, json.dumps([answer.ok, answer.message]))
+            pipe.expire(f"{_ANSWERS}{number}", _ANSWERS_SECONDS)
+            pipe.execute()
+
+    # --- who asks ----------------------------------------------------------------------------------------------
+
+    def ask(self) -> int:
+        """Ask all parts to reload. Returns the request's number."""
+        return int(self._redis.incr(_NUMBER))
+
+    def parts(self) -> list[str]:
+        """The parts that are there, such as `worker host:123`."""
+        names = sorted(str(name) for name in self._redis.smembers(_PARTS))
+        there = self._redis.mget([_PART + name for name in names]) if names else []
+        gone = [name for name, value in zip(names, there, strict=True) if value is None]
+        if gone:  # the set of names does not expire, unlike the keys
+            self._redis.srem(_PARTS, *gone)
+        return [name for name in names if name not in gone]
+
+    def answers(self, number: int) -> dict[str, Answer]:
+        """Part -> what it did, of those that have answered by now."""
+        found = self._redis.hgetall(f"{_ANSWERS}{number}")
+        return {str(part): Answer(*json.loads(text)) for part, text in found.items()}
