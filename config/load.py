@@ -1,6 +1,7 @@
 """Reads the settings and checks them as a whole: every problem is reported at once, before anything starts."""
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
 
     Raises SettingsError with all problems. Opens no connection; reads secret files and CA files.
     """
+    check_file_system_encoding(sys.getfilesystemencoding())
     gathered = gather(Settings, path, environ)
     settings, wrong_values = _checked(gathered.values, gathered.schema)
     # A value that was replaced by a stand-in would cause contradictions that the operator cannot understand.
@@ -41,6 +43,21 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     ca_files = tuple(FileStamp.of(account.ca_bundle) for account in settings.accounts.values() if account.ca_bundle)
     origin = Origin(gathered.file, tuple(gathered.secret_files), ca_files)
     return settings.with_warnings([*gathered.warnings, *cautions(settings)]).with_origin(origin)
+
+
+def check_file_system_encoding(encoding: str) -> None:
+    """Raises SettingsError if Python decodes the names of files by anything but UTF-8.
+
+    Every name with another letter than ASCII would come into the chart as rubbish. Python takes the encoding from the
+    locale (https://docs.python.org/3/library/sys.html#sys.getfilesystemencoding).
+    """
+    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        raise SettingsError(
+            [
+                f"The locale is not one of UTF-8: file names would be read as {encoding}, and come into the charts as "
+                "rubbish. Set LC_ALL=C.UTF-8, or PYTHONUTF8=1, in the environment of every process."
+            ]
+        )
 
 
 def ensure_secret_key(settings: Settings) -> Settings:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from config.accounts import Account, NhnAccount, RedoxAccount
-from config.errors import KeyPath, Problem, dotted, missing
+from config.errors import KeyPath, Problem, did_you_mean, dotted, missing
 from config.hosts import is_loopback
 from config.settings import Settings
 from config.types import ALGORITHMS_OF_KEYS, key_kind
@@ -21,6 +21,9 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
     yield from _unordered(("retry",), settings.retry, "first_seconds", "cap_seconds")
     yield from _unordered(("retry",), settings.retry, "first_seconds", "give_up_after_seconds")
     yield from _unordered(("retry",), settings.retry, "probe_first_seconds", "probe_cap_seconds")
+    for name in settings.inbox.name_patterns.keys() - settings.accounts.keys():
+        hint = did_you_mean(name, settings.accounts, "name an account of these settings")
+        yield Problem((("inbox", "name_patterns", name), ("accounts",)), f"is not an account: {hint}")
     for name, account in settings.accounts.items():
         at = ("accounts", name)
         yield from _unordered((*at, "confirm"), account.confirm, "first_seconds", "cap_seconds")

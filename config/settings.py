@@ -15,7 +15,9 @@ from config.types import (
     Days,
     DaysOrForEver,
     HostName,
+    IgnorePattern,
     LeaseSeconds,
+    NamePatterns,
     OptionalSecret,
     OptionalWebAddress,
     Port,
@@ -49,6 +51,9 @@ class Inbox(Section):
     incomplete_seconds: Seconds = 300.0
     rescan_seconds: Seconds = 60.0  # change events can be lost, so the whole inbox is also scanned this often
     polling: bool = False  # SMB and NFS send no change events for what other machines write
+    ignore: tuple[IgnorePattern, ...] = ()  # shell patterns of names that are left alone, beside the known ones
+    # Account -> patterns by which the names of files in inbox/<account>/ tell the patient; the first that fits counts.
+    name_patterns: dict[AccountName, NamePatterns] = Field(default_factory=dict)
 
 
 class Worker(Section):

@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 from dataclasses import dataclass
+from fnmatch import translate
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -14,6 +15,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
 from config.hosts import HOST_NAME, is_address
+from config.name_patterns import NamePattern
 
 TEN_YEARS_IN_SECONDS = 315_360_000.0
 # What both redis-py and kombu understand. One of them would fail on any other option, and only when it connects.
@@ -118,6 +120,41 @@ WebAddress = Annotated[str, AfterValidator(_web_address)]
 OptionalWebAddress = Annotated[str, AfterValidator(lambda value: value and _web_address(value))]
 Bucket = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$")]
 S3Prefix = Annotated[str, AfterValidator(_s3_prefix)]
+
+
+# Names of files
+
+
+_DOCUMENTS = ("scan.pdf", "IMG_0042.jpg", "Überweisung 2.tif", "a.doc")
+_PATIENTS = ("4711", "A-12", "f2b0a6c4-7d1e-4c5a-9b3f-0e8d7c6b5a49")
+_SIDECAR = "scan.pdf.meta.json"
+
+
+def _ignore_pattern(value: str) -> str:
+    if not value or not value.isprintable() or "/" in value or "\\" in value:
+        raise ValueError("must be a pattern for the name of a file or folder, such as *.bak, without folders")
+    fits = re.compile(translate(value.casefold()))
+    if any(all(fits.match(name.casefold()) for name in names) for names in (_DOCUMENTS, _PATIENTS)):
+        raise ValueError("would leave every document or every patient's folder alone: name what is to be ignored")
+    if fits.match(_SIDECAR):
+        raise ValueError("would leave sidecars (.meta.json) alone, and their documents would go without them")
+    return value
+
+
+def _one_or_several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _name_patterns(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        raise ValueError("must hold at least one pattern")
+    for value in values:
+        NamePattern.parse(value)
+    return values
+
+
+IgnorePattern = Annotated[str, AfterValidator(_ignore_pattern)]
+NamePatterns = Annotated[tuple[str, ...], BeforeValidator(_one_or_several), AfterValidator(_name_patterns)]
 
 
 # Redis

@@ -171,8 +171,9 @@ class Claims:
         if folder.sidecar:
             job_file = folder.read()
             if not self._finish_closing(folder, job_file):
-                patient_folder = self._folders.inbox / job_file.account / (job_file.patient_id or "")
-                folder.return_sidecar(patient_folder / (job_file.disk_name + SIDECAR_ENDING))
+                patient_folder = "" if job_file.in_account_folder else job_file.patient_id or ""
+                inbox_folder = self._folders.inbox / job_file.account / patient_folder
+                folder.return_sidecar(inbox_folder / (job_file.disk_name + SIDECAR_ENDING))
         folder.remove()
 
     def _orphan(self, folder: JobFolder) -> ClaimedDocument | None:

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Iterator
 from itertools import count
 
+from tasks.model.errors import invalid_request
+
 MAX_NAME_BYTES = 255
 SIDECAR_ENDING = ".meta.json"
 """A sidecar is called as its document, with this at the end."""
@@ -16,6 +18,16 @@ _UNCLEAN = ("Cc", "Cs")  # control characters, and the surrogates that stand for
 def clean(disk_name: str) -> str:
     """The name to give the provider: as on disk, with `_` for control characters and for bytes that are not UTF-8."""
     return "".join("_" if unicodedata.category(char) in _UNCLEAN else char for char in disk_name)
+
+
+def check_is_text(disk_name: str) -> None:
+    """Raises DocumentRefused for a name with bytes that are not UTF-8: nobody can tell what the chart should show."""
+    if any(unicodedata.category(char) == "Cs" for char in disk_name):
+        raise invalid_request(
+            "The file's name is not in UTF-8: a program with another character set gave it.",
+            "Rename the file; in the inbox its sidecar may give file_name instead. For IT: mount a share with "
+            "iocharset=utf8.",
+        )
 
 
 def byte_length(name: str) -> int:

@@ -50,6 +50,10 @@ class JobFile:
     round: int = 0
     # In a staged copy: the machine that has staged it.
     home: str | None = None
+    # The document's name in the chart as the account's name pattern found it in the name of the file.
+    name_by_pattern: str | None = None
+    # The file lay in inbox/<account>/ itself, though its name told the patient: its sidecar belongs there too.
+    in_account_folder: bool = False
     # Why the document was refused even before its job was opened.
     refused: Failure | None = None
     # The document changed after it was sent, and becomes a job of its own: `set_aside`.

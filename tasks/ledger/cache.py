@@ -31,8 +31,8 @@ class SealedCache:
     def get_with_age(self, topic: str, key: str) -> tuple[str, float] | None:
         digest = self._seal.lookup(topic, key)
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.get(PREFIX + "memory:" + digest)
-            pipe.pttl(PREFIX + "memory:" + digest)
+            pipe.get(PREFIX + "cached:" + digest)
+            pipe.pttl(PREFIX + "cached:" + digest)
             kept, left_ms = pipe.execute()
         given_ms, _, sealed = str(kept or "").partition(" ")
         # With more time left than it was given, Redis's clock was set back since: it would stay for as long.
@@ -47,10 +47,10 @@ class SealedCache:
         digest = self._seal.lookup(topic, key)
         sealed = self._seal.seal(value, place=digest)
         given_ms = _ms(seconds)
-        self._redis.set(PREFIX + "memory:" + digest, f"{given_ms} {sealed}", px=given_ms)
+        self._redis.set(PREFIX + "cached:" + digest, f"{given_ms} {sealed}", px=given_ms)
 
     def drop(self, topic: str, key: str) -> None:
-        self._redis.delete(PREFIX + "memory:" + self._seal.lookup(topic, key))
+        self._redis.delete(PREFIX + "cached:" + self._seal.lookup(topic, key))
 
     @contextmanager
     def lock(self, topic: str, key: str, seconds: float) -> Iterator[None]:

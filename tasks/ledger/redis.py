@@ -43,6 +43,8 @@ def connect(url: str) -> redis.Redis:
         # - move: the repetition is refused by stage and token. The next step is in the row and has a due entry, from
         #   which a feeder sends it. A commit may count although the last block was held back: that job searches first.
         #   Counters and events change in the same script as the stage, so once.
+        # - take_call: a request may count twice. throttle, open_gate: repeating them has the same result. take_lock:
+        #   the lock stays for its time, and whoever waits for it goes on without it.
         # - open_circuit: a failure that counts twice opens the circuit sooner. take_probe: a lost probe is due again
         #   after its interval.
         retry=Retry(NoBackoff(), 0),

@@ -36,6 +36,8 @@ BY_ENDING = {
     "xml": "application/xml",
     "zip": "application/zip",
 }
+ENDINGS = frozenset(BY_ENDING)
+"""The endings of file names that are known to be endings, in small letters and without the dot."""
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 
 

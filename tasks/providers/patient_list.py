@@ -189,6 +189,15 @@ class PatientList(Generic[R]):
             time.sleep(_SHORT_WAIT_SECONDS)
         raise self._being_read(kept)
 
+    def read_alone(self) -> Known[R]:
+        """All records, and nothing of them was kept from before this began. Raises RetryLater as `complete` does.
+
+        It needs a scope of its own; what an interrupted reading has kept is gone once it is complete.
+        """
+        known = self.complete(fresh_seconds=0)
+        self._cache.drop(self._topic, self._patient)
+        return known
+
     def latest(self) -> Known[R]:
         """The records as they are now; not all of them while the list does not add up. Raises RetryLater."""
         kept = self._load()

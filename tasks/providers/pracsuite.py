@@ -109,7 +109,7 @@ class PracSuite:
             if not thorough:
                 return self._match(jobs, self._list_of(patient).latest(), owners)
             # A list of its own: nothing of it was read before this search began.
-            known = self._list_of(patient, min(job.id for job in jobs)).complete(fresh_seconds=0)
+            known = self._list_of(patient, min(job.id for job in jobs)).read_alone()
         except DocumentRefused as error:
             if error.code is Code.GAVE_UP:
                 raise

@@ -13,9 +13,10 @@ from uuid import uuid4
 import pytest
 
 from tests.acceptance.test_kills import frozen_engine
-from tests.harness.clocks import HOUR, FakedClock, needs_faked_clock, valkey_with_clock
+from tests.harness.clocks import HOUR, FakedClock, needs_faked_clock
 from tests.harness.installation import LEASE_SECONDS, Installation, installed
 from tests.harness.sandbox import SandboxProcess
+from tests.harness.valkey import valkey_with_clock
 from tests.harness.waiting import LONG_PATIENCE_SECONDS, wait_until
 
 pytestmark = needs_faked_clock
@@ -40,7 +41,7 @@ JUMPS = {
 @contextmanager
 def clinic_with_clock(folder: Path, world: SandboxProcess, clock: FakedClock, **options: str) -> Iterator[Installation]:
     with (
-        valkey_with_clock(folder / "valkey", clock) as (_, url),
+        valkey_with_clock(folder / "valkey", clock) as url,
         installed(folder / "clinic", world, url, quick=PATIENT, **options) as started,
     ):
         yield started

@@ -25,7 +25,14 @@ from tests.harness.tls import Authority, tls_front
 from tests.harness.valkey import running_valkey
 from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 
-PASSING = ("chartpost:worker", "chartpost:rate", "chartpost:limit", "chartpost:writable", "chartpost:turn")
+PASSING = (
+    "chartpost:worker",
+    "chartpost:rate",
+    "chartpost:limit",
+    "chartpost:writable",
+    "chartpost:turn",
+    "chartpost:inbox",
+)
 
 
 @contextmanager

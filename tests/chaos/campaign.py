@@ -16,13 +16,14 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.clients import Client, started_clients
-from tests.chaos.documents import planned
+from tests.chaos.documents import Writing, planned
 from tests.chaos.expectations import Findings, examined, unfinished
 from tests.chaos.faults import FAULTS, Fault, FaultContext
 from tests.chaos.injector import Injector
@@ -165,7 +166,9 @@ class Campaign:
 
     def _notes(self, findings: Findings) -> list[str]:
         tracker = self.tracker
-        refused = sum(1 for document in tracker.documents.values() if document.fails_with)
+        documents = tracker.documents.values()
+        refused = sum(1 for document in documents if document.fails_with == "refused_by_provider")
+        written = Counter(document.writing for document in documents)
         took = sorted((seconds, number) for number, seconds in tracker.seconds.items()) or [(0.0, 0)]
         idle = sum(process.unasked_exits.count(_IDLE_AND_ENDED) for process in self._processes)
         (half, _), (longest, last) = took[len(took) // 2], took[-1]
@@ -173,6 +176,9 @@ class Campaign:
             f"half of all documents had their outcome within {half:.1f} s of being handed in, "
             f"all of them within {longest:.1f} s (the last: document {last}, {tracker.documents[last].file_name})",
             f"{refused} documents were for patients that the provider does not know, and failed as they should",
+            f"{written[Writing.OPEN]} files were kept open while pages were added, {written[Writing.IN_PARTS]} were "
+            "closed after each part, both with pauses longer than a file has to hold still",
+            f"{written[Writing.CUT]} PDFs were cut in the middle, and failed as they should",
             f"{idle} workers noticed that they took no messages any more, and ended themselves to be started again",
             f"{tracker.resent} calls and messages were sent again by their callers",
             f"{len(tracker.outside)} calls and messages were open at a wipe, which is outside the promise; their "

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import redis
@@ -22,7 +22,7 @@ from celery.result import AsyncResult
 from kombu.exceptions import OperationalError
 
 from tasks.model.document import Door
-from tests.chaos.documents import Document, by_door
+from tests.chaos.documents import Document, Writing, by_door
 from tests.chaos.installation import ChaosInstallation
 from tests.chaos.tracker import Outcome, Tracker
 from tests.harness.installation import LEASE_SECONDS
@@ -30,6 +30,7 @@ from tests.harness.installation import LEASE_SECONDS
 # How long a call may be PENDING before it is sent again; at the default lease of 30 seconds that is over a minute.
 RESEND_SECONDS = 3 * LEASE_SECONDS
 _TURN_SECONDS = 0.25
+_PAUSE_SECONDS = 2.0  # between two pages: several times inbox.settle_seconds
 UNREACHABLE = (redis.RedisError, OperationalError, OSError)
 
 
@@ -82,14 +83,53 @@ class Client(threading.Thread):
                 self.waiting.remove(document)
 
 
+class SlowWriting:
+    """A file that is written in the inbox itself, with pauses longer than a file has to hold still."""
+
+    def __init__(self, document: Document, path: Path) -> None:
+        """Raises FileExistsError."""
+        third = len(document.content) // 3 + 1
+        self._left = [document.content[at : at + third] for at in range(0, len(document.content), third)]
+        self._path = path
+        self._closes = document.writing is Writing.IN_PARTS
+        self._file: BinaryIO | None = path.open("xb", buffering=0)
+        self._next_at = 0.0
+
+    def go_on(self) -> bool:
+        """Write what is due; False when all of it is written. Raises FileNotFoundError if half of it was taken."""
+        if time.monotonic() < self._next_at:
+            return True
+        if self._left:
+            file = self._file or self._path.open("r+b", buffering=0)
+            file.seek(0, os.SEEK_END)
+            file.write(self._left.pop(0))
+            self._file = file
+        if self._file and (self._closes or not self._left):
+            self._file.close()
+            self._file = None
+        self._next_at = time.monotonic() + _PAUSE_SECONDS
+        return bool(self._left)
+
+
 class Scanner(Client):
-    """Writes elsewhere and moves in, but never over a file that is still there."""
+    """Writes elsewhere and moves in, but never over a file that is still there. Some it writes in the inbox, slowly."""
 
     door = Door.INBOX
+
+    def __init__(self, installation: ChaosInstallation, tracker: Tracker, seconds: float) -> None:
+        super().__init__(installation, tracker, seconds)
+        self._being_written: list[SlowWriting] = []
 
     def hand_in(self, document: Document) -> bool:
         folder = self.installation.data / "inbox" / document.account / document.patient_id
         folder.mkdir(parents=True, exist_ok=True)
+        if document.writing in (Writing.OPEN, Writing.IN_PARTS):
+            try:
+                self._being_written.append(SlowWriting(document, folder / document.file_name))
+            except FileExistsError:
+                return False
+            self.tracker.handed_in(document)
+            return True
         draft = self.installation.documents / f"{document.number}.draft"
         draft.write_bytes(document.content)
         try:
@@ -102,6 +142,7 @@ class Scanner(Client):
         return True
 
     def listen(self) -> None:
+        self._being_written = [writing for writing in self._being_written if writing.go_on()]
         for document in self.open:
             outcome = _receipt_of(self.installation.data, document) or _error_of(self.installation.data, document)
             if outcome:

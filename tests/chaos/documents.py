@@ -8,8 +8,10 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from tasks.model.document import Door
+from tests.harness import formats
 
 ACCOUNTS = ("north_clinic", "south_clinic", "cliniko_clinic", "ovok_clinic", "redox_hospital", "nhn_hospital")
 WITHOUT_PATIENTS = ("ovok_clinic",)  # their documents have the patient id ""
@@ -33,6 +35,19 @@ _LONG_CHART_EVERY = 12
 _ODD_CHARTS = ("many-1600-a", "many-1600-b", "moving-250-a", "announces-one-more-120-a", "overlapping-250-a")
 
 
+_OPEN_EVERY, _IN_PARTS_EVERY, _CUT_EVERY = 5, 6, 20  # of those numbers that leave one
+_LEAST_BYTES_WRITTEN_SLOWLY = 100
+
+
+class Writing(StrEnum):
+    """How a document comes to be where it is handed in."""
+
+    AT_ONCE = "moved in whole"
+    OPEN = "kept open while pages are added"  # in the inbox; its content has no end that could be recognised
+    IN_PARTS = "closed after each part"  # in the inbox; a PDF, which says that its end is missing
+    CUT = "cut in the middle"  # a PDF of which the rest never comes
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """`at` is when it is handed in, as a share of the campaign. `fails_with`: the code that it must fail with."""
@@ -46,10 +61,14 @@ class Document:
     seed: int
     at: float
     fails_with: str = ""
+    writing: Writing = Writing.AT_ONCE
 
     @property
     def content(self) -> bytes:
         """The same bytes every time; never those of another document of the patient."""
+        if self.writing in (Writing.IN_PARTS, Writing.CUT):
+            whole = formats.pdf(f"{self.seed} {self.number}", filler_bytes=self.size_bytes)
+            return whole[: len(whole) // 2] if self.writing is Writing.CUT else whole
         if self.size_bytes == 1:
             return bytes([self.number % 256])
         return random.Random(f"{self.seed} {self.number}").randbytes(self.size_bytes)
@@ -73,17 +92,31 @@ def planned(count: int, seed: int) -> list[Document]:
 def _new(number: int, count: int, at: float, seed: int, rng: random.Random) -> Document:
     patient, code = _patient(number, count, rng)
     account = rng.choice([account for account in ACCOUNTS if account not in WITHOUT_PATIENTS or not code])
-    return Document(
+    door = rng.choice((Door.INBOX, Door.INBOX, Door.CELERY, Door.STREAM))
+    writing = _writing(number, door) if not code else Writing.AT_ONCE
+    document = Document(
         number=number,
-        door=rng.choice((Door.INBOX, Door.INBOX, Door.CELERY, Door.STREAM)),
+        door=door,
         account=account,
         patient_id="" if account in WITHOUT_PATIENTS else patient,
         file_name=_name(number, account, rng),
         size_bytes=1 if number % _ONE_BYTE_EVERY == 0 else int(math.exp(rng.uniform(0.7, math.log(LARGEST_BYTES)))),
         seed=seed,
         at=at,
-        fails_with=code,
+        fails_with="file_incomplete" if writing is Writing.CUT else code,
+        writing=writing,
     )
+    if writing is Writing.AT_ONCE:
+        return document
+    return replace(document, size_bytes=max(document.size_bytes, _LEAST_BYTES_WRITTEN_SLOWLY))
+
+
+def _writing(number: int, door: Door) -> Writing:
+    if number % _CUT_EVERY == 1:
+        return Writing.CUT
+    if door is Door.INBOX and number % _OPEN_EVERY == 1:
+        return Writing.OPEN
+    return Writing.IN_PARTS if door is Door.INBOX and number % _IN_PARTS_EVERY == 1 else Writing.AT_ONCE
 
 
 def _patient(number: int, count: int, rng: random.Random) -> tuple[str, str]:
@@ -118,7 +151,7 @@ def _earlier_of_the_inbox(documents: list[Document], rng: random.Random) -> Docu
 def _twin(earlier: Document, number: int, at: float, rng: random.Random) -> Document:
     """The same name for the same patient, with other bytes, of which there may be as many."""
     size = earlier.size_bytes if earlier.size_bytes > 1 and rng.random() < 0.5 else 2 + rng.randrange(50_000)
-    return replace(earlier, number=number, at=at, size_bytes=size)
+    return replace(earlier, number=number, at=at, size_bytes=size, writing=Writing.AT_ONCE)
 
 
 def by_door(documents: list[Document], door: Door) -> Iterator[Document]:

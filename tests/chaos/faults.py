@@ -16,6 +16,7 @@ import redis
 from tests.chaos.installation import ChaosInstallation
 from tests.chaos.processes import Processes
 from tests.chaos.tracker import Tracker
+from tests.harness.clocks import HOUR, can_be_faked
 from tests.harness.installation import LEASE_SECONDS
 
 GRACE_SECONDS = 30.0  # within which a worker must end after SIGTERM
@@ -157,6 +158,30 @@ def redis_wiped(context: FaultContext) -> Iterator[None]:
     yield
 
 
+# --- clocks --------------------------------------------------------------------------------------------------------
+
+
+def clock_set(whose: str, ahead_seconds: float) -> Inject:
+    """`whose` is "redis" or "worker". Its clock is right again in the end: set twice."""
+
+    @contextmanager
+    def inject(context: FaultContext) -> Iterator[None]:
+        clock = getattr(context.installation, f"{whose}_clock")
+        clock.set(ahead_seconds)
+        yield
+        clock.set(0)
+
+    return inject
+
+
+CLOCK_FAULTS = (
+    Fault("worker's clock an hour ahead, then right", frozenset(("worker-2",)), clock_set("worker", HOUR)),
+    Fault("worker's clock an hour back, then right", frozenset(("worker-2",)), clock_set("worker", -HOUR)),
+    Fault("Redis's clock an hour ahead, then right", EVERYTHING, clock_set("redis", HOUR)),
+    Fault("Redis's clock an hour back, then right", EVERYTHING, clock_set("redis", -HOUR)),
+)
+
+
 # --- providers and storage -----------------------------------------------------------------------------------------
 
 
@@ -239,4 +264,5 @@ FAULTS = (
     *(Fault(f"storage: {how}", EVERYTHING, storage_down(how)) for how in ("503", "504", "reset", "hang")),
     Fault("storage: web filter (200 and a page)", EVERYTHING, storage_down("filter")),
     Fault("S3 engine frozen", EVERYTHING, engine_frozen),
+    *(CLOCK_FAULTS if can_be_faked() else ()),
 )

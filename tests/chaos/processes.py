@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.chaos.installation import CONCURRENCY, ChaosInstallation
+from tests.harness.clocks import FakedClock
 from tests.harness.installation import Child
 
 _RESTART_SECONDS = 0.5
@@ -17,7 +18,7 @@ _RESTART_SECONDS = 0.5
 class SupervisedProcess:
     """One process, its log kept over all its lives. Start it from the main thread: it ends with that."""
 
-    def __init__(self, name: str, command: list[str], config: Path, log: Path) -> None:
+    def __init__(self, name: str, command: list[str], config: Path, log: Path, clock: FakedClock | None = None) -> None:
         self.name = name
         self.log_path = log
         self.frozen = False
@@ -25,6 +26,7 @@ class SupervisedProcess:
         self.unasked_exits: list[int] = []  # exit codes
         self._command = command
         self._config = config
+        self._environ = clock.environ if clock else {}
         self._child: Child | None = None
         self._restart_at = 0.0
         self._life_begins_at = 0  # in the log, in bytes
@@ -43,7 +45,7 @@ class SupervisedProcess:
     def start(self) -> None:
         self._life_begins_at = self.log_path.stat().st_size if self.log_path.exists() else 0
         concurrency = {"CHARTPOST_WORKER__CONCURRENCY": str(CONCURRENCY)}
-        self._child = Child(self._command, self._config, self.log_path, **concurrency)
+        self._child = Child(self._command, self._config, self.log_path, **concurrency, **self._environ)
 
     def kill(self) -> None:
         """SIGKILL, even while it is frozen."""
@@ -97,7 +99,13 @@ class Processes:
         commands = {"worker-1": worker, "worker-2": worker, "watcher": ["worker", "watch"]}
         commands["intake"] = ["worker", "intake"]
         self._processes = {
-            name: SupervisedProcess(name, command, installation.config, installation.logs / f"{name}.log")
+            name: SupervisedProcess(
+                name,
+                command,
+                installation.config,
+                installation.logs / f"{name}.log",
+                installation.worker_clock if name == "worker-2" else None,
+            )
             for name, command in commands.items()
         }
 

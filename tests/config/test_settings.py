@@ -26,6 +26,8 @@ enabled = false
 settle_seconds = 1
 rescan_seconds = 5.5
 polling = true
+ignore = ["*.bak", "OLD-*"]
+name_patterns.north_clinic = "{patient_id}_{name}"
 [worker]
 concurrency = 4
 lease_seconds = 10
@@ -72,6 +74,8 @@ def test_no_file_at_all_means_the_defaults(tmp_path: Path, monkeypatch: pytest.M
         "settle_seconds": 2.0,
         "rescan_seconds": 60.0,
         "polling": False,
+        "ignore": (),
+        "name_patterns": {},
     }
     assert settings.worker.model_dump() == {"concurrency": 16, "lease_seconds": 30.0}
     assert settings.retry.model_dump() == {
@@ -299,6 +303,40 @@ def test_account_names_are_lower_case_words(problems: Problems, name: str) -> No
         ("inbox.settle_seconds = true", "inbox.settle_seconds must be a number, not true or false."),
         ('inbox.settle_seconds = "soon"', "inbox.settle_seconds must be a number."),
         ("inbox.settle_seconds = 2024-01-01", "inbox.settle_seconds must be a number."),
+        (
+            'inbox.ignore = ["a/b"]',
+            "inbox.ignore[0] must be a pattern for the name of a file or folder, such as *.bak, without folders.",
+        ),
+        *(
+            (
+                f'inbox.ignore = ["*.bak", "{pattern}"]',
+                "inbox.ignore[1] would leave every document or every patient's folder alone: name what is to be "
+                "ignored.",
+            )
+            for pattern in ("*", "?*", "*.*", "*.???")
+        ),
+        (
+            'inbox.ignore = ["*.JSON"]',
+            "inbox.ignore[0] would leave sidecars (.meta.json) alone, and their documents would go without them.",
+        ),
+        (
+            'inbox.name_patterns.north_clinic = "{patient}_{name}"',
+            "inbox.name_patterns.north_clinic has a field that is not known: did you mean patient_id?",
+        ),
+        (
+            'inbox.name_patterns.north_clinic = ["{patient_id}_{name}", "{patient_id}{name}"]',
+            "inbox.name_patterns.north_clinic must have text between {patient_id} and {name}, such as _ or -.",
+        ),
+        ("inbox.name_patterns.north_clinic = []", "inbox.name_patterns.north_clinic must hold at least one pattern."),
+        ("inbox.name_patterns.north_clinic = 7", "inbox.name_patterns.north_clinic must be a list."),
+        (
+            'inbox.name_patterns.north_clinc = "{patient_id}"' + ACCOUNT,
+            "inbox.name_patterns.north_clinc is not an account: did you mean north_clinic?",
+        ),
+        (
+            'inbox.name_patterns."North" = "{patient_id}"',
+            "inbox.name_patterns.North is not a name for an account: begin with a letter, and use only a-z, 0-9 and _.",
+        ),
         ("worker.concurrency = 0", "worker.concurrency must be at least 1."),
         ("worker.concurrency = 1.5", "worker.concurrency must be a whole number."),
         ("worker.lease_seconds = 0.9", "worker.lease_seconds must be at least 1."),

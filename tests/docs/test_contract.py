@@ -29,6 +29,7 @@ from tasks.model.job import Facts, Failure, Job, Record, Stored
 from tasks.model.route import Stage, Step
 from tasks.providers.cliniko.answers import Attachment
 from tests.docs.pages import first_column, page
+from worker.cli.commands.check.name import check_name
 from worker.inbox.sidecar import Sidecar
 
 CONTRACT = page("docs/contract.md")
@@ -96,6 +97,11 @@ def test_a_check_as_json_has_the_fields_of_the_contract(tmp_path: Path) -> None:
     assert run.returncode == 1, "a folder without settings is not well"
     for line in run.stdout.splitlines():
         assert set(json.loads(line)) == first_column(CONTRACT.section("A check as JSON"))
+
+
+def test_a_reading_as_json_has_the_fields_of_the_contract() -> None:
+    (row,) = check_name("4711_letter.pdf", {"north_clinic": ["{patient_id}_{name}"]})
+    assert first_column(CONTRACT.section("A reading as JSON")) == set(row)
 
 
 def test_a_record_as_json_has_the_fields_of_the_contract() -> None:

@@ -11,9 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from config.load import load
 from tasks.runtime import Runtime
-from tests.docs.pages import FOLDERS, PAGES, Page, first_column, page
+from tests.docs.pages import FOLDERS, PAGES, Page, coded, first_column, page, rows
 from tests.harness.sandbox import ROOT
 from worker.celery.metrics import DiskCollector, LedgerCollector, ProcessCounters
+from worker.inbox.filter import EXPECTED, UNFINISHED, Reason, why_name_ignored
 
 PATH = re.compile(rf"(?:{'|'.join(FOLDERS)})/[\w./<>*-]*")
 MADE_LATER = ("deploy/secrets/",)  # by deploy/make_secrets.py
@@ -57,6 +58,17 @@ def test_the_events_on_the_operations_page_are_logged() -> None:
     source = "".join(path.read_text() for folder in ("config", "tasks", "worker") for path in product(folder))
     events = first_column(page("docs/operations.md").section("Logs"))
     assert {event for event in events if f'"{event}"' not in source} == set()
+
+
+def test_the_reasons_on_the_operations_page_are_those_of_the_inbox() -> None:
+    section = page("docs/operations.md").section("What the inbox leaves alone")
+    assert first_column(section) == {str(reason) for reason in Reason}
+    expected = section.partition("Behind these a document may wait")[0]
+    assert first_column(expected) == {str(reason) for reason in EXPECTED}
+    (unfinished,) = (row for row in rows(expected) if row[0] == "`unfinished`")
+    named = set(coded(unfinished[1])) - {"#", ".sb-"}
+    assert {ending for ending in named if not why_name_ignored(f"scan{ending}")} == set()
+    assert named == set(UNFINISHED)
 
 
 def product(folder: str) -> list[Path]:

@@ -15,15 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.valkey import FaultyValkey
-
 _LIBRARY = "vendor/libfaketime/src/libfaketime.so.1"
 HOUR = 3600
 _NOTICED_SECONDS = 0.25  # an idle Valkey reads the clock ten times a second
 
 
 class FakedClock:
-    """`environ` is for the processes that are to see it. A process without it sees the true clock."""
+    """`environ` is for the processes that are to see it. Where no clock can be faked it is empty."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / f"clock-{time.monotonic_ns()}"
@@ -31,6 +29,8 @@ class FakedClock:
 
     @property
     def environ(self) -> Mapping[str, str]:
+        if not can_be_faked():
+            return {}
         return {
             "LD_PRELOAD": str(_library()),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
@@ -60,19 +60,6 @@ def can_be_faked() -> bool:
 needs_faked_clock = pytest.mark.skipif(
     not can_be_faked(), reason="libfaketime is here for Linux on x86-64 only, and no promise differs elsewhere"
 )
-
-
-@contextmanager
-def valkey_with_clock(folder: Path, clock: FakedClock) -> Iterator[tuple[FaultyValkey, str]]:
-    """A server that sees this clock, and its address."""
-    folder.mkdir(exist_ok=True)
-    server = FaultyValkey(folder)
-    try:
-        with seeing(clock):
-            url = server.start()
-        yield server, url
-    finally:
-        server.stop()
 
 
 @contextmanager

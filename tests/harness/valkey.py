@@ -7,21 +7,30 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import redis
 
+from tests.harness.clocks import FakedClock, seeing
 from tests.harness.ports import free_port
 from worker.supervisor.valkey import EmbeddedValkey
 
 
 class FaultyValkey(EmbeddedValkey):
-    """A server that tests kill, freeze and wipe. It comes back on the same port, from its append-only file."""
+    """A server that tests kill, freeze, wipe and give a wrong clock.
 
-    def __init__(self, data_dir: Path) -> None:
+    It comes back on the same port, from its append-only file.
+    """
+
+    def __init__(self, data_dir: Path, clock: FakedClock | None = None) -> None:
         super().__init__(data_dir)
+        self.clock = clock
         self._given = free_port(), secrets.token_urlsafe(12)  # a port that no connection takes while it is down
+
+    def start(self) -> str:
+        with seeing(self.clock) if self.clock else nullcontext():
+            return super().start()
 
     def kill(self) -> None:
         """SIGKILL: what it has not written to its file is lost."""
@@ -54,6 +63,18 @@ class FaultyValkey(EmbeddedValkey):
 def running_valkey(folder: Path) -> Iterator[str]:
     """The address of a fresh server."""
     server = EmbeddedValkey(folder)
+    url = server.start()
+    try:
+        yield url
+    finally:
+        server.stop()
+
+
+@contextmanager
+def valkey_with_clock(folder: Path, clock: FakedClock) -> Iterator[str]:
+    """The address of a fresh server that sees this clock."""
+    folder.mkdir(exist_ok=True)
+    server = FaultyValkey(folder, clock)
     url = server.start()
     try:
         yield url

@@ -24,6 +24,7 @@ from config.celery import ENTRY_QUEUE, STAGE_QUEUE, machine_queue
 from tasks.accounts.status import AccountStatuses
 from tasks.dispatch.workers import Workers
 from tasks.folders.free_space import disk_folders, free_bytes
+from tasks.folders.inbox_counts import read_inbox_counts
 from tasks.ledger.redis import CLOSING_LANE, PREFIX, due_key
 from tasks.model.route import Step
 
@@ -77,7 +78,14 @@ class LedgerCollector(Collector):
         # Of every machine: the closing of an inbox document is in a list of the machine that has its files.
         closing = sum(self._redis.zcard(due_key(CLOSING_LANE, machine)) for machine in (None, *machines))
         intake = self._redis.xlen(PREFIX + "intake")
+        watched, left_alone = read_inbox_counts(self._redis)
         slots = self._workers.alive()
+        yield gauge("inboxes_watched", "Inboxes whose watcher has said within five minutes what is in them.", watched)
+        words = "Entries that an inbox has left alone for a minute, by the reason; no account: outside their folders."
+        left_gauge = GaugeMetricFamily("chartpost_inbox_left_alone", words, labels=["account", "reason"])
+        for (account, reason), count in left_alone.items():
+            left_gauge.add_metric([account, reason], count)
+        yield left_gauge
         yield gauge("closing_backlog", "Finished jobs whose files, result or callback are yet to be written.", closing)
         yield gauge("intake_waiting", "Entries of the intake stream that are in no ledger yet.", intake)
         yield gauge("workers", "Workers that consume.", len(slots))

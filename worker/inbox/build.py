@@ -7,6 +7,7 @@ from tasks.folders.retention import Retention
 from tasks.runtime import Runtime
 from worker.inbox.chores import FolderChores
 from worker.inbox.claim import InboxClaims
+from worker.inbox.name_patterns import name_readers
 from worker.inbox.opening import JobOpener
 from worker.inbox.service import InboxService
 from worker.inbox.watcher import Watcher
@@ -25,7 +26,10 @@ def job_opener(runtime: Runtime) -> JobOpener:
 
 
 def inbox_claims(runtime: Runtime) -> InboxClaims:
-    return InboxClaims(runtime.folders, runtime.claims, job_opener(runtime), writers=runtime.writers)
+    readers = name_readers(runtime.settings.inbox.name_patterns)
+    return InboxClaims(
+        runtime.folders, runtime.claims, job_opener(runtime), writers=runtime.writers, name_readers=readers
+    )
 
 
 def inbox_service(runtime: Runtime) -> InboxService:
@@ -52,6 +56,7 @@ def inbox_service(runtime: Runtime) -> InboxService:
             settings.data_dir / "retention",
             redis_clock=lambda: runtime.redis.time()[0],
         ),
+        left_in_inbox=lambda: watcher.report.counts,
         stop=runtime.stopping,
     )
     return InboxService(watcher, chores)

@@ -1,15 +1,18 @@
-"""What the process that has the folders does beside watching: closes documents that no worker closes, and tidies up."""
+"""What the process that has the folders does beside watching: closes documents that no worker closes, tidies up, and
+tells the metrics what the inbox leaves alone."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import redis
 import structlog
 
 from tasks.closing.closing import Closing
+from tasks.folders.inbox_counts import publish_inbox_counts
 from tasks.folders.layout import Folders
 from tasks.folders.machines import Machine
 from tasks.folders.retention import Retention
@@ -23,11 +26,15 @@ log = structlog.get_logger()
 _CLOSING_SECONDS = 1.0
 _SWEEP_SECONDS = 3600.0
 _STAGED_AT_LEAST = timedelta(hours=1)  # what is younger may belong to a document that is being claimed
+_PUBLISH_SECONDS = 10.0
 _UNTAKEN_SECONDS = 3.0  # a worker on this machine takes closing work within a second
 
 
 class FolderChores:
-    """`closing` closes jobs whose files workers on other machines cannot reach."""
+    """`closing` closes jobs whose files workers on other machines cannot reach.
+
+    `left_in_inbox` gives (account, reason) -> how many entries of the inbox are left alone.
+    """
 
     def __init__(
         self,
@@ -38,6 +45,7 @@ class FolderChores:
         folders: Folders,
         staging: Staging | None,
         retention: Retention,
+        left_in_inbox: Callable[[], Mapping[tuple[str, str], int]],
         stop: threading.Event,
     ) -> None:
         self._closing = closing
@@ -46,6 +54,7 @@ class FolderChores:
         self._staging = staging
         self._machine = machine
         self._retention = retention
+        self._left_in_inbox = left_in_inbox
         self._stop = stop
         self.refused: LedgerRefused | None = None
 
@@ -54,12 +63,15 @@ class FolderChores:
 
         A Redis that this process must not use ends the process: `refused` says why.
         """
-        swept_at = float("-inf")
+        swept_at = published_at = float("-inf")
         while not self._stop.wait(_CLOSING_SECONDS):
             try:
                 self._ledger.identity.confirm()
                 self._machine.beat(watches=True)
                 self._close_left()
+                if time.monotonic() - published_at > _PUBLISH_SECONDS:
+                    self.publish()
+                    published_at = time.monotonic()
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()
                     self._retention.run()
@@ -94,3 +106,9 @@ class FolderChores:
             return
         for job_id in (*self._ledger.left_to(machine), *self._ledger.unclosed(machine, _UNTAKEN_SECONDS)):
             self._closing.run(job_id)
+
+    def publish(self) -> None:
+        """Tell the metrics what the inbox leaves alone. Raises RedisError and OSError."""
+        machine = self._machine.name()
+        if machine is not None:
+            publish_inbox_counts(self._ledger.redis, machine, self._left_in_inbox())

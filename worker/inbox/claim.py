@@ -19,7 +19,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,17 +29,19 @@ from uuid import uuid4
 import structlog
 
 from tasks.folders.claims import ClaimedDocument, Claims, Damaged
+from tasks.folders.disk_names import check_is_text, clean
 from tasks.folders.durable import StillWritten
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
-from tasks.model.document import Document
-from tasks.model.errors import Code, DocumentRefused
+from tasks.model.document import Document, Door
+from tasks.model.errors import Code, DocumentRefused, invalid_request
 from tasks.model.job import Failure
 from tasks.model.names import check_file_name, check_patient_id
 from tasks.sources.base import incomplete
 from tasks.sources.writers import Writers
 from worker.inbox.filter import Reason
-from worker.inbox.opening import JobOpener
+from worker.inbox.name_patterns import NameReader, NameReading
+from worker.inbox.opening import JobOpener, LedgerAway
 from worker.inbox.scan import Candidate
 from worker.inbox.sidecar import Sidecar
 from worker.inbox.wholeness import NotWhole, has_writer, missing_end
@@ -56,12 +59,14 @@ class InboxClaims:
         opener: JobOpener,
         *,
         writers: Writers,
+        name_readers: Mapping[str, NameReader] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._folders = folders
         self._claims = claims
         self._opener = opener
         self._writers = writers
+        self._name_readers = name_readers or {}
         self._now = now
 
     def finish_claims(self) -> list[Damaged]:
@@ -98,6 +103,18 @@ class InboxClaims:
         # Read back from disk: for a continued job, what its error file knew of the earlier try has been added.
         self._open(ClaimedDocument(job_id, self._folders.read_job_file(job_id), path, None))
 
+    def is_tried_already(self, candidate: Candidate) -> bool:
+        """True if the document continues an earlier job whose own document is still in our care.
+
+        Reads the whole document. False also if that cannot be found out now.
+        """
+        try:
+            job_file = self._checked(candidate, if_incomplete=True)
+            earlier = None if job_file.refused else self._opener.earlier_job(job_file, candidate.path)
+            return earlier is not None and self._folders.document(earlier) is not None
+        except (LedgerAway, OSError):
+            return False
+
     def orphans(self) -> Iterator[ClaimedDocument | Damaged]:
         """Documents in our care whose jobs the ledger does not know. The iteration raises LedgerAway and OSError."""
         return self._claims.orphans(self._opener.is_known)
@@ -128,13 +145,30 @@ class InboxClaims:
     def reread_sidecar(self, document: ClaimedDocument) -> ClaimedDocument:
         """The reopened document with what its sidecar asks for now: a person may have corrected it in failed/.
 
-        Raises DocumentRefused for a sidecar that is still faulty: its document must not go out without it.
+        Raises DocumentRefused for a sidecar that is still faulty, and for a name that still tells no patient: the
+        document must not go out without them.
         """
+        job_file = document.job_file
         # What may have been sent is searched for as it was sent.
-        if document.sidecar is None or document.job_file.committed:
+        if job_file.committed:
             return document
-        fields = Sidecar.read(document.sidecar).job_fields(document.job_file.disk_name)
-        return replace(document, job_file=self._folders.update_job_file(document.job_id, **fields))
+        if document.sidecar is not None:
+            fields = Sidecar.read(document.sidecar).job_fields(job_file.name_by_pattern or job_file.disk_name)
+            document = replace(document, job_file=self._folders.update_job_file(document.job_id, **fields))
+        self.check_names(document.job_file)
+        return document
+
+    def check_names(self, job_file: JobFile) -> None:
+        """Raises DocumentRefused for a file whose name must tell its patient and does not, or is not text."""
+        if job_file.committed:  # what may have been sent is searched for, whatever its name
+            return
+        reader = self._name_readers.get(job_file.account)
+        if reader and job_file.patient_id is None and job_file.door is Door.INBOX:
+            reader.read(job_file.disk_name)
+            # It fits by now; but the job is that of a document without a patient.
+            raise invalid_request("The patterns for file names have changed.", "Move the file back to the inbox.")
+        if job_file.file_name == clean(job_file.disk_name):
+            check_is_text(job_file.disk_name)
 
     def _has_writer(self, path: Path) -> bool:
         return has_writer(path, self._writers)
@@ -142,8 +176,10 @@ class InboxClaims:
     def _checked(self, candidate: Candidate, *, if_incomplete: bool) -> JobFile:
         """The job.json of a candidate, which says why it cannot be sent if that is so. Raises NotWhole."""
         refused: Failure | None = None
+        reading: NameReading | None = None
         sidecar = Sidecar()
         try:
+            reading = self._read_name(candidate)
             if candidate.sidecar:
                 sidecar = Sidecar.read(candidate.sidecar)
         except DocumentRefused as refusal:
@@ -153,23 +189,44 @@ class InboxClaims:
             raise NotWhole(Reason.INCOMPLETE)
         if found and not refused:
             refused = _failure(incomplete(found))
+        disk_name = candidate.path.name
         job_file = JobFile(
             job_id=str(uuid4()),
             account=candidate.account,
-            patient_id=candidate.patient_id,
-            disk_name=candidate.path.name,
+            patient_id=reading.patient_id if reading else candidate.patient_id,
+            disk_name=disk_name,
             size_bytes=candidate.identity.size_bytes,
             received_at=self._now(),
+            name_by_pattern=reading.file_name if reading else None,
+            in_account_folder=candidate.patient_id is None,
             refused=refused,
-            **sidecar.job_fields(candidate.path.name),
+            **sidecar.job_fields(reading.file_name if reading else disk_name),
         )
         if refused:
             return job_file
         try:
+            self.check_names(job_file)
             self._check(job_file.document(candidate.path))
         except DocumentRefused as refusal:
             return replace(job_file, refused=_failure(refusal))
         return job_file
+
+    def _read_name(self, candidate: Candidate) -> NameReading | None:
+        """What the account's patterns find in the file's name; None without patterns.
+
+        Raises DocumentRefused where the name must tell the patient and does not.
+        """
+        reader = self._name_readers.get(candidate.account)
+        if reader is None:
+            return None
+        if candidate.patient_id is None:
+            return reader.read(candidate.path.name)
+        # A file that came back from failed/<account>/<patient id>/ has the name there that it had in inbox/<account>/.
+        # It is the same document only under the same name in the chart.
+        with suppress(DocumentRefused):
+            reading = reader.read(candidate.path.name)
+            return reading if reading.patient_id == candidate.patient_id else None
+        return None
 
     def _check(self, document: Document) -> None:
         if document.size_bytes == 0:

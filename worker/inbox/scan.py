@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
@@ -14,13 +14,19 @@ from pathlib import Path
 from tasks.folders.disk_names import SIDECAR_ENDING
 from tasks.folders.durable import FileIdentity
 from worker.inbox.filter import InboxFilter, Reason
+from worker.inbox.rights import FolderRights
+from worker.inbox.sidecar_names import SidecarNames, looks_like_sidecar
+
+# What people and programs leave beside a document, whatever its name looks like.
+_NO_SIDECARS = (Reason.HIDDEN, Reason.OUTCOME_FILE, Reason.SYSTEM_FILE, Reason.IGNORED_BY_SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A file that is a document, and its sidecar if there is one, as the scan saw them.
 
-    `sidecar_identity` is None also for a sidecar that is not a regular file.
+    `sidecar_identity` is None also for a sidecar that is not a regular file. `patient_id` is the name of the folder;
+    what the file's own name says of the patient is read when it is claimed.
     """
 
     path: Path
@@ -38,11 +44,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """An entry that is left alone. `account` is empty outside the folders of the accounts in the settings."""
+    """An entry that is left alone. `account` is empty outside the folders of the accounts in the settings.
+
+    `beside` are the names that a sidecar should have, or those of the sidecars for which a document waits.
+    """
 
     path: Path
     account: str
     reason: Reason
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -57,12 +67,15 @@ class Scan:
         self.ignored += other.ignored
 
 
-def scan(inbox: Path, accounts: Collection[str]) -> Scan:
-    """Scan the whole inbox. A file that vanishes meanwhile is not listed. Raises OSError if there is no inbox."""
-    whole, inbox_filter = Scan(), InboxFilter(accounts)
-    for entry, mode in _entries(inbox):
+def scan(inbox: Path, accounts: Collection[str], ignore: Sequence[str] = ()) -> Scan:
+    """Scan the whole inbox. A file that vanishes meanwhile is not listed. Raises OSError if there is no inbox.
+
+    `ignore` are the patterns of `inbox.ignore`.
+    """
+    whole, inbox_filter = Scan(), InboxFilter(accounts, ignore)
+    for entry, status in _entries(inbox):
         path = Path(entry.path)
-        reason = inbox_filter.why_ignored_in_inbox(entry.name, mode)
+        reason = inbox_filter.why_ignored_in_inbox(entry.name, status.st_mode)
         if reason is None:
             in_account_folder, patient_ids = scan_folder(path, entry.name, None, inbox_filter)
             whole.add(in_account_folder)
@@ -83,38 +96,92 @@ def scan_folder(
         why_ignored = inbox_filter.why_ignored_in_account_folder
     else:
         why_ignored = inbox_filter.why_ignored_in_patient_folder
-    found = Scan()
-    files: dict[str, os.stat_result] = {}
-    odd_sidecars, folders = set(), []
+    content, found = FolderContent(folder, account, patient_id), Scan()
+    folders: dict[str, os.stat_result] = {}
     try:
-        for entry, mode in _entries(folder):
-            reason = why_ignored(entry.name, mode)
-            if reason:
-                found.ignored.append(Ignored(folder / entry.name, account, reason))
-                if reason is Reason.NOT_A_REGULAR_FILE and entry.name.endswith(SIDECAR_ENDING):
-                    odd_sidecars.add(entry.name)
-            elif stat.S_ISDIR(mode):
-                folders.append(entry.name)
-            else:
-                files[entry.name] = entry.stat(follow_symlinks=False)
+        for entry, status in _entries(folder):
+            reason = why_ignored(entry.name, status.st_mode)
+            if reason is None and stat.S_ISDIR(status.st_mode):
+                folders[entry.name] = status
+            elif reason is not Reason.TOO_DEEP or looks_like_sidecar(entry.name) or not is_empty(Path(entry.path)):
+                content.add(entry.name, status, reason)
+        # A folder may be called as a document's sidecar: it is no patient's.
+        for name in [name for name in folders if content.is_sidecar(name)]:
+            content.add(name, folders.pop(name), Reason.NOT_A_REGULAR_FILE)
+        found = content.examine()
     except OSError as error:
         # One folder that cannot be read must not hide the documents in the others.
         if error.errno != errno.ENOENT:
             found.ignored.append(Ignored(folder, account, Reason.UNREADABLE))
-    for name, status in files.items():
-        if name.endswith(SIDECAR_ENDING):
-            continue  # it may come before its document, and waits for it
-        path, sidecar = folder / name, name + SIDECAR_ENDING
-        found.candidates[path] = Candidate(
-            path,
-            account,
-            patient_id,
-            FileIdentity.of(status),
-            # A sidecar that is a link or a pipe counts as there: its document fails instead of going out without it.
-            folder / sidecar if sidecar in files or sidecar in odd_sidecars else None,
-            FileIdentity.of(files[sidecar]) if sidecar in files else None,
-        )
-    return found, folders
+    return found, list(folders)
+
+
+class FolderContent:
+    """The files of one folder, and all that is left alone in it: decides what are documents and their sidecars."""
+
+    def __init__(self, folder: Path, account: str, patient_id: str | None) -> None:
+        self._folder = folder
+        self._account = account
+        self._patient_id = patient_id
+        self._documents: dict[str, os.stat_result] = {}
+        self._sidecars: dict[str, os.stat_result | None] = {}  # without a status: it is not a regular file
+        self._ignored: dict[str, Reason] = {}
+
+    def add(self, name: str, status: os.stat_result, reason: Reason | None) -> None:
+        """`reason` is why the entry is left alone by its name and kind alone."""
+        if reason is not None:
+            self._ignored[name] = reason
+        # A sidecar that is a link, a pipe, or unfinished counts as there: its document must not go out without it.
+        if reason not in _NO_SIDECARS and looks_like_sidecar(name):
+            self._sidecars[name] = status if stat.S_ISREG(status.st_mode) and reason is None else None
+        elif reason is None:
+            self._documents[name] = status
+
+    def is_sidecar(self, name: str) -> bool:
+        return SidecarNames(self._documents).belongs(name)
+
+    def examine(self) -> Scan:
+        """Raises OSError when the folder has vanished."""
+        found = Scan()
+        for name, reason in self._ignored.items():
+            found.ignored.append(Ignored(self._folder / name, self._account, reason))
+        in_doubt = self._odd_sidecars(found)
+        if not self._documents:
+            return found
+        rights = FolderRights.of(self._folder)
+        for name, status in self._documents.items():
+            path = self._folder / name
+            why_held = Reason.SIDECAR_IN_DOUBT if name in in_doubt else rights.why_held(name, status)
+            if why_held:
+                found.ignored.append(Ignored(path, self._account, why_held, tuple(in_doubt.get(name, ()))))
+                continue
+            sidecar = name + SIDECAR_ENDING
+            sidecar_status = self._sidecars.get(sidecar)
+            found.candidates[path] = Candidate(
+                path,
+                self._account,
+                self._patient_id,
+                FileIdentity.of(status),
+                self._folder / sidecar if sidecar in self._sidecars else None,
+                FileIdentity.of(sidecar_status) if sidecar_status else None,
+            )
+        return found
+
+    def _odd_sidecars(self, found: Scan) -> dict[str, list[str]]:
+        """Note the sidecars that belong to no document. Returns the documents that wait for them, with their names."""
+        names, in_doubt = SidecarNames(self._documents), dict[str, list[str]]()
+        for sidecar in self._sidecars:
+            if names.belongs(sidecar):
+                continue
+            documents = names.meant_for(sidecar)
+            for document in documents:
+                in_doubt.setdefault(document, []).append(sidecar)
+            if sidecar not in self._ignored:
+                right_names = tuple(document + SIDECAR_ENDING for document in documents)
+                alone = not documents and sidecar.endswith(SIDECAR_ENDING)
+                reason = Reason.SIDECAR_ALONE if alone else Reason.SIDECAR_MISNAMED
+                found.ignored.append(Ignored(self._folder / sidecar, self._account, reason, right_names))
+        return in_doubt
 
 
 def in_turn(candidates: Iterable[Candidate]) -> Iterator[Candidate]:
@@ -132,9 +199,9 @@ def is_empty(folder: Path) -> bool:
     return False
 
 
-def _entries(folder: Path) -> Iterator[tuple[os.DirEntry[str], int]]:
-    """A folder's entries with their modes; for a link its own mode, not its target's."""
+def _entries(folder: Path) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
+    """A folder's entries with their status; for a link its own, not its target's."""
     with os.scandir(folder) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
-                yield entry, entry.stat(follow_symlinks=False).st_mode
+                yield entry, entry.stat(follow_symlinks=False)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
+
+import redis
 
 from worker.inbox.chores import FolderChores
 from worker.inbox.watcher import Watcher
@@ -24,6 +27,8 @@ class InboxService:
         """
         if once:
             self._watcher.once()
+            with suppress(redis.RedisError):  # the documents are taken: only numbers are missing
+                self._chores.publish()
             return
         # In a thread of their own: closing a large staged document must not delay new ones. A daemon, so that one
         # that hangs does not keep the process alive.

@@ -59,7 +59,7 @@ class Sidecar(BaseModel):
         if len(content) > _LARGEST_SIDECAR:
             raise _refused(f"it is larger than {_LARGEST_SIDECAR} bytes")
         try:
-            sidecar = cls.model_validate_json(content.removeprefix(_BYTE_ORDER_MARK))
+            sidecar = cls.model_validate_json(_utf8(content))
         except ValidationError as error:
             faults = error.errors(include_url=False, include_input=False, include_context=False)
             # `from None`: the original error quotes the sidecar, which may name the patient.
@@ -69,7 +69,7 @@ class Sidecar(BaseModel):
         return sidecar
 
     def job_fields(self, disk_name: str) -> dict[str, Any]:
-        """The fields of job.json that a sidecar decides, for a document of this name on disk."""
+        """The fields of job.json that a sidecar decides, for a document of this name unless the sidecar gives one."""
         # Left out unless it is true: `chartpost retry --as-it-is` may have said so before.
         as_it_is = {"as_it_is": True} if self.as_it_is else {}
         return {
@@ -80,6 +80,20 @@ class Sidecar(BaseModel):
             "options": self.options,
             "idempotency_key": self.idempotency_key,
         }
+
+
+def _utf8(content: bytes) -> bytes:
+    """The content without a byte order mark. Raises DocumentRefused if it is in another encoding than UTF-8."""
+    # JSON begins with an ASCII character and holds no zero bytes: those are UTF-16's or UTF-32's halves (RFC 4627
+    # section 3). Notepad calls UTF-16 "Unicode", and cp1252 "ANSI".
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:4]:
+        raise _refused("it is in UTF-16: save it as UTF-8")
+    content = content.removeprefix(_BYTE_ORDER_MARK)
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise _refused(f"it is not in UTF-8 (byte {error.start}): save it as UTF-8") from None
+    return content
 
 
 def _fault(fault: ErrorDetails) -> str:

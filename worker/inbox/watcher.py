@@ -28,8 +28,8 @@ from worker.inbox.events import ChangeEvents
 from worker.inbox.filter import Reason
 from worker.inbox.opening import LedgerAway
 from worker.inbox.outage import OutagePause
-from worker.inbox.report import Report, name_of_error
-from worker.inbox.scan import Candidate, Ignored, in_turn, scan
+from worker.inbox.report import LEFT_SECONDS, Report, name_of_error, why_not_claimed
+from worker.inbox.scan import Candidate, Ignored, Scan, in_turn, scan
 from worker.inbox.settled import SettledTracker
 from worker.inbox.waiting import WaitingDocuments
 from worker.inbox.wholeness import NotWhole
@@ -71,11 +71,11 @@ class Watcher:
         self._stop = stop
         self._clock = clock
         self._events = events
-        self._report = Report(folders.inbox, pseudonym)
+        self.report = Report(folders.inbox, pseudonym, clock=clock)
         self._tracker: SettledTracker[Path] = SettledTracker(inbox.settle_seconds)
         self._ready: deque[Candidate] = deque()  # settled, waiting to be claimed
         self._waiting = WaitingDocuments()
-        self._held_back: dict[Path, float] = {}  # could not be claimed -> when to try again
+        self._held_back: dict[Path, tuple[float, Reason]] = {}  # could not be claimed -> when to try again, and why
         self._orphans: Iterator[ClaimedDocument | Damaged] | None = None  # still to be opened in this sweep
         self._ignored: Sequence[Ignored] = ()  # what the last scan left alone
         self._scan_at = self._scan_not_before = self._orphans_due_at = -math.inf
@@ -86,7 +86,7 @@ class Watcher:
         polling, poll_seconds = self._settings.polling, max(_LEAST_POLL_SECONDS, self._settings.settle_seconds)
         # Watching begins before the first scan, so that no file falls between the two.
         with self._events(self._folders.inbox, self._stop, polling=polling, poll_seconds=poll_seconds) as events:
-            self._report.damaged(self._claims.finish_claims())
+            self.report.damaged(self._claims.finish_claims())
             pause = OutagePause()
             while not self._stop.is_set():
                 pause_seconds = pause.after(self.pass_once)
@@ -100,17 +100,17 @@ class Watcher:
     def once(self) -> None:
         """Claim what is there now and does not change for `settle_seconds`. Raises LedgerAway and OSError."""
         self._folders.create()
-        self._report.damaged(self._claims.finish_claims())
+        self.report.damaged(self._claims.finish_claims())
         self._open_orphans()
         while self._orphans:
             self._open_orphans()
-        self._scan()
+        self._scan(once=True)
         if self._tracker.next_at is not None:
             self._stop.wait(max(0.0, self._tracker.next_at - self._clock()))
-        self._scan()
+        self._scan(once=True)
         while self._ready and not self._stop.is_set():
             self._claim_ready(once=True)
-        self._report.ignored(self.left_in_the_inbox)
+        self.report.ignored(self.left_in_the_inbox, left_seconds=0.0)
 
     @property
     def left_in_the_inbox(self) -> list[Ignored]:
@@ -135,7 +135,7 @@ class Watcher:
         try:
             for orphan in self._orphans:
                 if isinstance(orphan, Damaged):
-                    self._report.damaged([orphan])
+                    self.report.damaged([orphan])
                 else:
                     self._open_orphan(orphan)
                 if self._clock() >= until or self._stop.is_set():
@@ -152,24 +152,37 @@ class Watcher:
         except (LedgerAway, OSError):
             raise
         except Exception as error:  # noqa: BLE001, our error in one document must not hold up the others
-            self._report.crashed(orphan.job_id, error)
+            self.report.crashed(orphan.job_id, error)
 
-    def _scan(self) -> None:
+    def _scan(self, *, once: bool = False) -> None:
         """Scan the inbox, and put what has settled in line."""
         started = self._clock()
-        found = scan(self._folders.inbox, self._accounts)
+        found = scan(self._folders.inbox, self._accounts, self._settings.ignore)
         self._waiting.forget_others(found.candidates)
         self._ignored = found.ignored
-        self._report.ignored(self.left_in_the_inbox)
         fingerprints = {path: candidate.fingerprint for path, candidate in found.candidates.items()}
         settled = self._tracker.observe(fingerprints, started)
-        self._held_back = {path: at for path, at in self._held_back.items() if path in found.candidates}
-        held_back = {path for path, at in self._held_back.items() if at > started}
+        self._held_back = {path: held for path, held in self._held_back.items() if path in found.candidates}
+        held_back = {path for path, (at, _) in self._held_back.items() if at > started}
         due = (path for path in settled if path not in held_back and not self._waiting.must_wait(path, started))
         self._ready = deque(in_turn(found.candidates[path] for path in due))
+        # A pass that does not come back cannot wait a minute, and does not know what merely takes its time.
+        left = found.ignored if once else [*found.ignored, *self._not_taken_yet(found, settled)]
+        self.report.ignored(left, left_seconds=0.0 if once else LEFT_SECONDS)
         rest = _SCAN_WHILE_BUSY_SECONDS if self._ready else self._settings.rescan_seconds
-        self._scan_at = min(started + rest, self._tracker.next_at or math.inf, self._waiting.next_at)
+        next_at = self.report.next_at or math.inf
+        self._scan_at = min(started + rest, self._tracker.next_at or math.inf, self._waiting.next_at, next_at)
         self._scan_not_before = self._clock() + (self._clock() - started) * _REST_PER_SCAN
+
+    def _not_taken_yet(self, found: Scan, settled: Collection[Path]) -> Iterator[Ignored]:
+        """The documents that lie in the inbox at this moment, each with the reason."""
+        not_whole = {entry.path: entry.reason for entry in self._waiting.ignored}
+        settled = frozenset(settled)
+        for path, candidate in found.candidates.items():
+            reason = not_whole.get(path, Reason.WAITING if path in settled else Reason.STILL_CHANGING)
+            if path in self._held_back:
+                reason = self._held_back[path][1]
+            yield Ignored(path, candidate.account, reason)
 
     def _claim_ready(self, *, once: bool = False) -> None:
         """For a while, claim what has settled. During an outage the document stays in line."""
@@ -200,18 +213,18 @@ class Watcher:
         except (ChangedMeanwhile, FileNotFoundError):
             return  # the next scan sees what is there instead
         except AlreadyInCare:
-            why = {"reason": "an earlier try of the same document is on its way"}
+            reason, why = Reason.EARLIER_TRY, {"reason": "an earlier try of the same document is on its way"}
         except OSError as error:
             if error.errno in _DISK_REFUSES:
                 raise
-            why = {"reason": name_of_error(error)}
+            reason, why = why_not_claimed(error), {"reason": name_of_error(error)}
         except Exception as error:  # noqa: BLE001, as in _open_orphan
-            why = crash_site(error)
+            reason, why = Reason.NOT_CLAIMED, crash_site(error)
         else:
             return
         if candidate.path not in self._held_back:
-            self._report.held_back(candidate, why)
-        self._held_back[candidate.path] = self._clock() + self._settings.rescan_seconds
+            self.report.held_back(candidate, why)
+        self._held_back[candidate.path] = self._clock() + self._settings.rescan_seconds, reason
 
     def _is_old(self, candidate: Candidate) -> bool:
         """True for a file that changed long ago by the disk's clock; `once` has no other memory of it."""

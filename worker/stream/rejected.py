@@ -5,7 +5,6 @@ Each is kept whole and sealed, with its reason, for as long as jobs are kept.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
@@ -56,8 +55,7 @@ class RejectedStream:
             event_fields = ["job", job, "account", known_account, "state", "failed", "code", code, "at", now]
             event_fields += ["stream_id", message.entry_id]
         sealed = self._seal.seal(message.whole, place=f"rejected:{message.entry_id}")
-        oldest_ms = int((time.time() - self._kept_seconds) * 1000)
-        kept: list[str | int] = [job, code, refusal.message, sealed, oldest_ms, self._kept_seconds]
+        kept: list[str | int] = [job, code, refusal.message, sealed, self._kept_seconds]
         if self._reject(args=[PREFIX, GROUP, message.entry_id, *kept, *event_fields]):
             log.warning("message_rejected", entry=message.entry_id, job=job, code=code, reason=refusal.message)
 

@@ -41,7 +41,7 @@ def fed(client: redis.Redis) -> int:
     """How many documents a feeder sends now."""
     take_due = load_script(client, "take_due")
     lanes = [{"lane": "north", "slots": 8, "has_breaker": True, "group": "g"}]
-    return len(take_due(args=[PREFIX, 30_000, 32, "queue", json.dumps(lanes)])) // 3
+    return len(take_due(args=[PREFIX, 30_000, 32, "queue", json.dumps(lanes), "", "", 0, "boot", 0])) // 4
 
 
 def interval(client: redis.Redis) -> int:

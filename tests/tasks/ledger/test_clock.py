@@ -24,7 +24,8 @@ from tasks.model.errors import RetryLater
 from tasks.model.route import Step
 from tasks.model.times import from_ms
 from tasks.providers.auth.tokens import Token, Tokens
-from tests.harness.clocks import HOUR, FakedClock, needs_faked_clock, valkey_with_clock
+from tests.harness.clocks import HOUR, FakedClock, needs_faked_clock
+from tests.harness.valkey import valkey_with_clock
 from tests.harness.waiting import wait_until
 from tests.tasks.ledger.test_ledger import document, start
 
@@ -39,7 +40,7 @@ SLACK = 3.0  # of what the test itself takes
 def faked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakedClock, str]]:
     folder = tmp_path_factory.mktemp("clock")
     clock = FakedClock(folder)
-    with valkey_with_clock(folder / "valkey", clock) as (_, url):
+    with valkey_with_clock(folder / "valkey", clock) as url:
         yield clock, url
 
 
@@ -72,8 +73,10 @@ def feed(client: redis.Redis, since_boot: int | None = None, name: str = "") -> 
     """One round of a feeder; the ids that it sends."""
     lanes = [{"lane": "north", "slots": 8, "has_breaker": True, "group": "g"}]
     boot_time = name or boot(), since_boot_ms() if since_boot is None else since_boot
-    taken = load_script(client, "take_due")(args=[PREFIX, LEASE_MS, 32, "queue", json.dumps(lanes), *boot_time])
-    return [str(job) for job in taken[::3]]
+    taken = load_script(client, "take_due")(
+        args=[PREFIX, LEASE_MS, 32, "queue", json.dumps(lanes), "", "", 0, *boot_time]
+    )
+    return [str(job) for job in taken[::4]]
 
 
 @pytest.mark.parametrize("jump", JUMPS)

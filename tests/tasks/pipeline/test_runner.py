@@ -379,6 +379,7 @@ def test_behind_a_stopped_group_a_document_is_due_soon_for_a_person_may_lift_it(
     assert (health.status, health.reason) == ("throttled", "It asks us to wait until then.")
     assert health.resumes_at is not None
     assert health.resumes_at - lease.now > timedelta(seconds=3590)
+    limit.resume("creating", ["north_clinic"])
     limit.throttle("creating", 5)
     assert statuses.health("north_clinic").reason == "The limit of requests is used up."
 
@@ -455,7 +456,7 @@ def test_a_record_that_is_in_doubt_is_named_when_no_confirmation_comes(house: Ho
     house.account.provider.doubt = "A record of the same size came under another name: record 9."
     house.runner.run(Step.CONFIRM, job_id)
     assert house.now(job_id).stage is Stage.STORED
-    house.long_ago(job_id, "at_stored")
+    house.long_ago(job_id, "since_stored")
     house.runner.run(Step.CONFIRM, job_id)
     failure = house.now(job_id).failure
     assert failure is not None
@@ -470,8 +471,8 @@ def test_a_lost_answer_and_a_record_that_is_in_doubt_wait_for_a_person(house: Ho
     house.account.provider.presign_raises = OutcomeUnknown("no answer")
     house.runner.run(Step.PRESIGN, job_id)
     house.account.provider.doubt = "Record 9 may be it."
+    house.runner.run(Step.CONFIRM, job_id)
     house.long_ago(job_id, "unknown_since")
-    house.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
     house.runner.run(Step.CONFIRM, job_id)
     job = house.now(job_id)
     assert job.failure is not None
@@ -488,8 +489,35 @@ def test_the_last_search_of_one_job_fails_alone(house: House) -> None:
     house.runner.run(Step.CONFIRM, job_id)
     assert house.account.provider.thorough == [False]
     house.long_ago(job_id, "unknown_since")
-    house.folders.update_job_file(job_id, unknown_since=datetime.fromtimestamp(1, UTC))
     house.account.provider.find_raises = RetryLater("The list does not add up.")
     house.runner.run(Step.CONFIRM, job_id)
     assert house.account.provider.thorough == [False, True]
     assert house.seen(job_id)[:2] == (Stage.RECEIVED, Step.CONFIRM)
+
+
+def test_a_document_whose_folder_is_not_here_is_not_sent_and_fails_only_after_a_lease(house: House) -> None:
+    job = house.job("a.pdf")
+    house.account.provider.makes = ["r-1"]
+    folder = house.folders.job_folder(job).path
+    away = folder.rename(folder.with_name("away"))
+    house.runner.run(Step.PRESIGN, job)
+    assert (house.now(job).stage, house.now(job).failures) == (Stage.RECEIVED, 1)
+    assert house.account.provider.makes == ["r-1"], "nothing was sent"
+
+    away.rename(folder)  # as another machine finds it, to which the job is bound by then
+    assert house.runner.run(Step.PRESIGN, job).forward
+
+    gone = house.job("b.pdf")
+    folder = house.folders.job_folder(gone).path
+    folder.rename(folder.with_name("gone"))
+    house.runner.run(Step.PRESIGN, gone)
+    house.long_ago(gone, "failing_since")
+    house.runner.run(Step.PRESIGN, gone)
+    assert (house.now(gone).stage, house.now(gone).code) == (Stage.FAILED, Code.FILE_MISSING)
+
+
+def test_a_document_whose_folders_were_moved_is_found_where_they_are(house: House, tmp_path: Path) -> None:
+    job = house.job("a.pdf")
+    moved = house.folders.processing.parent.rename(tmp_path / "moved")
+    located = CommitLog(Folders(moved), None).located(house.now(job))
+    assert located.document.source == (moved / "processing" / job / "a.pdf").as_uri()

@@ -262,8 +262,9 @@ def test_the_last_search_trusts_nothing_that_was_read_before(long: Chart, pracsu
     ours = job(snapshot=tuple(snapshot(pracsuite)))
     found(pracsuite, ours)
     long.turned()
-    assert found(pracsuite, ours, thorough=True) == {}
-    assert long.turned() == [1, 2, 3, 4, 5]
+    for _ in range(2):
+        assert found(pracsuite, ours, thorough=True) == {}
+        assert long.turned() == [1, 2, 3, 4, 5]
 
 
 def test_the_last_search_finds_nothing_only_if_the_list_shows_all_that_it_announces(

@@ -6,11 +6,13 @@ import os
 import threading
 import traceback
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tasks.model.errors import Code, DocumentRefused, RetryLater
+from tasks.sources.base import NoParts
 from tasks.sources.objects import Objects
 from tests.tasks.sources.conftest import BUCKET
 from tests.tasks.storage_server import StorageServer, Visit, closed_port
@@ -170,3 +172,52 @@ def test_a_web_filters_page_is_neither_a_document_nor_a_place_for_one(
             with pytest.raises(RetryLater, match="web filter"):
                 act()
     assert objects.read(stored) == b"12345"
+
+
+# --- reads of parts ------------------------------------------------------------------------------------------------
+
+
+def test_a_part_of_an_object_is_read_by_a_request_of_its_own(objects: Objects, stored: str) -> None:
+    with objects.parts(stored, objects.locate(stored).identity) as parts:
+        assert (parts.size, parts.remote) == (5, True)
+        assert (parts.read_at(1, 3), parts.read_at(3, 100), parts.read_at(0, 5)) == (b"234", b"45", b"12345")
+
+
+def test_no_part_is_read_of_an_object_replaced_since_it_was_located(
+    objects: Objects, s3: S3Client, stored: str
+) -> None:
+    with objects.parts(stored, objects.locate(stored).identity) as parts:
+        s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"54321")
+        assert refusal(lambda: parts.read_at(0, 2)) is Code.FILE_CHANGED
+
+
+class WithoutRanges(BaseHTTPRequestHandler):
+    """A storage that answers every read with the whole object."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("ETag", '"e"')
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"12345")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_storage_without_ranges_gives_no_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), WithoutRanges)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        objects = Objects([BUCKET], f"http://127.0.0.1:{server.server_port}")
+        with objects.parts(ADDRESS, '5:"e"') as parts:
+            assert parts.read_at(0, 5) == b"12345"
+            with pytest.raises(NoParts):
+                parts.read_at(1, 3)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

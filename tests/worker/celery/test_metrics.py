@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from config.load import load
+from tasks.folders.inbox_counts import publish_inbox_counts
 from tasks.model.document import Document
 from tasks.runtime import Runtime
 from tests.harness.installation import Installation, installed
@@ -37,7 +38,7 @@ provider = "pracsuite"
 vendor_api_key = "v"
 api_key = "s"
 """
-LABELS = {"account", "status", "queue", "step", "outcome", "state", "code"}
+LABELS = {"account", "status", "queue", "step", "outcome", "state", "code", "reason"}
 OURS = "chartpost_"
 
 Samples = dict[tuple[str, ...], float]
@@ -124,6 +125,37 @@ def test_a_scrape_shows_what_waits_for_a_worker(runtime: Runtime) -> None:
     assert (seen[("messages_waiting", "chartpost")], seen[("messages_waiting", "chartpost.stages")]) == (2, 1)
     assert (seen[("intake_waiting",)], seen[("closing_backlog",)]) == (1, 2)
     assert (seen[("workers",)], seen[("slots",)]) == (0, 0)
+
+
+def test_a_scrape_shows_what_all_inboxes_leave_alone_until_their_watchers_are_silent(runtime: Runtime) -> None:
+    one, two = str(uuid4()), str(uuid4())
+    publish_inbox_counts(runtime.redis, one, {("north_clinic", "unfinished"): 9})
+    publish_inbox_counts(runtime.redis, one, {("north_clinic", "sidecar_alone"): 2, ("", "unknown_account"): 1})
+    publish_inbox_counts(runtime.redis, two, {("north_clinic", "sidecar_alone"): 3})
+    with endpoint(runtime) as port:
+        seen = scrape(port)
+        assert {labels: count for labels, count in seen.items() if labels[0] == "inbox_left_alone"} == {
+            ("inbox_left_alone", "north_clinic", "sidecar_alone"): 5,
+            ("inbox_left_alone", "", "unknown_account"): 1,
+        }
+        assert seen[("inboxes_watched",)] == 2
+        assert 0 < runtime.redis.ttl(f"chartpost:inbox:{two}") <= 300
+        runtime.redis.delete(f"chartpost:inbox:{two}")  # as when its lifetime is over
+        seen = scrape(port)
+    assert seen[("inbox_left_alone", "north_clinic", "sidecar_alone")] == 2
+    assert seen[("inboxes_watched",)] == 1
+
+
+def test_a_watcher_tells_the_metrics_what_it_leaves_alone_and_no_name(measured: tuple[Installation, int]) -> None:
+    clinic, port = measured
+    clinic.start_worker()
+    clinic.drop("Patient-Meier", "Befund.pdf.part", b"x")
+    clinic.drop("Patient-Meier", "Meier.pdf", b"x", account="meier_clinic")
+    assert clinic.command("watch", "--once").returncode == 0
+    text, seen = exposition(port), scrape(port)
+    assert seen[("inbox_left_alone", "north_clinic", "unfinished")] == 1
+    assert seen[("inbox_left_alone", "", "unknown_account")] == 1
+    assert not [word for word in ("Meier", "meier", "Befund", "Patient") if word in text]
 
 
 def test_a_scrape_while_redis_is_away_says_so_and_claims_nothing_else(tmp_path: Path) -> None:

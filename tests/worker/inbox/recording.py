@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from config.settings import Inbox
 from tasks.folders.claims import Claims
@@ -19,6 +20,7 @@ from tasks.model.errors import Code, DocumentRefused
 from tasks.sources.writers import Writers
 from worker.inbox.claim import InboxClaims
 from worker.inbox.events import ChangeEvents
+from worker.inbox.name_patterns import name_readers
 from worker.inbox.opening import JobOpener, LedgerAway
 from worker.inbox.watcher import Watcher
 
@@ -96,19 +98,8 @@ def pseudonym(*parts: str) -> str:
     return f"{hash(parts):x}"
 
 
-def inbox(
-    *,
-    settle_seconds: float = 0.1,
-    rescan_seconds: float = 60.0,
-    polling: bool = False,
-    incomplete_seconds: float = 300.0,
-) -> Inbox:
-    return Inbox(
-        settle_seconds=settle_seconds,
-        rescan_seconds=rescan_seconds,
-        polling=polling,
-        incomplete_seconds=incomplete_seconds,
-    )
+def inbox(*, settle_seconds: float = 0.1, rescan_seconds: float = 60.0, polling: bool = False, **more: Any) -> Inbox:
+    return Inbox(settle_seconds=settle_seconds, rescan_seconds=rescan_seconds, polling=polling, **more)
 
 
 def watcher(
@@ -125,7 +116,13 @@ def watcher(
         settings,
         accounts=ACCOUNTS,
         folders=folders,
-        claims=InboxClaims(folders, claims, ledger, writers=Writers(folders.processing)),
+        claims=InboxClaims(
+            folders,
+            claims,
+            ledger,
+            writers=Writers(folders.processing),
+            name_readers=name_readers(settings.name_patterns),
+        ),
         pseudonym=pseudonym,
         stop=stop or threading.Event(),
         clock=clock,

@@ -39,7 +39,49 @@ def reasons(found: Scan, inbox: Path) -> dict[str, Reason]:
         ("Thumbs.db", Reason.SYSTEM_FILE),
         ("THUMBS.DB", Reason.SYSTEM_FILE),
         ("desktop.ini", Reason.SYSTEM_FILE),
+        ("scan.PDF.Partial", Reason.UNFINISHED),
+        ("scan.pdf.download", Reason.UNFINISHED),
+        ("scan.pdf.!sync", Reason.UNFINISHED),
+        ("scan.pdf.!UT", Reason.UNFINISHED),
+        ("scan.pdf.opdownload", Reason.UNFINISHED),
+        ("scan.pdf.inprogress", Reason.UNFINISHED),
+        ("scan.pdf.uploading", Reason.UNFINISHED),
+        ("scan.pdf.aria2", Reason.UNFINISHED),
+        ("scan.pdf.bts", Reason.UNFINISHED),
+        ("letter.docx.swp", Reason.UNFINISHED),
+        ("SCAN.LCK", Reason.UNFINISHED),
+        ("letter.pdf.sb-1f2e3d4c-AbCdEf", Reason.UNFINISHED),
+        ("letter.txt~", Reason.UNFINISHED),
+        ("#letter.txt#", Reason.UNFINISHED),
+        ("scan.tmp1", Reason.UNFINISHED),
+        ("scan.sync-conflict-20260131-120000-ABCDEFG.pdf", Reason.SYNC_CONFLICT),
+        ("scan (Anna's conflicted copy 2026-01-31).pdf", Reason.SYNC_CONFLICT),
+        ("scan (In Konflikt stehende Kopie von Anna 2026-01-31).pdf", Reason.SYNC_CONFLICT),
+        ("scan (conflicted copy 2026-01-31 120000).PDF", Reason.SYNC_CONFLICT),
+        ("scan (SFConflict anna@clinic.example 2026-01-31-12-30-00).pdf", Reason.SYNC_CONFLICT),
+        ("scan_Desk-PC_Jan-31-0901-2026_CaseConflict_1.pdf", Reason.SYNC_CONFLICT),
+        ("scan_conflict-20260131-120000.pdf", Reason.SYNC_CONFLICT),
+        ("scan.Conflict.pdf", Reason.SYNC_CONFLICT),
+        ("scan(Conflict_anna (Web browser)_2026-01-31-22-50-36).pdf", Reason.SYNC_CONFLICT),
+        ("ehthumbs.db", Reason.SYSTEM_FILE),
+        ("Icon\r", Reason.SYSTEM_FILE),
+        ("Thumbs.db:encryptable", Reason.SYSTEM_FILE),
+        ("scan.pdf:Zone.Identifier", Reason.SYSTEM_FILE),
+        ("scan.pdf\uf022Zone.Identifier", Reason.SYSTEM_FILE),
+        ("scan.pdf:Zone.Identifier:$DATA", Reason.SYSTEM_FILE),
+        ("scan.pdf - Shortcut.lnk", Reason.SHORTCUT),
+        ("Lab.URL", Reason.SHORTCUT),
+        ("scan.pdf.nextcloud", Reason.SHORTCUT),
         ("tmp", None),
+        ("letter 12:30.pdf", None),
+        ("#4711 letter.pdf", None),
+        ("@home visit.pdf", None),
+        ("Conflict in the family.pdf", None),
+        ("Konfliktberatung (Protokoll).pdf", None),
+        ("report.part2.pdf", None),
+        ("locked.pdf", None),
+        ("$5 receipt.pdf", None),
+        ("metabolism.json", None),
         ("part.pdf", None),
         ("scan.tmp.pdf", None),
         ("Thumbs.db.pdf", None),
@@ -89,7 +131,122 @@ def test_documents_are_found_with_account_patient_and_sidecar(tmp_path: Path) ->
 
 def test_a_sidecar_is_not_a_document_and_waits_for_its_own(tmp_path: Path) -> None:
     put(tmp_path, "north_clinic/4711/scan.pdf.meta.json")
-    assert scan(tmp_path, ACCOUNTS) == Scan()
+    found = scan(tmp_path, ACCOUNTS)
+    assert found.candidates == {}
+    assert reasons(found, tmp_path) == {"north_clinic/4711/scan.pdf.meta.json": Reason.SIDECAR_ALONE}
+    put(tmp_path, "north_clinic/4711/scan.pdf")
+    found = scan(tmp_path, ACCOUNTS)
+    assert [each.sidecar is not None for each in found.candidates.values()] == [True]
+    assert found.ignored == []
+
+
+SYSTEM_FOLDERS = (
+    *("@eaDir", "@Recycle", "@tmp", "@Recently-Snapshot", "#recycle", "#snapshot", "$RECYCLE.BIN", "$AVG"),
+    *("lost+found", "System Volume Information", "RECYCLER", "recycled", "__MACOSX", "Network Trash Folder"),
+    *("Temporary Items", "TheVolumeSettingsFolder", "found.000", "Network Recycle Bin 1", "DfsrPrivate", "trashbox"),
+)
+
+
+@pytest.mark.parametrize("name", SYSTEM_FOLDERS)
+def test_folders_that_systems_make_are_neither_accounts_nor_patients(name: str) -> None:
+    for spelled in (name, name.lower(), name.upper()):
+        assert inbox_filter.why_ignored_in_inbox(spelled, FOLDER) is Reason.SYSTEM_FILE
+        assert inbox_filter.why_ignored_in_account_folder(spelled, FOLDER) is Reason.SYSTEM_FILE
+        assert inbox_filter.why_ignored_in_patient_folder(spelled, FOLDER) is Reason.SYSTEM_FILE
+
+
+@pytest.mark.parametrize("name", [".stversions", ".stfolder", ".AppleDouble", ".sync", ".snapshot", "~snapshot"])
+def test_hidden_folders_are_no_patients(name: str) -> None:
+    assert inbox_filter.why_ignored_in_account_folder(name, FOLDER) is Reason.HIDDEN
+
+
+def test_an_account_is_one_whatever_its_name() -> None:
+    assert InboxFilter(["recycler"]).why_ignored_in_inbox("recycler", FOLDER) is None
+    assert InboxFilter(["old_clinic"], ["old*"]).why_ignored_in_inbox("old_clinic", FOLDER) is None
+
+
+def test_the_settings_can_name_more_in_any_case(tmp_path: Path) -> None:
+    own = InboxFilter(ACCOUNTS, ["*.bak", "Übung-*"])
+    assert own.why_ignored_in_patient_folder("scan.BAK", FILE) is Reason.IGNORED_BY_SETTINGS
+    assert own.why_ignored_in_account_folder("U\u0308BUNG-1", FOLDER) is Reason.IGNORED_BY_SETTINGS
+    assert own.why_ignored_in_patient_folder("scan.bak.pdf", FILE) is None
+    put(tmp_path, "north_clinic/4711/scan.bak")
+    assert reasons(scan(tmp_path, ACCOUNTS, ["*.bak"]), tmp_path) == {
+        "north_clinic/4711/scan.bak": Reason.IGNORED_BY_SETTINGS
+    }
+
+
+WRONG_NAMES = (
+    *("scan.meta.json", "scan.pdf.META.JSON", "scan.pdf.meta.json.txt", "scan.pdf.meta (1).json", "Scan.pdf.meta.json"),
+    *("scan.pdf .meta.json", "scan.pdf.meta .json", "scan.pdf.meta - Copy.json", "Copy of scan.pdf.meta.json"),
+    *("scan.pdf.metadata.json", "scan.pdf.meta", "scan.pdf.meta.txt", "scan.pdf.meta.json.json", "scan.pdf_meta.json"),
+)
+
+
+@pytest.mark.parametrize("name", WRONG_NAMES)
+def test_a_sidecar_under_a_wrong_name_is_not_sent_and_its_document_does_not_go_without_it(
+    tmp_path: Path, name: str
+) -> None:
+    sidecar, document = put(tmp_path, f"north_clinic/4711/{name}"), put(tmp_path, "north_clinic/4711/scan.pdf")
+    other = put(tmp_path, "north_clinic/4711/other.pdf")
+    found = scan(tmp_path, ACCOUNTS)
+    assert list(found.candidates) == [other]
+    by_path = {entry.path: (entry.reason, entry.beside) for entry in found.ignored}
+    assert by_path == {
+        sidecar: (Reason.SIDECAR_MISNAMED, ("scan.pdf.meta.json",)),
+        document: (Reason.SIDECAR_IN_DOUBT, (name,)),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["scan.pdf.meta.json.part", "scan.pdf.meta.sync-conflict-20260131-120000-ABCDEFG.json"]
+)
+def test_a_document_waits_for_a_sidecar_that_is_unfinished_or_in_conflict(tmp_path: Path, name: str) -> None:
+    put(tmp_path, f"north_clinic/4711/{name}")
+    put(tmp_path, "north_clinic/4711/scan.pdf")
+    found = scan(tmp_path, ACCOUNTS)
+    assert found.candidates == {}
+    assert reasons(found, tmp_path)["north_clinic/4711/scan.pdf"] is Reason.SIDECAR_IN_DOUBT
+
+
+def test_all_documents_wait_for_which_a_sidecar_may_be_meant(tmp_path: Path) -> None:
+    put(tmp_path, "north_clinic/4711/scan.meta.json")
+    for name in ("scan.pdf", "scan.tiff", "Scan.PDF.txt", "scan2.pdf"):
+        put(tmp_path, f"north_clinic/4711/{name}")
+    found = scan(tmp_path, ACCOUNTS)
+    assert sorted(path.name for path in found.candidates) == ["Scan.PDF.txt", "scan2.pdf"]
+    (sidecar,) = (entry for entry in found.ignored if entry.reason is Reason.SIDECAR_MISNAMED)
+    assert sorted(sidecar.beside) == ["scan.pdf.meta.json", "scan.tiff.meta.json"]
+
+
+def test_letters_that_are_composed_otherwise_make_another_name(tmp_path: Path) -> None:
+    put(tmp_path, "north_clinic/4711/M\u00fcller.pdf")
+    put(tmp_path, "north_clinic/4711/Mu\u0308ller.pdf.meta.json")  # as macOS writes it
+    assert {entry.reason for entry in scan(tmp_path, ACCOUNTS).ignored} == {
+        Reason.SIDECAR_IN_DOUBT,
+        Reason.SIDECAR_MISNAMED,
+    }
+
+
+def test_what_lies_about_a_right_sidecar_does_not_hold_its_document(tmp_path: Path) -> None:
+    document = put(tmp_path, "north_clinic/4711/scan.pdf")
+    put(tmp_path, "north_clinic/4711/scan.pdf.meta.json")
+    for name in ("scan.pdf.meta.json~", ".scan.pdf.meta.json.swp", "scan.pdf.meta.json.error.json"):
+        put(tmp_path, f"north_clinic/4711/{name}")
+    put(tmp_path, "north_clinic/4711/scan.pdf.meta.json:Zone.Identifier")
+    assert list(scan(tmp_path, ACCOUNTS).candidates) == [document]
+
+
+def test_a_folder_called_as_a_sidecar_is_a_faulty_one_and_no_patient(tmp_path: Path) -> None:
+    for place in ("north_clinic/scan.pdf", "north_clinic/4711/scan.pdf"):
+        put(tmp_path, place)
+        (tmp_path / f"{place}.meta.json").mkdir()
+        put(tmp_path, f"{place}.meta.json/inner.pdf")
+    found = scan(tmp_path, ACCOUNTS)
+    assert [(each.path.name, each.sidecar is not None) for each in found.candidates.values()] == [
+        ("scan.pdf", True),
+        ("scan.pdf", True),
+    ]
 
 
 def test_a_sidecar_that_is_not_a_regular_file_still_counts_as_there(tmp_path: Path) -> None:
@@ -106,6 +263,7 @@ def test_each_ignored_entry_has_its_reason(tmp_path: Path) -> None:
     put(tmp_path, "east_clinic/4711/scan.pdf")
     put(tmp_path, "scan.pdf")
     (tmp_path / "empty_clinic").mkdir()
+    (tmp_path / "north_clinic" / "4711" / "empty").mkdir()  # nothing waits in it
     os.mkfifo(tmp_path / "north_clinic" / "pipe.pdf")
     (tmp_path / "south_clinic").symlink_to(tmp_path / "north_clinic")
     found = scan(tmp_path, ACCOUNTS)

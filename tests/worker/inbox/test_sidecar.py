@@ -45,6 +45,14 @@ def test_the_mark_that_windows_puts_first_does_no_harm() -> None:
     assert Sidecar.parse(b'\xef\xbb\xbf{"description": "x"}').description == "x"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "latin-1", "mac-roman"])
+def test_another_encoding_is_named_with_what_to_do(encoding: str) -> None:
+    refusal = refusal_of(json.dumps(FULL, ensure_ascii=False).encode(encoding))
+    assert refusal.code is Code.INVALID_REQUEST
+    assert "save it as UTF-8" in refusal.message
+    assert "berweisung" not in f"{refusal} {refusal.hint} {refusal.detail}"
+
+
 @pytest.mark.parametrize(
     ("content", "named"),
     [
@@ -54,7 +62,7 @@ def test_the_mark_that_windows_puts_first_does_no_harm() -> None:
         (b"[]", "object"),
         (b'{"description": 7}', "description"),
         (b'{"description": "\\ud800"}', "JSON"),
-        (b"\xff\xfe{\x00}\x00", "JSON"),
+        (b"\xff\xfe{\x00}\x00", "save it as UTF-8"),
         (b'{"options": "a=b"}', "options"),
         (b'{"options": {"a": NaN}}', "options"),
         (b'{"options": {"a": 1e999}}', "options"),

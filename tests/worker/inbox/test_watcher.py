@@ -130,11 +130,22 @@ def test_the_sidecar_says_what_is_sent(folders: Folders, ledger: RecordingLedger
     assert list((folders.inbox / "north_clinic" / "4711").iterdir()) == []
 
 
-def test_a_name_that_is_not_text_is_sent_clean_and_kept_on_disk(folders: Folders, ledger: RecordingLedger) -> None:
+def test_a_name_that_is_not_text_comes_into_no_chart(folders: Folders, ledger: RecordingLedger) -> None:
+    put(folders, "north_clinic/4711/M\udcfcller.pdf")
+    watcher(folders, ledger, inbox()).once()
+    assert ledger.opened == {}
+    (error,) = failed(folders).values()
+    assert error["code"] == "invalid_request"
+    assert "UTF-8" in error["message"]
+    assert [os.fsencode(path.name) for path in folders.failed.rglob("*.pdf")] == [b"M\xfcller.pdf"]
+
+
+def test_a_sidecar_can_give_the_name_of_a_file_whose_own_is_not_text(folders: Folders, ledger: RecordingLedger) -> None:
+    put(folders, "north_clinic/4711/M\udcfcller.pdf.meta.json", '{"file_name": "Müller.pdf"}'.encode())
     put(folders, "north_clinic/4711/M\udcfcller.pdf")
     watcher(folders, ledger, inbox()).once()
     ((job_id, job_file),) = ledger.opened.items()
-    assert (job_file.file_name, job_file.disk_name) == ("M_ller.pdf", "M\udcfcller.pdf")
+    assert (job_file.file_name, job_file.disk_name) == ("Müller.pdf", "M\udcfcller.pdf")
     document = folders.document(job_id)
     assert document
     assert os.fsencode(document.name) == b"M\xfcller.pdf"
@@ -146,7 +157,7 @@ def test_a_name_that_is_not_text_is_sent_clean_and_kept_on_disk(folders: Folders
         ("4711/a.pdf", b"", "file_empty"),
         ("4711/a.pdf", b"x" * (MAX_BYTES + 1), "file_too_large"),
         ("Erika Muster/a.pdf", b"x", "invalid_request"),
-        ("lost+found/a.pdf", b"x", "invalid_request"),
+        ("Müller, Hans/a.pdf", b"x", "invalid_request"),
         ("\udcff/a.pdf", b"x", "invalid_request"),
         ("4711/back\\slash.pdf", b"x", "invalid_request"),
     ],
@@ -338,9 +349,9 @@ def test_a_sidecar_that_is_still_being_written_holds_its_document_back(
 def test_names_that_are_not_text_do_not_deafen_the_watcher(folders: Folders, ledger: RecordingLedger) -> None:
     with watching(folders, ledger, inbox()):
         put(folders, "north_clinic/4711/M\udcfcller.pdf")
-        wait_until(lambda: len(ledger.opened) == 1)
+        wait_until(lambda: len(ledger.refused) == 1)
         put(folders, "north_clinic/4711/plain.pdf")
-        wait_until(lambda: len(ledger.opened) == 2)
+        wait_until(lambda: len(ledger.opened) == 1)
 
 
 class Deaf(ChangeEvents):

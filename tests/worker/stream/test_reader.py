@@ -169,6 +169,22 @@ def test_a_wiped_redis_gets_its_group_again(stream: Stream, reader: StreamReader
     assert stream.left() == []
 
 
+def test_what_a_dead_reader_was_given_before_redis_clock_was_set_back_is_taken_over_in_a_lease(
+    stream: Stream, reader: StreamReader
+) -> None:
+    stream.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    entry = stream.add(stream.document())
+    stream.redis.xreadgroup(GROUP, "dead", {STREAM: ">"})
+    in_an_hour = int((time.time() + 3600) * 1000)  # what is left when an hour was too much
+    stream.redis.xclaim(STREAM, GROUP, "dead", 0, [entry], time=in_an_hour)
+    run(reader)
+    assert stream.jobs() == []
+    time.sleep(1.5 * LEASE_SECONDS)
+    run(reader)
+    assert len(stream.jobs()) == 1
+    assert (stream.left(), stream.pending()) == ([], 0)
+
+
 def test_an_entry_that_was_deleted_meanwhile_is_forgotten(stream: Stream, reader: StreamReader) -> None:
     stream.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     entry = stream.add(stream.document())

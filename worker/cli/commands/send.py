@@ -14,7 +14,7 @@ from uuid import uuid4
 import click
 
 from tasks.folders.claims import AlreadyInCare, ClaimedDocument, Claims
-from tasks.folders.disk_names import clean
+from tasks.folders.disk_names import check_is_text, clean
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
 from tasks.ledger.ledger import Ledger
@@ -161,6 +161,7 @@ class Sender:
 
     def _check(self, file: Path, job_file: JobFile) -> None:
         """Raises DocumentRefused."""
+        check_is_text(job_file.disk_name)
         check_patient_id(job_file.patient_id)
         check_file_name(job_file.file_name)
         if not stat.S_ISREG(file.stat().st_mode):

@@ -132,9 +132,8 @@ def _after_failure(job: Job) -> str:
 
 def _while_account_waits(job: Job, health: AccountHealth) -> str:
     waits = f"It waits because its account is {health.status}: {health.reason}"
-    if health.status == "throttled":
-        return f"{waits} It continues automatically."
-    return f"{waits} It is tried again automatically; `chartpost accounts resume {job.account}` tries it at once."
+    again = "It continues" if health.status == "throttled" else "It is tried again"
+    return f"{waits} {again} automatically; at once with `chartpost accounts resume {job.account}`."
 
 
 def _while_reconciling(job: Job, look_seconds: float) -> str:

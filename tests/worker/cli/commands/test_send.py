@@ -9,6 +9,7 @@ import pytest
 
 from tasks.model.document import Door
 from tasks.model.route import Stage
+from tasks.runtime import Runtime
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import Jobs
 
@@ -111,10 +112,15 @@ def test_a_file_that_is_not_there_is_wrong_usage(chartpost: CommandLine, tmp_pat
     assert chartpost("send", str(tmp_path / "none.pdf"), "--account", "north_clinic").exit_code == 2
 
 
-def test_a_file_name_that_is_not_utf_8_is_accepted(chartpost: CommandLine, jobs: Jobs, tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_utf_8_comes_into_no_chart(
+    chartpost: CommandLine, runtime: Runtime, tmp_path: Path
+) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/scan\xff.pdf"))
     path.write_bytes(b"a scan")
-    assert jobs.get(send(chartpost, path)).document.file_name == "scan_.pdf"
+    result = chartpost("send", str(path), "--account", "north_clinic")
+    assert result.exit_code == 1
+    assert "not in UTF-8" in result.output
+    assert not runtime.folders.job_ids()
 
 
 def test_the_document_of_an_open_outcome_continues_its_job(chartpost: CommandLine, jobs: Jobs, scan: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -12,30 +12,40 @@ from tasks.sources.writers import Writers
 from worker.cli.commands.check.accounts import check_accounts, skip_accounts
 from worker.cli.commands.check.disk import check_disk
 from worker.cli.commands.check.folders import check_file_roots, check_folders
-from worker.cli.commands.check.inbox import check_inbox
+from worker.cli.commands.check.inbox import check_inbox, check_writers
 from worker.cli.commands.check.ledger import check_ledger
 from worker.cli.commands.check.machines import check_machines
+from worker.cli.commands.check.name import COLUMNS as COLUMNS_OF_NAMES
+from worker.cli.commands.check.name import check_name
 from worker.cli.commands.check.redis import check_identity, check_redis
 from worker.cli.commands.check.result import CheckResult, failed
 from worker.cli.commands.check.settings import check_settings
 from worker.cli.commands.check.staging import check_staging
 from worker.cli.context import Context, pass_context
 from worker.cli.output import Output, output_option
+from worker.cli.params import TextOrFile
 from worker.cli.startup import open_runtime
+from worker.inbox.build import inbox_claims
+from worker.inbox.scan import Candidate
 
 _COLUMNS = ("check", "account", "ok", "message")
 
 
 @click.command
 @click.option("--deep", is_flag=True, help="Compare the whole ledger with the folders too, and repair what is safe.")
+@click.option("--name", "file", type=TextOrFile(), help="Only say how inbox.name_patterns reads this file's name.")
 @output_option
 @pass_context
-def check(context: Context, deep: bool, output: Output) -> None:
+def check(context: Context, deep: bool, file: str | None, output: Output) -> None:
     """Check that everything is set up as it must be.
 
     That is settings, folders, staging, Redis, the clock, machines and each account's credentials. Also lists the files
     in the inbox that are not accepted.
     """
+    if file is not None:
+        readings = check_name(file, context.settings.inbox.name_patterns)
+        output.rows(COLUMNS_OF_NAMES, readings)
+        raise SystemExit(0 if any(reading["ok"] for reading in readings) else 1)
     all_passed = True
 
     def rows() -> Iterator[dict[str, object]]:
@@ -53,6 +63,7 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
     settings = context.settings
     folders = Folders(settings.data_dir)
     mark = None
+    is_tried_already: Callable[[Candidate], bool] = _unknown
     yield from check_settings(settings)
     yield from check_folders(folders, settings.data_dir)
     yield from check_disk(
@@ -70,10 +81,18 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
         yield from redis_results
         if all(result.ok for result in redis_results if result.check == "redis"):
             yield from check_machines(runtime.redis, runtime.workers)
+            is_tried_already = inbox_claims(runtime).is_tried_already
             yield from check_accounts(runtime.accounts, runtime.account_statuses)
             if deep:
                 yield from check_ledger(runtime.ledger, folders, runtime.claims)
         else:
             yield from skip_accounts(runtime.accounts)
     if settings.inbox.enabled:
-        yield from check_inbox(folders.inbox, settings.accounts, Writers(folders.processing), mark)
+        writers = Writers(folders.processing)
+        yield from check_writers(folders.inbox, settings.accounts, writers)
+        yield from check_inbox(folders.inbox, settings.accounts, settings.inbox, writers, mark, is_tried_already)
+
+
+def _unknown(_: Candidate) -> bool:
+    """Without Redis nobody can say whether an earlier try of a document is on its way."""
+    return False

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from tasks.folders.claims import ClaimedDocument, Claims
+from tasks.folders.companions import read_companion
+from tasks.folders.job_json import job_file_in
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.staging import Staging
@@ -69,6 +71,9 @@ class FailedDocuments:
             # A sidecar that is still faulty keeps its document in failed/: it must not go out without what it asks for.
             with refusals_as_not_retried():
                 Sidecar.read(error_file.sidecar)
+        elif error_file and (job_file := job_file_in(read_companion(error_file.companion))):
+            with refusals_as_not_retried():
+                self._inbox_claims.check_names(job_file)
         try:
             return self._claims.reopen_failed(job_id, account, patient_id)
         except FileNotFoundError:

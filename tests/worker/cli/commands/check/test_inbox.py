@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+from config.settings import Inbox
 from tasks.runtime import Runtime
 from tests.worker.cli.commands.check.lines import lines_of
 from tests.worker.cli.conftest import CommandLine
-from worker.cli.commands.check.inbox import REASONS
+from worker.cli.commands.check.inbox import REASONS, check_inbox
 from worker.inbox.filter import Reason
 
 
@@ -41,3 +43,42 @@ def test_an_error_file_that_came_back_with_its_document_is_listed_and_is_not_a_f
 
 def test_every_reason_has_a_sentence() -> None:
     assert set(REASONS) == set(Reason)
+
+
+def put(runtime: Runtime, *places: str) -> None:
+    for place in places:
+        path = runtime.folders.inbox / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+
+
+def test_a_sidecar_under_a_wrong_name_is_told_its_right_one(chartpost: CommandLine, runtime: Runtime) -> None:
+    put(runtime, "north_clinic/4711/scan.pdf", "north_clinic/4711/scan.meta.json")
+    sidecar, document = sorted(lines_of(chartpost, "inbox"), key=lambda row: str(row["message"]))
+    assert not sidecar["ok"]
+    assert not document["ok"]
+    assert "rename it to scan.pdf.meta.json, else give it another name" in sidecar["message"]
+    assert (
+        "beside it lies scan.meta.json; if that is its sidecar, rename it to scan.pdf.meta.json" in document["message"]
+    )
+
+
+def test_many_expected_files_are_counted_instead_of_listed(chartpost: CommandLine, runtime: Runtime) -> None:
+    put(runtime, *(f"north_clinic/{number}/Thumbs.db" for number in range(30)))
+    put(runtime, *(f"north_clinic/1/{number} (conflicted copy 2026-01-31).pdf" for number in range(15)))
+    rows = lines_of(chartpost, "inbox")
+    conflicts = [row for row in rows if "synchronising" in row["message"]]
+    expected = [row for row in rows if row not in conflicts]
+    assert (len(conflicts), len(expected)) == (15, 11)
+    assert "20 more are left alone for the same reason" in expected[-1]["message"]
+    assert {row["ok"] for row in conflicts} == {False}
+    assert {row["ok"] for row in expected} == {True}
+
+
+def test_a_document_that_nobody_takes_is_a_fault(chartpost: CommandLine, runtime: Runtime) -> None:
+    put(runtime, "north_clinic/4711/waits.pdf")
+    chartpost.config.write_text(chartpost.config.read_text() + "[inbox]\nsettle_seconds = 0.01\n")
+    assert lines_of(chartpost, "inbox") == [], "it came a moment ago"
+    later = time.time() + 120
+    waiting = check_inbox(runtime.folders.inbox, ["north_clinic"], Inbox(), runtime.writers, now=lambda: later)
+    assert [(row.ok, "see that the watcher runs" in row.message) for row in waiting] == [(False, True)]

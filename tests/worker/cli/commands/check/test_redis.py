@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from tasks.dispatch.housekeeping import Housekeeping
-from tests.harness.clocks import HOUR, FakedClock, needs_faked_clock, valkey_with_clock
-from tests.harness.valkey import running_valkey
+from tests.harness.clocks import HOUR, FakedClock, needs_faked_clock
+from tests.harness.valkey import running_valkey, valkey_with_clock
 from tests.harness.waiting import wait_until
 from worker.cli.commands.check.redis import check_default_user, check_redis
 
@@ -33,7 +33,7 @@ def test_a_redis_that_would_forget_or_evict_is_found(tmp_path: Path) -> None:
 @needs_faked_clock
 def test_a_clock_of_redis_that_was_set_while_work_was_open_is_told(tmp_path: Path) -> None:
     clock = FakedClock(tmp_path)
-    with valkey_with_clock(tmp_path / "valkey", clock) as (_, url):
+    with valkey_with_clock(tmp_path / "valkey", clock) as url:
         client = redis.Redis.from_url(url, decode_responses=True)
         housekeeping = Housekeeping(client, lanes=[], jobs_days=30, longest_wait_seconds=HOUR)
         housekeeping.run()
