@@ -109,7 +109,11 @@ class Objects:
         """A small object's content. Raises DocumentRefused (`file_missing`) and StorageFault."""
         bucket, key = self._allowed(address)
         with _as_storage_fault():
-            return self.client().get_object(Bucket=bucket, Key=key)["Body"].read()
+            answer = self.client().get_object(Bucket=bucket, Key=key)
+            content = answer["Body"].read()
+        if not _is_storages(answer):
+            raise StorageFault(_STRANGER)
+        return content
 
     def identity(self, address: str) -> str:
         """As `locate` gives it. Raises DocumentRefused (`file_missing`) and StorageFault."""

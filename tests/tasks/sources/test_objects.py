@@ -168,6 +168,8 @@ def test_a_web_filters_page_is_neither_a_document_nor_a_place_for_one(
             lambda: behind.open(stored, identity),
             lambda: behind.remove(stored, identity),
             lambda: behind.write(f"s3://{BUCKET}/job.json", b"{}"),
+            lambda: behind.read(stored),
+            lambda: behind.identity(stored),
         ):
             with pytest.raises(RetryLater, match="web filter"):
                 act()
