@@ -138,7 +138,7 @@ def _name(number: int, account: str, rng: random.Random) -> str:
 def _word(account: str, rng: random.Random) -> str:
     if rng.random() < _PLAIN_SHARE:
         return ""
-    words = ("LOST", "CUT", "EXPIRED", "STALL-1", f"BUSY-{rng.randint(1, 3)}", *_WORDS_OF.get(account, ()))
+    words = ("LOST", "CUT", "FILTERED", "EXPIRED", "STALL-1", f"BUSY-{rng.randint(1, 3)}", *_WORDS_OF.get(account, ()))
     return rng.choice((*words, f"SLOW-{rng.randint(1, SLOWEST_SECONDS)}", f"S3-{rng.choice(_S3_CODES)}"))
 
 
