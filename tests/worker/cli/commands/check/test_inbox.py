@@ -8,6 +8,7 @@ from pathlib import Path
 
 from config.settings import Inbox
 from tasks.runtime import Runtime
+from tests.harness import formats
 from tests.worker.cli.commands.check.lines import lines_of
 from tests.worker.cli.conftest import CommandLine
 from worker.cli.commands.check.inbox import REASONS, check_inbox
@@ -107,3 +108,24 @@ def test_a_file_that_changes_is_a_fault_once_the_watcher_has_seen_it_do_so_for_a
         stop.set()
         thread.join()
     assert verdicts == [[(True, True)], [(False, True)]]
+
+
+def test_what_is_not_whole_is_listed_with_its_reason_and_is_not_a_fault(
+    chartpost: CommandLine, runtime: Runtime
+) -> None:
+    folder = runtime.folders.inbox / "north_clinic" / "4711"
+    folder.mkdir(parents=True)
+    (folder / "whole.pdf").write_bytes(formats.pdf())
+    (folder / "cut.pdf").write_bytes(formats.pdf()[:-50])
+    with (folder / "scan.pdf").open("wb"):
+        rows = {Path(row["message"].partition(" is left alone")[0]).name: row for row in lines_of(chartpost, "inbox")}
+    assert {name: row["ok"] for name, row in rows.items()} == {"cut.pdf": True, "scan.pdf": True}
+    assert "its end is missing" in rows["cut.pdf"]["message"]
+    assert "still has it open for writing" in rows["scan.pdf"]["message"]
+
+
+def test_it_says_how_writers_are_recognised(chartpost: CommandLine, runtime: Runtime) -> None:
+    runtime.folders.create()
+    messages = [row["message"] for row in lines_of(chartpost, "folders")]
+    assert any("open for writing are recognised" in message for message in messages)
+    assert any("Writers on other machines" in message for message in messages)
