@@ -592,8 +592,8 @@ MUTANTS = (
     Mutant(
         "staging: a missing bucket fails the documents",
         "tasks/sources/objects.py",
-        'with path.open("rb") as file, _as_storage_fault():',
-        'with path.open("rb") as file, _translated():',
+        'raise StorageFault(_FAULTS.get(code, f"it answered {code}")) from None',
+        "raise _not_readable() from None",
         ("tests/acceptance/test_staging.py", "-k", "missing_bucket"),
     ),
     Mutant(
