@@ -56,6 +56,9 @@ class DocumentFiles:
         if job.stage is not Stage.FAILED or not job.document.door.has_folder:
             return None
         self._check_folders(job)
+        # What is still in our care was not delivered; searching would read all of the patient's receipts.
+        if self._folders.document(job.id):
+            return None
         return self._outcomes.find_receipt(job.id, job.account, job.document.patient_id)
 
     def _bring_commit_home(self, job: Job) -> None:

@@ -35,6 +35,7 @@ class Housekeeping:
         self._tell_of_a_set_clock(clock)
         self._mend_due_entries(clock)
         self._forget_expired(clock)
+        self._clock.forget_boots()
 
     def _forget_expired(self, clock: ClockReading) -> None:
         """Rows of finished jobs expire in Redis (EXPIRE). Their entries in sorted sets do not, and are removed here."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 
 import redis
 
 from tasks.dispatch.workers import Workers
 from tasks.folders.machines import known_machines
-from tasks.ledger.redis import CLOSING_LANE, PREFIX
+from tasks.ledger.redis import PREFIX, due_key
 from tasks.model.job import Job
 from tasks.model.route import Step
 
@@ -32,15 +31,14 @@ class MachinesWaitedFor:
     def documents(self) -> dict[str, Counter[str]]:
         """Account -> machine, as sentences name it -> how many of its documents wait for a worker there."""
         waiting: dict[str, Counter[str]] = {}
-        for lane, machine, count in self._lanes():
-            if lane != CLOSING_LANE and machine not in self._with_workers:
-                waiting.setdefault(lane, Counter())[self._spoken(machine)] += count
+        # Every machine that a document has named, whether or not a service has run there.
+        machines = {str(name) for name in self._redis.smembers(PREFIX + "machines")} - self._with_workers
+        for account in sorted(str(name) for name in self._redis.smembers(PREFIX + "accounts")):
+            for machine in sorted(str(name) for name in machines):
+                count = int(self._redis.zcard(due_key(account, machine)))
+                if count:
+                    waiting.setdefault(account, Counter())[self._spoken(machine)] += count
         return waiting
-
-    def _lanes(self) -> Iterator[tuple[str, str, int]]:
-        for key in self._redis.scan_iter(PREFIX + "due:*@*", count=500):
-            lane, _, machine = str(key).removeprefix(PREFIX + "due:").partition("@")
-            yield lane, machine, int(self._redis.zcard(str(key)))
 
     def _spoken(self, machine: str) -> str:
         known = self._known.get(machine)

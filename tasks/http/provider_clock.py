@@ -6,6 +6,7 @@ refuse good forms, and send expired ones.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class ProviderClock:
         self._uptime = uptime
         self._reading: _Reading | None = None
         self._warned = False
+        self._log_lock = threading.Lock()
 
     def begin(self) -> float:
         """Call before a request leaves; `note` is given the result."""
@@ -105,12 +107,13 @@ class ProviderClock:
         return f"This machine's clock is wrong: it is {length(ahead)} {direction} {self.server}'s. Set it by NTP."
 
     def _log_change(self) -> None:
-        if self.is_wrong and not self._warned:
-            ahead = round(self.ahead_seconds or 0.0)
-            log.warning("clock_wrong", account=self._account, server=self.server, ahead_seconds=ahead)
-        elif self._warned and not self.is_wrong:
-            log.info("clock_right_again", account=self._account)
-        self._warned = self.is_wrong
+        with self._log_lock:
+            before, self._warned = self._warned, self.is_wrong
+            if self._warned and not before:
+                ahead = round(self.ahead_seconds or 0.0)
+                log.warning("clock_wrong", account=self._account, server=self.server, ahead_seconds=ahead)
+            elif before and not self._warned:
+                log.info("clock_right_again", account=self._account)
 
 
 def length(seconds: float) -> str:

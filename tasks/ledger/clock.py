@@ -14,6 +14,7 @@ from tasks.ledger.redis import PREFIX, load_script
 from tasks.model.times import from_ms, steady_seconds
 
 _KEY = PREFIX + "clock"
+_MANY_BOOTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,12 @@ class LedgerClock:
     def note_set(self, clock: ClockReading, by_ms: int) -> None:
         """Note, for people, that Redis's clock was set while a worker ran, and by how much."""
         self._redis.hset(_KEY, mapping={"set_at": clock.wall_ms, "set_by": by_ms})
+
+    def forget_boots(self) -> None:
+        """Forget the boots of machines when there are many; those that run are noted again at once."""
+        names = [str(name) for name in self._redis.hkeys(_KEY) if str(name).startswith("boot:")]
+        if len(names) > _MANY_BOOTS:
+            self._redis.hdel(_KEY, *names)
 
     def last_set(self) -> tuple[datetime, int] | None:
         """When Redis's clock was last seen to be set, by itself, and by how many ms."""

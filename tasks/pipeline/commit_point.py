@@ -93,8 +93,8 @@ class CommitPoint:
             facts = self._facts or self._lease.job.facts
             self._commit_log.note_commit(self._lease.job, facts, self._number, self._run)
         except OSError as error:
-            reason = f"The commit cannot be written to disk ({type(error).__name__}); nothing was sent."
-            raise RetryLater(reason) from error
+            what = "data_dir/commits" if self._commit_log.needs_journal(self._lease.job) else "job.json"
+            raise RetryLater(f"{what} cannot be written ({type(error).__name__}); nothing was sent.") from error
         self._check_commit_was_quick(asked_at)
 
     def _check_commit_was_quick(self, asked_at: float) -> None:

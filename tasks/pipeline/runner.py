@@ -54,7 +54,12 @@ class StepRunner:
             log.info("step_not_started", job=job_id, step=step, why=leases.why)
             return StepResult()
         leases = [replace(lease, job=self._commit_log.located(lease.job)) for lease in leases]
-        account = self._accounts[leases[0].job.account]
+        account = self._accounts.get(leases[0].job.account)
+        if account is None:
+            # Another installation on the same Redis may have it in its settings. The lease runs out, and another worker
+            # gets the job.
+            log.warning("account_not_in_settings", job=job_id, step=step, account=leases[0].job.account)
+            return StepResult()
         account.start_counting()
         with self._lease_renewer.renewing(leases) as renewal:
             try:

@@ -66,9 +66,9 @@ class Pages(Generic[R]):
     ask: Callable[[Query], Page[R]]
     # The query for a page by its number, from 1.
     numbered: Callable[[int], Query]
-    # Called before each page but the first; raises RetryLater.
-    limiter: Callable[[], None]
     most: int
+    # Called before each page but the first; raises RetryLater.
+    limiter: Callable[[], None] = lambda: None
 
     def all(self) -> Mapping[str, R]:
         """All records, by id, in their order. Raises RetryLater if the pages do not add up, even read again."""

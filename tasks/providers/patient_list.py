@@ -14,18 +14,15 @@ A list may move while its pages are turned, or announce more than it shows. It i
 
 from __future__ import annotations
 
-import base64
-import json
 import time
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from hashlib import sha256
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic
 
 from tasks.model.errors import RetryLater, StepError
 from tasks.providers.connection import Cache
-from tasks.providers.pages import Page, Pages, Query, not_adding_up, too_long
+from tasks.providers.list_reading import Entries, R, Reading
+from tasks.providers.pages import Page, Pages, not_adding_up, too_long
 
 _FRESH_SECONDS = 5.0  # one reading serves all documents that are sent within so many seconds
 _KEPT_SECONDS = 600.0
@@ -34,25 +31,10 @@ _SAVED_EVERY = 10  # pages
 _SHORT_WAIT_SECONDS, _SHORT_WAITS = 0.05, 20
 _PAGE_SECONDS = 0.2  # a guess, for how long others should wait
 _WAIT_SECONDS = (1.0, 20.0)
-_SAME_READINGS = 3
 _PAUSE_SECONDS = 3.0  # after the first reading that does not add up; twice as long after the second that shows the same
 _LASTING_SECONDS = 600.0
 _ODD_SECONDS = 3600.0
 _WHOLE_RECORDS = 500  # of one reading, in memory
-
-Entries = Mapping[str, int | None]
-"""Record id -> size in bytes, in the list's order."""
-
-
-class Sized(Protocol):
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def size(self) -> int | None: ...
-
-
-R = TypeVar("R", bound=Sized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,95 +48,6 @@ class Known(Generic[R]):
     # How many of these it never shows.
     unseen: int
     complete: bool
-
-
-@dataclass(slots=True)
-class Reading:
-    """How far the list has been read. `listed` is of the reading under way, and all there is once it is complete."""
-
-    # The page that comes next, its number from 1. No query: the reading has ended.
-    page: int
-    query: Query
-    listed: dict[str, int | None] = field(default_factory=dict)
-    # What readings before this one have shown, which did not add up.
-    earlier: dict[str, int | None] = field(default_factory=dict)
-    # By the first page: records that are added later may be missing.
-    announced: int | None = None
-    more: bool = False
-    per_page: int = 0
-    # Whether each page begins where its number says, so that a record's page is known.
-    regular: bool = True
-    newest_first: bool = False
-    complete: bool = False
-    unseen: int = 0
-    # How many readings in a row have shown the same, and a digest of what that was.
-    same: int = 0
-    shown: str = ""
-
-    @classmethod
-    def load(cls, kept: str) -> Reading:
-        fields: dict[str, Any] = json.loads(zlib.decompress(base64.b85decode(kept)))
-        for name in ("listed", "earlier"):
-            fields[name] = dict(zip(*fields[name], strict=True))
-        return cls(**{**fields, "query": [(name, value) for name, value in fields["query"]]})
-
-    def dump(self) -> str:
-        fields = asdict(self)
-        for name in ("listed", "earlier"):
-            fields[name] = [list(fields[name]), list(fields[name].values())]
-        return base64.b85encode(zlib.compress(json.dumps(fields, separators=(",", ":")).encode())).decode()
-
-    @property
-    def long(self) -> bool:
-        """Whether reading it anew takes more than one page."""
-        return self.page > 1 or bool(self.earlier) or bool(self.unseen) or len(self.listed) > self.per_page
-
-    @property
-    def last_page(self) -> int:
-        """The number of the page on which the last record is."""
-        return -(-len(self.listed) // self.per_page) if self.listed and self.per_page else 1
-
-    def page_of(self, record_id: str) -> int | None:
-        """The number of the page on which this record was; None if that is not known."""
-        if not (self.complete and self.regular and self.per_page and record_id in self.listed):
-            return None
-        return list(self.listed).index(record_id) // self.per_page + 1
-
-    def add(self, page: Page[R], pages: Pages[R]) -> None:
-        """Add the next page."""
-        if self.page == 1:
-            self.announced, self.per_page = page.total, len(page.records)
-        begins_in_place = len(self.listed) == (self.page - 1) * self.per_page
-        before = len(self.listed)
-        self.listed |= {record.id: record.size for record in page.records}
-        brought = len(self.listed) - before
-        self.more = page.next is not None
-        self.regular = self.regular and (not page.records or (begins_in_place and brought == len(page.records)))
-        self.query = pages.following(page, self.page, seen=len(self.listed), of=self.announced) if brought else ()
-        if self.query:
-            self.page += 1
-            self.regular = self.regular and ("page", str(self.page)) in self.query
-
-    def end(self) -> None:
-        """The last page was read: it is complete, or the list must be read again."""
-        shown = sha256(json.dumps([self.announced, sorted(self.listed)]).encode()).hexdigest()
-        self.same, self.shown = (self.same + 1 if shown == self.shown else 1), shown
-        if self.announced is None:
-            self.complete = not self.more
-        elif len(self.listed) >= self.announced:
-            self.complete = True
-        elif len(self.earlier | self.listed) >= self.announced or self.same >= _SAME_READINGS:
-            self.regular = self.regular and self.earlier.keys() <= self.listed.keys()
-            self.listed = self.earlier | self.listed
-            self.complete = True
-            self.unseen = max(0, self.announced - len(self.listed))
-        if self.complete and self.announced is not None:
-            self.announced = len(self.listed) + self.unseen
-
-    def begin_again(self, query: Query) -> None:
-        """Read the list anew, and keep what it has shown."""
-        self.earlier |= self.listed
-        self.listed, self.page, self.query, self.regular = {}, 1, query, True
 
 
 class PatientList(Generic[R]):
@@ -296,7 +189,10 @@ class PatientList(Generic[R]):
             kept.listed |= new
         if kept.announced is not None:
             kept.announced += len(new)
-        self._save(kept)
+        if new:
+            self._save(kept)
+        else:
+            self._note_fresh()
         return True
 
     def _new_at_the_end(self, kept: Reading) -> dict[str, int | None] | None:
@@ -381,7 +277,10 @@ class PatientList(Generic[R]):
         long = kept.long or not kept.complete
         self._cache.put(self._topic, self._patient, kept.dump(), _KEPT_SECONDS if long else _FRESH_SECONDS)
         if long and kept.complete:
-            self._cache.put(f"fresh {self._topic}", self._patient, "1", _FRESH_SECONDS)
+            self._note_fresh()
+
+    def _note_fresh(self) -> None:
+        self._cache.put(f"fresh {self._topic}", self._patient, "1", _FRESH_SECONDS)
 
     def _is_fresh(self, kept: Reading) -> bool:
         return not kept.long or self._cache.get(f"fresh {self._topic}", self._patient) is not None

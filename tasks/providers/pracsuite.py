@@ -151,7 +151,7 @@ class PracSuite:
             return (("page", str(page)), ("page_size", str(_PAGE_SIZE)))
 
         url = self._api.url("patient", patient, _ATTACHMENTS)
-        pages = Pages(NAME, url, ask, numbered, self._list_limiter, _MAX_PAGES)
+        pages = Pages(NAME, url, ask, numbered, _MAX_PAGES, self._list_limiter)
         return PatientList(self._cache, pages, f"{self._scope} {search}".strip(), patient, _bare)
 
     def _match(self, jobs: Sequence[Job], known: Known[Attachment], owners: Mapping[str, str]) -> Mapping[str, Found]:

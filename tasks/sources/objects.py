@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _CONNECT_SECONDS = 5
+_STRANGER = "a web filter or proxy answers in its place"
 _READ_SECONDS = 60
 _CONNECTIONS = 64  # as many threads may read objects at the same time
 
@@ -61,6 +62,7 @@ class Objects:
         etag = identity.partition(":")[2]
         with _translated():
             answer = self.client().get_object(Bucket=bucket, Key=key, IfMatch=etag)
+        _check_answerer(answer)
         # Servers that ignore If-Match answer with whatever is there now.
         if _identity(answer["ContentLength"], answer["ETag"]) != identity:
             answer["Body"].close()
@@ -99,19 +101,27 @@ class Objects:
         """Write a small object over whatever is there. Raises StorageFault."""
         bucket, key = self._allowed(address)
         with _as_storage_fault():
-            self.client().put_object(Bucket=bucket, Key=key, Body=content)
+            answer = self.client().put_object(Bucket=bucket, Key=key, Body=content)
+        if not _is_storages(answer):
+            raise StorageFault(_STRANGER)
 
     def read(self, address: str) -> bytes:
         """A small object's content. Raises DocumentRefused (`file_missing`) and StorageFault."""
         bucket, key = self._allowed(address)
         with _as_storage_fault():
-            return self.client().get_object(Bucket=bucket, Key=key)["Body"].read()
+            answer = self.client().get_object(Bucket=bucket, Key=key)
+            content = answer["Body"].read()
+        if not _is_storages(answer):
+            raise StorageFault(_STRANGER)
+        return content
 
     def identity(self, address: str) -> str:
         """As `locate` gives it. Raises DocumentRefused (`file_missing`) and StorageFault."""
         bucket, key = self._allowed(address)
         with _as_storage_fault():
             head = self.client().head_object(Bucket=bucket, Key=key)
+        if not _is_storages(head):
+            raise StorageFault(_STRANGER)
         return _identity(head["ContentLength"], head["ETag"])
 
     def delete(self, address: str) -> None:
@@ -163,6 +173,7 @@ class Objects:
                 with _translated():
                     self.client().get_object(Bucket=bucket, Key=key)["Body"].close()
             raise
+        _check_answerer(head)
         return head["ContentLength"], _identity(head["ContentLength"], head["ETag"])
 
 
@@ -223,6 +234,23 @@ class ObjectParts:
 
 def _identity(size: int, etag: str) -> str:
     return f"{size}:{etag}"
+
+
+def _check_answerer(answer: Any) -> None:
+    """Raises RetryLater unless the source's storage has answered; `answer` as for `_is_storages`."""
+    if not _is_storages(answer):
+        raise RetryLater(f"The source's storage was not reached: {_STRANGER}.")
+
+
+def _is_storages(answer: Any) -> bool:
+    """Whether the storage itself has given this answer of boto3's: a web filter's 200 bears no request id.
+
+    Any, since each of boto3's answers has a type of its own.
+    """
+    metadata = answer["ResponseMetadata"]
+    return (
+        bool(metadata.get("RequestId")) or "x-guploader-uploadid" in metadata["HTTPHeaders"]
+    )  # Google's, by its S3 API
 
 
 def _new_client(endpoint_url: str) -> S3Client:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from tests.harness.installation import Installation, installed
 from tests.harness.sandbox import SandboxProcess
-from tests.worker.inbox.day.entries import Entry, Verdict, entries
+from tests.worker.inbox.day.entries import SOUTH, Entry, Verdict, entries
 from tests.worker.inbox.day.run import SETTINGS, Day, rights_can_be_tried, spend_a_day, without_rights
 
 
@@ -65,3 +66,13 @@ def test_the_log_and_the_metric_name_each_once_with_its_reason(day: Day) -> None
 def test_no_patient_and_no_file_is_named_in_the_log(day: Day) -> None:
     words = ("4711", "letter", "Müller", "M\\u00fcller", "p-sidecars", "scan 0", "east_clinic", "Anna", "without a")
     assert [word for word in words if word in day.log] == []
+
+
+def test_a_document_whose_name_tells_no_patient_is_not_sent_by_a_retry(spent: tuple[Installation, Day]) -> None:
+    clinic, _ = spent
+    failed = clinic.data / "failed" / SOUTH / "letter.pdf"
+    job_id = json.loads(failed.with_name("letter.pdf.error.json").read_text())["job_id"]
+    retry = clinic.command("retry", job_id)
+    assert retry.returncode == 1
+    assert "does not fit the pattern {patient_id}-{date}-{name} or {patient_id}_{name}" in retry.stdout + retry.stderr
+    assert failed.exists()

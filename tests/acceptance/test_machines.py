@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -75,6 +76,11 @@ def test_documents_wait_for_a_worker_of_their_machine_and_cost_the_others_nothin
     assert {here.stage(folder.name) for folder in in_care(here)} == {"received"}
     assert "step_not_started" not in elsewhere.log, "it is not given them again and again"
     assert closed_files(here) == closed_files(there) == []
+    waits = f"for a worker on machine {platform.node()} ({str(here.process.machine.name())[:8]})"
+    job_id = in_care(here)[0].name
+    for words in (("check",), ("accounts",), ("jobs",), ("show", job_id)):
+        assert waits in there.command(*words).stdout, words
+    assert there.command("check").returncode == 1
 
     here.start_worker()
     wait_until(lambda: len(here.receipts()) == 6, "six receipts are here")
@@ -119,12 +125,16 @@ def test_a_copy_of_the_folders_takes_a_name_of_its_own_and_receipts_stay_at_home
     assert before in names, "one of them keeps the name"
 
 
-def test_moved_folders_keep_their_name(tmp_path: Path, world: SandboxProcess) -> None:
+def test_moved_folders_keep_their_name_and_the_documents_in_them_go_on(tmp_path: Path, world: SandboxProcess) -> None:
     with installed(tmp_path / "clinic", world) as clinic:
         worker = clinic.start_worker()
         wait_until(lambda: len((clinic.data / "machine").read_text().split()) == 2, "the name is held")
         name = clinic.process.machine.name()
         worker.stop()
+        watcher = clinic.start("worker", "watch")
+        clinic.drop(f"m{uuid4()}", "waiting.pdf", b"it waits for a worker")
+        wait_until(lambda: clinic.redis.zcard("chartpost:jobs"), "its job is open")
+        watcher.stop()
         moved = clinic.data.with_name("moved")
         clinic.data.rename(moved)
         clinic.config.write_text(clinic.config.read_text().replace(str(clinic.data), str(moved)))
@@ -133,7 +143,8 @@ def test_moved_folders_keep_their_name(tmp_path: Path, world: SandboxProcess) ->
         clinic.start("worker", "watch")
         clinic.start_worker()
         clinic.drop(f"m{uuid4()}", "scan.pdf", b"a scan")
-        wait_until(clinic.receipts, "the receipt")
+        wait_until(lambda: len(clinic.receipts()) == 2, "both receipts")
+        assert clinic.errors() == []
         assert (moved / "machine").read_text().split()[0] == name
 
 

@@ -144,3 +144,27 @@ def test_a_call_under_the_same_id_after_a_wipe_is_searched_for_first(
     wait_until(lambda: delivered(clinic, [job_id]), "it is delivered")
     assert "outcome_unknown" in worker.log
     assert len(clinic.chart(patient_id=patient)) == 1
+
+
+def test_staged_documents_that_were_delivered_after_the_copy_keep_their_receipts(
+    clinic: Installation, server: CopiedValkey, world: SandboxProcess
+) -> None:
+    patient = f"r{uuid4()}"
+    settings = clinic.config.read_text()
+    clinic.config.write_text(settings.replace("[s3]", '[s3]\nstage_inbox = "s3://sources/restored"', 1))
+    world.world(down={"pracsuite": "503"})
+    clinic.start("worker", "watch", **world.aws_environment)
+    clinic.start_worker(**world.aws_environment)
+    for n in range(EACH):
+        clinic.drop(patient, f"staged-{n}.pdf", f"{patient} staged {n}".encode())
+    wait_until(lambda: clinic.redis.zcard("chartpost:jobs") == EACH, "all are open")
+    server.copy()
+    world.world(reset=True)
+    wait_until(lambda: len(clinic.receipts()) == EACH and nothing_left(clinic), "all are delivered and closed")
+
+    server.restore()
+
+    ids = [receipt["job_id"] for receipt in clinic.receipts()]
+    wait_until(lambda: delivered(clinic, ids) and nothing_left(clinic), "all are delivered, in the restored Redis too")
+    assert len(clinic.chart(patient_id=patient)) == EACH
+    assert clinic.errors() == []

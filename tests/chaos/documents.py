@@ -30,9 +30,10 @@ _PLAIN_SHARE = 0.55
 _TWIN_EVERY = 25
 _ONE_BYTE_EVERY = 40
 _REFUSED_EVERY = 60
-_LONG_CHART_EVERY = 12
+_ODD_CHART_EVERY = 12
 # Patients with many records, and with lists that move or announce more than they have (sandbox/README.md).
-_ODD_CHARTS = ("many-1600-a", "many-1600-b", "moving-250-a", "announces-one-more-120-a", "overlapping-250-a")
+_ODD_CHARTS = ("many-1600-a", "many-1600-a", "moving-250-a", "announces-one-more-120-a", "overlapping-250-a")
+_WITH_ODD_CHARTS = ("north_clinic", "north_clinic", "cliniko_clinic")
 
 
 _OPEN_EVERY, _IN_PARTS_EVERY, _CUT_EVERY = 5, 6, 20  # of those numbers that leave one
@@ -91,7 +92,8 @@ def planned(count: int, seed: int) -> list[Document]:
 
 def _new(number: int, count: int, at: float, seed: int, rng: random.Random) -> Document:
     patient, code = _patient(number, count, rng)
-    account = rng.choice([account for account in ACCOUNTS if account not in WITHOUT_PATIENTS or not code])
+    usual = [account for account in ACCOUNTS if account not in WITHOUT_PATIENTS or not code]
+    account = rng.choice(_WITH_ODD_CHARTS if patient in _ODD_CHARTS else usual)
     door = rng.choice((Door.INBOX, Door.INBOX, Door.CELERY, Door.STREAM))
     writing = _writing(number, door) if not code else Writing.AT_ONCE
     document = Document(
@@ -124,7 +126,7 @@ def _patient(number: int, count: int, rng: random.Random) -> tuple[str, str]:
     if number % _REFUSED_EVERY == _REFUSED_EVERY // 2:
         return f"404-{number}", "refused_by_provider"
     trouble = rng.choices(("p", "429-", "500-"), (30, 1, 1))[0]
-    if number % _LONG_CHART_EVERY == _LONG_CHART_EVERY // 2:  # a few, so that each has several documents
+    if number % _ODD_CHART_EVERY == _ODD_CHART_EVERY // 2:
         return rng.choice(_ODD_CHARTS), ""
     return f"{trouble}{rng.randrange(max(2, count // 3))}", ""
 
@@ -138,7 +140,7 @@ def _name(number: int, account: str, rng: random.Random) -> str:
 def _word(account: str, rng: random.Random) -> str:
     if rng.random() < _PLAIN_SHARE:
         return ""
-    words = ("LOST", "CUT", "EXPIRED", "STALL-1", f"BUSY-{rng.randint(1, 3)}", *_WORDS_OF.get(account, ()))
+    words = ("LOST", "CUT", "FILTERED", "EXPIRED", "STALL-1", f"BUSY-{rng.randint(1, 3)}", *_WORDS_OF.get(account, ()))
     return rng.choice((*words, f"SLOW-{rng.randint(1, SLOWEST_SECONDS)}", f"S3-{rng.choice(_S3_CODES)}"))
 
 

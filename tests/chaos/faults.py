@@ -258,9 +258,11 @@ FAULTS = (
     Fault("Redis read-only", EVERYTHING, redis_read_only, broker=True),
     Fault("Redis wiped", EVERYTHING, redis_wiped, _AT_ONCE, broker=True),
     *(Fault(f"API: {how}", EVERYTHING, api_down(how)) for how in ("503", "504", "reset", "hang")),
+    Fault("API: web filter (200 and a page)", EVERYTHING, api_down("filter")),
     Fault("API throttled", EVERYTHING, throttled, late=True),
     Fault("credentials revoked", EVERYTHING, credentials_revoked),
     *(Fault(f"storage: {how}", EVERYTHING, storage_down(how)) for how in ("503", "504", "reset", "hang")),
+    Fault("storage: web filter (200 and a page)", EVERYTHING, storage_down("filter")),
     Fault("S3 engine frozen", EVERYTHING, engine_frozen),
     *(CLOCK_FAULTS if can_be_faked() else ()),
 )

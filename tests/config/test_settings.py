@@ -72,6 +72,7 @@ def test_no_file_at_all_means_the_defaults(tmp_path: Path, monkeypatch: pytest.M
     assert settings.inbox.model_dump() == {
         "enabled": True,
         "settle_seconds": 2.0,
+        "incomplete_seconds": 300.0,
         "rescan_seconds": 60.0,
         "polling": False,
         "ignore": (),

@@ -49,6 +49,62 @@ MUTANTS = (
         (f"{KILLS}::test_a_lost_answer_is_looked_up_and_not_sent_again",),
     ),
     Mutant(
+        "any success is taken for an upload that the storage has stored",
+        "tasks/transfer/answers.py",
+        "return stored if is_storages and _is_no_page(answer) else None",
+        "return stored",
+        (
+            "tests/tasks/transfer/test_answers.py",
+            "tests/tasks/providers/test_contract.py",
+            "-k",
+            "filter or stranger or storage_has_not_given",
+        ),
+    ),
+    Mutant(
+        "a page that lies in a bucket is taken for an answer to the upload",
+        "tasks/transfer/answers.py",
+        "return stored if is_storages and _is_no_page(answer) else None",
+        "return stored if is_storages else None",
+        ("tests/tasks/transfer/test_answers.py", "-k", "storage_has_not_given"),
+    ),
+    Mutant(
+        "an error inside the storage is taken for a refusal of the whole file",
+        "tasks/transfer/answers.py",
+        "if may_be_whole and _may_have_been_stored(error):",
+        "if False:",
+        ("tests/tasks/transfer/test_answers.py", "-k", "inside_the_storage or internal_error"),
+    ),
+    Mutant(
+        "a web filter's page is believed to be an answer of the provider",
+        "tasks/http/api.py",
+        "    return answer.is_page and believed",
+        "    return False",
+        ("tests/tasks/providers/test_contract.py", "-k", "web_filter_in_front_of_the_api"),
+    ),
+    Mutant(
+        "a document fails for the page of a web filter",
+        "tasks/pipeline/recovery.py",
+        """        if error.never_the_document:
+            return False
+""",
+        "",
+        ("tests/tasks/pipeline/test_runner.py", "-k", "fails_no_document_however_often"),
+    ),
+    Mutant(
+        "forms are judged by a clock that is known to be wrong",
+        "tasks/http/provider_clock.py",
+        "self._now() - (ahead if abs(ahead) > WRONG_SECONDS else 0.0)",
+        "self._now()",
+        ("tests/acceptance/test_wrong_clocks.py", "-k", "delivers_and_says_so or beside"),
+    ),
+    Mutant(
+        "a document that has parked its account for its forms gets no other form",
+        "tasks/pipeline/recovery.py",
+        "        self._ledger.presign_again(lease, wait, calls)\n",
+        "        self._ledger.blocked(lease, wait, calls)\n",
+        ("tests/tasks/pipeline/test_runner.py", "-k", "forms"),
+    ),
+    Mutant(
         "send again without a look after a kill",
         "tasks/pipeline/preflight.py",
         "if job.committed or self._may_have_committed(job):",
@@ -536,8 +592,8 @@ MUTANTS = (
     Mutant(
         "staging: a missing bucket fails the documents",
         "tasks/sources/objects.py",
-        'with path.open("rb") as file, _as_storage_fault():',
-        'with path.open("rb") as file, _translated():',
+        'raise StorageFault(_FAULTS.get(code, f"it answered {code}")) from None',
+        "raise _not_readable() from None",
         ("tests/acceptance/test_staging.py", "-k", "missing_bucket"),
     ),
     Mutant(

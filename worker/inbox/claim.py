@@ -231,7 +231,11 @@ class InboxClaims:
     def _check(self, document: Document) -> None:
         if document.size_bytes == 0:
             raise DocumentRefused(Code.FILE_EMPTY, "The file is empty.", hint="Scan or export it again.")
-        check_patient_id(document.patient_id)
+        try:
+            check_patient_id(document.patient_id)
+        except DocumentRefused as refusal:
+            hint = "Put the file into a folder named by the patient's id, as the provider's web addresses show it."
+            raise invalid_request(refusal.message, hint) from None
         check_file_name(document.file_name)
         self._opener.check(document)
 

@@ -46,7 +46,7 @@ _SYSTEM_FOLDER_MARKS = ("@", "#", "$")
 # A stream that Windows keeps beside a file. On other systems it becomes a file, with U+F022 where : is not allowed.
 _STREAM = re.compile(
     r"[^:\uf022]+[:\uf022](zone\.identifier|encryptable|smartscreen|favicon|afp_(afpinfo|resource)|com\.(apple|dropbox)\..+"
-    r"|\$data|[^:]+:\$data)(:\$data)?"
+    r"|\$data|[^:]+:\$data)(:\$data)?|(thumbs\.db|desktop\.ini)[:\uf022].+"
 )
 
 # `letter.sync-conflict-20260101-120000-ABCDEFG.pdf` is Syncthing's, `letter_PC_Jan-03-0901-2026_CaseConflict_1.pdf`

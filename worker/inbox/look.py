@@ -46,14 +46,18 @@ def look_into(
         changing = list(_changed(found, scan(inbox, names, settings.ignore)))
     seen_before = {entry.path for entry in changing}
     waiting = [candidate for path, candidate in old.items() if path not in seen_before and _is_there(path)]
-    not_whole = {path: reason for path in found.candidates if (reason := why_not_whole(path, writers))}
+    not_whole = {
+        path: reason
+        for path in found.candidates
+        if path not in seen_before and (reason := why_not_whole(path, writers))
+    }
     waiting = [each for each in waiting if each.path not in not_whole]
     tried = {each.path for each in islice(waiting, _MOST_QUESTIONS) if is_tried_already(each)}
     # A sidecar that came a moment ago waits for its document, as it should.
     left = [each for each in found.ignored if each.reason not in MOMENTARY or _is_old(each.path, now())]
     return [
         *left,
-        *(each for each in changing if each.path not in not_whole),
+        *changing,
         *(Ignored(path, found.candidates[path].account, reason) for path, reason in not_whole.items()),
         *(Ignored(each.path, each.account, _reason(each.path in tried)) for each in waiting),
     ]

@@ -9,6 +9,7 @@ local row = prefix .. 'job:' .. id
 local lane, home = unpack(redis.call('HMGET', row, 'lane', 'home'))
 if not lane or home == machine then return 0 end
 redis.call('HSET', row, 'home', machine)
+redis.call('SADD', prefix .. 'machines', machine)
 local before, after = prefix .. 'due:' .. lane .. (home and '@' .. home or ''), prefix .. 'due:' .. lane .. '@' .. machine
 local due_at = redis.call('ZSCORE', before, id)
 if due_at then

@@ -41,6 +41,7 @@ redis.call('HSET', row, 'lane', lane, 'created_at', wall, 'updated_at', wall, 'n
   'at_received', wall, 'since_received', now)
 local account, stage, home = unpack(redis.call('HMGET', row, 'account', 'stage', 'home'))
 redis.call('SADD', prefix .. 'accounts', account)
+if home then redis.call('SADD', prefix .. 'machines', home) end
 -- How long the account had been parked or down by now: that time is subtracted from what the job waits later.
 redis.call('HSET', row, 'sick_before', redis.call('HGET', prefix .. 'account:' .. account, 'sick_ms') or '0')
 redis.call('ZADD', due_key(lane, home), now, id)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from joserfc import jwt
@@ -19,19 +19,29 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 class Signer:
-    """Signs with a private key, in PEM or as JWK. Without `algorithm` it uses the usual one of the key's kind."""
+    """Signs with a private key, in PEM or as JWK. Without `algorithm` it uses the usual one of the key's kind.
 
-    def __init__(self, private_key: str, algorithm: str = "") -> None:
+    `now` is the time that goes into what is signed, aware. The other side judges it by its own clock.
+    """
+
+    def __init__(
+        self, private_key: str, algorithm: str = "", *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         kind = key_kind(private_key)
         assert kind is not None  # noqa: S101, the settings have checked it
         raw = json.loads(private_key) if private_key.lstrip().startswith("{") else private_key
         self._key: RSAKey | ECKey = RSAKey.import_key(raw) if kind == "RSA" else ECKey.import_key(raw)
         self.algorithm = algorithm or ALGORITHMS_OF_KEYS[kind][0]
+        self._now = now
 
     @property
     def thumbprint(self) -> str:
         """The public key's thumbprint (RFC 7638)."""
         return str(self._key.thumbprint())
+
+    def now(self) -> int:
+        """In whole seconds since 1970, as claims have it (NumericDate; RFC 7519, 2)."""
+        return int(self._now().timestamp())
 
     def sign(self, header: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
         """A JWS in compact form (RFC 7515)."""
@@ -42,7 +52,7 @@ class Signer:
 
     def assertion(self, client_id: str, audience: str, seconds: int, header: Mapping[str, Any], **claims: Any) -> str:
         """A new client assertion (RFC 7523), good once and for so many seconds."""
-        now = int(time.time())
+        now = self.now()
         own = {"iss": client_id, "sub": client_id, "aud": audience, "iat": now, "exp": now + seconds}
         return self.sign(header, {**own, "jti": str(uuid.uuid4()), **claims})
 
@@ -53,7 +63,7 @@ class Signer:
             "htm": method.upper(),
             # Without query and fragment, which the rule of 4.2 leaves out.
             "htu": url.partition("#")[0].partition("?")[0],
-            "iat": int(time.time()),
+            "iat": self.now(),
         }
         if nonce:
             claims["nonce"] = nonce

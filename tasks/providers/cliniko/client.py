@@ -276,6 +276,7 @@ class Cliniko:
         path = ["patients", patient_of(jobs[0].document), _ATTACHMENTS]
         try:
             pages = self._pages(path, [*created, _ARCHIVED_TOO], "created_at:desc")
+            pages = replace(pages, limiter=self._list_limiter)
             # By our token a record is recognised in any part of a list, so a part will do unless it is the last search.
             return pages.all() if thorough else pages.once().records
         except DocumentRefused as error:
@@ -294,7 +295,7 @@ class Cliniko:
         def numbered(page: int) -> Query:
             return [*filters, ("sort", sort), ("page", str(page)), ("per_page", str(_PAGE_SIZE))]
 
-        return Pages(NAME, self._api.url(*path), ask, numbered, self._list_limiter, most)
+        return Pages(NAME, self._api.url(*path), ask, numbered, most)
 
     def _read(self, record_id: str, *, archived_too: bool) -> Attachment | None:
         params = [_ARCHIVED_TOO] if archived_too else []

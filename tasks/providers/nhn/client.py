@@ -60,7 +60,7 @@ class Nhn:
     def __init__(self, name: str, account: NhnAccount, connection: Connection) -> None:
         self._name = name
         self._account = account
-        signer = Signer(account.private_key.get_secret_value(), account.algorithm)
+        signer = Signer(account.private_key.get_secret_value(), account.algorithm, now=connection.clock.now)
         self._tokens = HelseId(account, signer, connection).tokens
         self._api = DpopApi(connection, account.base_url, provider=NAME, signer=signer, tokens=self._tokens)
 

@@ -8,7 +8,6 @@ bound to.
 
 from __future__ import annotations
 
-import time
 from hashlib import sha256
 from typing import Any
 
@@ -74,7 +73,7 @@ class HelseId:
             account.issuer,  # the issuer's address, not the token endpoint's, is the audience
             _ASSERTION_SECONDS,
             {"typ": "client-authentication+jwt", "kid": account.key_id},
-            nbf=int(time.time()),
+            nbf=self._signer.now(),
             assertion_details=assertion_details(account.organization),
         )
         form = {

@@ -29,7 +29,7 @@ class TokenServer:
     def __init__(self, name: str, account: RedoxAccount, connection: Connection) -> None:
         key = account.private_key.get_secret_value()
         self._account = account
-        self._signer = Signer(key, account.algorithm or _ALGORITHM)
+        self._signer = Signer(key, account.algorithm or _ALGORITHM, now=connection.clock.now)
         self._api = connection.api(account.token_url, provider=NAME, headers={})
         scope = "\0".join((name, account.base_url, account.token_url, account.client_id, account.key_id, key))
         self.tokens = Tokens(connection.cache, scope, self._obtain, keep=_KEEP_SECONDS)

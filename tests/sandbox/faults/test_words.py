@@ -1,6 +1,7 @@
 """The words in a file's name that make something go wrong with it."""
 
 import time
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ def test_words_are_read_from_anywhere_in_the_name_and_combine() -> None:
     assert Faults.read("scanCUT.pdf") == Faults.read("XCUTX.pdf") == Faults(cut=True)
     assert Faults.read("BUSY-2 LOST SLOW-0.5.pdf") == Faults(busy_times=2, lost=True, slow_seconds=0.5)
     assert Faults.read("S3-InternalError, STALL-3.pdf") == Faults(storage_code="InternalError", stall_seconds=3)
+    assert Faults.read("FILTERED BUSY-1.pdf") == Faults(filtered=True, busy_times=1)
     assert Faults.read("EXPIRED INVALID.pdf") == Faults(expired=True, invalid=True)
     assert Faults.read("DOWNCOMMIT BADTYPE.pdf") == Faults(down_commit=True, bad_type=True)
 
@@ -60,6 +62,43 @@ def test_a_cut_upload_stores_nothing_the_first_time(north: Clinic) -> None:
     assert stored(north.sandbox, form["fields"]["key"]) == []
     assert north.post(form, CONTENT).status_code == 204
     assert len(north.records_once_there("cut")) == 1
+
+
+def is_a_filters_page(answer: httpx.Response) -> bool:
+    marks = {"x-amz-request-id", "location"} & set(answer.headers)
+    page = answer.headers["content-type"].startswith("text/html") and "blocked" in answer.text
+    return answer.status_code == 200 and page and not marks
+
+
+def test_a_web_filter_answers_the_first_upload_which_does_not_reach_storage(north: Clinic) -> None:
+    form = north.form("filtered", "FILTERED.txt")
+    assert is_a_filters_page(north.post(form, CONTENT))
+    assert north.records_after_validation("filtered") == []
+    assert stored(north.sandbox, form["fields"]["key"]) == []
+    assert north.post(form, CONTENT).status_code == 204
+    assert len(north.records_once_there("filtered")) == 1
+
+
+def test_a_web_filter_in_front_of_api_and_storage_answers_whatever_is_asked(north: Clinic) -> None:
+    form = north.form("filter", "a.txt")
+    north.sandbox.world(down={"pracsuite": "filter"}, storage_down="filter")
+    try:
+        answers = [north.ask_for_form("filter", "b.txt"), north.chart("filter"), north.post(form, CONTENT)]
+    finally:
+        north.sandbox.world(reset=True)
+    assert all(is_a_filters_page(answer) for answer in answers)
+    assert stored(north.sandbox, form["fields"]["key"]) == []
+
+
+def test_the_date_of_the_answers_can_be_another_than_this_machines(north: Clinic) -> None:
+    north.sandbox.world(date_seconds=3600)
+    try:
+        answers = [north.ask_for_form("dated", "a.txt"), north.chart("dated")]
+    finally:
+        north.sandbox.world(reset=True)
+    for answer in answers:
+        ahead = parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time()
+        assert 3500 < ahead < 3610
 
 
 def test_a_lost_answer_leaves_the_document_stored(north: Clinic) -> None:

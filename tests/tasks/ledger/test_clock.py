@@ -169,6 +169,14 @@ def test_a_probe_comes_when_it_would_have(server: redis.Redis, clock: FakedClock
     assert parked < 10, "what it was parked does not count for budgets, and must not be an hour"
 
 
+def test_the_boots_of_machines_do_not_pile_up(server: redis.Redis) -> None:
+    for number in range(150):
+        feed(server, name=f"boot {number}")
+    Housekeeping(server, lanes=[], jobs_days=30, longest_wait_seconds=HOUR).run()
+    feed(server)
+    assert [name for name in server.hkeys(f"{PREFIX}clock") if str(name).startswith("boot:")] == [f"boot:{boot()}"]
+
+
 # --- rates and gates -------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,15 +15,25 @@ import pytest
 import redis
 
 from config.accounts import OvokAccount
-from tasks.accounts.account import Account
+from tasks.accounts.account import Account, Accounts
 from tasks.accounts.breaker import CircuitBreaker
+from tasks.accounts.rate_limit import RateLimit
+from tasks.accounts.status import AccountStatuses
 from tasks.folders.commit_log import CommitLog
 from tasks.folders.layout import Folders
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document, Door
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StepError
+from tasks.model.errors import (
+    AccountBlocked,
+    Code,
+    DocumentRefused,
+    OutcomeUnknown,
+    PresignAgain,
+    RetryLater,
+    StepError,
+)
 from tasks.model.job import Facts, Form, Job, Record, still_reconciling
 from tasks.model.route import Route, Stage, Step
 from tasks.providers.base import DocumentGate, Found
@@ -115,6 +126,7 @@ class House:
         self.commit_log = CommitLog(self.folders, None)
         self.documents = Documents(Sources(Files([data]), Objects([])), Writers())
         self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
+        self.breaker = CircuitBreaker(client, probe_first_seconds=1, probe_cap_seconds=1)
         self.recovery = recovery_of(self.ledger, self.commit_log, self.documents)
         self.runner = runner_of(
             self.ledger, self.commit_log, self.documents, self.recovery, {"north_clinic": self.account}, NoResults()
@@ -288,6 +300,90 @@ def test_what_was_sent_before_and_is_refused_alone_now_needs_a_person_since_it_m
     assert (after.stage, after.code, after.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
 
 
+# --- forms that are of no use, and answers of strangers --------------------------------------------------------------
+
+
+def useless_form(house: House, job: str) -> Job:
+    """One more form for the job, which is found to be of no use. Returns the job after that."""
+    house.account.provider.makes = ["r-1"]
+    house.expire_lease(job)
+    assert house.runner.run(Step.PRESIGN, job).forward
+    useless = PresignAgain("The upload form has expired.")
+    house.recovery.after(useless, [start(house.ledger, job, Step.POST)], cast(Account, house.account))
+    return house.now(job)
+
+
+def test_forms_of_no_use_park_the_account_and_the_document_gets_another_one_when_it_works(house: House) -> None:
+    job = house.job("a.pdf")
+    for number in range(1, 9):
+        after = useless_form(house, job)
+        assert (after.stage, after.step, after.presigns) == (Stage.RECEIVED, Step.PRESIGN, number)
+        circuit = house.breaker.state("north_clinic")
+        assert (circuit is not None) is (number >= 6)
+        if circuit:
+            assert circuit.reason == f"{number} forms in a row were of no use: The upload form has expired."
+            house.breaker.half_open("north_clinic")
+
+
+def test_no_document_fails_for_its_forms_while_others_get_through(house: House) -> None:
+    job = house.job("a.pdf")
+    for _ in range(12):
+        after = useless_form(house, job)
+        house.ledger.redis.hset(PREFIX + "account:north_clinic", "progress_at", int(time.time() * 1000) + 60_000)
+        assert (after.stage, after.step) == (Stage.RECEIVED, Step.PRESIGN)
+    assert house.breaker.state("north_clinic") is None, "the account works"
+
+
+@pytest.mark.parametrize("stranger", [True, False])
+def test_a_success_that_is_not_the_providers_fails_no_document_however_often_it_comes(
+    house: House, stranger: bool
+) -> None:
+    job = house.job("a.pdf")
+    error = AccountBlocked("The answer did not come from Creating.", never_the_document=stranger)
+    for _ in range(4):
+        house.expire_lease(job)
+        house.recovery.after(error, [start(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
+        house.ledger.redis.hset(PREFIX + "account:north_clinic", "progress_at", int(time.time() * 1000) + 60_000)
+        house.breaker.half_open("north_clinic")
+        if house.now(job).stage is Stage.FAILED:
+            break
+    assert (house.now(job).stage is Stage.FAILED) is not stranger
+
+
+def test_what_a_web_filter_keeps_back_fails_with_its_name_and_not_the_providers(house: House) -> None:
+    job = house.job("a.pdf")
+    error = AccountBlocked("The storage answered 403 without saying why.", by_stranger=True)
+    for _ in range(2):
+        house.recovery.after(error, [start(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
+        house.ledger.redis.hset(PREFIX + "account:north_clinic", "progress_at", int(time.time() * 1000) + 60_000)
+    failure = house.now(job).failure
+    assert failure is not None
+    assert "Something between chartpost and the provider" in failure.message
+    assert "web filter" in failure.hint
+    assert failure.detail == str(error)
+
+
+def test_behind_a_stopped_group_a_document_is_due_soon_for_a_person_may_lift_it(house: House) -> None:
+    """The whole group is stopped for an hour anyway."""
+    job = house.job("a.pdf")
+    error = RetryLater("Come back.", after_seconds=3600, throttled=True, group_reason="It asks us to wait until then.")
+    lease = start(house.ledger, job, Step.PRESIGN)
+    house.recovery.after(error, [lease], cast(Account, house.account))
+    due = house.now(job).next_at
+    assert due is not None
+    assert timedelta(seconds=59) <= due - lease.now <= timedelta(seconds=80)
+    limit = RateLimit(house.ledger.redis)
+    accounts = cast(Accounts, {"north_clinic": house.account})
+    statuses = AccountStatuses(house.ledger.redis, house.breaker, limit, accounts)
+    health = statuses.health("north_clinic")
+    assert (health.status, health.reason) == ("throttled", "It asks us to wait until then.")
+    assert health.resumes_at is not None
+    assert health.resumes_at - lease.now > timedelta(seconds=3590)
+    limit.resume("creating", ["north_clinic"])
+    limit.throttle("creating", 5)
+    assert statuses.health("north_clinic").reason == "The limit of requests is used up."
+
+
 # --- what Redis has lost of its last second --------------------------------------------------------------------------
 
 
@@ -425,3 +521,12 @@ def test_a_document_whose_folders_were_moved_is_found_where_they_are(house: Hous
     moved = house.folders.processing.parent.rename(tmp_path / "moved")
     located = CommitLog(Folders(moved), None).located(house.now(job))
     assert located.document.source == (moved / "processing" / job / "a.pdf").as_uri()
+
+
+def test_a_job_of_an_account_that_these_settings_lack_is_left_to_other_workers(house: House) -> None:
+    job = house.job("a.pdf")
+    others = runner_of(house.ledger, house.commit_log, house.documents, house.recovery, {}, NoResults())
+    assert not others.run(Step.PRESIGN, job).forward
+    house.expire_lease(job)
+    house.account.provider.makes = ["r-1"]
+    assert house.runner.run(Step.PRESIGN, job).forward

@@ -180,6 +180,32 @@ def test_the_providers_words_about_a_refused_document_are_kept_apart(odd: OddPra
     assert "Anna" not in "".join(traceback.format_exception(refused.value, limit=0))
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_wait_of_more_than_an_hour_is_said_kept_to_an_hour_and_is_the_whole_groups(
+    odd: OddPracSuite, pracsuite: PracSuite, status: int
+) -> None:
+    odd.answers[PRESIGN] = Reply(status, headers={"Retry-After": "31536000"})
+    with pytest.raises(RetryLater) as later:
+        pracsuite.presign(job(), NO_GATE)
+    assert (later.value.after_seconds, later.value.throttled) == (3600, True)
+    for words in (str(later.value), later.value.group_reason):
+        assert "PracSuite asks us to wait until 20" in words
+        assert "more than an hour" in words
+        assert "`chartpost accounts resume`" in words
+
+
+@pytest.mark.parametrize(("seconds", "throttled"), [("5", False), ("600", True)])
+def test_a_break_that_is_announced_is_the_whole_groups(
+    odd: OddPracSuite, pracsuite: PracSuite, seconds: str, throttled: bool
+) -> None:
+    odd.answers[PRESIGN] = Reply(503, headers={"Retry-After": seconds})
+    with pytest.raises(RetryLater) as later:
+        pracsuite.presign(job(), NO_GATE)
+    assert later.value.throttled is throttled
+    assert later.value.unreachable
+    assert later.value.group_reason == "PracSuite answered 503."
+
+
 PAGE = "<!DOCTYPE html><html><head><title>Blocked</title></head></html>"
 
 

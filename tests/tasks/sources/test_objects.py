@@ -15,7 +15,7 @@ from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.sources.base import NoParts
 from tasks.sources.objects import Objects
 from tests.tasks.sources.conftest import BUCKET
-from tests.tasks.storage_server import closed_port
+from tests.tasks.storage_server import StorageServer, Visit, closed_port
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -148,6 +148,32 @@ def test_all_threads_share_one_client_and_a_forked_process_makes_its_own(objects
     if child == 0:
         os._exit(0 if objects.client() is not clients[0] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_web_filters_page_is_neither_a_document_nor_a_place_for_one(
+    objects: Objects, s3: S3Client, stored: str
+) -> None:
+    identity = objects.locate(stored).identity
+
+    def page(visit: Visit) -> None:
+        visit.read_all()
+        visit.answer(
+            "200 OK", "<html>Blocked</html>", ETag='"5f3b1c2d-14"', Content_Type="text/html", Connection="close"
+        )
+
+    with StorageServer(page) as web_filter:
+        behind = Objects([BUCKET], web_filter.url)
+        for act in (
+            lambda: behind.locate(stored),
+            lambda: behind.open(stored, identity),
+            lambda: behind.remove(stored, identity),
+            lambda: behind.write(f"s3://{BUCKET}/job.json", b"{}"),
+            lambda: behind.read(stored),
+            lambda: behind.identity(stored),
+        ):
+            with pytest.raises(RetryLater, match="web filter"):
+                act()
+    assert objects.read(stored) == b"12345"
 
 
 # --- reads of parts ------------------------------------------------------------------------------------------------

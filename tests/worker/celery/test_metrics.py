@@ -38,7 +38,7 @@ provider = "pracsuite"
 vendor_api_key = "v"
 api_key = "s"
 """
-LABELS = {"account", "status", "queue", "step", "outcome", "state", "code", "reason"}
+LABELS = {"account", "status", "queue", "step", "outcome", "state", "code", "reason", "folder"}
 OURS = "chartpost_"
 
 Samples = dict[tuple[str, ...], float]

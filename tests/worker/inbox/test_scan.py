@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from worker.inbox.filter import InboxFilter, Reason
 from worker.inbox.scan import Candidate, Scan, in_turn, scan
+from worker.inbox.sidecar_names import looks_like_sidecar
 
 ACCOUNTS = ("north_clinic", "south_clinic")
 FILE, FOLDER, LINK, PIPE = stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO
@@ -67,6 +69,7 @@ def reasons(found: Scan, inbox: Path) -> dict[str, Reason]:
         ("Icon\r", Reason.SYSTEM_FILE),
         ("Thumbs.db:encryptable", Reason.SYSTEM_FILE),
         ("scan.pdf:Zone.Identifier", Reason.SYSTEM_FILE),
+        ("thumbs.DB:anything", Reason.SYSTEM_FILE),
         ("scan.pdf\uf022Zone.Identifier", Reason.SYSTEM_FILE),
         ("scan.pdf:Zone.Identifier:$DATA", Reason.SYSTEM_FILE),
         ("scan.pdf - Shortcut.lnk", Reason.SHORTCUT),
@@ -309,3 +312,19 @@ def test_every_name_that_linux_allows_is_found_as_it_is(tmp_path: Path) -> None:
         (folder / os.fsdecode(name)).write_bytes(b"x")
     found = scan(tmp_path, ACCOUNTS)
     assert {os.fsencode(path.name) for path in found.candidates} == set(names)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("meta " * 51, " " * 250 + "meta", "meta" + " " * 250, ".meta" * 51, "-meta.json" * 25, "meta." * 51),
+        *("(" * 255, "(conflict" * 28, "_jan-01-" * 31, ":" * 255, "a:" * 127, "#" * 255, ".tmp" * 63, "a.sb-" * 51),
+    ],
+)
+def test_no_name_takes_long(name: str) -> None:
+    started = time.process_time()
+    for _ in range(20):
+        inbox_filter.why_ignored_in_patient_folder(name, FILE)
+        looks_like_sidecar(name)
+    # An ordinary name takes some microseconds, and a regular expression that explodes takes for ever.
+    assert time.process_time() - started < 20

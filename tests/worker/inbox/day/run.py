@@ -138,6 +138,7 @@ def spend_a_day(clinic: Installation, made: Sequence[Entry]) -> Day:
         day.log, day.counts = watcher.log, _counts(clinic)
         day.logged = Counter((line["account"], line["reason"]) for line in _logged(day.log))
         _look(clinic, day)
+        watcher.stop()  # before the endless file holds still, and would be sent
     return day
 
 
@@ -201,7 +202,7 @@ def _look(clinic: Installation, day: Day) -> None:
             continue
         reason = _reason(sentence.rpartition(", in the log as ")[0], by_reason)
         place = Path(place).relative_to(clinic.data / "inbox").as_posix()
-        verdict = Verdict.QUIET if row["ok"] and reason is not Reason.STILL_CHANGING else Verdict.WAITS
+        verdict = Verdict.QUIET if row["ok"] else Verdict.WAITS
         day.became[place] = verdict, reason
     # Of many of one kind the last are counted instead of named.
     for entry in day.entries:

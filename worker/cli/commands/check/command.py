@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import click
 
 from tasks.folders.free_space import disk_folders
+from tasks.folders.inbox_counts import read_inbox_counts
 from tasks.folders.layout import Folders
 from tasks.sources.writers import Writers
 from worker.cli.commands.check.accounts import check_accounts, skip_accounts
@@ -64,6 +65,7 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
     folders = Folders(settings.data_dir)
     mark = None
     is_tried_already: Callable[[Candidate], bool] = _unknown
+    lasting: Collection[tuple[str, str]] = ()
     yield from check_settings(settings)
     yield from check_folders(folders, settings.data_dir)
     yield from check_disk(
@@ -83,15 +85,18 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
         if all(result.ok for result in redis_results if result.check == "redis"):
             yield from check_machines(runtime.redis, runtime.workers)
             is_tried_already = inbox_claims(runtime).is_tried_already
+            _, lasting = read_inbox_counts(runtime.redis)
             yield from check_accounts(runtime.accounts, runtime.account_statuses)
             if deep:
-                yield from check_ledger(runtime.ledger, folders, runtime.claims)
+                yield from check_ledger(runtime.ledger, folders, runtime.claims, runtime.machine.name())
         else:
             yield from skip_accounts(runtime.accounts)
     if settings.inbox.enabled:
         writers = Writers(folders.processing)
         yield from check_writers(folders.inbox, settings.accounts, writers)
-        yield from check_inbox(folders.inbox, settings.accounts, settings.inbox, writers, mark, is_tried_already)
+        yield from check_inbox(
+            folders.inbox, settings.accounts, settings.inbox, writers, mark, is_tried_already, lasting
+        )
 
 
 def _unknown(_: Candidate) -> bool:

@@ -67,9 +67,14 @@ def check_inbox(
     writers: Writers,
     mark: Callable[..., str] | None = None,
     is_tried_already: Callable[[Candidate], bool] = lambda _: False,
+    lasting: Collection[tuple[str, str]] = (),
     now: Callable[[], float] = time.time,
 ) -> Iterator[CheckResult]:
-    """`mark` gives the pseudonym under which the log names a file, since logs must not hold its name."""
+    """`mark` gives the pseudonym under which the log names a file, since logs must not hold its name.
+
+    `lasting` are the (account, reason) for which the watcher has seen files left for more than a minute. A look from
+    here cannot tell those that take their time from files that have only just come.
+    """
     try:
         left = look_into(inbox, accounts, settings, writers, is_tried_already=is_tried_already, now=now)
     except FileNotFoundError:
@@ -83,7 +88,9 @@ def check_inbox(
         if entry.reason not in EXPECTED or listed[entry.account, entry.reason] <= _MOST_EXPECTED:
             name = click.format_filename(entry.path)
             in_the_log = f", in the log as {mark('inbox', *entry.path.relative_to(inbox).parts)}" if mark else ""
-            yield _result(entry, f"{name} is left alone: {sentence(entry)}{in_the_log}.")
+            just_came = entry.reason in _TAKES_ITS_TIME and (entry.account, entry.reason) not in lasting
+            result = passed if entry.reason in EXPECTED or just_came else failed
+            yield result("inbox", f"{name} is left alone: {sentence(entry)}{in_the_log}.", entry.account or None)
     for (account, reason), count in listed.items():
         if reason in EXPECTED and count > _MOST_EXPECTED:
             message = f"{count - _MOST_EXPECTED} more are left alone for the same reason: {REASONS[reason]}."
@@ -99,11 +106,6 @@ def sentence(entry: Ignored) -> str:
         right_name = click.format_filename(entry.path.name + ".meta.json")
         return f"beside it lies {names}; if that is its sidecar, rename it to {right_name}, else move it away"
     return REASONS[entry.reason]
-
-
-def _result(entry: Ignored, message: str) -> CheckResult:
-    result = passed if entry.reason in (*EXPECTED, *_TAKES_ITS_TIME) else failed
-    return result("inbox", message, entry.account or None)
 
 
 def check_writers(inbox: Path, accounts: Collection[str], writers: Writers) -> Iterator[CheckResult]:

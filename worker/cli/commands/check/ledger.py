@@ -18,12 +18,15 @@ from worker.cli.commands.check.result import CheckResult, failed, passed
 _BATCH = 500
 
 
-def check_ledger(ledger: Ledger, folders: Folders, claims: Claims) -> Iterator[CheckResult]:
-    """One result for each inconsistency; those that could be repaired have passed."""
+def check_ledger(ledger: Ledger, folders: Folders, claims: Claims, machine: str | None = None) -> Iterator[CheckResult]:
+    """One result for each inconsistency; those that could be repaired have passed.
+
+    `machine` is the name of this one: the documents of others are not here.
+    """
     inconsistencies = chain(
         Consistency(ledger.redis, ledger).inconsistencies(mend=True),
         documents_without_jobs(ledger, claims),
-        jobs_without_documents(ledger, folders),
+        jobs_without_documents(ledger, folders, machine),
     )
     none_found = True
     for inconsistency in inconsistencies:
@@ -46,13 +49,19 @@ def documents_without_jobs(ledger: Ledger, claims: Claims) -> Iterator[Inconsist
         yield Inconsistency(what, orphan.job_id, mended=False, advice=advice)
 
 
-def jobs_without_documents(ledger: Ledger, folders: Folders) -> Iterator[Inconsistency]:
-    """Jobs that have not been uploaded yet, and whose file is gone from processing/."""
+def jobs_without_documents(ledger: Ledger, folders: Folders, machine: str | None = None) -> Iterator[Inconsistency]:
+    """Jobs of this machine that have not been uploaded yet, and whose file is gone from processing/."""
     for key in ledger.redis.scan_iter(PREFIX + "job:*", count=_BATCH):
         job_id = str(key).removeprefix(PREFIX + "job:")
         # Only these fields, which are in the clear: opening every sealed row would take long.
         door, stage, step = ledger.redis.hmget(str(key), "door", "stage", "step")
         needs_file = door in ("inbox", "send") and stage in ("received", "presigned") and bool(step)
-        if needs_file and folders.document(job_id) is None:
+        if needs_file and folders.document(job_id) is None and _is_ours(ledger, job_id, machine):
             advice = "It will fail as file_missing; send the file again."
             yield Inconsistency("job without file", job_id, mended=False, advice=advice)
+
+
+def _is_ours(ledger: Ledger, job_id: str, machine: str | None) -> bool:
+    """True if the job's file must lie in this machine's folders. Jobs of an earlier version do not say where."""
+    job = ledger.get(job_id)
+    return job is not None and job.document.home in (None, machine)

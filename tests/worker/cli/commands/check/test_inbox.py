@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
 from config.settings import Inbox
 from tasks.runtime import Runtime
+from tests.harness import formats
 from tests.worker.cli.commands.check.lines import lines_of
 from tests.worker.cli.conftest import CommandLine
 from worker.cli.commands.check.inbox import REASONS, check_inbox
@@ -82,3 +84,48 @@ def test_a_document_that_nobody_takes_is_a_fault(chartpost: CommandLine, runtime
     later = time.time() + 120
     waiting = check_inbox(runtime.folders.inbox, ["north_clinic"], Inbox(), runtime.writers, now=lambda: later)
     assert [(row.ok, "see that the watcher runs" in row.message) for row in waiting] == [(False, True)]
+
+
+def test_a_file_that_changes_is_a_fault_once_the_watcher_has_seen_it_do_so_for_a_minute(runtime: Runtime) -> None:
+    put(runtime, "north_clinic/4711/endless.pdf")
+    path = runtime.folders.inbox / "north_clinic" / "4711" / "endless.pdf"
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.wait(0.01):
+            with path.open("ab") as file:
+                file.write(b"more")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        settings = Inbox(settle_seconds=0.3)
+        verdicts = []
+        for lasting in ([], [("north_clinic", "still_changing")]):
+            rows = check_inbox(runtime.folders.inbox, ["north_clinic"], settings, runtime.writers, lasting=lasting)
+            verdicts.append([(row.ok, "still changing" in row.message) for row in rows])
+    finally:
+        stop.set()
+        thread.join()
+    assert verdicts == [[(True, True)], [(False, True)]]
+
+
+def test_what_is_not_whole_is_listed_with_its_reason_and_is_not_a_fault(
+    chartpost: CommandLine, runtime: Runtime
+) -> None:
+    folder = runtime.folders.inbox / "north_clinic" / "4711"
+    folder.mkdir(parents=True)
+    (folder / "whole.pdf").write_bytes(formats.pdf())
+    (folder / "cut.pdf").write_bytes(formats.pdf()[:-50])
+    with (folder / "scan.pdf").open("wb"):
+        rows = {Path(row["message"].partition(" is left alone")[0]).name: row for row in lines_of(chartpost, "inbox")}
+    assert {name: row["ok"] for name, row in rows.items()} == {"cut.pdf": True, "scan.pdf": True}
+    assert "its end is missing" in rows["cut.pdf"]["message"]
+    assert "still has it open for writing" in rows["scan.pdf"]["message"]
+
+
+def test_it_says_how_writers_are_recognised(chartpost: CommandLine, runtime: Runtime) -> None:
+    runtime.folders.create()
+    messages = [row["message"] for row in lines_of(chartpost, "folders")]
+    assert any("open for writing are recognised" in message for message in messages)
+    assert any("Writers on other machines" in message for message in messages)

@@ -39,6 +39,15 @@ def test_a_job_whose_file_is_gone_from_processing_is_reported(valkey: redis.Redi
     ]
 
 
+def test_a_job_whose_file_lies_on_another_machine_is_not_reported(valkey: redis.Redis, tmp_path: Path) -> None:
+    ledger = Ledger(valkey, Seal("a secret"), lease_seconds=30, jobs_days=30)
+    job = opened(ledger, Door.INBOX)
+    ledger.bind(job, "another machine")
+    folders = Folders(tmp_path)
+    assert list(jobs_without_documents(ledger, folders, "this machine")) == []
+    assert [orphan.id for orphan in jobs_without_documents(ledger, folders, "another machine")] == [job]
+
+
 def test_a_document_without_its_job_is_reported_even_if_its_job_json_is_damaged(
     valkey: redis.Redis, tmp_path: Path
 ) -> None:

@@ -79,6 +79,7 @@ def test_documents_that_wait_for_another_machine_are_counted(
 ) -> None:
     Here(valkey, tmp_path / "one", watches=False, works=True)
     away = Here(valkey, tmp_path / "away", watches=False, works=False)
+    valkey.sadd("chartpost:accounts", "north_clinic")
     valkey.zadd(f"chartpost:due:north_clinic@{away.name}", {f"job {n}": n for n in range(count)})
     [(ok, message)] = checked(valkey)
     assert not ok
