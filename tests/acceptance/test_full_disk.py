@@ -72,7 +72,7 @@ def test_a_disk_that_is_full_at_the_commit_point_lets_nothing_leave_until_there_
         wait_until(lambda: list(disk.path.glob("processing/*/scan.pdf")), "the document is in our care")
         disk.fill()
         north.world.world(down={"pracsuite": None})
-        wait_until(lambda: "The commit cannot be written to disk" in worker.log, "the worker says that nothing was sent")
+        wait_until(lambda: "job.json cannot be written" in worker.log, "the worker says that nothing was sent")
         assert north.chart(patient_id=patient) == []
         disk.make_room()
         assert "outcome_unknown" not in worker.log, "what certainly did not leave is not looked for"
