@@ -20,10 +20,17 @@ _AT_ONCE = 8  # a provider that does not answer costs its whole timeout
 
 def check_accounts(accounts: Accounts, statuses: AccountStatuses) -> Iterator[CheckResult]:
     """Each account's credentials, and this machine's clock against its provider's."""
+    agreeing: list[str] = []
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         for result in threads.map(lambda name: _check_account(accounts[name], statuses), accounts):
             yield result
-            yield from _check_clock(accounts[result.account or ""])
+            account = accounts[result.account or ""]
+            if fault := _clock_fault(account):
+                yield fault
+            elif account.clock.ahead_seconds is not None and account.clock.server not in agreeing:
+                agreeing.append(account.clock.server)
+    if agreeing:
+        yield passed("clock", f"It agrees with {', '.join(f"{server}'s" for server in agreeing)}.")
 
 
 def skip_accounts(accounts: Accounts) -> Iterator[CheckResult]:
@@ -45,13 +52,10 @@ def _check_account(account: Account, statuses: AccountStatuses) -> CheckResult:
     return passed("account", message, account.name)
 
 
-def _check_clock(account: Account) -> Iterator[CheckResult]:
-    """By the date of the answer that the credentials got; nothing if there was none."""
-    server, ahead = account.clock.server, account.clock.ahead_seconds
-    if ahead is None:
-        return
-    if abs(ahead) > _CLOCK_SECONDS:
-        message = f"This machine's clock and {server}'s differ by {length(ahead)}: set this one by NTP."
-        yield failed("clock", message, account.name)
-    else:
-        yield passed("clock", f"It agrees with {server}'s.", account.name)
+def _clock_fault(account: Account) -> CheckResult | None:
+    """A clock that differs from the provider's, by the date of the answer that the credentials got."""
+    ahead = account.clock.ahead_seconds
+    if ahead is None or abs(ahead) <= _CLOCK_SECONDS:
+        return None
+    message = f"This machine's clock and {account.clock.server}'s differ by {length(ahead)}: set this one by NTP."
+    return failed("clock", message, account.name)
