@@ -30,7 +30,8 @@ def check_accounts(accounts: Accounts, statuses: AccountStatuses) -> Iterator[Ch
             elif account.clock.ahead_seconds is not None and account.clock.server not in agreeing:
                 agreeing.append(account.clock.server)
     if agreeing:
-        yield passed("clock", f"It agrees with {', '.join(f"{server}'s" for server in agreeing)}.")
+        theirs = ", ".join(f"{server}'s" for server in agreeing)
+        yield passed("clock", f"It agrees with {theirs}.")
 
 
 def skip_accounts(accounts: Accounts) -> Iterator[CheckResult]:
