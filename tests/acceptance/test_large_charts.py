@@ -103,7 +103,7 @@ def test_a_patient_with_more_than_twenty_thousand_records_is_served_and_parks_no
     ended(at_work, jobs)
     assert len(at_work.chart(patient_id=patient)) == 3
     assert "account_parked" not in logs(at_work)
-    kept = max(int(at_work.redis.memory_usage(key) or 0) for key in at_work.redis.scan_iter("chartpost:memory:*"))
+    kept = max(int(at_work.redis.memory_usage(key) or 0) for key in at_work.redis.scan_iter("chartpost:cached:*"))
     assert kept < 1_000_000
     sizes = [at_work.redis.memory_usage(f"chartpost:job:{job}") or 0 for job in jobs]
     assert max(sizes) < 20_000, "a delivered job keeps no snapshot"
