@@ -321,9 +321,16 @@ MUTANTS = (
     Mutant(
         "a clock that is a year ahead empties delivered/",
         "tasks/folders/retention.py",
-        "limit = min(limit, before + _FASTEST * passed)",
-        "pass",
+        "before + _FASTEST * passed",
+        "now",
         ("tests/tasks/folders/test_retention.py",),
+    ),
+    Mutant(
+        "a clock that was a year ahead from the beginning empties delivered/",
+        "tasks/folders/retention.py",
+        "self._first_limit(now) if before is None",
+        "now if before is None",
+        ("tests/tasks/folders/test_retention.py", "-k", "before_anything_was_ever_removed"),
     ),
     Mutant(
         "a search ends by the clock of whoever wrote job.json",
