@@ -98,6 +98,13 @@ MUTANTS = (
         ("tests/acceptance/test_wrong_clocks.py", "-k", "delivers_and_says_so or beside"),
     ),
     Mutant(
+        "what a lost create has made is searched for by a clock that is known to be wrong",
+        "tasks/http/provider_clock.py",
+        "return now - (_UNTOLD if ahead is None else timedelta(seconds=ahead))",
+        "return now",
+        ("tests/tasks/providers/test_ovok.py", "-k", "by_ovoks_clock or goes_back_for_a_day"),
+    ),
+    Mutant(
         "a document that has parked its account for its forms gets no other form",
         "tasks/pipeline/recovery.py",
         "        self._ledger.presign_again(lease, wait, calls)\n",
