@@ -3,6 +3,8 @@
 How old a receipt is, only clocks can tell, and any of them may be wrong by a year. So a document is removed only if it
 is old by each clock at hand, and the *limit* (what was written before it is removed) moves on at most twice as fast as
 the time that was seen passing. A clock that is a year ahead then costs a day's documents a day, not the whole folder.
+
+Before the limit was ever kept, the receipts tell the time: see `_first_limit`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ _DAY_SECONDS = 86_400.0
 _FASTEST = 2.0
 """Seconds by which the limit may move in a second: after a standstill it catches up."""
 _CLOCK_SET_SECONDS = 60.0
+_NOTICED_SECONDS = 7 * _DAY_SECONDS
+"""Within this time people notice that a clock is wrong."""
 
 
 class Retention:
@@ -62,10 +66,9 @@ class Retention:
         if abs(now - last[0] - passed) > _CLOCK_SET_SECONDS:
             log.warning("delivered_not_swept", reason="a clock was set", seconds=round(now - last[0] - passed))
             return
-        limit = now - self._days * _DAY_SECONDS
         before = self._read_limit()
-        if before is not None:
-            limit = min(limit, before + _FASTEST * passed)
+        fastest = self._first_limit(now) if before is None else before + _FASTEST * passed
+        limit = min(now - self._days * _DAY_SECONDS, fastest)
         self._remove_older(limit)
         draft = self._state_file.with_name(self._state_file.name + ".draft")
         durable.replace(self._state_file, json.dumps({"limit": limit}).encode(), draft, 0o600)
@@ -81,6 +84,17 @@ class Retention:
             return float(json.loads(self._state_file.read_bytes())["limit"])
         except (ValueError, KeyError, TypeError):
             return None
+
+    def _first_limit(self, now: float) -> float:
+        """The limit as it was when the last receipt was written that is a week old by the clock; or a week ago.
+
+        That is not too late, unless the clock has been wrong for more than a week. If it is ahead by less than a week,
+        a week ago by it has passed in truth too. If it is ahead by more, then what was written since it is wrong is
+        less than a week old by it, and everything else is older and was written by a right clock.
+        """
+        latest = now - _NOTICED_SECONDS
+        written = (delivered.companion.stat().st_mtime for delivered, _ in self._outcomes.receipts())
+        return max((at for at in written if at <= latest), default=latest) - self._days * _DAY_SECONDS
 
     def _remove_older(self, limit: float) -> None:
         for delivered, receipt in self._outcomes.receipts():

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -25,6 +25,11 @@ WRONG_SECONDS = 120.0
 _MOST_SECONDS = 366 * 86_400.0
 _SLOWEST_ANSWER_SECONDS = 30.0  # when it took longer, it is not known at which moment the date was written
 _MEASURED_FOR_SECONDS = 900.0
+# Reckoned by the uptime for so long, the provider's time is known to a minute: a computer's clock drifts by less than
+# ten seconds a day.
+_RECKONED_FOR_SECONDS = 7 * 86_400.0
+# Where the provider has not told its time: more than a wrong time zone makes.
+_UNTOLD = timedelta(days=1)
 
 
 def _uptime() -> float:
@@ -81,11 +86,7 @@ class ProviderClock:
     @property
     def ahead_seconds(self) -> float | None:
         """By how much this machine's clock is ahead, negative if it is behind. None if that is not known just now."""
-        reading = self._reading
-        if reading is None or self._uptime() - reading.at > _MEASURED_FOR_SECONDS:
-            return None
-        ahead = self._now() - (reading.said + self._uptime() - reading.at)
-        return ahead if abs(ahead) <= _MOST_SECONDS else None
+        return self._ahead(_MEASURED_FOR_SECONDS)
 
     @property
     def is_wrong(self) -> bool:
@@ -97,6 +98,15 @@ class ProviderClock:
         ahead = self.ahead_seconds or 0.0
         return datetime.fromtimestamp(self._now() - (ahead if abs(ahead) > WRONG_SECONDS else 0.0), UTC)
 
+    def earliest(self) -> datetime:
+        """A moment of the provider's time that has passed: whatever it creates from now on is not older.
+
+        It is now, give or take a minute, if the provider has told its time in the last days.
+        """
+        ahead = self._ahead(_RECKONED_FOR_SECONDS)
+        now = datetime.fromtimestamp(self._now(), UTC)
+        return now - (_UNTOLD if ahead is None else timedelta(seconds=ahead))
+
     @property
     def warning(self) -> str:
         """A sentence for people if this machine's clock is wrong; empty if it is not."""
@@ -105,6 +115,14 @@ class ProviderClock:
             return ""
         direction = "ahead of" if ahead > 0 else "behind"
         return f"This machine's clock is wrong: it is {length(ahead)} {direction} {self.server}'s. Set it by NTP."
+
+    def _ahead(self, at_most_ago: float) -> float | None:
+        """By how much this machine's clock is ahead, from an answer of so many seconds ago at most; else None."""
+        reading = self._reading
+        if reading is None or self._uptime() - reading.at > at_most_ago:
+            return None
+        ahead = self._now() - (reading.said + self._uptime() - reading.at)
+        return ahead if abs(ahead) <= _MOST_SECONDS else None
 
     def _log_change(self) -> None:
         with self._log_lock:

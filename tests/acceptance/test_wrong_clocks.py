@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from tests.harness.waiting import wait_until
 
 HOUR = 3600
 DOCUMENTS = 6
+ENDED = ("delivered", "failed", "cancelled")
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:
-    with SandboxProcess("--providers", "pracsuite,cliniko,redox,nhn", validation_seconds=0.2) as process:
+    with SandboxProcess("--providers", "pracsuite,cliniko,ovok,redox,nhn", validation_seconds=0.2) as process:
         yield process
 
 
@@ -35,15 +37,18 @@ def start_shifted_worker(installation: Installation, seconds: float) -> Child:
     return child
 
 
+def delivered(installation: Installation, *jobs: str) -> None:
+    wait_until(lambda: all(installation.stage(job) in ENDED for job in jobs), "every document has its end")
+    assert {installation.stage(job) for job in jobs} == {"delivered"}
+
+
 def delivered_once(installation: Installation, name: str, count: int = DOCUMENTS) -> None:
     """Send documents one after the other, and see each of them arrive."""
     jobs = [
         installation.send(installation.write(f"{name}-{number}.pdf", b"x" * (100 + number)), f"{name}-{number}")
         for number in range(count)
     ]
-    ended = ("delivered", "failed", "cancelled")
-    wait_until(lambda: all(installation.stage(job) in ended for job in jobs), "every document has its end")
-    assert {installation.stage(job) for job in jobs} == {"delivered"}
+    delivered(installation, *jobs)
     for number in range(count):
         assert len(installation.chart(patient_id=f"{name}-{number}")) == 1
 
@@ -53,6 +58,23 @@ def test_a_worker_whose_clock_is_wrong_delivers_and_says_so(installation: Instal
     worker = start_shifted_worker(installation, seconds)
     delivered_once(installation, f"alone-{abs(seconds)}-{seconds > 0:d}")
     assert worker.log.count('"clock_wrong"') == 1
+
+
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
+def test_a_worker_whose_clock_is_wrong_finds_what_a_lost_create_has_made(
+    installation: Installation, sandbox: SandboxProcess, seconds: int
+) -> None:
+    """Ovok shows its documents by when they were made. The second worker has not called it yet: it has the session."""
+    installation.account = "ovok_clinic"
+    names = [f"LOSTCREATE {number} {seconds}.pdf" for number in range(4)]
+    for two in (names[:2], names[2:]):
+        worker = start_shifted_worker(installation, seconds)
+        for name in two:
+            delivered(installation, installation.send(installation.write(name, name.encode()), None))
+        worker.stop()
+    made = Counter(each["file_name"] for each in sandbox.ovok_documents())
+    assert {name: made[name] for name in names} == dict.fromkeys(names, 1)
+    assert all(len(installation.chart(file_name=name)) == 1 for name in names)
 
 
 def test_beside_a_worker_whose_clock_is_right_no_document_fails(installation: Installation) -> None:

@@ -98,6 +98,13 @@ MUTANTS = (
         ("tests/acceptance/test_wrong_clocks.py", "-k", "delivers_and_says_so or beside"),
     ),
     Mutant(
+        "what a lost create has made is searched for by a clock that is known to be wrong",
+        "tasks/http/provider_clock.py",
+        "return now - (_UNTOLD if ahead is None else timedelta(seconds=ahead))",
+        "return now",
+        ("tests/tasks/providers/test_ovok.py", "-k", "by_ovoks_clock or goes_back_for_a_day"),
+    ),
+    Mutant(
         "a document that has parked its account for its forms gets no other form",
         "tasks/pipeline/recovery.py",
         "        self._ledger.presign_again(lease, wait, calls)\n",
@@ -321,9 +328,16 @@ MUTANTS = (
     Mutant(
         "a clock that is a year ahead empties delivered/",
         "tasks/folders/retention.py",
-        "limit = min(limit, before + _FASTEST * passed)",
-        "pass",
+        "before + _FASTEST * passed",
+        "now",
         ("tests/tasks/folders/test_retention.py",),
+    ),
+    Mutant(
+        "a clock that was a year ahead from the beginning empties delivered/",
+        "tasks/folders/retention.py",
+        "self._first_limit(now) if before is None",
+        "now if before is None",
+        ("tests/tasks/folders/test_retention.py", "-k", "before_anything_was_ever_removed"),
     ),
     Mutant(
         "a search ends by the clock of whoever wrote job.json",

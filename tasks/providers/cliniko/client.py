@@ -57,7 +57,7 @@ _RECENT_SECONDS = 2.0
 _RECENT_LOCK_SECONDS = 10.0
 _PRESIGNED_AGAIN_SECONDS = 86_400.0
 
-# In `Facts.provider`: when the job was opened, so that a search after a wipe need not read a patient's whole chart.
+# In `Facts.provider`: a moment before the first sending, so that a search after a wipe need not read a whole chart.
 _SINCE = "since"
 
 _CACHED = TypeAdapter(list[Attachment])
@@ -81,13 +81,14 @@ class Cliniko:
         account: ClinikoAccount,
         connection: Connection,
         *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] | None = None,
     ) -> None:
         key = account.api_key.get_secret_value()
         self._max_bytes = account.max_bytes
         self._cache = connection.cache
         self._list_limiter = connection.list_limiter
-        self._now = now
+        self._clock = connection.clock
+        self._now = now or connection.clock.now
         # A key works with its shard ("…-au1") and without: both are the same user.
         self._user = fingerprint(account.base_url, key.rpartition("-")[0] or key)
         self._scope = f"{name} {self._user}"
@@ -117,7 +118,9 @@ class Cliniko:
         """Note since when a record may be ours. Makes no call."""
         if _SINCE in job.facts.provider:
             return job.facts
-        return replace(job.facts, provider={**job.facts.provider, _SINCE: job.created_at.isoformat()})
+        # When the job was opened, Redis's clock has said: it may have been ahead.
+        since = min(job.created_at, self._clock.earliest())
+        return replace(job.facts, provider={**job.facts.provider, _SINCE: since.isoformat()})
 
     # --- sending ---------------------------------------------------------------------------------------------
 

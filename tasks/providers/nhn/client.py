@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -60,6 +59,7 @@ class Nhn:
     def __init__(self, name: str, account: NhnAccount, connection: Connection) -> None:
         self._name = name
         self._account = account
+        self._clock = connection.clock
         signer = Signer(account.private_key.get_secret_value(), account.algorithm, now=connection.clock.now)
         self._tokens = HelseId(account, signer, connection).tokens
         self._api = DpopApi(connection, account.base_url, provider=NAME, signer=signer, tokens=self._tokens)
@@ -93,7 +93,7 @@ class Nhn:
 
     def before_sending(self, job: Job) -> Facts:
         """Fix the time that the Bundle holds at the first try; all its ids follow from the job and the bytes."""
-        at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        at = self._clock.now().isoformat(timespec="seconds").replace("+00:00", "Z")
         return replace(job.facts, provider={"at": at, **job.facts.provider})
 
     # --- sending ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -45,6 +45,7 @@ from tasks.providers.ovok.login import Login
 _DOCUMENT = "document"
 _PAGE_SIZE = 50
 _MAX_PAGES = 200
+# Ovok's clocks from one another, and what is reckoned of them from the truth.
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _DIGEST_SECONDS = 3600.0
 _DOCUMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # FHIR's ids are shorter, and of fewer characters
@@ -63,6 +64,7 @@ class Ovok:
         self._max_bytes = account.max_bytes
         self._hosts = account.upload_hosts
         self._cache = connection.cache
+        self._clock = connection.clock
         self._user = fingerprint(account.base_url, account.email, account.client_id)
         self._api = BearerApi(
             connection,
@@ -93,11 +95,11 @@ class Ovok:
         _check_options(document.options)
 
     def before_sending(self, job: Job) -> Facts:
-        """Note when the job was first tried, and what file its Ovok document has now, if it has one already.
+        """Note when the job was first tried, by Ovok's clock, and what file its Ovok document has now, if it has one.
 
         Raises DocumentRefused if there is no Ovok document of the option `document_id`.
         """
-        since = job.facts.provider.get("since") or datetime.now(UTC).isoformat()
+        since = job.facts.provider.get("since") or self._clock.earliest().isoformat()
         facts = replace(job.facts, record=self._target(job), provider={"since": since})
         if facts.record is None:
             return facts

@@ -148,7 +148,8 @@ class Redox:
         # An upload may be good for one message only, and the pages do not say for how long. So it is made again for a
         # message that is sent again, or late.
         stored_at = job.times.get(Stage.STORED)
-        late = stored_at is not None and datetime.now(UTC) - stored_at > _FRESH
+        # If it seems to be still to come, a clock is wrong, and its age is not known.
+        late = stored_at is not None and abs(datetime.now(UTC) - stored_at) > _FRESH
         return self.store(job, gate) if job.earlier_sending_unknown or job.committed or late else stored
 
     def _registered(self, job: Job, stored: Stored, gate: DocumentGate, *remarks: str) -> Registered:

@@ -82,7 +82,7 @@ def clocks() -> Clocks:
 def test_documents_leave_with_their_receipts_when_those_are_old(
     tmp_path: Path, clocks: Clocks, days: float, left: set[str]
 ) -> None:
-    delivered = Delivered(tmp_path, days, clocks)
+    delivered = long_at_work(tmp_path, days, clocks)
     delivered.add(1, 10)
     hourly(delivered.retention(), clocks, hours=2)
     assert delivered.left() == left
@@ -91,7 +91,7 @@ def test_documents_leave_with_their_receipts_when_those_are_old(
 def test_a_clock_that_was_set_a_year_ahead_removes_nothing_in_that_hour_and_a_days_documents_in_a_day(
     tmp_path: Path, clocks: Clocks
 ) -> None:
-    delivered = Delivered(tmp_path, 30, clocks)
+    delivered = long_at_work(tmp_path, 30, clocks)
     delivered.add(1, 20, 27.5, 28.5, 29.5)
     retention = delivered.retention()
     hourly(retention, clocks, hours=2)
@@ -106,7 +106,7 @@ def test_a_clock_that_was_set_a_year_ahead_removes_nothing_in_that_hour_and_a_da
 def test_a_machine_that_starts_with_its_clock_a_year_ahead_goes_on_from_where_it_was(
     tmp_path: Path, clocks: Clocks
 ) -> None:
-    delivered = Delivered(tmp_path, 30, clocks)
+    delivered = long_at_work(tmp_path, 30, clocks)
     delivered.add(1, 20, 29)
     hourly(delivered.retention(), clocks, hours=2)
     clocks.machine += YEAR
@@ -115,32 +115,88 @@ def test_a_machine_that_starts_with_its_clock_a_year_ahead_goes_on_from_where_it
     assert len(delivered.left()) == 3
 
 
+@pytest.mark.parametrize("delivered_meanwhile", [0, 3])
+@pytest.mark.parametrize("ahead", [10 * DAY, 40 * DAY, YEAR])
+def test_a_clock_that_is_wrong_before_anything_was_ever_removed_removes_nothing_early(
+    tmp_path: Path, clocks: Clocks, ahead: float, delivered_meanwhile: int
+) -> None:
+    """For five days already, in which documents were delivered too: the last receipts tell the time wrong."""
+    delivered = Delivered(tmp_path, 30, clocks)
+    delivered.add(0.5, 10, 22)  # 27 days old at the end of the five days
+    clocks.machine += ahead
+    clocks.redis += ahead
+    for number in range(delivered_meanwhile):
+        clocks.pass_by(DAY)
+        delivered.add(number / 1000)
+    clocks.pass_by((5 - delivered_meanwhile) * DAY)
+    retention = delivered.retention()
+    hourly(retention, clocks, hours=24)
+    assert len(delivered.left()) == 3 + delivered_meanwhile
+    hourly(retention, clocks, hours=24)
+    assert {"0.5.pdf", "10.pdf"} <= delivered.left(), "it goes on at twice the speed at most"
+
+
+def test_a_folder_of_years_is_emptied_at_once_but_for_a_week(tmp_path: Path, clocks: Clocks) -> None:
+    """Where the setting is new: what is older by a week than it must be is removed first."""
+    delivered = Delivered(tmp_path, 30, clocks)
+    delivered.add(1, 7.5, 20, 36, 38, 400, 2000)
+    retention = delivered.retention()
+    hourly(retention, clocks, hours=2)
+    assert delivered.left() == {"1.pdf", "7.5.pdf", "20.pdf", "36.pdf"}
+    daily(retention, clocks, days=8)
+    assert delivered.left() == {"1.pdf", "7.5.pdf", "20.pdf"}
+
+
+def test_the_first_documents_of_all_stay_for_their_days(tmp_path: Path, clocks: Clocks) -> None:
+    delivered = Delivered(tmp_path, 30, clocks)
+    delivered.add(0)
+    retention = delivered.retention()
+    daily(retention, clocks, days=29)
+    assert delivered.left() == {"0.pdf"}
+    daily(retention, clocks, days=2)
+    assert delivered.left() == set()
+
+
 @pytest.mark.parametrize("ahead", ["machine", "redis"])
 def test_a_document_is_old_only_by_every_clock(tmp_path: Path, clocks: Clocks, ahead: str) -> None:
-    delivered = Delivered(tmp_path, 30, clocks)
-    delivered.add(1, 20, 40)
-    setattr(clocks, ahead, YEAR)
-    before = clocks.began + clocks.redis if ahead == "machine" else clocks.began
-    assert before >= clocks.began
-    hourly(delivered.retention(), clocks, hours=3)
-    assert {"1.pdf", "20.pdf"} <= delivered.left()
+    delivered = long_at_work(tmp_path, 30, clocks)
+    delivered.add(1, 5, 20)
+    setattr(clocks, ahead, getattr(clocks, ahead) + YEAR)
+    daily(delivered.retention(), clocks, days=15)
+    assert delivered.left() == {"1.pdf", "5.pdf"}
 
 
 def test_after_a_week_off_it_catches_up(tmp_path: Path, clocks: Clocks) -> None:
-    delivered = Delivered(tmp_path, 30, clocks)
+    delivered = long_at_work(tmp_path, 30, clocks)
     delivered.add(1, 20, 25)
     hourly(delivered.retention(), clocks, hours=2)
     clocks.pass_by(7 * DAY)
     retention = delivered.retention()
     hourly(retention, clocks, hours=2)
     assert len(delivered.left()) == 3
-    hourly(retention, clocks, hours=4 * 24)
+    daily(retention, clocks, days=4)
     assert delivered.left() == {"1.pdf", "20.pdf"}
+
+
+def long_at_work(folder: Path, days: float, clocks: Clocks) -> Delivered:
+    """Its limit has been kept for so long that it has caught up."""
+    delivered = Delivered(folder, days, clocks)
+    daily(delivered.retention(), clocks, days=8)
+    return delivered
 
 
 def hourly(retention: Retention, clocks: Clocks, hours: int) -> None:
     """A round now and after each hour."""
+    _rounds(retention, clocks, hours, HOUR)
+
+
+def daily(retention: Retention, clocks: Clocks, days: int) -> None:
+    """A round now and after each day, which is quicker, and comes to the same."""
+    _rounds(retention, clocks, days, DAY)
+
+
+def _rounds(retention: Retention, clocks: Clocks, number: int, every: float) -> None:
     retention.run()
-    for _ in range(hours):
-        clocks.pass_by(HOUR)
+    for _ in range(number):
+        clocks.pass_by(every)
         retention.run()

@@ -14,6 +14,7 @@ from tasks.http.retry_after import asked_wait, longer_wait
 
 TRUE = datetime(2026, 11, 30, 10, tzinfo=UTC)
 HOUR = 3600.0
+DAY = 24 * HOUR
 
 
 class Machine:
@@ -97,10 +98,28 @@ def test_nothing_is_known_without_a_date_after_a_while_and_from_a_cache() -> Non
     assert machine.clock.now() == machine.true + timedelta(hours=1)
 
 
+@pytest.mark.parametrize("ahead", [0, HOUR, -HOUR, 300 * DAY])
+def test_the_providers_time_is_reckoned_long_after_its_answer_whatever_this_machines_clock_does(ahead: float) -> None:
+    machine = Machine(0)
+    machine.call()
+    machine.ahead = ahead
+    machine.up += 6 * DAY
+    assert abs(machine.clock.earliest() - machine.true) < timedelta(seconds=2)
+
+
+def test_where_the_provider_has_not_told_its_time_it_is_at_the_earliest_a_day_ago() -> None:
+    machine = Machine(HOUR)
+    assert machine.clock.earliest() == machine.true + timedelta(hours=1, days=-1)
+    machine.call()
+    machine.up += 8 * DAY
+    assert machine.clock.earliest() == machine.true + timedelta(hours=1, days=-1), "clocks drift"
+
+
 def test_a_difference_of_years_is_not_believed() -> None:
-    machine = Machine(20 * 365 * 86_400)
+    machine = Machine(20 * 365 * DAY)
     machine.call()
     assert not machine.clock.is_wrong
+    assert machine.clock.earliest() == machine.true + timedelta(days=20 * 365 - 1)
 
 
 def test_the_log_says_once_that_the_clock_is_wrong_and_once_that_it_is_right_again() -> None:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from config.accounts import Account, AnyAccount
 from tasks.http.clients import Clients
+from tasks.http.provider_clock import ProviderClock
 from tasks.model.job import Job, Record, Stored
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.providers.base import Found, Provider, Registers, Stores, TakesForms
@@ -80,11 +81,15 @@ class AtWork:
         self.slots = Slots()
         self.cache = DictCache()
         self.gate = CountingGate()
-        connection = connected(clients, self.slots, self.cache, insecure=self.settings.insecure)
-        self.provider: Provider = build(name, self.settings, connection)
         self._clients = clients
         self._files = Files([folder])
         self._folder = folder
+        self.start_process()
+
+    def start_process(self, clock: ProviderClock | None = None) -> None:
+        """The account as another process has it: what workers share is there, what one has learned is not."""
+        connection = connected(self._clients, self.slots, self.cache, insecure=self.settings.insecure, clock=clock)
+        self.provider: Provider = build(self.name, self.settings, connection)
 
     # --- documents ---------------------------------------------------------------------------------------------
 

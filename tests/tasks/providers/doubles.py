@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tasks.http.clients import Clients
+from tasks.http.provider_clock import ProviderClock
 from tasks.model.document import Document
 from tasks.model.errors import RetryLater
 from tasks.model.job import Facts, Job
@@ -99,7 +100,9 @@ class Slots:
         self.calls += 1
 
 
-def connected(clients: Clients, slots: Slots, cache: DictCache, *, insecure: bool = True) -> Connection:
+def connected(
+    clients: Clients, slots: Slots, cache: DictCache, *, insecure: bool = True, clock: ProviderClock | None = None
+) -> Connection:
     """A connection to servers on this machine."""
     return Connection(
         clients=clients,
@@ -108,6 +111,7 @@ def connected(clients: Clients, slots: Slots, cache: DictCache, *, insecure: boo
         on_call=slots.count,
         cache=cache,
         insecure=insecure,
+        clock=clock or ProviderClock(),
     )
 
 
@@ -132,6 +136,11 @@ def job(
         created_at=THEN + timedelta(seconds=number),
         updated_at=THEN,
     )
+
+
+def clock_ahead(seconds: float) -> ProviderClock:
+    """The provider's clock as a machine knows it whose own clock is so far ahead of the true time."""
+    return ProviderClock(now=lambda: time.time() + seconds)
 
 
 class CountingGate:

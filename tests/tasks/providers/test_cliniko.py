@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from tasks.providers.cliniko.client import Cliniko
 from tasks.providers.cliniko.naming import MAX_DESCRIPTION, MAX_NAME, description, sent_name, token
 from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.at_work import AtWork, eventually
-from tests.tasks.providers.doubles import NO_OWNERS, THEN, CountingGate, DictCache, Slots, connected, job
+from tests.tasks.providers.doubles import NO_OWNERS, THEN, CountingGate, DictCache, Slots, clock_ahead, connected, job
 from tests.tasks.providers.odd_server import OddServer, Reply, Request
 
 KEY = "the-users-key-au1"
@@ -602,6 +603,39 @@ def test_a_search_goes_back_before_the_job_was_opened_since_clocks_differ(odd: O
     assert odd.requests[-1].query["q[]"] == ["created_at:>=2026-11-20T10:00:00Z", "archived_at:*"]
     cliniko.find([stored_job()], NO_OWNERS)
     assert odd.requests[-1].query["q[]"] == ["archived_at:*"], "all of it where nobody knows since when"
+
+
+@pytest.mark.parametrize("has_called", [True, False])
+def test_a_search_goes_back_before_the_first_sending_even_if_redis_clock_was_a_year_ahead(
+    odd: OddServer, cliniko: Cliniko, has_called: bool
+) -> None:
+    odd.answers[OF_PATIENT] = page()
+    odd.answers[RECENT] = page()
+    if has_called:
+        cliniko.probe()
+    now = datetime.now(UTC)
+    opened = replace(job(), created_at=now + timedelta(days=365))
+    cliniko.find([replace(lost_job(), facts=cliniko.before_sending(opened))], NO_OWNERS)
+    asked = odd.requests[-1].query["q[]"][0].removeprefix("created_at:>=")
+    gone_back = now - datetime.fromisoformat(asked)
+    assert timedelta(days=1 if has_called else 2) <= gone_back + timedelta(minutes=1) <= timedelta(days=2, minutes=2)
+
+
+@pytest.mark.parametrize("ahead", [0, 7200, -7200])
+def test_the_latest_changes_are_asked_for_by_clinikos_clock(
+    odd: OddServer, clients: Clients, cache: DictCache, slots: Slots, ahead: float
+) -> None:
+    """By a clock that is ahead the list would be empty, and each record be asked for on its own."""
+    account = ClinikoAccount.model_validate(
+        {"provider": "cliniko", "base_url": f"{odd.base}/v1", "api_key": KEY, "contact": CONTACT, "insecure": True}
+    )
+    cliniko = Cliniko("clinic", account, connected(clients, slots, cache, clock=clock_ahead(ahead)))
+    odd.answers[RECENT] = page(record(1))
+    cliniko.probe()
+    assert found_of(cliniko, registered_job("1")) == ("1", Stage.DELIVERED)
+    asked = odd.requests[-1].query["q[]"][0].removeprefix("updated_at:>=")
+    gone_back = datetime.now(UTC) - datetime.fromisoformat(asked)
+    assert abs(gone_back - timedelta(hours=1)) < timedelta(minutes=2)
 
 
 def test_of_several_records_of_one_document_a_processed_one_counts_and_a_person_is_told(

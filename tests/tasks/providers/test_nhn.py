@@ -9,7 +9,9 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -29,7 +31,7 @@ from tasks.model.route import OnUnknownOutcome, Stage, Step
 from tasks.providers.nhn.answers import EARLIER
 from tasks.providers.nhn.client import Nhn
 from tasks.sources.files import Files
-from tests.tasks.providers.doubles import NO_GATE, CountingGate, DictCache, Slots, connected, job
+from tests.tasks.providers.doubles import NO_GATE, CountingGate, DictCache, Slots, clock_ahead, connected, job
 from tests.tasks.providers.odd_nhn import (
     BUNDLE,
     DOCUMENT_ID,
@@ -169,6 +171,18 @@ def relabeling(*codes: str, payload: str = "resource", document_id: str = DOCUME
 
 def whole(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("ahead", [7200, -7200])
+def test_a_bundle_holds_nhns_time_where_this_machines_clock_is_wrong(
+    odd: OddNhn, clients: Clients, cache: DictCache, slots: Slots, key: ECKey, ahead: float
+) -> None:
+    account = account_at(odd, key)
+    nhn = Nhn("hospital", account, connected(clients, slots, cache, insecure=True, clock=clock_ahead(ahead)))
+    with suppress(AccountBlocked):
+        nhn.probe()  # whatever is answered tells the time
+    at = datetime.fromisoformat(nhn.before_sending(job()).provider["at"])
+    assert abs(at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 # --- tokens ----------------------------------------------------------------------------------------------------------

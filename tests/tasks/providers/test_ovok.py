@@ -8,7 +8,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from config.accounts import OvokAccount
 from tasks.http.clients import Clients
+from tasks.http.provider_clock import ProviderClock
 from tasks.model.document import Document
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StepError
 from tasks.model.job import Facts, Job, Record, Stored
@@ -26,7 +27,7 @@ from tasks.providers.base import Found
 from tasks.providers.ovok.client import Ovok
 from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.at_work import AtWork, fresh
-from tests.tasks.providers.doubles import NO_OWNERS, THEN, CountingGate, DictCache, Slots, connected, job
+from tests.tasks.providers.doubles import NO_OWNERS, THEN, CountingGate, DictCache, Slots, clock_ahead, connected, job
 from tests.tasks.providers.odd_ovok import (
     API,
     CREATE,
@@ -45,6 +46,8 @@ from tests.tasks.providers.odd_server import OddServer, Reply, Request
 
 CONTENT = "0123456789"
 PASSWORD = "the-password"
+HOUR = 3600.0
+WRONG_CLOCKS = [HOUR, -HOUR, 40 * 24 * HOUR, -40 * 24 * HOUR]
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ class Making:
     def __init__(self, odd: OddOvok, clients: Clients, cache: DictCache, slots: Slots) -> None:
         self._odd, self._clients, self._cache, self._slots = odd, clients, cache, slots
 
-    def __call__(self, **changed: Any) -> Ovok:
+    def __call__(self, clock: ProviderClock | None = None, **changed: Any) -> Ovok:
         said = {
             "provider": "ovok",
             "base_url": self._odd.base + API,
@@ -69,7 +72,7 @@ class Making:
             "insecure": True,
         }
         account = OvokAccount.model_validate(said | changed)
-        connection = connected(self._clients, self._slots, self._cache, insecure=account.insecure)
+        connection = connected(self._clients, self._slots, self._cache, insecure=account.insecure, clock=clock)
         return Ovok("ovok_clinic", account, connection)
 
 
@@ -818,6 +821,35 @@ def test_what_the_vendors_pages_leave_open_in_a_list_does_not_matter(
     assert found(ovok, lost()) is not None
 
 
+@pytest.mark.parametrize("ahead", WRONG_CLOCKS)
+def test_a_lost_create_is_searched_for_by_ovoks_clock(odd: OddOvok, making: Making, ahead: float) -> None:
+    """What a machine an hour behind would take for new is older than the create."""
+    odd.lists()
+    ovok = making(clock_ahead(ahead))
+    ovok.probe()  # its answer tells the time
+    unseen = lost(provider=ovok.before_sending(sending()).provider)
+    now = datetime.now(UTC)
+    odd.lists(listed("ours", now.isoformat()), listed("older", (now - timedelta(minutes=10)).isoformat()))
+    for each in ("ours", "older"):
+        odd.leases(each, None)
+    seen = found(ovok, unseen)
+    assert seen is not None
+    assert seen.record.id == "ours"
+    assert found(ovok, unseen, ours="another") is None
+
+
+@pytest.mark.parametrize("ahead", [23 * HOUR, HOUR, 0, -HOUR])
+def test_where_ovok_has_not_told_the_time_a_search_goes_back_for_a_day(
+    odd: OddOvok, making: Making, ahead: float
+) -> None:
+    ovok = making(clock_ahead(ahead))
+    unseen = lost(provider=ovok.before_sending(sending()).provider)
+    assert odd.requests == []
+    odd.lists(listed("ours", datetime.now(UTC).isoformat()))
+    odd.leases("ours", None)
+    assert found(ovok, unseen) is not None
+
+
 def test_names_that_differ_only_in_how_letters_are_composed_are_the_same(odd: OddOvok, ovok: Ovok) -> None:
     odd.lists(listed("d-3", name="U\u0308ber.pdf"))
     odd.leases("d-3", None)
@@ -980,7 +1012,14 @@ def made(at_work: AtWork, job: Job) -> list[dict[str, Any]]:
     return [each for each in at_work.sandbox.ovok_documents() if each["file_name"] == job.document.file_name]
 
 
-def test_a_lost_create_leads_to_one_document(at_work: AtWork) -> None:
+@pytest.mark.parametrize("has_called", [True, False])
+@pytest.mark.parametrize("ahead", [0, *WRONG_CLOCKS[:2]])
+def test_a_lost_create_leads_to_one_document(at_work: AtWork, ahead: float, has_called: bool) -> None:
+    """The worker's clock may be wrong, and the worker may not have called Ovok before."""
+    at_work.provider.probe()  # so that a session is at hand, which no process needs to open
+    at_work.start_process(clock_ahead(ahead))
+    if has_called:
+        at_work.provider.probe()
     begun = at_work.begun(at_work.named("LOSTCREATE"))
     with pytest.raises(OutcomeUnknown):
         at_work.provider.presign(begun, at_work.new_gate(begun))  # type: ignore[attr-defined]

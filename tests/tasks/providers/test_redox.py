@@ -548,6 +548,7 @@ def test_an_uploaded_document_is_referred_to_and_not_embedded(at: AtOdd) -> None
     "late",
     [
         lambda job: uploaded(job, ago=timedelta(minutes=20)),
+        lambda job: uploaded(job, ago=-timedelta(minutes=20)),  # this machine's clock is behind: nobody knows
         lambda job: replace(uploaded(job), earlier_sending_unknown=True),
         lambda job: replace(uploaded(job), committed=True),
         lambda job: job,
