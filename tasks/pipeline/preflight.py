@@ -79,7 +79,7 @@ class Preflight:
             raise incomplete(examination.incomplete)
         # The inbox and `chartpost send` have looked for writers. Nobody else can open what lies in processing/.
         if not job.document.door.has_folder and self._context.documents.has_writer(job.document):
-            if lease.now - job.created_at < _WRITER_PATIENCE:
+            if lease.now - (job.in_stage_since or lease.now) < _WRITER_PATIENCE:
                 # A child that its sender has just started may hold it open until it runs its own program.
                 raise RetryLater("Another program has the file open for writing.", after_seconds=_WRITER_SECONDS)
             raise still_written("Close it, then send it again.")

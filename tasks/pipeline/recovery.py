@@ -46,7 +46,7 @@ from tasks.model.errors import (
     RetryLater,
     StepError,
 )
-from tasks.model.route import OnUnknownOutcome, Stage, Step
+from tasks.model.route import OnUnknownOutcome, Step
 from tasks.pipeline.final_failures import Failures, may_have_arrived, refused, refused_alone
 from tasks.pipeline.reconciliation import Reconciliation
 
@@ -159,7 +159,7 @@ class Recovery:
         if job.presigns >= _PRESIGNS_AT_MOST:
             # A form's age is no property of the document, which waits however long it takes; and others first.
             wait = backoff.poll_delay(job.presigns, self._retry.first_seconds, self._retry.cap_seconds, self._chance)
-            if not self._breaker.progress_since(account.name, job.times.get(Stage.PRESIGNED, lease.now)):
+            if not self._breaker.progress_since(account.name, job.in_stage_since or lease.now):
                 self._park(account, f"{job.presigns} forms in a row were of no use: {reason}", lease)
         self._ledger.presign_again(lease, wait, calls)
         log.info("job_presigned_again", job=job.id, account=job.account, reason=reason)

@@ -42,6 +42,7 @@ from tasks.sources.files import Files
 from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
 from tasks.sources.writers import Writers
+from tests.harness import formats
 from tests.tasks.folders.documents import claim, drop
 from tests.tasks.ledger.test_ledger import STORED, expire_lease, start
 from tests.tasks.pipeline.runners import recovery_of, runner_of
@@ -181,6 +182,14 @@ class House:
         self.runner.run(Step.CONFIRM, job_id)
         assert self.seen(job_id)[:2] == (Stage.RECEIVED, Step.PRESIGN)
 
+    def clock_was_set(self, ahead_seconds: float) -> None:
+        """Redis's clock was set, so that the ledger's is ahead of it by so much."""
+        self.ledger.redis.hset(PREFIX + "clock", "ahead", int(ahead_seconds * 1000))
+
+    def delivered(self, job_id: str) -> None:
+        lease = start(self.ledger, job_id, Step.CONFIRM)
+        assert self.ledger.delivered(lease, Record(f"record of {job_id}"), 0, None)
+
     def expire_lease(self, job_id: str) -> None:
         expire_lease(self.ledger, job_id)
 
@@ -303,9 +312,9 @@ def test_what_was_sent_before_and_is_refused_alone_now_needs_a_person_since_it_m
 # --- forms that are of no use, and answers of strangers --------------------------------------------------------------
 
 
-def useless_form(house: House, job: str) -> Job:
+def useless_form(house: House, job: str, record: str = "r-1") -> Job:
     """One more form for the job, which is found to be of no use. Returns the job after that."""
-    house.account.provider.makes = ["r-1"]
+    house.account.provider.makes = [record]
     house.expire_lease(job)
     assert house.runner.run(Step.PRESIGN, job).forward
     useless = PresignAgain("The upload form has expired.")
@@ -332,6 +341,51 @@ def test_no_document_fails_for_its_forms_while_others_get_through(house: House) 
         house.ledger.redis.hset(PREFIX + "account:north_clinic", "progress_at", int(time.time() * 1000) + 60_000)
         assert (after.stage, after.step) == (Stage.RECEIVED, Step.PRESIGN)
     assert house.breaker.state("north_clinic") is None, "the account works"
+
+
+@pytest.mark.parametrize("ahead_seconds", [-3600, 3600])
+@pytest.mark.parametrize("gets_through", [True, False])
+def test_forms_are_judged_by_the_ledgers_clock_where_redis_clock_was_set(
+    house: House, ahead_seconds: int, gets_through: bool
+) -> None:
+    job, other = house.job("a.pdf"), house.stored("b.pdf")
+    house.clock_was_set(ahead_seconds)
+    for _ in range(7):
+        useless_form(house, job, "r-2")
+    house.account.provider.makes = ["r-2"]
+    house.expire_lease(job)
+    house.breaker.half_open("north_clinic")
+    if not gets_through:  # since the last form
+        house.delivered(other)
+        time.sleep(0.01)  # the clock counts milliseconds
+    house.runner.run(Step.PRESIGN, job)
+    if gets_through:
+        time.sleep(0.01)
+        house.delivered(other)
+    useless = PresignAgain("The upload form has expired.")
+    house.recovery.after(useless, [start(house.ledger, job, Step.POST)], cast(Account, house.account))
+    assert (house.breaker.state("north_clinic") is None) is gets_through
+
+
+@pytest.mark.parametrize("ahead_seconds", [-3600, 3600])
+def test_a_sender_that_still_writes_has_its_seconds_where_redis_clock_was_set(
+    house: House, tmp_path: Path, ahead_seconds: int
+) -> None:
+    house.clock_was_set(ahead_seconds)
+    path = tmp_path / "data" / "calls.pdf"
+    with path.open("wb") as writer:
+        writer.write(formats.pdf())
+        writer.flush()
+        located = house.documents.sources.locate(path.as_uri())
+        call = Document("north_clinic", None, path.as_uri(), path.name, located.size_bytes, located.identity)
+        job = str(uuid4())
+        house.ledger.open(job, call, "creating", route=ROUTE)
+        house.runner.run(Step.PRESIGN, job)
+        assert (house.now(job).stage, house.now(job).code) == (Stage.RECEIVED, None)
+        house.long_ago(job, "since_received")
+        house.expire_lease(job)
+        house.runner.run(Step.PRESIGN, job)
+        assert (house.now(job).stage, house.now(job).code) == (Stage.FAILED, Code.FILE_INCOMPLETE)
 
 
 @pytest.mark.parametrize("stranger", [True, False])
