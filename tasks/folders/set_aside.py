@@ -78,6 +78,8 @@ def set_aside(folders: Folders, job_file: JobFile, document: Path) -> None:
             content_type=job_file.content_type,
             description=job_file.description,
             options=job_file.options,
+            name_by_pattern=job_file.name_by_pattern,
+            in_account_folder=job_file.in_account_folder,
         )
         folder.write(replace(changed, refused=_failure(job_file.size_bytes, changed.size_bytes)))
         durable.move_new(document, folder.document_path(job_file.disk_name), folder.draft)

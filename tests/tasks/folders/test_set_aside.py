@@ -68,6 +68,16 @@ def test_a_document_that_has_grown_since_it_was_sent_becomes_a_failed_job_of_its
     assert (orphan.job_file.size_bytes, orphan.job_file.committed, orphan.job_file.round) == (len(CHANGED), False, 0)
 
 
+def test_it_keeps_what_its_name_told(folders: Folders) -> None:
+    # So that a sidecar which a person adds in failed/ does not give it the whole name of the file.
+    path = claim(folders, drop(folders), name_by_pattern="letter.pdf", in_account_folder=True)
+    sent = SentDocument(len(CONTENT), identity_of(path.stat()), SHA256)
+    path.write_bytes(CHANGED)
+    deliver(folders, sent)
+    changed = orphan_of(folders).job_file
+    assert (changed.name_by_pattern, changed.in_account_folder) == ("letter.pdf", True)
+
+
 def test_other_bytes_of_the_same_length_are_noticed(folders: Folders) -> None:
     path, sent = claimed(folders)
     path.write_bytes(CONTENT.swapcase())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.worker.cli.conftest import CommandLine
+from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import Jobs
 
 
@@ -25,3 +25,20 @@ def test_a_job_sealed_under_another_key_is_a_sentence(chartpost: CommandLine, jo
     result = chartpost("jobs")
     assert result.exit_code == 2
     assert "secret_key" in result.stderr
+
+
+def test_check_says_of_another_key_what_is_true(chartpost: CommandLine, jobs: Jobs) -> None:
+    jobs.received()
+    folder = jobs.runtime.folders.inbox
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "loose.pdf").write_bytes(b"a scan")
+    chartpost.config.write_text(chartpost.config.read_text().replace("a secret for tests", "another secret"))
+    by_check: dict[str, list[str]] = {}
+    for row in lines(chartpost("check", "--json")):
+        by_check.setdefault(row["check"], []).append(row["message"])
+    assert any("another secret_key" in message for message in by_check["redis"])
+    # Redis does answer.
+    assert set(by_check["account"]) == {"Not asked, since Redis cannot be used."}
+    # The watcher, which has the right key, logs other marks.
+    (left,) = by_check["inbox"]
+    assert "in the log as" not in left
