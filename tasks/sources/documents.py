@@ -32,7 +32,11 @@ class Documents:
 
     def examine(self, document: Document) -> Examination:
         """What a few short reads tell of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
-        with suppress(NoParts), self.sources.parts(document.source, document.identity) as parts:
+        with (
+            suppress(NoParts),
+            _blaming_the_settings(document),
+            self.sources.parts(document.source, document.identity) as parts,
+        ):
             return examine(parts)
         return Examination(None, b"")
 

@@ -22,7 +22,7 @@ from tests.harness.waiting import LONG_PATIENCE_SECONDS, wait_until
 pytestmark = needs_faked_clock
 
 LARGE = 30_000_000
-PER_MINUTE = 20
+PER_MINUTE = 12
 PARKED = "south_clinic"
 UNFINISHED = {"", "received", "presigned", "stored", "registered"}
 PATIENT = """confirm.first_seconds = 0.2

@@ -169,7 +169,7 @@ def test_a_worker_that_may_not_read_the_bucket_fails_no_document(machines: tuple
     here.start("worker", "watch", **keys)
     worker = there.start_worker(**{**keys, "AWS_SECRET_ACCESS_KEY": "wrong"})
     here.drop(f"s{uuid4()}", "scan.pdf", b"a scan")
-    wait_until(lambda: "the secret key is wrong" in worker.log, "the reason is logged")
+    wait_until(lambda: "SignatureDoesNotMatch: check the worker's S3 credentials" in worker.log, "the reason is logged")
     worker.stop()
     there.start_worker(**keys)
     wait_until(here.receipts, "the receipt")
