@@ -34,7 +34,7 @@ def test_this_machines_clock_is_compared_with_the_providers(chartpost: CommandLi
     with SandboxProcess() as sandbox:
         lead_to(sandbox, chartpost)
 
-        def clocks() -> list[tuple[str, bool, str]]:
+        def clocks() -> list[tuple[str | None, bool, str]]:
             rows = lines_of(chartpost, "clock")
             return [(row["account"], row["ok"], row["message"]) for row in rows if "Redis" not in row["message"]]
 
