@@ -39,6 +39,10 @@ class CommitLog:
         """True if the document's own folder in `processing/` is not on this machine, so that nothing may be sent."""
         return _in_own_folder(job) and not (self._folders.job_folder(job.id).path / JOB_FILE).exists()
 
+    def require_staging(self, job: Job) -> None:
+        """Raises RetryLater for a staged document, if these settings stage nothing."""
+        staging_of(job, self._staging)
+
     def located(self, job: Job) -> Job:
         """The job with the address that its document has now: `data_dir` may have been moved since it was opened."""
         path = self._folders.document(job.id) if _in_own_folder(job) else None

@@ -65,6 +65,8 @@ class StepRunner:
             try:
                 if step is Step.CONFIRM:
                     return self._confirm.run(leases, account, renewal)
+                # Else its bucket would be one from which nothing is taken, and the document would fail.
+                self._commit_log.require_staging(leases[0].job)
                 self._check_folder(leases[0])
                 return self._steps[step].run(leases[0], account, renewal)
             except LeaseLost as error:

@@ -119,6 +119,7 @@ def test_check_and_health_say_that_the_disk_is_full_until_there_is_room(clinic_w
         faults = {row["check"]: row["message"] for row in rows if not row["ok"]}
         assert exit_code == 1
         assert "nothing can be written there (No space left on device): make room" in faults["folders"]
+        assert len([row for row in rows if row["check"] == "folders" and not row["ok"]]) == 1
         assert "its disk has 0 MB free, and should have 2" in faults["disk"]
         assert not [row for row in rows if "can be written." in row["message"]]
         exit_code, said = ended(north, "health")

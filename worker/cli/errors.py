@@ -10,6 +10,7 @@ from kombu.exceptions import OperationalError
 
 from config.errors import SettingsError
 from tasks.ledger.identity import OTHER_KEY, LedgerRefused
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.ledger.seal import SealBroken
 from tasks.model.errors import DocumentRefused, StepError
 from worker.inbox.opening import LedgerAway
@@ -61,6 +62,8 @@ def _sentence(error: Exception) -> str | None:
             return " ".join(filter(None, (f"{error.code}: {error.message}", error.hint)))
         case SealBroken():
             return OTHER_KEY
+        case LedgerAway() if isinstance(error.__cause__, REDIS_ERRORS):
+            return _sentence(error.__cause__)
         case LedgerAway() | StepError() | ValkeyNotStarted():
             return str(error)
     return None

@@ -36,7 +36,7 @@ COMMANDS = {
     "records": Entry("worker.cli.commands.records:records", "List, show and archive the records in a chart."),
     "reload": Entry("worker.cli.commands.reload:reload", "Let all running processes take up changed settings."),
     "check": Entry("worker.cli.commands.check.command:check", "Check that everything is set up as it must be."),
-    "health": Entry("worker.cli.commands.health:health", "Exit with 0 only if Redis answers and a worker consumes."),
+    "health": Entry("worker.cli.commands.health:health", "Exit with 0 only if documents can move."),
 }
 
 

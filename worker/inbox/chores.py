@@ -64,6 +64,7 @@ class FolderChores:
         A Redis that this process must not use ends the process: `refused` says why.
         """
         swept_at = published_at = float("-inf")
+        put_off = ""
         while not self._stop.wait(_CLOSING_SECONDS):
             try:
                 self._ledger.identity.confirm()
@@ -76,11 +77,15 @@ class FolderChores:
                     swept_at = time.monotonic()
                     self._retention.run()
                     self._sweep_staged()
+                put_off = ""
             except LedgerRefused as error:
                 self.refused = error
                 self._stop.set()
             except (redis.RedisError, OSError, StorageFault) as error:
-                log.warning("chores_put_off", error=type(error).__name__)
+                # Once for each outage: a line each second would help to fill a disk that is full.
+                if type(error).__name__ != put_off:
+                    put_off = type(error).__name__
+                    log.warning("chores_put_off", error=put_off)
 
     def _sweep_staged(self) -> None:
         """Remove staged copies whose jobs a wiped Redis has forgotten, and whose documents were closed before that."""

@@ -18,7 +18,7 @@ class InboxService:
 
     def __init__(self, watcher: Watcher, chores: FolderChores) -> None:
         self._watcher = watcher
-        self._chores = chores
+        self.chores = chores
 
     def run(self, *, once: bool = False) -> None:
         """With `once`, claim the files that have settled and return. Only then does it raise LedgerAway and OSError.
@@ -28,13 +28,13 @@ class InboxService:
         if once:
             self._watcher.once()
             with suppress(redis.RedisError):  # the documents are taken: only numbers are missing
-                self._chores.publish()
+                self.chores.publish()
             return
         # In a thread of their own: closing a large staged document must not delay new ones. A daemon, so that one
         # that hangs does not keep the process alive.
-        chores = threading.Thread(target=self._chores.run, name="folder-chores", daemon=True)
+        chores = threading.Thread(target=self.chores.run, name="folder-chores", daemon=True)
         chores.start()
         self._watcher.run()
         chores.join(_CHORES_END_SECONDS)
-        if self._chores.refused:
-            raise self._chores.refused
+        if self.chores.refused:
+            raise self.chores.refused

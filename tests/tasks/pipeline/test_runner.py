@@ -570,6 +570,17 @@ def test_a_document_whose_folder_is_not_here_is_not_sent_and_fails_only_after_a_
     assert (house.now(gone).stage, house.now(gone).code) == (Stage.FAILED, Code.FILE_MISSING)
 
 
+def test_a_staged_document_waits_for_a_worker_whose_settings_stage(house: House) -> None:
+    job_id = str(uuid4())
+    source = f"s3://staging/{job_id}/document"
+    document = Document("north_clinic", "4711", source, "a.pdf", 6, "etag", door=Door.INBOX, home="another machine")
+    house.ledger.open(job_id, document, "creating", route=ROUTE)
+    house.runner.run(Step.PRESIGN, job_id)
+    now = house.now(job_id)
+    # Not source_not_allowed: nobody but the operator of this worker can do anything about it.
+    assert (now.stage, now.failures, now.code) == (Stage.RECEIVED, 1, None)
+
+
 def test_a_document_whose_folders_were_moved_is_found_where_they_are(house: House, tmp_path: Path) -> None:
     job = house.job("a.pdf")
     moved = house.folders.processing.parent.rename(tmp_path / "moved")

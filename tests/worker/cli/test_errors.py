@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tasks.runtime import Runtime
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import Jobs
 
@@ -17,6 +18,19 @@ def test_redis_being_away_is_a_sentence_without_the_password(
     assert result.exit_code == 1
     assert "Redis does not answer" in result.stderr
     assert "hidden" not in result.output
+
+
+def test_taking_in_without_redis_says_what_to_do(chartpost: CommandLine, runtime: Runtime, valkey_url: str) -> None:
+    folder = runtime.folders.inbox / "north_clinic" / "4711"
+    folder.mkdir(parents=True)
+    (folder / "scan.pdf").write_bytes(b"a scan")
+    settings = chartpost.config.read_text().replace(valkey_url, "redis://:hidden@127.0.0.1:1/0")
+    chartpost.config.write_text(settings)
+    result = chartpost("watch", "--once")
+    assert result.exit_code == 1
+    assert "start `chartpost run`" in result.stderr
+    assert "hidden" not in result.output
+    assert "scan.pdf" not in result.output
 
 
 def test_a_job_sealed_under_another_key_is_a_sentence(chartpost: CommandLine, jobs: Jobs) -> None:

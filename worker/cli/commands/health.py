@@ -23,7 +23,10 @@ _TIMEOUT_SECONDS = 3.0
 @click.command
 @pass_context
 def health(context: Context) -> None:
-    """Exit with 0 only if Redis answers and a worker consumes."""
+    """Exit with 0 only if documents can move.
+
+    That is if Redis answers and takes writes, a worker consumes, and the disk takes writes.
+    """
     _require_disk(context.settings.data_dir)
     client = redis.Redis.from_url(
         context.redis_url,

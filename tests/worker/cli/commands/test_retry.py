@@ -57,9 +57,10 @@ def test_an_inbox_document_comes_back_from_failed(chartpost: CommandLine, jobs: 
 def test_a_document_that_was_taken_out_of_failed_is_not_sent(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.failed(jobs.in_care())
     next(jobs.runtime.folders.failed.glob("**/*.pdf")).unlink()
-    result = chartpost("retry", job.id)
-    assert result.exit_code == 1
-    assert "put it into the inbox" in result.stdout
+    for options in ([], ["--dry-run"]):
+        result = chartpost("retry", job.id, *options)
+        assert result.exit_code == 1
+        assert "put it into the inbox" in result.stdout
     assert jobs.get(job.id).stage is Stage.FAILED
 
 

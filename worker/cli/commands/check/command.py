@@ -84,7 +84,7 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
         redis_results = [*check_redis(runtime.redis, ours=not refusals), *refusals]
         yield from redis_results
         if all(result.ok for result in redis_results if result.check == "redis"):
-            yield from check_machines(runtime.redis, runtime.workers)
+            yield from check_machines(runtime.redis, runtime.workers, staging=runtime.staging is not None)
             is_tried_already = inbox_claims(runtime).is_tried_already
             _, lasting = read_inbox_counts(runtime.redis)
             yield from check_accounts(runtime.accounts, runtime.account_statuses)

@@ -18,11 +18,19 @@ _REMEDIES = {
     errno.EIO: "its disk fails: examine it.",
 }
 
+_DISK_FAULT = "nothing can be written there"
+
 
 def check_folders(folders: Folders, data_dir: Path) -> Iterator[CheckResult]:
     ours = (folders.inbox, folders.processing, folders.delivered, folders.failed)
-    faults = [f"{path}: {why}" for path in (data_dir, *ours) if (why := _why_not_writable(path))]
-    for fault in faults:
+    faults: dict[tuple[int, str] | Path, str] = {}
+    for path in (data_dir, *ours):
+        why = _why_not_writable(path)
+        if why:
+            # A full disk is one fault, however many folders lie on it.
+            key = (path.stat().st_dev, why) if why.startswith(_DISK_FAULT) else path
+            faults.setdefault(key, f"{path}: {why}")
+    for fault in faults.values():
         yield failed("folders", fault)
     if not faults:
         yield passed("folders", f"{data_dir} can be written.")
@@ -56,7 +64,5 @@ def _why_not_writable(path: Path) -> str | None:
         try:
             try_write(path)
         except OSError as error:
-            return (
-                f"nothing can be written there ({error.strerror}): {_REMEDIES.get(error.errno or 0, 'correct that.')}"
-            )
+            return f"{_DISK_FAULT} ({error.strerror}): {_REMEDIES.get(error.errno or 0, 'correct that.')}"
     return None

@@ -25,12 +25,15 @@ REASONS = {
     Reason.SYNC_CONFLICT: "a synchronising program made it when two versions met; keep the right one under the "
     "document's own name, and delete the other",
     Reason.SHORTCUT: "it only points at a document; put the document itself there",
-    Reason.NOT_A_REGULAR_FILE: "it is a link or something else that is not a regular file",
+    Reason.NOT_A_REGULAR_FILE: "it is a link or something else that is not a regular file; put the file itself there",
     Reason.TOO_DEEP: "it is a folder in a patient's folder; put files into inbox/<account>/<patient id>/",
     Reason.NO_ACCOUNT: "it lies beside the accounts' folders; put it into inbox/<account>/<patient id>/",
-    Reason.UNKNOWN_ACCOUNT: "the settings name no such account",
-    Reason.SIDECAR_ALONE: "it is a sidecar, and no document of its name lies beside it",
-    Reason.SIDECAR_MISNAMED: "it looks like a sidecar, and is not called <document>.meta.json",
+    Reason.UNKNOWN_ACCOUNT: "the settings name no such account; correct the folder's name, or add the account to the "
+    "settings and run chartpost reload",
+    Reason.SIDECAR_ALONE: "it is a sidecar, and no document of its name lies beside it; put the document there, or "
+    "delete the sidecar",
+    Reason.SIDECAR_MISNAMED: "it looks like a sidecar, and is not called <document>.meta.json; rename it, or move it "
+    "away",
     Reason.SIDECAR_IN_DOUBT: "a sidecar that may belong to it has another name than its own and .meta.json",
     Reason.UNREADABLE: "it cannot be read; correct its permissions",
     Reason.FOLDER_NOT_WRITABLE: "it cannot be taken out of its folder; give this user the right to write to the folder",

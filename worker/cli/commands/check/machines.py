@@ -14,13 +14,14 @@ from worker.cli.commands.check.result import CheckResult, failed, passed
 _REMEDY = "let it share their data_dir, or set s3.stage_inbox on every machine."
 
 
-def check_machines(client: redis.Redis, workers: Workers) -> Iterator[CheckResult]:
+def check_machines(client: redis.Redis, workers: Workers, *, staging: bool = False) -> Iterator[CheckResult]:
+    """`staging`: the settings of this command have `s3.stage_inbox`."""
     live, machines = workers.live(), known_machines(client)
     watching = {name for name, machine in machines.items() if machine.watches}
     faults = [
         *_documents_that_wait(MachinesWaitedFor(client, workers)),
         *_workers_without_inbox(live, machines, watching),
-        *_staging_differs(live),
+        *_staging_differs(live, here=staging),
     ]
     yield from (failed("machines", fault) for fault in faults)
     if faults or not live:
@@ -51,7 +52,8 @@ def _workers_without_inbox(
             )
 
 
-def _staging_differs(live: dict[str, LiveWorker]) -> Iterator[str]:
+def _staging_differs(live: dict[str, LiveWorker], *, here: bool) -> Iterator[str]:
     without = sorted(name for name, worker in live.items() if not worker.staging)
-    if without and len(without) < len(live):
-        yield f"s3.stage_inbox is set for some workers and not for {', '.join(without)}: give all the same settings."
+    if without and (here or len(without) < len(live)):
+        where = "here" if len(without) == len(live) else "for some workers"
+        yield f"s3.stage_inbox is set {where} and not for {', '.join(without)}: give all the same settings."

@@ -59,7 +59,9 @@ def retry(
     def row(target: Target) -> dict[str, Any]:
         try:
             plan = retries.plan(target, send_again=send_again, as_it_is=as_it_is)
-            if not dry_run:
+            if dry_run:
+                retries.rehearse(plan)
+            else:
                 retries.carry_out(plan)
             action = "searched for first" if plan.search_first else "sent again"
             outcome = f"would be {action}" if dry_run else f"is {action}"

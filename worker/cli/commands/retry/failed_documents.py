@@ -64,16 +64,22 @@ class FailedDocuments:
         self._opener = opener
         self._inbox_claims = inbox_claims
 
-    def reopen(self, job_id: str, account: str, patient_id: str | None) -> ClaimedDocument:
-        """Bring the document back from failed/. Raises NotRetried."""
+    def check(self, job_id: str, account: str, patient_id: str | None) -> None:
+        """Raises NotRetried for a document that cannot come back from failed/ as it lies there."""
         error_file = self._outcomes.find_error_file(job_id, account, patient_id)
-        if error_file and error_file.sidecar.exists():
+        if error_file is None or not error_file.document.exists():
+            raise NotRetried("its file is not in failed/ on this machine; put it into the inbox instead.")
+        if error_file.sidecar.exists():
             # A sidecar that is still faulty keeps its document in failed/: it must not go out without what it asks for.
             with refusals_as_not_retried():
                 Sidecar.read(error_file.sidecar)
-        elif error_file and (job_file := job_file_in(read_companion(error_file.companion))):
+        elif job_file := job_file_in(read_companion(error_file.companion)):
             with refusals_as_not_retried():
                 self._inbox_claims.check_names(job_file)
+
+    def reopen(self, job_id: str, account: str, patient_id: str | None) -> ClaimedDocument:
+        """Bring the document back from failed/. Raises NotRetried."""
+        self.check(job_id, account, patient_id)
         try:
             return self._claims.reopen_failed(job_id, account, patient_id)
         except FileNotFoundError:

@@ -72,6 +72,13 @@ class Retries:
         search_first = not send_again and target.needs_search_first
         return Plan(target, search_first, forget_sending=send_again, as_it_is=as_it_is, document=document)
 
+    def rehearse(self, plan: Plan) -> None:
+        """Whether the document's file could come back from failed/. Changes nothing. Raises NotRetried."""
+        target = plan.target
+        # A file that is still being moved to failed/ will be there.
+        if plan.document is None and (target.job is None or "files" in target.job.closed):
+            self._failed_documents.check(target.job_id, target.account or "", target.patient_id)
+
     def carry_out(self, plan: Plan) -> None:
         """Let the job begin again, or open it if it has left Redis. Raises NotRetried."""
         target, document = plan.target, plan.document

@@ -71,6 +71,13 @@ def test_staging_on_some_workers_only_is_a_fault(valkey: redis.Redis, tmp_path: 
     assert "worker-other" in message
 
 
+def test_staging_here_and_on_no_worker_is_a_fault(valkey: redis.Redis, tmp_path: Path) -> None:
+    Here(valkey, tmp_path / "one", watches=True, works=True)
+    [(result)] = check_machines(valkey, Workers(valkey), staging=True)
+    assert not result.ok
+    assert "set here and not for worker-one" in result.message
+
+
 @pytest.mark.parametrize(
     ("count", "words"), [(1, "1 document of north_clinic waits"), (3, "3 documents of north_clinic wait")]
 )
