@@ -55,6 +55,19 @@ def test_a_worker_whose_clock_is_wrong_delivers_and_says_so(installation: Instal
     assert worker.log.count('"clock_wrong"') == 1
 
 
+def test_a_worker_whose_clock_is_ahead_finds_what_was_made_without_an_answer(tmp_path: Path) -> None:
+    with (
+        SandboxProcess("--providers", "ovok", validation_seconds=0.2) as ovok,
+        installed(tmp_path / "ovok", ovok, account="ovok_clinic") as installation,
+    ):
+        start_shifted_worker(installation, HOUR)
+        for number in range(3):
+            name = f"LOSTCREATE-{number}.pdf"
+            source = installation.write(name, b"x" * (100 + number))
+            installation.upload(source, None).get(timeout=120)
+            assert [each["uploads"] for each in ovok.ovok_documents() if each["file_name"] == name] == [1]
+
+
 def test_beside_a_worker_whose_clock_is_right_no_document_fails(installation: Installation) -> None:
     start_shifted_worker(installation, HOUR)
     installation.start_worker()

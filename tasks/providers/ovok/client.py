@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -63,6 +63,7 @@ class Ovok:
         self._max_bytes = account.max_bytes
         self._hosts = account.upload_hosts
         self._cache = connection.cache
+        self._clock = connection.clock
         self._user = fingerprint(account.base_url, account.email, account.client_id)
         self._api = BearerApi(
             connection,
@@ -97,7 +98,7 @@ class Ovok:
 
         Raises DocumentRefused if there is no Ovok document of the option `document_id`.
         """
-        since = job.facts.provider.get("since") or datetime.now(UTC).isoformat()
+        since = job.facts.provider.get("since") or self._before(job).isoformat()
         facts = replace(job.facts, record=self._target(job), provider={"since": since})
         if facts.record is None:
             return facts
@@ -224,6 +225,12 @@ class Ovok:
             return False
         file = self._file_at(address)
         return file is None or file.size == 0
+
+    def _before(self, job: Job) -> datetime:
+        """A moment, by Ovok's clock, before anything is made for the job, and not long before."""
+        now = self._clock.now()
+        # Before this process has heard Ovok's time, its own may be ahead, and what is made now would seem too old.
+        return now if self._clock.server else min(now, job.created_at)
 
     def _list_changed(self, since: datetime) -> Iterator[Entry]:
         """The Ovok documents that were changed since then, the latest first, and those that do not say when."""
