@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import structlog
 
+from config.accounts import Confirm
 from config.settings import Settings
 from tasks.closing.callback import Callback
 from tasks.closing.files import DocumentFiles
@@ -109,7 +110,9 @@ class Closing:
             done.add(name)
             self._ledger.closed(lease, done, event=event_of(job) if name == "event" else None, facts=changed)
         if still_reconciling(job):
-            self._ledger.search_slowly(lease, self._settings.accounts[job.account].confirm.cap_seconds)
+            account = self._settings.accounts.get(job.account)
+            # Of an account that has left the settings nothing is searched for until it is back.
+            self._ledger.search_slowly(lease, (account.confirm if account else Confirm()).cap_seconds)
         else:
             self._ledger.finished(lease)
         log.info("job_closed", job=job.id, account=job.account, state=job.stage, code=job.code)

@@ -37,7 +37,7 @@ class NotedCommit:
 
     # Counts the commits of one ledger. A Redis whose count is smaller has forgotten this commit.
     number: int
-    # The run id of the Redis that had it.
+    # The mark of the run of Redis that had it (`forgotten_commits`).
     run: str
     job_id: str
     step: Step

@@ -77,7 +77,7 @@ class CommitLog:
     def note_commit(self, job: Job, facts: Facts, number: int = 0, run: str = "") -> None:
         """Write down, before the last block leaves, what a search would need.
 
-        `number` and `run` are the commit's number and the run id of its Redis. Raises OSError, RetryLater and
+        `number` and `run` are the commit's number and the mark of the run of its Redis. Raises OSError, RetryLater and
         DocumentRefused: then nothing may leave.
         """
         if self._journal and self.needs_journal(job):

@@ -1,7 +1,7 @@
-"""Finds the commits that a Redis has forgotten: it was restored from an older copy, or lost its last second.
+"""Finds the commits that a Redis has forgotten: it was restored from an older copy or wiped, or lost its last second.
 
 Every commit has a number, which counts up in Redis. The documents of calls and stream messages are noted with it on the
-disk of the machine that sent them (`commit_journal`). After a restart of Redis:
+disk of the machine that sent them (`commit_journal`). After a restart of Redis, or a wipe:
 
 1.  The first that sees the new run notes how many commits it knows.
 2.  Each machine tells it of those of its own that have a larger number. Their outcome is unknown: they are searched for
@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from uuid import uuid4
 
 import structlog
 
@@ -50,31 +51,33 @@ class ForgottenCommits:
         self._route = route
         self._see_run = load_script(ledger.redis, "see_run")
         self._report_run = load_script(ledger.redis, "report_run")
-        self._complete = ""
+        # The run id and the mark of a Redis that knows of every commit.
+        self._complete = ("", "")
         self._lock = threading.Lock()
 
     def ensure_known(self) -> str:
-        """The run id of a Redis that knows of every commit. Raises RetryLater while it does not yet."""
-        run = self._ledger.redis_run()
+        """The mark of the run of a Redis that knows of every commit. Raises RetryLater while it does not yet."""
+        # The mark too: a wipe (FLUSHALL) takes it away, and leaves the run id.
+        run = self._ledger.redis_run(), str(self._ledger.redis.hget(PREFIX + "run", "mark") or "")
         if run != self._complete:
             with self._lock:
                 if run != self._complete:
-                    self._complete = self._told(run)
-        return run
+                    run = self._complete = run[0], self._told(run[0])
+        return run[1]
 
     def _told(self, run: str) -> str:
-        known, age_ms, reported = self._see_run(args=[PREFIX, run])
+        known, age_ms, reported, mark = self._see_run(args=[PREFIX, run, uuid4().hex])
         here = self._machine.name() or ""
         if here not in reported:
-            self._report(run, int(known), here)
+            self._report(str(mark), int(known), here)
         others = self._expected() - {here, *(str(name) for name in reported)}
         if others and int(age_ms) < _PATIENCE_SECONDS * 1000:
-            reason = "Redis was restarted, and other machines may still know what it has forgotten."
+            reason = "Redis was restarted or wiped, and other machines may still know what it has forgotten."
             raise RetryLater(reason, after_seconds=_AGAIN_SECONDS)
-        return run
+        return str(mark)
 
-    def _report(self, run: str, known: int, here: str) -> None:
-        forgotten = self._journal.entries(after=known, not_of_run=run)
+    def _report(self, mark: str, known: int, here: str) -> None:
+        forgotten = self._journal.entries(after=known, not_of_run=mark)
         for batch in (forgotten[at : at + _BATCH] for at in range(0, len(forgotten), _BATCH)):
             known_jobs = self._ledger.remember((commit.job_id, commit.step, commit.facts) for commit in batch)
             for commit in batch:
@@ -82,7 +85,7 @@ class ForgottenCommits:
                 if job:
                     self._ledger.commit_remembered(job, commit.step, commit.facts, self._route(job.document))
         highest = max((commit.number for commit in forgotten), default=0)
-        self._report_run(args=[PREFIX, run, here, highest])
+        self._report_run(args=[PREFIX, mark, here, highest])
         if forgotten:
             log.warning("redis_is_older", forgotten_commits=len(forgotten))
 

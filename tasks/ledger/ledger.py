@@ -21,9 +21,9 @@ from tasks.ledger.identity import LedgerIdentity
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.owners import RecordOwners
 from tasks.ledger.redis import CLOSING_LANE, PREFIX, due_key, load_script
-from tasks.ledger.seal import Seal
+from tasks.ledger.seal import Seal, SealBroken
 from tasks.model.document import Document
-from tasks.model.errors import Code, LeaseLost
+from tasks.model.errors import Code, DocumentRefused, LeaseLost
 from tasks.model.job import Facts, Failure, Job, Record
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.model.times import from_ms, to_ms
@@ -49,6 +49,10 @@ _UNKNOWN_OUTCOME_FIELDS = (
 
 _FORGOTTEN_KEPT_SECONDS = 8 * 86_400  # as long as `folders.commit_journal` keeps commits
 _USUAL_ROUTE = Route()
+_SENT_UNDER_ANOTHER_KEY = (
+    "It may have been sent before secret_key was changed, and what a search needs was sealed with the earlier key. "
+    "Look into the chart."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ class Ledger:
         `failure`: it was refused at the door, and only its closing is left. `maybe_sent`: the ledger was wiped, and its
         outcome is unknown. Without `reserve_key` its idempotency key stays with the job that has it.
 
-        Raises LedgerRefused.
+        Raises LedgerRefused; DocumentRefused for a document that may have been sent under another `secret_key`.
         """
         self.identity.confirm()
         row = self.codec.opening(job_id, document, provider, route)
@@ -204,7 +208,12 @@ class Ledger:
         if kept is None:
             return None
         commit = json.loads(kept)
-        return MaybeSent(self.codec.facts(job_id, commit["facts"]), Step(commit["step"]))
+        try:
+            return MaybeSent(self.codec.facts(job_id, commit["facts"]), Step(commit["step"]))
+        except SealBroken as error:
+            # Without those facts a search would find nothing, and the document would be sent again.
+            hint = "If it is not there, send it again under another id."
+            raise DocumentRefused(Code.OUTCOME_UNKNOWN, _SENT_UNDER_ANOTHER_KEY, hint=hint) from error
 
     # --- leases ------------------------------------------------------------------------------------------------
 

@@ -582,6 +582,13 @@ MUTANTS = (
         (FORGOTTEN,),
     ),
     Mutant(
+        "a Redis that is emptied while it runs is not told of the commits that it has forgotten",
+        "tasks/folders/forgotten_commits.py",
+        "        if run != self._complete:\n            with",
+        "        if run[0] != self._complete[0]:\n            with",
+        (FORGOTTEN,),
+    ),
+    Mutant(
         "older Redis: nobody waits for what the other machines know",
         "tasks/folders/forgotten_commits.py",
         "if others and int(age_ms) < _PATIENCE_SECONDS * 1000:",

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-import redis
 import structlog
 
+from config.redaction import crash_site
 from tasks.closing.closing import Closing
 from tasks.folders.inbox_counts import publish_inbox_counts
 from tasks.folders.layout import Folders
@@ -19,6 +19,7 @@ from tasks.folders.retention import Retention
 from tasks.folders.staging import Staging
 from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.sources.objects import StorageFault
 
 log = structlog.get_logger()
@@ -81,11 +82,13 @@ class FolderChores:
             except LedgerRefused as error:
                 self.refused = error
                 self._stop.set()
-            except (redis.RedisError, OSError, StorageFault) as error:
+            except (*REDIS_ERRORS, OSError, StorageFault) as error:
                 # Once for each outage: a line each second would help to fill a disk that is full.
                 if type(error).__name__ != put_off:
                     put_off = type(error).__name__
                     log.warning("chores_put_off", error=put_off)
+            except Exception as error:  # noqa: BLE001, outermost: without this thread the machine seems to be gone
+                log.error("chores_failed", **crash_site(error))
 
     def _sweep_staged(self) -> None:
         """Remove staged copies whose jobs a wiped Redis has forgotten, and whose documents were closed before that."""
@@ -110,7 +113,12 @@ class FolderChores:
         if machine is None:
             return
         for job_id in (*self._ledger.left_to(machine), *self._ledger.unclosed(machine, _UNTAKEN_SECONDS)):
-            self._closing.run(job_id)
+            try:
+                self._closing.run(job_id)
+            except (LedgerRefused, *REDIS_ERRORS):
+                raise
+            except Exception as error:  # noqa: BLE001, one job must not hold up the others; its words may name the patient
+                log.error("closing_crashed", job=job_id, **crash_site(error))
 
     def publish(self) -> None:
         """Tell the metrics what the inbox leaves alone. Raises RedisError and OSError."""

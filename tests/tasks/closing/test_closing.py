@@ -25,7 +25,7 @@ from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.job import Failure, Job
 from tasks.model.route import Step
 from tasks.sources.sources import Sources
-from tests.tasks.ledger.test_ledger import document, start, to_delivered
+from tests.tasks.ledger.test_ledger import document, start, to_delivered, to_stored
 
 
 @dataclass
@@ -134,6 +134,18 @@ def test_the_source_of_a_document_that_failed_stays(ledger: Ledger, closing: Clo
     ledger.failed(start(ledger, job_id, Step.PRESIGN), Failure(Code.FILE_EMPTY, "The file is empty."), calls=0)
     closing.run(job_id)
     assert steps.done == ["files", "staged", "result", "callback"]
+
+
+def test_a_job_of_an_account_that_has_left_the_settings_waits_for_its_slow_search(
+    ledger: Ledger, closing: Closing, steps: Recording
+) -> None:
+    job_id = opened(ledger)
+    to_stored(ledger, job_id)
+    failure = Failure(Code.NOT_CONFIRMED, "No record.")
+    ledger.failed(start(ledger, job_id, Step.CONFIRM), failure, calls=0, keep_name=True)
+    closing.run(job_id)
+    assert steps.done == ["files", "staged", "result", "callback"]
+    assert now(ledger, job_id).step is Step.CONFIRM
 
 
 def test_a_source_that_cannot_be_removed_holds_up_nothing(ledger: Ledger, closing: Closing, steps: Recording) -> None:
