@@ -107,7 +107,7 @@ def test_accounts_come_and_go_with_reload_and_it_says_what_each_part_did(north: 
     children = start_all(north)
     pids = [child.pid for child in children]
     waiting = north.drop("4711", "scan.pdf", b"a scan", account="south_clinic")
-    wait_until(lambda: "inbox_entry_ignored" in children[1].log, "the watcher does not know the account")
+    assert "the settings name no such account" in north.command("check").stdout
     assert reload(north) == dict.fromkeys(("worker", "watch", "intake"), "Nothing has changed.")
 
     edit(north, "[inbox]", f"{new[0]}\n[inbox]")
