@@ -246,6 +246,7 @@ class StreamWriter(Client):
         if self._wipes_seen != self.tracker.wipes:
             self._wipes_seen = self.tracker.wipes
             self._again = self.open
+            self._read = "0"  # the new stream may begin with earlier ids, if Redis's clock was ahead before
         while self._again:
             self.hand_in(self._again[-1])
             self._again.pop()
