@@ -25,7 +25,7 @@ demo: .venv/.stamp
 	$(BIN)/chartpost demo
 
 test: lint
-	$(BIN)/pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.stamp
 	$(BIN)/ruff check .
