@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.model.errors import RetryLater
-from tasks.model.job import Record
+from tasks.model.job import Job, Record
 from tasks.providers.pracsuite import PracSuite
 from tests.tasks.providers.doubles import NO_OWNERS, DictCache, Slots, job
 from tests.tasks.providers.odd_pracsuite import LIST, OddPracSuite
@@ -227,15 +227,22 @@ def test_a_list_that_always_announces_one_more_is_believed_the_third_time(
     assert len(chart.turned()) == 1, "and from then on read at its end alone"
 
 
-@pytest.mark.parametrize("count", [3, 250])
-def test_after_that_a_record_is_ours_only_if_the_list_has_grown_by_it(
+def sent_beside_one_too_many(
     odd: OddPracSuite, pracsuite: PracSuite, cache: DictCache, count: int
-) -> None:
+) -> tuple[Chart, Job]:
+    """A job that is sent to a chart whose list announces one record more than it shows."""
     chart = Chart(odd, count)
     chart.announces = 1
     read_until_complete(pracsuite, cache, 3)
     facts = pracsuite.before_sending(job())
-    ours = job(snapshot=facts.snapshot, provider=facts.provider)
+    return chart, job(snapshot=facts.snapshot, provider=facts.provider)
+
+
+@pytest.mark.parametrize("count", [3, 250])
+def test_after_that_a_record_is_ours_only_if_the_list_has_grown_by_it(
+    odd: OddPracSuite, pracsuite: PracSuite, cache: DictCache, count: int
+) -> None:
+    chart, ours = sent_beside_one_too_many(odd, pracsuite, cache, count)
     # The record that was announced all along is shown, and looks like ours.
     chart.rows.append(chart.row(7000, 10, file_name="referral.pdf"))
     chart.announces = 0
@@ -249,11 +256,7 @@ def test_after_that_a_record_is_ours_only_if_the_list_has_grown_by_it(
 def test_a_new_record_in_a_list_that_always_announces_one_more_is_ours(
     odd: OddPracSuite, pracsuite: PracSuite, cache: DictCache, count: int
 ) -> None:
-    chart = Chart(odd, count)
-    chart.announces = 1
-    read_until_complete(pracsuite, cache, 3)
-    facts = pracsuite.before_sending(job())
-    ours = job(snapshot=facts.snapshot, provider=facts.provider)
+    chart, ours = sent_beside_one_too_many(odd, pracsuite, cache, count)
     chart.rows.append(chart.row(7000, 10, file_name="referral.pdf"))
     assert found(pracsuite, ours) == {ours.id: ("7000", True)}
 
