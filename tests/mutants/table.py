@@ -35,13 +35,6 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
-        "a worker whose settings stage nothing fails a staged document",
-        "tasks/pipeline/runner.py",
-        "self._commit_log.require_staging(leases[0].job)",
-        "pass",
-        ("tests/tasks/pipeline/test_runner.py", "-k", "staged"),
-    ),
-    Mutant(
         "the watcher logs an outage each second, onto a disk that is full",
         "worker/inbox/chores.py",
         "if type(error).__name__ != put_off:",
