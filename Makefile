@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench mutants chaos lock clean
+.PHONY: demo test lint bench mutants chaos hostile lock clean licences audit
 
 .venv: .venv/.stamp
 
@@ -33,8 +33,9 @@ lint: .venv/.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# What chartpost costs, beside what one would write without it; docs/performance.md. For options: make bench BENCH="--only cpu".
 bench: .venv/.stamp
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 # One deliberate fault for each promise; fails unless a test notices each.
 mutants: .venv/.stamp
@@ -43,6 +44,10 @@ mutants: .venv/.stamp
 # Documents flow while everything fails in turn; docs/chaos.md has the table. For options: make chaos CHAOS="--seed 7".
 chaos: .venv/.stamp
 	$(BIN)/python -m tests.chaos.campaign $(CHAOS)
+
+# Strangers send and answer what no honest one does. For options: make hostile HOSTILE="--seed 7 --messages 500".
+hostile: .venv/.stamp
+	$(BIN)/python -m tests.hostile.campaign $(HOSTILE)
 
 # The lock files hold every platform's hashes and no index address.
 lock: .venv/.stamp
@@ -53,5 +58,15 @@ lock: .venv/.stamp
 		--no-emit-find-links --no-header --no-annotate --upgrade --extra test --group build pyproject.toml \
 		--output-file requirements-dev.lock
 
+# What docs/licences.md says is what the installed packages say; after each `make lock`.
+licences: .venv/.stamp
+	$(BIN)/python -m tests.docs.licences
+
+# Known vulnerabilities of what is installed with chartpost. Fails too where no advisories can be had of a package.
+audit:
+	$(PYTHON) -m venv .audit
+	.audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements.lock
+
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .audit build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
+from config.fingerprint import fingerprint
+from config.hosts import AMAZON_S3
 from config.types import (
     ApiKey,
     Coding,
@@ -15,6 +17,7 @@ from config.types import (
     HeaderText,
     HostPattern,
     Identifier,
+    OptionalProxy,
     OptionalWebAddress,
     PathSegment,
     PrivateKey,
@@ -25,7 +28,7 @@ from config.types import (
     WebAddress,
 )
 
-AMAZON = ("*.amazonaws.com",)
+AMAZON = (AMAZON_S3,)
 
 
 class Confirm(Section):
@@ -74,11 +77,22 @@ class Account(Section):
     upload_hosts: tuple[HostPattern, ...] = ()  # to which forms may send documents
     insecure: bool = False  # true, for sandboxes: http:// and loopback are allowed
     ca_bundle: OptionalFile = None  # certificate authorities to trust in addition to the system's
+    # Instead of everybody's `proxy`; empty: this account is reached directly.
+    proxy: OptionalProxy = None
     requests_per_minute: Count  # over all workers, and over all accounts that share the vendor's limit
     max_bytes: Count  # larger documents are refused before any call
     duplicates: Literal["skip", "send"] = "skip"
     confirm: Confirm = Confirm()
     max_in_flight: Count | None = None  # steps that may run at once over all workers; None: half of all slots
+
+    @property
+    def limit_group(self) -> str:
+        """Accounts with the same group share the provider's rate limit. Holds no secret."""
+        return f"{self.provider}:{fingerprint(*self._limited_by())}"
+
+    def _limited_by(self) -> tuple[str, ...]:
+        """What accounts have in common that share the provider's limit."""
+        return (self.base_url,)
 
 
 class Author(Section):
@@ -121,6 +135,10 @@ class PracsuiteAccount(Account):
     vendor_api_key: ApiKey
     api_key: ApiKey
 
+    def _limited_by(self) -> tuple[str, ...]:
+        """PracSuite limits by the vendor's key at one API, whatever the clinic."""
+        return (self.base_url, self.vendor_api_key.get_secret_value())
+
 
 class ClinikoAccount(Account):
     """Cliniko: a user's key, whose ending names the shard (https://docs.api.cliniko.com/guides/urls)."""
@@ -141,6 +159,12 @@ class ClinikoAccount(Account):
             object.__setattr__(self, "base_url", f"https://api.{shard}.cliniko.com/v1")
         return self
 
+    def _limited_by(self) -> tuple[str, ...]:
+        """Cliniko limits by user, whose key this is."""
+        # 200 requests a minute: https://docs.api.cliniko.com/developer-portal
+        key = self.api_key.get_secret_value()
+        return (self.base_url, key.rpartition("-")[0] or key)
+
 
 def shard_of(api_key: str) -> str | None:
     """The shard in a Cliniko key: what follows its last hyphen, au1 without one; None if it cannot be a shard."""
@@ -160,6 +184,10 @@ class OvokAccount(Account):
     email: Text
     password: Secret
     client_id: Text
+
+    def _limited_by(self) -> tuple[str, ...]:
+        """Ovok's pages name no limits; they are taken to be for each login at one API."""
+        return (self.base_url, self.email, self.client_id)
 
 
 class RedoxAccount(Account):
@@ -184,6 +212,11 @@ class RedoxAccount(Account):
     patient_system: Text
     metadata: Metadata = Metadata()
 
+    def _limited_by(self) -> tuple[str, ...]:
+        """Redox limits by the IP address that calls, whichever account it is for."""
+        # https://developer.redoxengine.com/api-reference/quotas-and-constraints
+        return (self.base_url.lower(),)
+
 
 class NhnAccount(Account):
     """NHN's document sharing, with HelseID (https://utviklerportal.nhn.no)."""
@@ -203,6 +236,10 @@ class NhnAccount(Account):
     organization: Organization
     patient_system: Text = "urn:oid:2.16.578.1.12.4.1.4.1"
     metadata: Metadata = Metadata()
+
+    def _limited_by(self) -> tuple[str, ...]:
+        """NHN's pages name no limits; they are taken to be for each client at one API."""
+        return (self.base_url, self.client_id)
 
 
 ACCOUNT_KINDS: dict[str, type[Account]] = {

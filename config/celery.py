@@ -1,18 +1,21 @@
 """Celery's settings. They follow from one decision: a message only wakes a worker up; the truth is in the ledger."""
 
 import ssl
+from collections.abc import Iterable
 from urllib.parse import SplitResult, parse_qs, urlsplit, urlunsplit
 
 from kombu import Exchange, Queue
 
+from config.producers import SHARED
 from config.settings import Settings
 
 ENTRY_QUEUE = "chartpost"  # calls from other services
+PRODUCER_QUEUE = "chartpost.from."  # and a producer's name: its calls
 STAGE_QUEUE = "chartpost.stages"  # our own
 ENTRY_TASKS = ("chartpost.upload", "chartpost.relabel")
 
-# After this a message that was not acknowledged is delivered again, which the ledger makes harmless. It is longer than
-# an entry task takes, and longer than a stage usually waits in a worker's memory behind a long upload.
+# After this a call that was not acknowledged is delivered again, which the ledger makes harmless. It is longer than an
+# entry task takes. Messages of steps are not noted as unacknowledged (worker/celery/kombu_guard.py).
 VISIBILITY_TIMEOUT_SECONDS = 300
 CONNECT_TIMEOUT_SECONDS = 5
 SOCKET_TIMEOUT_SECONDS = 10  # must be more than the one second for which the broker connection blocks
@@ -32,7 +35,7 @@ def celery_settings(redis_url: str, settings: Settings) -> dict[str, object]:
         raise ValueError("the Redis address must begin with redis://, rediss:// or unix://")
     return {
         **_connections(_address(parts), _certificates(parts), is_socket=parts.scheme == "unix"),
-        **_messages(),
+        **_messages(settings),
         **_worker(settings),
         "task_ignore_result": True,  # a job's outcome is stored by the job, once, under the job's id
         "task_store_errors_even_if_ignored": False,
@@ -92,7 +95,7 @@ def _connections(address: str, certificates: dict[str, object] | None, *, is_soc
     }
 
 
-def _messages() -> dict[str, object]:
+def _messages(settings: Settings) -> dict[str, object]:
     return {
         "task_serializer": "json",
         "result_serializer": "json",
@@ -102,7 +105,7 @@ def _messages() -> dict[str, object]:
         "enable_utc": True,
         "timezone": "UTC",
         "task_default_queue": ENTRY_QUEUE,
-        "task_queues": [direct_queue(ENTRY_QUEUE), direct_queue(STAGE_QUEUE)],
+        "task_queues": [direct_queue(name) for name in (*entry_queues(settings.producers), STAGE_QUEUE)],
         # A mistyped queue must be an error: in a new queue, messages would wait for ever.
         "task_create_missing_queues": False,
         # Exact names win over patterns, whatever their order.
@@ -111,6 +114,21 @@ def _messages() -> dict[str, object]:
             "chartpost.*": {"queue": STAGE_QUEUE},
         },
     }
+
+
+def entry_queues(producers: Iterable[str]) -> list[str]:
+    """The queues of calls from other services: the shared one, and each producer's own."""
+    return [ENTRY_QUEUE, *(PRODUCER_QUEUE + name for name in producers if name != SHARED)]
+
+
+def lists_of(queue: str) -> list[str]:
+    """The lists of a queue in Redis: kombu has one for each priority (`Channel._q_for_pri`)."""
+    return [queue + priority for priority in ("", "\x06\x163", "\x06\x166", "\x06\x169")]
+
+
+def producer_of_queue(queue: str) -> str | None:
+    """The producer whose own queue this is; None for any other queue."""
+    return queue.removeprefix(PRODUCER_QUEUE) if queue.startswith(PRODUCER_QUEUE) else None
 
 
 def machine_queue(machine: str) -> str:
@@ -142,7 +160,8 @@ def _worker(settings: Settings) -> dict[str, object]:
         "task_soft_time_limit": None,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
-        "worker_send_task_events": True,  # for Flower
+        # Many events for each document. A Flower that runs asks for them every five seconds.
+        "worker_send_task_events": False,
         "task_send_sent_event": False,
         "worker_enable_remote_control": True,  # for Flower, `inspect` and the health check
     }

@@ -8,8 +8,8 @@ from config.errors import KeyPath, dotted
 from config.settings import Settings
 from config.types import Section
 
-NEEDS_RESTART = ("data_dir", "secret_key", "redis.url", "inbox.enabled")
-"""The processes of one installation must agree on the first three at all times. The last decides what `run` starts."""
+NEEDS_RESTART = ("data_dir", "secret_key", "redis.url", "inbox.enabled", "worker.processes")
+"""The processes of one installation must agree on the first three at all times. The others decide what `run` starts."""
 
 
 def changed_keys(old: Settings, new: Settings) -> list[str]:

@@ -12,8 +12,8 @@ from config.accounts import ACCOUNT_KINDS
 from config.errors import CONSEQUENCES, KeyPath, Problem, SettingsError, did_you_mean, message_for, missing
 from config.gather import Tree, gather
 from config.origin import FileStamp, Origin
-from config.rules import cautions, contradictions
-from config.schema import ACCOUNTS, Schema, may_have_secret_file
+from config.rules import cautions, contradictions, roots_that_hold
+from config.schema import ACCOUNTS, PRODUCERS, Schema, may_have_secret_file
 from config.secret_key import read_or_make_key
 from config.settings import Settings
 
@@ -38,6 +38,10 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     # A value that was replaced by a stand-in would cause contradictions that the operator cannot understand.
     problems = _add_independent(gathered.problems, wrong_values)
     problems = _add_independent(problems, contradictions(settings))
+    secret_files = [stamp.path for stamp in gathered.secret_files if stamp.seen]
+    problems = _add_independent(problems, roots_that_hold(settings, secret_files, "a file with a secret"))
+    if gathered.file:
+        problems = _add_independent(problems, roots_that_hold(settings, [gathered.file], "the settings file"))
     if problems:
         raise SettingsError(str(problem) for problem in problems)
     ca_files = tuple(FileStamp.of(account.ca_bundle) for account in settings.accounts.values() if account.ca_bundle)
@@ -93,7 +97,7 @@ def _checked(values: Tree, schema: Schema) -> tuple[Settings, list[Problem]]:
         except ValidationError as error:
             errors = _details(error)
     for wrong in errors:  # still not good: drop the whole table
-        _replace(values, wrong["loc"][: 2 if wrong["loc"][0] == ACCOUNTS else 1], required=False)
+        _replace(values, wrong["loc"][: 2 if wrong["loc"][0] in (ACCOUNTS, PRODUCERS) else 1], required=False)
     return Settings.model_validate(values), problems
 
 
@@ -109,8 +113,12 @@ def _problem(error: ErrorDetails, schema: Schema) -> Problem:
     if error["type"] == "extra_forbidden":
         hint = did_you_mean(str(key[-1]), schema.names(key[:-1]), "remove it")
         return Problem((key,), f"is not a setting: {hint}")
+    if key[-1] == "[key]" and error["type"] == "value_error":
+        return Problem((key[:-1],), message_for(error))
     if key[-1] == "[key]":  # pydantic's mark for an error in a dict's key instead of its value
-        return Problem((key[:-1],), "is not a name for an account: begin with a letter, and use only a-z, 0-9 and _")
+        whom = "a producer" if key[0] == PRODUCERS else "an account"
+        message = f"is not a name for {whom}: begin with a letter, and use only a-z, 0-9 and _"
+        return Problem((key[:-1],), message)
     return Problem((key,), message_for(error))
 
 

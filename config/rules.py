@@ -1,14 +1,18 @@
 """What single values cannot show: settings that contradict each other, and settings that are allowed but unwise."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from config.accounts import Account, NhnAccount, RedoxAccount
 from config.errors import KeyPath, Problem, did_you_mean, dotted, missing
 from config.hosts import is_loopback
+from config.producers import SHARED
+from config.roots import BucketRoot, FileRoot, holds, why_not_apart
 from config.settings import Settings
 from config.types import ALGORITHMS_OF_KEYS, key_kind
 
+LAST_PORT = 65_535
 SHORT_KEY_CHARACTERS = 16
 
 
@@ -21,6 +25,9 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
     yield from _unordered(("retry",), settings.retry, "first_seconds", "cap_seconds")
     yield from _unordered(("retry",), settings.retry, "first_seconds", "give_up_after_seconds")
     yield from _unordered(("retry",), settings.retry, "probe_first_seconds", "probe_cap_seconds")
+    yield from _too_few_ports(settings)
+    yield from _roots_of_ours(settings)
+    yield from _unfit_producers(settings)
     for name in settings.inbox.name_patterns.keys() - settings.accounts.keys():
         hint = did_you_mean(name, settings.accounts, "name an account of these settings")
         yield Problem((("inbox", "name_patterns", name), ("accounts",)), f"is not an account: {hint}")
@@ -41,6 +48,7 @@ def cautions(settings: Settings) -> Iterator[str]:
     key = settings.secret_key.get_secret_value()
     if key and len(key) < SHORT_KEY_CHARACTERS:
         yield "secret_key is short and could be guessed: use 32 random characters."
+    yield from _shared_roots(settings)
     endpoint = urlsplit(settings.s3.endpoint_url)
     if endpoint.scheme == "http" and not is_loopback(endpoint.hostname or ""):
         yield "s3.endpoint_url is not https: documents cross the network in the clear."
@@ -51,6 +59,78 @@ def cautions(settings: Settings) -> Iterator[str]:
                 f"accounts.{name}.confirm.look_seconds is smaller than give_up_after_seconds: "
                 "a validation slower than it yields a second copy."
             )
+
+
+def roots_that_hold(settings: Settings, files: Sequence[Path], what: str) -> Iterator[Problem]:
+    """Roots from which a caller could have one of these files delivered; `what` says what the files are."""
+    for at, root in _file_roots(settings):
+        if any(holds(root.path, file) for file in files):
+            message = f"holds {what}, which callers could have delivered: keep that elsewhere, or name a smaller folder"
+            yield Problem((at,), message)
+
+
+def _too_few_ports(settings: Settings) -> Iterator[Problem]:
+    """Each worker process has a port of its own for its metrics, from `metrics.port` on."""
+    count = settings.worker.process_count
+    if settings.metrics.port and settings.metrics.port + count - 1 > LAST_PORT:
+        message = f"leaves too few ports after it for {count} worker processes: name a smaller one"
+        yield Problem((("metrics", "port"), ("worker", "processes")), message)
+
+
+def _roots_of_ours(settings: Settings) -> Iterator[Problem]:
+    """Roots through which a caller could reach what chartpost keeps for itself."""
+    for at, root in _file_roots(settings):
+        touches = why_not_apart(root.path, settings.data_dir)
+        if touches:
+            message = (
+                f"{touches} data_dir, so that callers could have other senders' documents and chartpost's own files "
+                "delivered: name a folder that is apart from it"
+            )
+            yield Problem((at, ("data_dir",)), message)
+    staging, _, prefix = settings.s3.stage_inbox.removeprefix("s3://").partition("/")
+    for at, bucket in _buckets(settings):
+        if staging and bucket.name == staging and not prefix:
+            message = "is the bucket of s3.stage_inbox as a whole: give stage_inbox a prefix of its own in it"
+            yield Problem((at, ("s3", "stage_inbox")), message)
+
+
+def _unfit_producers(settings: Settings) -> Iterator[Problem]:
+    for name, producer in settings.producers.items():
+        at: KeyPath = ("producers", name)
+        if not producer.accounts:
+            yield Problem(((*at, "accounts"),), "is missing: list the accounts that it may send to")
+        for index, account in enumerate(producer.accounts):
+            if account not in settings.accounts:
+                hint = did_you_mean(account, settings.accounts, "name an account of these settings")
+                yield Problem(((*at, "accounts", index), ("accounts",)), f"is not an account: {hint}")
+    for key in ("file_roots", "s3_buckets"):
+        if settings.producers and getattr(settings, key):
+            message = (
+                f"is for callers without a producer, and there are producers: move it to producers.{SHARED}, or to the "
+                "producer that it is for"
+            )
+            yield Problem(((key,), ("producers",)), message)
+
+
+def _shared_roots(settings: Settings) -> Iterator[str]:
+    """Producers that can read each other's folders."""
+    roots = [(at[1], dotted(at), root) for at, root in _file_roots(settings) if at[0] == "producers"]
+    for number, (owner, name, root) in enumerate(roots):
+        for other_owner, other_name, other in roots[number + 1 :]:
+            if owner != other_owner and why_not_apart(root.path, other.path):
+                yield f"{name} and {other_name} overlap: each of the two producers can send the other's files."
+
+
+def _file_roots(settings: Settings) -> Iterator[tuple[KeyPath, FileRoot]]:
+    yield from ((("file_roots", index), root) for index, root in enumerate(settings.file_roots))
+    for name, producer in settings.producers.items():
+        yield from ((("producers", name, "file_roots", i), root) for i, root in enumerate(producer.file_roots))
+
+
+def _buckets(settings: Settings) -> Iterator[tuple[KeyPath, BucketRoot]]:
+    yield from ((("s3_buckets", index), bucket) for index, bucket in enumerate(settings.s3_buckets))
+    for name, producer in settings.producers.items():
+        yield from ((("producers", name, "s3_buckets", i), bucket) for i, bucket in enumerate(producer.s3_buckets))
 
 
 def _missing_beside(key: KeyPath, other: KeyPath, reason: str) -> Problem:

@@ -7,9 +7,11 @@ from pydantic.fields import FieldInfo
 
 from config.accounts import AccountOfUnknownKind, kind_of
 from config.errors import KeyPath
+from config.producers import Producer
 from config.types import MayHaveSecretFile, Section
 
 ACCOUNTS = "accounts"
+PRODUCERS = "producers"
 
 
 class Schema:
@@ -26,6 +28,9 @@ class Schema:
             name = str(path[1]) if len(path) > 1 else ""
             table = kind_of(self._provider_of[name]) if name in self._provider_of else None
             path = path[2:]
+        elif path[:1] == (PRODUCERS,):
+            table = Producer if len(path) > 1 else None
+            path = path[2:]
         for part in path:
             table = _subtable(table, part) if table else None
         return table
@@ -33,7 +38,7 @@ class Schema:
     def field(self, path: KeyPath) -> FieldInfo | None:
         """The key at `path`; None if there is no such key, or it is a table."""
         table = self.table(path[:-1])
-        if table is None or path in ((ACCOUNTS,), ()) or _subtable(table, path[-1]):
+        if table is None or path in ((ACCOUNTS,), (PRODUCERS,), ()) or _subtable(table, path[-1]):
             return None
         return table.model_fields.get(str(path[-1]))
 
@@ -54,7 +59,7 @@ class Schema:
         for name in self.names(path):
             if self.table((*path, name)):
                 yield from self.leaves((*path, name))
-            elif (*path, name) != (ACCOUNTS,):
+            elif (*path, name) not in ((ACCOUNTS,), (PRODUCERS,)):
                 yield (*path, name)
         if not path:
             for account in self._provider_of:

@@ -4,6 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
+from config.data_dir import make_data_dir
 from config.errors import SettingsError
 
 KEY_BYTES = 32
@@ -24,7 +25,7 @@ def read_or_make_key(data_dir: Path) -> str:
         if not path.exists():
             if earlier := _earlier_data(data_dir):
                 raise SettingsError([_LOST.format(path=path, earlier=earlier)])
-            data_dir.mkdir(parents=True, exist_ok=True)
+            make_data_dir(data_dir)
             _make(path)
         key = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,30 +1,38 @@
 """All that a process is told: one frozen `Settings`, key for key as the settings file writes it."""
 
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
-from config.accounts import AccountName, AnyAccount
+from config.accounts import Account, AccountName, AnyAccount
 from config.origin import Origin
+from config.producers import Producer, ProducerName
+from config.roots import AnyBucketRoot, AnyFileRoot
 from config.types import (
     AbsolutePath,
-    Bucket,
     Count,
+    CountOrCores,
     Days,
     DaysOrForEver,
     HostName,
     IgnorePattern,
+    IpAddress,
     LeaseSeconds,
     NamePatterns,
     OptionalSecret,
     OptionalWebAddress,
     Port,
+    Proxy,
+    ProxyAddress,
     RedisUrl,
     S3Prefix,
     Seconds,
     Section,
+    read_proxy,
 )
 
 
@@ -57,10 +65,17 @@ class Inbox(Section):
 
 
 class Worker(Section):
-    """One worker process."""
+    """The worker processes."""
 
-    concurrency: Count = 16  # steps that run at once
+    processes: CountOrCores = 1  # how many of them `chartpost run` starts; 0: one for each core
+    concurrency: Count = 16  # steps that run at once in each
     lease_seconds: LeaseSeconds = 30.0  # a dead worker's jobs are free for other workers after this
+
+    @property
+    def process_count(self) -> int:
+        """How many worker processes `chartpost run` starts."""
+        # Of the cores those that this process may use: a container may have been given a few of them.
+        return self.processes or (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
 
 
 class Retry(Section):
@@ -96,6 +111,7 @@ class Metrics(Section):
     """The Prometheus endpoint."""
 
     port: Port = 0  # 0: off
+    address: IpAddress = "127.0.0.1"  # on which interface; 0.0.0.0 and :: are all of them
 
 
 class Settings(Section):
@@ -103,10 +119,14 @@ class Settings(Section):
 
     data_dir: AbsolutePath = Path("data")
     secret_key: OptionalSecret = SecretStr("")  # seals patient data in Redis
-    file_roots: tuple[AbsolutePath, ...] = ()  # folders from which file:// sources are accepted
-    s3_buckets: tuple[Bucket, ...] = ()  # buckets from which s3:// sources are accepted
+    file_roots: tuple[AnyFileRoot, ...] = ()  # folders from which file:// sources are accepted
+    s3_buckets: tuple[AnyBucketRoot, ...] = ()  # buckets from which s3:// sources are accepted
     callback_hosts: tuple[HostName, ...] = ()
     callback_secret: OptionalSecret = SecretStr("")  # signs callbacks
+    callback_secret_previous: OptionalSecret = SecretStr("")  # signs too, while receivers change to the new one
+    # The HTTP proxy through which providers, storage and callbacks are reached; empty: directly, whatever the
+    # environment says.
+    proxy: Proxy = SecretStr("")
     redis: Redis = Redis()
     s3: S3 = S3()
     inbox: Inbox = Inbox()
@@ -116,10 +136,16 @@ class Settings(Section):
     log: Log = Log()
     metrics: Metrics = Metrics()
     accounts: dict[AccountName, AnyAccount] = Field(default_factory=dict)
+    # Without any, every caller may send to every account, from file_roots and s3_buckets.
+    producers: dict[ProducerName, Producer] = Field(default_factory=dict)
 
     # Private to pydantic, so that no settings file can set it.
     _warnings: tuple[str, ...] = PrivateAttr(())
     _origin: Origin = PrivateAttr(Origin())
+
+    def proxy_of(self, account: Account) -> ProxyAddress | None:
+        """The proxy of an account: its own, else everybody's. An empty one of its own means none."""
+        return read_proxy(self.proxy if account.proxy is None else account.proxy)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -6,15 +6,15 @@ A message is worded to follow the key's name ("redis.url must be ..."). It never
 import contextlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
-from config.hosts import HOST_NAME, is_address
+from config.hosts import AMAZON_S3, HOST_NAME, is_address
 from config.name_patterns import NamePattern
 
 TEN_YEARS_IN_SECONDS = 315_360_000.0
@@ -32,7 +32,14 @@ ALGORITHMS_OF_KEYS = {
 class Section(BaseModel):
     """One table of the settings file. Its errors leave the input out, since that may be a secret."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        validate_default=True,
+        # Most installations have accounts of one or two kinds, and so use few of the models.
+        defer_build=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ Number = BeforeValidator(_not_a_truth_value)
 Seconds = Annotated[float, Field(gt=0, le=TEN_YEARS_IN_SECONDS, allow_inf_nan=False), Number]
 LeaseSeconds = Annotated[float, Field(ge=1, le=3600, allow_inf_nan=False), Number]
 Count = Annotated[int, Field(ge=1), Number]
+CountOrCores = Annotated[int, Field(ge=0, le=256), Number]
 Days = Annotated[int, Field(ge=1, le=3650), Number]
 DaysOrForEver = Annotated[int, Field(ge=0, le=3650), Number]
 Port = Annotated[int, Field(ge=0, le=65_535), Number]
@@ -77,7 +85,15 @@ def _host_name(value: str) -> str:
     return name
 
 
+def _ip_address(value: str) -> str:
+    if not is_address(value):
+        raise ValueError('must be an IP address of this machine, such as "127.0.0.1", or "0.0.0.0" for all')
+    return value
+
+
 def _host_pattern(value: str) -> str:
+    if value == AMAZON_S3:
+        return value
     wildcard = value.startswith("*.")
     try:
         return "*." * wildcard + _host_name(value.removeprefix("*."))
@@ -115,6 +131,7 @@ def _s3_prefix(value: str) -> str:
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 HostName = Annotated[str, AfterValidator(_host_name)]
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
 HostPattern = Annotated[str, AfterValidator(_host_pattern)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 OptionalWebAddress = Annotated[str, AfterValidator(lambda value: value and _web_address(value))]
@@ -275,7 +292,54 @@ def _private_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _proxy(value: SecretStr | None) -> SecretStr | None:
+    text = value.get_secret_value() if value else ""
+    if text and _read_proxy(text) is None:
+        raise ValueError("must be an address such as http://user:password@proxy.example.org:3128, or empty for none")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyAddress:
+    """An HTTP proxy, and what it is to be told of us; user and password are empty if it asks for none."""
+
+    host: str
+    port: int
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+    @property
+    def url(self) -> str:
+        """Without user and password."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def read_proxy(value: SecretStr) -> ProxyAddress | None:
+    """The proxy that a setting names; None if it is empty."""
+    return _read_proxy(value.get_secret_value())
+
+
+def _read_proxy(text: str) -> ProxyAddress | None:
+    parts = _split(text)
+    if parts is None or parts.scheme != "http" or not parts.hostname or not parts.port:
+        return None
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        return None
+    try:
+        host = _host_name(parts.hostname)
+    except ValueError:
+        return None
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    # HTTP's Basic scheme joins them with a colon, and has no alphabet that all agree on (RFC 7617).
+    if ":" in user or not (user + password).isascii() or not (user + password).isprintable():
+        return None
+    return ProxyAddress(host, parts.port, user, password)
+
+
 OptionalSecret = Annotated[SecretStr, MayHaveSecretFile()]
 Secret = Annotated[SecretStr, MayHaveSecretFile(), Field(min_length=1)]
 ApiKey = Annotated[SecretStr, MayHaveSecretFile(), Field(min_length=1), AfterValidator(_header_secret)]
 PrivateKey = Annotated[SecretStr, MayHaveSecretFile(), Field(min_length=1), AfterValidator(_private_key)]
+# The address of a proxy is a secret, since it may hold a password.
+Proxy = Annotated[SecretStr, MayHaveSecretFile(), AfterValidator(_proxy)]
+OptionalProxy = Annotated[SecretStr | None, MayHaveSecretFile(), AfterValidator(_proxy)]

@@ -1,6 +1,7 @@
 """What reached each chart, over all providers: the list that a test compares with what was sent."""
 
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Record:
     size_bytes: int  # size and digest are of the bytes as the S3 engine gave them back
     sha256: str
     record_id: str
+    appeared_at: float = field(default_factory=time.time)
 
 
 class Charts:

@@ -10,8 +10,9 @@ from sandbox.server import SOURCES_BUCKET, Sandbox
 
 def settings_file(sandbox: Sandbox, providers: Iterable[str]) -> str:
     """TOML with the accounts of these providers."""
+    sources = literal({"name": SOURCES_BUCKET, "delete": True})
     lines = [
-        f"s3_buckets = {literal([SOURCES_BUCKET])}",
+        f"s3_buckets = [{sources}]",
         "",
         "[s3]",
         f"endpoint_url = {literal(sandbox.engine.url)}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celery import Celery, chain
+from celery import Celery
 
 from config.celery import direct_queue, machine_queue
 from tasks.model.route import Step
@@ -27,14 +27,3 @@ def queue_of(celery: Celery, machine: str) -> str:
     if name not in celery.amqp.queues:
         celery.amqp.queues.add(direct_queue(name))
     return name
-
-
-def send_steps(job_id: str, steps: list[Step], machine: str = "") -> None:
-    """Send one job's steps as a chain, to one machine's queue if that alone can run them.
-
-    The messages carry the job's id and nothing else.
-    """
-    options = {"queue": queue_of(app, machine)} if machine else {}
-    # immutable: the next task gets the job's id, not the result of the task before.
-    signatures = [app.signature(task_name(step), args=(job_id,), immutable=True, options=options) for step in steps]
-    chain(*signatures).apply_async() if len(signatures) > 1 else signatures[0].apply_async()

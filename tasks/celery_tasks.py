@@ -5,41 +5,52 @@ Our own messages carry a job's id and nothing else. Any of them may be lost, lat
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Any, NoReturn
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
 
 import structlog
+from celery import signals, states
 from celery.exceptions import Ignore, Reject
 
 from config.redaction import crash_site
-from tasks.app import app
+from tasks.app import app, task_name
+from tasks.closing.results import DocumentFailed
 from tasks.intake.calls import OpenJob
+from tasks.intake.producers import Producer
 from tasks.ledger.identity import LedgerRefused
-from tasks.ledger.redis import REDIS_ERRORS
+from tasks.ledger.lease import Lease
+from tasks.ledger.redis import REDIS_ERRORS, is_outage, log_redis_error
 from tasks.model.errors import RetryLater
 from tasks.model.route import Step
+from tasks.pipeline.step import StepResult
 from tasks.private_args import PrivateArgsTask
 from tasks.runtime import current
 
 log = structlog.get_logger()
 
+WAITS = "not now: the job waits for its next time, or another worker has it"
+"""What Flower shows of a step that has not moved its job on."""
 
-@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.presign")
+
+@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.presign", throws=(DocumentFailed,))
 def presign(self: PrivateArgsTask, job_id: str) -> None:
     _run_step(self, Step.PRESIGN, job_id)
 
 
-@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.post")
+@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.post", throws=(DocumentFailed,))
 def post(self: PrivateArgsTask, job_id: str) -> None:
     _run_step(self, Step.POST, job_id)
 
 
-@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.register")
+@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.register", throws=(DocumentFailed,))
 def register(self: PrivateArgsTask, job_id: str) -> None:
     _run_step(self, Step.REGISTER, job_id)
 
 
-@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.confirm")
+@app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.confirm", throws=(DocumentFailed,))
 def confirm(self: PrivateArgsTask, job_id: str) -> None:
     _run_step(self, Step.CONFIRM, job_id)
 
@@ -52,48 +63,117 @@ def notify(self: PrivateArgsTask, job_id: str) -> None:
     except LedgerRefused:
         return  # the feeder says why, and ends this worker
     except REDIS_ERRORS as error:
-        log.warning("redis_unreachable", job=job_id, step=Step.NOTIFY, error=type(error).__name__)
+        log_redis_error(error, job=job_id, step=Step.NOTIFY)
     except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient
         log.error("closing_crashed", job=job_id, **crash_site(error))
 
 
 # Acknowledged late, unlike the steps: until the ledger has the job, this message is all there is of it.
 @app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.upload", acks_late=True)
-def upload(self: PrivateArgsTask, *args: Any, **fields: Any) -> None:
+def upload(self: PrivateArgsTask, /, *args: Any, **fields: Any) -> None:
     """Deliver a document for another service. The public contract names the keyword arguments.
 
     The task's id becomes the job's id. The task's result is stored when the job ends.
     """
-    _open_job(self, args, fields, lambda job_id, fields: current().admission.open_call(job_id, fields))
+    _open_job(self, args, fields, lambda job_id, fields: current().admission.open_call(job_id, fields, _sender(self)))
 
 
 @app.task(base=PrivateArgsTask, bind=True, shared=False, name="chartpost.relabel", acks_late=True)
-def relabel(self: PrivateArgsTask, *args: Any, **fields: Any) -> None:
+def relabel(self: PrivateArgsTask, /, *args: Any, **fields: Any) -> None:
     """Replace the security labels of a document for another service, otherwise as `upload`."""
-    _open_job(self, args, fields, lambda job_id, fields: current().relabel_admission.open_call(job_id, fields))
+    admission = current().relabel_admission
+    _open_job(self, args, fields, lambda job_id, fields: admission.open_call(job_id, fields, _sender(self)))
+
+
+def _sender(task: PrivateArgsTask) -> Producer:
+    """The producer of a call, by the queue that it was taken from. Raises DocumentRefused."""
+    return current().producers.at_queue((task.request.delivery_info or {}).get("routing_key"))
 
 
 def _run_step(task: PrivateArgsTask, step: Step, job_id: str) -> None:
+    """Run a step, what follows it at once, and the closing of what it has ended.
+
+    Raises DocumentFailed where the job has failed, and Ignore where it has not moved on.
+    """
+    runtime, went_on = current(), False
+
+    @contextmanager
+    def following(lease: Lease) -> Iterator[Callable[[StepResult], None]]:
+        nonlocal went_on
+        went_on = True
+        with announced(lease) as end:
+            yield end
+
     try:
-        result = current().step_runner.run(step, job_id)
+        result = runtime.step_runner.run(step, job_id, following)
         for finished in result.finished:
-            current().send_closing(finished)
+            runtime.send_closing(finished)
+        for lease in result.closing:
+            with announced(lease):
+                runtime.closing.close(lease)
+        failed = failure_of(result, job_id)
     except LedgerRefused:
-        _end_chain(task)  # the feeder says why, and ends this worker
+        raise Ignore from None  # the feeder says why, and ends this worker
     except REDIS_ERRORS as error:
         # The lease runs out and a feeder sends the step again: only time is lost.
-        log.warning("redis_unreachable", job=job_id, step=step, error=type(error).__name__)
-        _end_chain(task)
-    if not result.forward:
-        _end_chain(task)
+        log_redis_error(error, job=job_id, step=step)
+        raise Ignore from None
+    if went_on:
+        return  # this step has moved the job on; how the last one ended was announced with that one
+    if failed:
+        raise failed
+    if waits(result):
+        # Celery says nothing of a task that was ignored, and Flower would show it as running for ever.
+        runtime.send_task_event("task-retried", uuid=task.request.id, exception=WAITS, traceback="")
+        raise Ignore
 
 
-def _end_chain(task: PrivateArgsTask) -> NoReturn:
-    """End without the next task of the chain, because the step has not moved the job forward."""
-    # Flower shows the task as a success: a deferral or a duplicate is not a failure. Celery sends no event for Ignore.
-    with suppress(*REDIS_ERRORS):
-        task.send_event("task-succeeded", retry=False, result="", runtime=0)
-    raise Ignore
+@contextmanager
+def announced(lease: Lease) -> Iterator[Callable[[StepResult], None]]:
+    """Run a step in the block as Celery runs a task of that name: its signals are sent, and its events if they are on.
+
+    Each step is a task, of which a message wakes only the first: the others follow in the same process.
+    """
+    job, send = lease.job, current().send_task_event
+    task, task_id, began_at = app.tasks[task_name(job.step)], str(uuid4()), time.monotonic()
+    shown = {"sender": task, "task_id": task_id, "task": task, "args": (job.id,), "kwargs": {}}
+    context = structlog.contextvars.get_contextvars()
+    signals.task_prerun.send(**shown)
+    kwargs = f"{{'account': '{job.account}'}}"
+    send("task-received", uuid=task_id, name=task.name, args=job.id, kwargs=kwargs, retries=0, eta=None, expires=None)
+    send("task-started", uuid=task_id)
+    state: str = states.FAILURE
+    error: DocumentFailed | None = None
+
+    def end(result: StepResult) -> None:
+        nonlocal error, state
+        error = failure_of(result, job.id)
+        state = states.FAILURE if error else states.IGNORED if waits(result) else states.SUCCESS
+
+    try:
+        yield end
+        if state == states.FAILURE and not error:  # nobody has said how it ended, so it ended as it should
+            state = states.SUCCESS
+    finally:
+        signals.task_postrun.send(**shown, retval=error, state=state)
+        structlog.contextvars.bind_contextvars(**context)  # of the task that a message woke
+        if state == states.SUCCESS:
+            send("task-succeeded", uuid=task_id, result="", runtime=time.monotonic() - began_at)
+        elif state == states.IGNORED:
+            send("task-retried", uuid=task_id, exception=WAITS, traceback="")
+        else:
+            send("task-failed", uuid=task_id, exception=repr(error), traceback="")
+
+
+def waits(result: StepResult) -> bool:
+    """True if the job waits for its next due entry, or another worker has it."""
+    return not (result.forward or result.closing or result.finished)
+
+
+def failure_of(result: StepResult, job_id: str) -> DocumentFailed | None:
+    """How the job has failed, if the step has ended it so. Raises Redis's errors."""
+    job = current().ledger.get(job_id) if job_id in result.finished else None
+    return DocumentFailed(str(job.failure.code), job.failure.message) if job and job.failure else None
 
 
 def _open_job(task: PrivateArgsTask, args: tuple[Any, ...], fields: dict[str, Any], open_job: OpenJob) -> None:
@@ -101,10 +181,10 @@ def _open_job(task: PrivateArgsTask, args: tuple[Any, ...], fields: dict[str, An
     try:
         runtime.call_intake.take(task_id, args, fields, open_job)
     except (*REDIS_ERRORS, RetryLater, LedgerRefused) as error:
-        log.warning("call_put_back", job=task_id, error=type(error).__name__)
+        if isinstance(error, REDIS_ERRORS) and not is_outage(error):
+            log_redis_error(error, job=task_id)
+        reason = str(error) if isinstance(error, RetryLater) else type(error).__name__
+        log.warning("call_put_back", job=task_id, reason=reason)
         # A pause, so that a call that cannot be opened now does not go round and round.
         runtime.stopping.wait(1.0)
         raise Reject(requeue=True) from None
-    # Nothing that the caller has linked to the call may run now: its job has only begun. Ignore would prevent it too,
-    # and costs a traceback that is never read, a quarter of the time that opening a call takes.
-    task.request.update(chain=None, callbacks=None, chord=None)

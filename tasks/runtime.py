@@ -8,18 +8,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-import redis
 from celery import Celery
 
 from config.celery import STAGE_QUEUE, celery_settings
-from config.errors import SettingsError
-from config.load import ensure_secret_key, load
+from config.load import load
 from config.settings import Settings
+from config.types import read_proxy
 from tasks.accounts.account import Accounts
-from tasks.accounts.breaker import CircuitBreaker
-from tasks.accounts.rate_limit import RateLimit
-from tasks.accounts.status import AccountStatuses
-from tasks.app import app, queue_of, send_steps, task_name
+from tasks.app import app, queue_of, task_name
 from tasks.closing.callback import Callback
 from tasks.closing.closing import Closing
 from tasks.closing.files import DocumentFiles
@@ -31,29 +27,31 @@ from tasks.folders.claims import Claims
 from tasks.folders.commit_journal import CommitJournal
 from tasks.folders.commit_log import CommitLog
 from tasks.folders.forgotten_commits import ForgottenCommits
+from tasks.folders.in_care import DocumentsInCare
 from tasks.folders.layout import Folders
-from tasks.folders.machines import Machine
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.staging import Staging
 from tasks.intake.admission import Admission
 from tasks.intake.calls import CallIntake
+from tasks.intake.foreign_messages import DeadLetters
+from tasks.intake.locating_slots import LocatingSlots
+from tasks.intake.producers import Producers
 from tasks.intake.relabeling import RelabelAdmission
 from tasks.ledger.cache import SealedCache
+from tasks.ledger.consistency import Consistency
 from tasks.ledger.identity import LedgerRefused
-from tasks.ledger.ledger import Ledger
-from tasks.ledger.queries import LedgerQueries
-from tasks.ledger.redis import CLOSING_LANE, connect
+from tasks.ledger.keys import OWN_LANES
 from tasks.ledger.renewal import LeaseRenewer
-from tasks.ledger.seal import Seal
+from tasks.ledger_runtime import LedgerRuntime
 from tasks.model.document import Document
 from tasks.model.route import Route, Step
-from tasks.pipeline.final_failures import Failures
-from tasks.pipeline.reconciliation import SLOW_SEARCH_CAPS, Reconciliation
-from tasks.pipeline.recovery import Recovery
+from tasks.pipeline.consequences import Consequences
+from tasks.pipeline.reconciliation import SLOW_SEARCH_CAPS
 from tasks.pipeline.runner import StepRunner
+from tasks.pipeline.slot_reserve import SlotReserve
 from tasks.pipeline.step import StepContext
 from tasks.sources.documents import Documents
-from tasks.sources.sources import Sources
+from tasks.sources.objects import Objects, S3Connection
 from tasks.sources.writers import Writers
 
 _LONGEST_WAIT_SECONDS = 7200.0  # twice what a provider may ask for
@@ -62,62 +60,19 @@ _lock = threading.Lock()
 _current: Runtime | None = None
 
 
-class Runtime:
-    """The collaborators of one process. `stopping` is set when the process must end.
+class Runtime(LedgerRuntime):
+    """The collaborators of a process that works. `stopping` is set when the process must end.
 
     `owns_folders` is true in the watcher, which alone closes the files of documents that it staged to S3.
     """
 
-    # Every collaborator is built late: Redis and HTTP clients that are made before a fork share their connections with
-    # the child, and each process would read the other's answers.
-
     def __init__(self, settings: Settings, *, celery: Celery = app, owns_folders: bool = False) -> None:
-        self.settings = ensure_secret_key(settings)
+        super().__init__(settings)
         self.celery = celery
         self.owns_folders = owns_folders
         self.stopping = threading.Event()
-
-    # --- Redis -------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def redis_url(self) -> str:
-        """The configured address, else that of the embedded server. Raises SettingsError if there is neither."""
-        if self.settings.redis.url:
-            return self.settings.redis.url
-        path = self.settings.data_dir / "redis.url"
-        try:
-            return path.read_text().strip()
-        except OSError:
-            raise SettingsError(
-                ["redis.url is empty and no embedded server runs here: start `chartpost run`, or set redis.url."]
-            ) from None
-
-    @cached_property
-    def seal(self) -> Seal:
-        return Seal(self.settings.secret_key.get_secret_value())
-
-    @cached_property
-    def redis(self) -> redis.Redis:
-        return connect(self.redis_url)
-
-    @cached_property
-    def ledger(self) -> Ledger:
-        return Ledger(
-            self.redis,
-            self.seal,
-            lease_seconds=self.settings.worker.lease_seconds,
-            jobs_days=self.settings.retention.jobs_days,
-            machine=self.machine.name,
-        )
-
-    @cached_property
-    def machine(self) -> Machine:
-        """This machine among those that share one Redis."""
-        return Machine(self.redis, self.settings.data_dir)
-
-    @cached_property
-    def queries(self) -> LedgerQueries:
-        return LedgerQueries(self.ledger)
+        # Replaced in a worker, whose events tell Flower of the steps that follow in one process.
+        self.send_task_event: Callable[..., object] = lambda *event, **fields: None
 
     @cached_property
     def lease_renewer(self) -> LeaseRenewer:
@@ -126,23 +81,8 @@ class Runtime:
     # --- accounts ----------------------------------------------------------------------------------------------
 
     @cached_property
-    def breaker(self) -> CircuitBreaker:
-        retry = self.settings.retry
-        return CircuitBreaker(
-            self.redis, probe_first_seconds=retry.probe_first_seconds, probe_cap_seconds=retry.probe_cap_seconds
-        )
-
-    @cached_property
-    def rate_limit(self) -> RateLimit:
-        return RateLimit(self.redis)
-
-    @cached_property
     def accounts(self) -> Accounts:
-        return Accounts(self.settings.accounts, self.rate_limit, SealedCache(self.redis, self.seal))
-
-    @cached_property
-    def account_statuses(self) -> AccountStatuses:
-        return AccountStatuses(self.redis, self.breaker, self.rate_limit, self.accounts)
+        return Accounts(self.settings, self.rate_limit, SealedCache(self.redis, self.seal))
 
     def route(self, document: Document) -> Route:
         """How its account's provider takes a document. Raises KeyError for an account that is not in the settings."""
@@ -152,7 +92,7 @@ class Runtime:
 
     @cached_property
     def folders(self) -> Folders:
-        return Folders(self.settings.data_dir)
+        return Folders(self.settings.data_dir, self.seal)
 
     @cached_property
     def claims(self) -> Claims:
@@ -179,34 +119,31 @@ class Runtime:
         return ForgottenCommits(self.ledger, self.commit_journal, self.machine, self.route)
 
     @cached_property
-    def sources(self) -> Sources:
-        """The sources that callers may name."""
-        return Sources.of(self.settings)
+    def producers(self) -> Producers:
+        """Who may send documents, and what each may name."""
+        return Producers(self.settings, self._s3_connection)
 
     @cached_property
     def documents(self) -> Documents:
-        return Documents(self._own_sources, self.writers)
+        return Documents(self.producers.sources_of, DocumentsInCare(self.folders), self.staging, self.writers)
 
     @cached_property
     def staging(self) -> Staging | None:
         prefix = self.settings.s3.stage_inbox
-        return Staging(self._own_sources.objects, prefix) if prefix else None
+        if not prefix:
+            return None
+        bucket = prefix.removeprefix("s3://").partition("/")[0]
+        return Staging(Objects([bucket], connection=self._s3_connection), prefix)
 
     @cached_property
-    def _own_sources(self) -> Sources:
-        """The sources that callers may name, and the bucket that inbox documents are staged to."""
-        return Sources.of(self.settings, staged=True)
+    def _s3_connection(self) -> S3Connection:
+        return S3Connection(self.settings.s3.endpoint_url, read_proxy(self.settings.proxy))
 
     # --- Celery ------------------------------------------------------------------------------------------------
 
     @cached_property
     def results(self) -> Results:
         return Results(self.celery, self.ledger)
-
-    @cached_property
-    def workers(self) -> Workers:
-        """For reading which workers take messages. A worker process makes its own, with its name and slots."""
-        return Workers(self.redis)
 
     def feeder(self, workers: Workers, on_refused: Callable[[LedgerRefused], None]) -> Feeder:
         """The feeder of a worker process. `workers` is that process's own; `on_refused` ends the process."""
@@ -217,11 +154,12 @@ class Runtime:
             workers=workers,
             lease_seconds=self.settings.worker.lease_seconds,
             housekeeping=self._housekeeping,
-            send=send_steps,
             identity=self.ledger.identity,
             on_refused=on_refused,
             machine=self.machine,
             forgotten=self.forgotten_commits,
+            make_due_again=Consistency(self.redis, self.ledger).make_due_again,
+            producers=tuple(self.settings.producers),
         )
 
     @property
@@ -230,7 +168,7 @@ class Runtime:
         slowest_searches = [SLOW_SEARCH_CAPS * account.confirm.cap_seconds for account in settings.accounts.values()]
         return Housekeeping(
             self.redis,
-            lanes=(CLOSING_LANE, *settings.accounts),
+            lanes=(*OWN_LANES, *settings.accounts),
             jobs_days=settings.retention.jobs_days,
             longest_wait_seconds=max(_LONGEST_WAIT_SECONDS, 2 * settings.retry.cap_seconds, *slowest_searches),
         )
@@ -250,11 +188,12 @@ class Runtime:
         return Admission(
             ledger=self.ledger,
             accounts=self.accounts,
-            sources=self.sources,
             documents=self.documents,
             results=self.results,
             callback_hosts=self.settings.callback_hosts,
             send_closing=self.send_closing,
+            locating=LocatingSlots(self.settings.worker.concurrency),
+            remark=self.breaker.remark,
         )
 
     @cached_property
@@ -266,24 +205,34 @@ class Runtime:
         return CallIntake(self.results, self.stopping)
 
     @cached_property
+    def dead_letters(self) -> DeadLetters:
+        return DeadLetters(self.redis, self.seal, jobs_days=self.settings.retention.jobs_days)
+
+    @cached_property
     def step_runner(self) -> StepRunner:
         context = StepContext(
             self.ledger, self.commit_log, self.documents, self.results, self.stopping, self.forgotten_commits
         )
-        failures = Failures(self.ledger, self.documents)
-        retry = self.settings.retry
-        reconciliation = Reconciliation(self.ledger, self.breaker, self.commit_log, failures, retry)
-        recovery = Recovery(self.ledger, self.breaker, self.rate_limit, failures, reconciliation, retry)
-        return StepRunner(context, self.accounts, self.lease_renewer, recovery)
+        consequences = Consequences(
+            self.ledger, self.breaker, self.rate_limit, self.commit_log, self.documents, self.settings.retry
+        )
+        worker = self.settings.worker
+        reserve = SlotReserve(worker.concurrency, len(self.accounts), worker.lease_seconds)
+        return StepRunner(context, self.accounts, self.lease_renewer, consequences, reserve)
 
     @cached_property
     def closing(self) -> Closing:
-        callback = Callback(self.settings.callback_hosts, self.settings.callback_secret.get_secret_value())
+        secrets = (self.settings.callback_secret, self.settings.callback_secret_previous)
+        callback = Callback(
+            self.settings.callback_hosts,
+            [secret.get_secret_value() for secret in secrets if secret.get_secret_value()],
+            read_proxy(self.settings.proxy),
+        )
         return Closing(
             ledger=self.ledger,
             lease_renewer=self.lease_renewer,
             files=DocumentFiles(self.folders, self.outcomes, self.staging, owns_folders=self.owns_folders),
-            sources=self.documents.sources,
+            documents=self.documents,
             results=self.results,
             callback=callback,
             settings=self.settings,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 
-import httpx
-
 from config.accounts import Account as AccountSettings
+from config.settings import Settings
+from config.types import ProxyAddress
 from tasks.accounts.rate_limit import RateLimit
-from tasks.http.clients import Clients
+from tasks.http.clients import Client, Clients, Handles
 from tasks.http.provider_clock import ProviderClock
 from tasks.model.errors import AccountBlocked, PresignAgain, StepError
 from tasks.providers.base import Provider
@@ -20,11 +20,19 @@ from tasks.providers.table import build
 class Account:
     """One account. Calls are counted per thread, and each step runs in one thread, so that it knows its own calls."""
 
-    def __init__(self, name: str, settings: AccountSettings, rate_limit: RateLimit, cache: Cache) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: AccountSettings,
+        rate_limit: RateLimit,
+        cache: Cache,
+        proxy: ProxyAddress | None = None,
+        handles: Handles | None = None,
+    ) -> None:
         self.name = name
         self.settings = settings
         self.clock = ProviderClock(name)
-        self._clients = Clients(settings.ca_bundle)
+        self._clients = Clients(settings.ca_bundle, proxy, handles)
         self._count = threading.local()
         connection = Connection(
             clients=self._clients,
@@ -53,16 +61,20 @@ class Account:
         by_the_clock = isinstance(error, PresignAgain) or (isinstance(error, AccountBlocked) and error.credentials)
         return f"{error} {self.clock.warning}".strip() if by_the_clock else str(error)
 
-    def storage_client(self) -> httpx.Client:
-        """This thread's client for uploads: no keys, no cookies, no redirects."""
+    def storage_client(self) -> Client:
+        """This thread's client for uploads: it holds no keys."""
         return self._clients.fresh()
 
 
 class Accounts(Mapping[str, Account]):
     """Every account of the settings, by name."""
 
-    def __init__(self, settings: Mapping[str, AccountSettings], rate_limit: RateLimit, cache: Cache) -> None:
-        self._accounts = {name: Account(name, account, rate_limit, cache) for name, account in sorted(settings.items())}
+    def __init__(self, settings: Settings, rate_limit: RateLimit, cache: Cache) -> None:
+        handles = Handles()
+        self._accounts = {
+            name: Account(name, account, rate_limit, cache, settings.proxy_of(account), handles)
+            for name, account in sorted(settings.accounts.items())
+        }
 
     def __getitem__(self, name: str) -> Account:
         return self._accounts[name]

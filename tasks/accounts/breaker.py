@@ -7,15 +7,16 @@ go one at a time until one is taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import redis
 
+from tasks.ledger import keys
 from tasks.ledger.clock import LedgerClock
-from tasks.ledger.redis import PREFIX, load_script
+from tasks.ledger.keys import PREFIX
+from tasks.ledger.script_loader import load_script
 from tasks.model.job import Job
 from tasks.model.times import from_ms
 
@@ -59,19 +60,11 @@ class CircuitBreaker:
 
     def remark(self, account: str, sentence: str) -> None:
         """Say it with the account's status for a while. Nothing is stopped: it concerns few documents."""
-        self._redis.set(PREFIX + "remark:" + account, sentence, ex=_REMARK_SECONDS)
+        self._redis.set(keys.remark(account), sentence, ex=_REMARK_SECONDS)
 
     def remarked(self, account: str) -> str:
         """What was said of the account within the last while; else empty."""
-        return str(self._redis.get(PREFIX + "remark:" + account) or "")
-
-    def parked_or_down(self, accounts: Iterable[str]) -> list[str]:
-        """Those of these accounts whose circuit is open: nothing is sent for them."""
-        names = list(accounts)
-        pipe = self._redis.pipeline(transaction=False)
-        for name in names:
-            pipe.hget(PREFIX + "account:" + name, "state")
-        return [name for name, state in zip(names, pipe.execute(), strict=True) if state in ("parked", "down")]
+        return str(self._redis.get(keys.remark(account)) or "")
 
     def take_probe(self, account: str) -> bool:
         """True if the caller must probe this account now. Of all workers, one gets this answer."""
@@ -82,7 +75,7 @@ class CircuitBreaker:
         if self.state(account):
             # The interval begins at the first one again: what made it grow was another key.
             changes = {"probe_at": self._clock.read().now_ms, "interval": self._probe_first_ms}
-            self._redis.hset(PREFIX + "account:" + account, mapping=changes)  # type: ignore[arg-type]  # numbers do too
+            self._redis.hset(keys.account(account), mapping=changes)  # type: ignore[arg-type]  # numbers do too
 
     def half_open(self, account: str) -> bool:
         """A probe has succeeded: send documents one at a time. False if the account was not parked or down."""
@@ -103,7 +96,7 @@ class CircuitBreaker:
 
     def waited(self, job: Job, now: datetime, since: datetime) -> timedelta:
         """How long a job has waited since then, without the time in which its account was parked or down."""
-        excused = self.unusable_seconds(job.account, now) - job.unusable_seconds_before
+        excused = self.unusable_seconds(job.account, now) - job.since.unusable_seconds_before
         return now - since - timedelta(seconds=max(0.0, excused))
 
     def state(self, account: str) -> OpenCircuit | None:
@@ -125,5 +118,5 @@ class CircuitBreaker:
         return str(self._open_circuit(args=args))
 
     def _row(self, account: str) -> dict[str, str]:
-        row: dict[Any, Any] = self._redis.hgetall(PREFIX + "account:" + account)
+        row: dict[Any, Any] = self._redis.hgetall(keys.account(account))
         return {str(field): str(value) for field, value in row.items()}

@@ -8,14 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from tasks.closing.receipts import error_file, receipt
-from tasks.folders.companions import read_companion
-from tasks.folders.job_json import COMMIT_FIELDS, JobFileDamaged
+from tasks.folders.job_json import JobFileDamaged
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.set_aside import SentDocument, remark_of
 from tasks.folders.staging import Staging, is_staged, staging_of
 from tasks.model.errors import DocumentRefused, RetryLater
-from tasks.model.job import Facts, Job, still_reconciling
+from tasks.model.job import Facts, Job
 from tasks.model.route import Stage
 
 
@@ -43,7 +42,7 @@ class DocumentFiles:
         if job.stage is Stage.DELIVERED:
             sent = SentDocument(document.size_bytes, document.identity, job.sha256)
             closed = self._outcomes.deliver(job.id, job.account, document.patient_id, receipt(job), sent)
-            return _with_remark(job, read_companion(closed.companion))
+            return _with_remark(job, closed.content)
         self._bring_commit_home(job)
         self._outcomes.fail(job.id, job.account, document.patient_id, error_file(job))
         return job.facts
@@ -69,7 +68,7 @@ class DocumentFiles:
         # Either is gone: this was done before. A damaged one says nothing.
         with suppress(DocumentRefused, FileNotFoundError, JobFileDamaged):
             staged = staging.read_job_file(job.id)
-            self._folders.update_job_file(job.id, **{name: getattr(staged, name) for name in COMMIT_FIELDS})
+            self._folders.update_job_file(job.id, commit=staged.commit)
 
     def _check_folders(self, job: Job) -> None:
         if is_staged(job) and not self._owns_folders:
@@ -78,7 +77,7 @@ class DocumentFiles:
     def unstage(self, job: Job) -> None:
         """Remove the staged copy and its job.json, if there are any."""
         # A search that goes on may find that the document never arrived, and send it again: from the staged copy.
-        if still_reconciling(job):
+        if job.still_reconciling:
             return
         staging = staging_of(job, self._staging)
         if staging:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tasks.model.errors import Code
-from tasks.model.job import Job, still_reconciling
+from tasks.model.job import Job
 from tasks.model.route import Stage
 from tasks.model.times import iso
 from tasks.providers.table import assurance_of
@@ -41,13 +41,13 @@ def receipt(job: Job) -> dict[str, Any]:
             "etag": stored.etag if stored else None,
             "etag_verified": stored.etag_verified if stored else False,
         },
-        "attempts": job.attempts,
-        "provider_calls": job.provider_calls,
+        "attempts": job.counts.attempts,
+        "provider_calls": job.counts.provider_calls,
         "times": {str(stage): iso(job.times.get(stage)) for stage in (*_BEFORE_THE_END, Stage.DELIVERED)},
     }
     # Only where they apply.
     if job.duplicate_of:
-        content |= {"code": Code.DUPLICATE, "duplicate_of": job.duplicate_of}
+        content |= {"code": Code.DUPLICATE, "duplicate_of": None if job.duplicate_hidden else job.duplicate_of}
     if job.resolved_by_human:
         content["resolved_by"] = "human"
     if remarks := [*job.facts.content_remarks, *job.facts.remarks]:
@@ -80,10 +80,10 @@ def error_file(job: Job) -> dict[str, Any]:
         "code": failure.code if failure else None,
         "message": _message(job),
         "hint": failure.hint if failure else "",
-        "attempts": job.attempts,
+        "attempts": job.counts.attempts,
         "stage": str(stages[-1] if stages else Stage.RECEIVED),  # the last one that the job had reached
         "at": iso(job.times.get(job.stage) or job.updated_at),
-        "final": not still_reconciling(job),  # false while a search may still turn it into a delivery
+        "final": not job.still_reconciling,  # false while a search may still turn it into a delivery
     }
 
 
@@ -105,6 +105,7 @@ def fields_of(job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "account": job.account,
+        "producer": job.document.producer,
         "provider": job.provider or None,
         "state": job.stage,
         "code": job.code,
@@ -113,7 +114,7 @@ def fields_of(job: Job) -> dict[str, Any]:
         "file_name": job.document.file_name or None,
         "size_bytes": None if job.document.relabeling else job.document.size_bytes,
         "sha256": job.sha256,
-        "attempts": job.attempts,
+        "attempts": job.counts.attempts,
         "created_at": iso(job.created_at),
         "updated_at": iso(job.updated_at),
         "next_at": iso(job.next_at),

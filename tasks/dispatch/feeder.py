@@ -6,9 +6,10 @@ Any number of feeders may run at once: a job that one of them takes is not due f
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import redis
@@ -16,18 +17,23 @@ import structlog
 
 from config.celery import STAGE_QUEUE, machine_queue
 from config.redaction import crash_site
+from config.vital_threads import start_vital
 from tasks.accounts.account import Accounts
 from tasks.accounts.breaker import CircuitBreaker
+from tasks.dispatch.feeder_report import FeederReport, FeederTrouble
 from tasks.dispatch.housekeeping import Housekeeping
+from tasks.dispatch.key_guard import KeyGuard
 from tasks.dispatch.probes import Probes
-from tasks.dispatch.workers import Workers
+from tasks.dispatch.skipped import SkippedLanes
+from tasks.dispatch.workers import LiveWorker, Workers
 from tasks.folders.forgotten_commits import ForgottenCommits
 from tasks.folders.machines import Machine
 from tasks.ledger.clock import boot, since_boot_ms
 from tasks.ledger.identity import LedgerIdentity, LedgerRefused
-from tasks.ledger.redis import CLOSING_LANE, PREFIX, REDIS_ERRORS, load_script
+from tasks.ledger.keys import CALLBACK_LANE, CLOSING_LANE, PREFIX
+from tasks.ledger.redis import REDIS_ERRORS, RedisTrouble, error_code, is_outage
+from tasks.ledger.script_loader import load_script
 from tasks.model.errors import RetryLater
-from tasks.model.route import Stage, Step
 
 log = structlog.get_logger()
 
@@ -36,21 +42,13 @@ _LEAST_TICK_SECONDS = 0.03  # a worker full of short tasks pokes hundreds of tim
 _REDIS_PAUSE_SECONDS = 2.0
 _WINDOW_PER_SLOT = 2  # one job that runs and one that waits for it: workers never idle, and queues stay short
 _HOUSEKEEPING_SECONDS = 60.0
-_STEP_TO = {Stage.PRESIGNED: Step.PRESIGN, Stage.STORED: Step.POST, Stage.REGISTERED: Step.REGISTER}
-
-
-def steps_from(step: Step, stages: Sequence[Stage]) -> list[Step]:
-    """The chain of steps from `step` on, for a provider with these stages."""
-    chain = [_STEP_TO[stage] for stage in stages]
-    # Confirm and notify are in no chain: they wait for something else than the step before.
-    return chain[chain.index(step) :] if step in chain else [step]
+_WORKERS_SECONDS = 0.5
 
 
 class Feeder:
-    """`send` sends the chain of steps of one job, to the machine that alone can work on it or, with '', to any.
+    """`machine` is this feeder's: jobs whose files lie on another one are left to its feeders.
 
-    `machine` is this feeder's: jobs whose files lie on another one are left to its feeders. `on_refused` must end the
-    process: Redis must not be used.
+    `on_refused` must end the process: Redis must not be used.
     """
 
     def __init__(
@@ -62,18 +60,18 @@ class Feeder:
         workers: Workers,
         lease_seconds: float,
         housekeeping: Housekeeping,
-        send: Callable[[str, list[Step], str], None],
         machine: Machine | None = None,
         identity: LedgerIdentity | None = None,
         on_refused: Callable[[LedgerRefused], None] = lambda refused: None,
         forgotten: ForgottenCommits | None = None,
+        make_due_again: Callable[[], int] = lambda: 0,
+        producers: Collection[str] = (),
         tick_seconds: float = _TICK_SECONDS,
     ) -> None:
         self._redis = client
         self._accounts = accounts
         self._workers = workers
         self._lease_ms = int(lease_seconds * 1000)
-        self._send = send
         self._machine = machine
         self._identity = identity
         self._on_refused = on_refused
@@ -86,10 +84,17 @@ class Feeder:
         self._thread: threading.Thread | None = None
         self._housekeeping = housekeeping
         self._housekeeping_at = 0.0
+        self._live: Collection[LiveWorker] = ()
+        self._look_for_workers_at = float("-inf")
+        self._trouble = RedisTrouble(part="feeder")
+        self._failed_rounds = 0
+        self._next_due_seconds = math.inf
+        self._skipped = SkippedLanes(client, self._groups, lease_seconds)
+        self._key_guard = KeyGuard(client, self._groups, make_due_again, producers)
+        self._report = FeederReport(client, workers.name)
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="feeder", daemon=True)
-        self._thread.start()
+        self._thread = start_vital(self._run, "feeder")
 
     def stop(self) -> None:
         """Send no more jobs. Does not wait for probes."""
@@ -104,8 +109,8 @@ class Feeder:
         self._poked.set()
 
     def tick(self) -> int:
-        """Send the jobs that are due and have a slot. Returns how many were sent."""
-        live = self._workers.live().values()
+        """Send the jobs that are due and have a slot, and start the probes that are due. Returns how many were sent."""
+        live = self._live_workers()
         machine = (self._machine.name() if self._machine else None) or ""
         slots = sum(worker.slots for worker in live)
         slots_here = sum(worker.slots for worker in live if worker.machine == machine)
@@ -113,20 +118,42 @@ class Feeder:
         lanes, here = json.dumps(self._lanes(slots)), (machine, machine_queue(machine), slots_here)
         # Taken last: the ledger's clock goes on by it.
         boot_time = boot(), since_boot_ms()
-        taken = self._take_due(args=[PREFIX, self._lease_ms, window, STAGE_QUEUE, lanes, *here, *boot_time])
-        for job_id, step, lane, home in zip(taken[::4], taken[1::4], taken[2::4], taken[3::4], strict=True):
-            if lane == CLOSING_LANE:
-                steps = [Step(step)]
-            else:
-                steps = steps_from(Step(step), self._accounts[str(lane)].provider.stages)
-            self._send(str(job_id), steps, str(home))
+        unsure = self._most_unsure(slots), self._most_unsure(slots_here)
+        args: list[str | int] = [PREFIX, self._lease_ms, window, STAGE_QUEUE, lanes, *here, *boot_time, *unsure]
+        taken, faults, probes, wait_ms = self._take_due(args=args)
+        self._next_due_seconds = int(wait_ms) / 1000 if int(wait_ms) >= 0 else math.inf
+        self._probes.start(map(str, probes))
+        if self._skipped.note(faults):
+            # Before anybody is told: what stops everybody, or a limit of requests, need not wait for a person.
+            self._key_guard.look(of_groups=True)
         return len(taken) // 4
+
+    def _live_workers(self) -> Collection[LiveWorker]:
+        # A round may come every 30 ms, and workers begin and end seldom.
+        if time.monotonic() >= self._look_for_workers_at:
+            self._live = self._workers.live().values()
+            self._look_for_workers_at = time.monotonic() + _WORKERS_SECONDS
+        return self._live
+
+    def _most_unsure(self, slots: int) -> int:
+        """How many slots the accounts that do not answer may hold together; -1: any number.
+
+        The last quarter is kept for the others. A single account has no others.
+        """
+        return max(1, slots - math.ceil(slots / 4)) if len(self._accounts) > 1 else -1
+
+    def _groups(self) -> dict[str, str]:
+        return {name: account.provider.limit_group for name, account in self._accounts.items()}
 
     def _lanes(self, slots: int) -> list[dict[str, object]]:
         """The closing lane and one lane for each account, as `take_due.lua` takes them."""
         # Half of all slots, unless max_in_flight says otherwise: one slow provider must never hold every slot.
         half = max(1, slots // 2)
-        lanes: list[dict[str, object]] = [{"lane": CLOSING_LANE, "slots": half, "has_breaker": False, "group": ""}]
+        few = max(1, slots // 8)
+        lanes: list[dict[str, object]] = [
+            {"lane": CLOSING_LANE, "slots": half, "has_breaker": False, "group": ""},
+            {"lane": CALLBACK_LANE, "slots": few, "has_breaker": False, "group": "", "unsure": True},
+        ]
         for name, account in self._accounts.items():
             share = account.settings.max_in_flight or half
             lanes.append({"lane": name, "slots": share, "has_breaker": True, "group": account.provider.limit_group})
@@ -135,36 +162,61 @@ class Feeder:
     # --- the thread --------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        unreachable = False
         while not self._stopped.is_set():
             # Before the round, so that a poke during it leads to another one.
             self._poked.clear()
             try:
-                if self._identity:
-                    self._identity.confirm()
-                if self._machine:
-                    # First: a copy of another machine's folders must not take that machine's jobs.
-                    self._machine.beat()
-                if self._workers.beat() and self._forgotten:
-                    # At each beat, since other machines wait for this one's report after a restart of Redis.
-                    with suppress(RetryLater):
-                        self._forgotten.ensure_known()
-                self._probes.start_due()
-                if time.monotonic() >= self._housekeeping_at:
-                    self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
-                    self._housekeeping.run()
-                self.tick()
-                if unreachable:
-                    log.info("redis_back")
-                unreachable = False
+                self._round()
+                self._after_good_round()
             except LedgerRefused as refused:
                 self._on_refused(refused)
                 return
-            except REDIS_ERRORS as error:
-                if not unreachable:
-                    log.warning("redis_unreachable", error=type(error).__name__)
-                unreachable = True
-            except Exception as error:  # noqa: BLE001, outermost; the words of an error may name the patient
-                log.error("feeder_round_failed", **crash_site(error))
+            except Exception as error:  # noqa: BLE001, outermost
+                self._after_failed_round(error)
             self._stopped.wait(_LEAST_TICK_SECONDS)
-            self._poked.wait(_REDIS_PAUSE_SECONDS if unreachable else self._tick_seconds)
+            rest = min(self._tick_seconds, self._next_due_seconds)
+            self._poked.wait(_REDIS_PAUSE_SECONDS if self._failed_rounds else rest)
+
+    def _round(self) -> None:
+        if self._identity:
+            self._identity.confirm()
+        if self._machine:
+            # First: a copy of another machine's folders must not take that machine's jobs.
+            self._machine.beat()
+        if self._workers.beat():
+            self._look_for_workers_at = float("-inf")  # it may be the first beat
+            if self._forgotten:
+                # At each beat, since other machines wait for this one's report after a restart of Redis.
+                with suppress(RetryLater):
+                    self._forgotten.ensure_known()
+        self._key_guard.look_now_and_then()
+        if time.monotonic() >= self._housekeeping_at:
+            self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
+            self._key_guard.look(of_groups=True)
+            self._housekeeping.run()
+        self.tick()
+
+    def _after_good_round(self) -> None:
+        self._failed_rounds = 0
+        self._trouble.end()
+        self._report.say(self._skipped.trouble())
+
+    def _after_failed_round(self, error: Exception) -> None:
+        """Log an outage once, and wait. Anything else is an alarm: after the second round in a row, others are told."""
+        self._failed_rounds += 1
+        if not isinstance(error, REDIS_ERRORS):
+            # The words of an error may name the patient.
+            log.error("feeder_round_failed", **crash_site(error))
+        else:
+            self._trouble.note(error)
+            if is_outage(error):
+                return
+        try:
+            if self._failed_rounds > 1:
+                self._report.say(FeederTrouble(failing=error_code(error)))
+            if self._key_guard.look():
+                self._failed_rounds = 0  # the next round at once: it may succeed now
+        except REDIS_ERRORS:
+            pass  # the next round says it again
+        except Exception as another:  # noqa: BLE001, as above: such as no descriptor that is free
+            log.error("feeder_round_failed", **crash_site(another))

@@ -8,8 +8,9 @@ from itertools import product
 import redis
 import structlog
 
+from tasks.ledger import keys
 from tasks.ledger.clock import ClockReading, LedgerClock
-from tasks.ledger.redis import PREFIX, due_key
+from tasks.ledger.redis import is_outage
 
 log = structlog.get_logger()
 
@@ -40,11 +41,12 @@ class Housekeeping:
     def _forget_expired(self, clock: ClockReading) -> None:
         """Rows of finished jobs expire in Redis (EXPIRE). Their entries in sorted sets do not, and are removed here."""
         before = clock.wall_ms - self._keep_ms
-        for member in self._redis.zrangebyscore(PREFIX + "finished", "-inf", before, start=0, num=_AT_ONCE):
+        for member in self._redis.zrangebyscore(keys.FINISHED, "-inf", before, start=0, num=_AT_ONCE):
             job_id = str(member)
-            if not self._redis.exists(f"{PREFIX}job:{job_id}"):
-                self._redis.zrem(PREFIX + "finished", job_id)
-                self._redis.zrem(PREFIX + "jobs", job_id)
+            if not self._redis.exists(keys.job(job_id)):
+                self._redis.zrem(keys.FINISHED, job_id)
+                self._redis.zrem(keys.JOBS, job_id)
+                self._redis.zrem(keys.CLOSING_GIVEN_UP, job_id)
 
     def _mend_due_entries(self, clock: ClockReading) -> None:
         """Make due what would wait longer than anything ever waits: its time was taken from another clock.
@@ -52,10 +54,15 @@ class Housekeeping:
         A worker of an earlier version does that, which goes by Redis's.
         """
         latest = clock.now_ms + self._longest_wait_ms
-        machines = sorted(str(name) for name in self._redis.smembers(PREFIX + "machines"))
+        machines = sorted(str(name) for name in self._redis.smembers(keys.MACHINES))
         for lane, machine in product(self._lanes, (None, *machines)):
-            due = due_key(lane, machine)
-            late = self._redis.zrangebyscore(due, f"({latest}", "+inf", start=0, num=_AT_ONCE)
+            due = keys.due(lane, machine)
+            try:
+                late = self._redis.zrangebyscore(due, f"({latest}", "+inf", start=0, num=_AT_ONCE)
+            except redis.ResponseError as error:
+                if is_outage(error):
+                    raise
+                continue  # a key of the wrong type: the feeder skips this lane, and says so
             if late:
                 # XX, LT: only what is there still, and only to an earlier time.
                 self._redis.zadd(due, dict.fromkeys(map(str, late), clock.now_ms), xx=True, lt=True)

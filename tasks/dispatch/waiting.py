@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
 import redis
 
 from tasks.dispatch.workers import Workers
 from tasks.folders.machines import known_machines
-from tasks.ledger.redis import PREFIX, due_key
+from tasks.ledger import keys
 from tasks.model.job import Job
 from tasks.model.route import Step
 
@@ -32,10 +33,12 @@ class MachinesWaitedFor:
         """Account -> machine, as sentences name it -> how many of its documents wait for a worker there."""
         waiting: dict[str, Counter[str]] = {}
         # Every machine that a document has named, whether or not a service has run there.
-        machines = {str(name) for name in self._redis.smembers(PREFIX + "machines")} - self._with_workers
-        for account in sorted(str(name) for name in self._redis.smembers(PREFIX + "accounts")):
+        machines = {str(name) for name in self._redis.smembers(keys.MACHINES)} - self._with_workers
+        for account in sorted(str(name) for name in self._redis.smembers(keys.ACCOUNTS)):
             for machine in sorted(str(name) for name in machines):
-                count = int(self._redis.zcard(due_key(account, machine)))
+                count = 0
+                with suppress(redis.ResponseError):  # a key of the wrong type, of which `check` has a line of its own
+                    count = int(self._redis.zcard(keys.due(account, machine)))
                 if count:
                     waiting.setdefault(account, Counter())[self._spoken(machine)] += count
         return waiting

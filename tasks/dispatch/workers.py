@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 import redis
 
-from tasks.ledger.redis import PREFIX
+from tasks.ledger import keys
 
 _BEAT_SECONDS = 2.0
 _ALIVE_SECONDS = 10.0  # five beats, so that one that comes late removes no worker
@@ -45,7 +45,7 @@ class Workers:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = client
-        self._name = name
+        self.name = name
         self._slots = slots
         self._consuming = consuming
         self._machine = machine
@@ -55,18 +55,18 @@ class Workers:
 
     def beat(self) -> bool:
         """Set this worker's key again, if it consumes and two seconds have passed. True if it was set."""
-        if not self._name or self._clock() - self._beaten_at < _BEAT_SECONDS or not self._consuming():
+        if not self.name or self._clock() - self._beaten_at < _BEAT_SECONDS or not self._consuming():
             return False
         said = json.dumps(asdict(LiveWorker(self._slots, self._machine(), self._staging)))
-        self._redis.set(f"{PREFIX}worker:{self._name}", said, px=int(_ALIVE_SECONDS * 1000))
-        self._redis.sadd(PREFIX + "workers", self._name)
+        self._redis.set(keys.worker(self.name), said, px=int(_ALIVE_SECONDS * 1000))
+        self._redis.sadd(keys.WORKERS, self.name)
         self._beaten_at = self._clock()
         return True
 
     def leave(self) -> None:
         """Count no longer. If Redis is away, the key expires."""
         with suppress(redis.RedisError):
-            self._redis.delete(f"{PREFIX}worker:{self._name}")
+            self._redis.delete(keys.worker(self.name))
 
     def slots(self) -> int:
         """The slots of all workers that consume."""
@@ -78,13 +78,13 @@ class Workers:
 
     def live(self) -> dict[str, LiveWorker]:
         """The workers that consume, by name."""
-        names = sorted(str(name) for name in self._redis.smembers(PREFIX + "workers"))
+        names = sorted(str(name) for name in self._redis.smembers(keys.WORKERS))
         if not names:
             return {}
         with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.get(f"{PREFIX}worker:{name}")
-                pipe.pttl(f"{PREFIX}worker:{name}")
+                pipe.get(keys.worker(name))
+                pipe.pttl(keys.worker(name))
             answers = pipe.execute()
         # A key with more time left than it is given was set before Redis's clock was set back, and would stay for as
         # long. A worker that lives sets it again at its next beat.
@@ -93,7 +93,7 @@ class Workers:
         # The set of names does not expire, unlike the keys.
         gone = [name for name, value in zip(names, said, strict=True) if value is None]
         if gone:
-            self._redis.srem(PREFIX + "workers", *gone)
+            self._redis.srem(keys.WORKERS, *gone)
         return {name: _live_worker(str(value)) for name, value in zip(names, said, strict=True) if value is not None}
 
 

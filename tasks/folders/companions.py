@@ -5,35 +5,54 @@ Closing takes these steps, and a repetition after a kill finds by the job id in 
 1.  The companion is written under a free name. That reserves the document's name, too.
 2.  The document is moved beside it.
 3.  The sidecar is moved beside both, in failed/ only: a person may have to correct it.
+
+People may write to these folders. So a companion decides something only with our signature (`evidence`), and every
+folder is opened from the root without following a link (`sources.entries`).
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from itertools import chain, islice
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from config.late_log import LateLog
 from tasks.folders import durable
 from tasks.folders.disk_names import SIDECAR_ENDING, beside, tagged, tags
+from tasks.folders.durable import DOCUMENT_MODE
+from tasks.folders.evidence import SIGNATURE, Evidence
 from tasks.folders.job_folder import OURS
-from tasks.folders.job_json import JobFileDamaged, from_bytes, round_of, to_bytes
+from tasks.folders.job_json import JobFileDamaged, from_bytes, is_job_id, round_of, to_bytes
+from tasks.sources.entries import Entry, OpenFolder, Place, entry, one_name, opened_below
 
-_FOLDER_MODE, _FILE_MODE = 0o770, 0o660  # the umask decides who else may read
+log = LateLog(__name__)
+
+_FOLDER_MODE = 0o770  # the umask decides who else may read
+_SIDECAR_MODE = 0o660  # a person may correct it
 _NAMES_SEARCHED = 12  # for an earlier try; a thirteenth file of one name would get a second companion after a kill
 _LARGEST_COMPANION = 4 << 20  # anything larger is not ours
+_DEEPEST_CONTENT = 250  # a sidecar may be nested 200 deep; what reads a deeper one later has no room on its stack
+_MOST_REPORTED = 10_000
+_DEEPEST = 8  # people may have sorted what we put two levels deep; more is somebody's trap
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedDocument:
-    """Where a document, its companion and its sidecar are in delivered/ or failed/, or would be."""
+    """Where a document, its companion and its sidecar are in delivered/ or failed/, or would be.
+
+    `content` is what the companion says; `believed` is true if it bears our signature for the folder it lies in.
+    """
 
     document: Path
     companion: Path
     sidecar: Path
+    content: Mapping[str, Any] = field(default_factory=dict)
+    believed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +64,20 @@ class Outcome:
     patient_id: str | None
     disk_name: str
     content: Mapping[str, Any]
-    document: Path | None = None
+    document: Place | None = None
     sidecar: Path | None = None
     round: int = 0
 
 
 class CompanionFolder:
-    """`delivered/` or `failed/`. `ending` is what the names of its companions end in."""
+    """`delivered/` or `failed/`. `kind` is what its companions are: "receipt" or "error"."""
 
-    def __init__(self, root: Path, ending: str) -> None:
+    def __init__(self, root: Path, kind: str, evidence: Evidence | None) -> None:
         self.root = root
-        self._ending = ending
+        self._kind = kind
+        self._ending = f".{kind}.json"
+        self._evidence = evidence
+        self._reported: set[str] = set()
 
     def put(self, outcome: Outcome) -> ClosedDocument:
         """Write the companion and move the files beside it, or finish what an earlier try began.
@@ -63,131 +85,212 @@ class CompanionFolder:
         Overwrites nothing: it passes over a name that is taken as a document's, a companion's or a sidecar's.
         """
         begun = self.find_begun(outcome)
-        if begun and outcome.document and outcome.document.exists():
-            # On a disk without hard links a kill may have left an empty file under the name that is reserved for us.
-            with suppress(FileNotFoundError):
-                if begun.document.lstat().st_size == 0:
-                    begun.document.unlink()
-        for closed in chain([begun] if begun else [], self._reserve(outcome)):
-            draft = closed.document.with_name(OURS + outcome.job_id)
-            try:
-                _move(outcome.document, closed.document, draft)
-            except FileExistsError:
-                # Another program has taken the document's name after we reserved it: go on to the next name.
-                closed.companion.unlink(missing_ok=True)
-                continue
-            with suppress(FileExistsError):
-                _move(outcome.sidecar, closed.sidecar, draft)
-            draft.unlink(missing_ok=True)  # left by a kill during a copy from another file system
-            return closed
+        if begun:
+            with self.opened(begun) as folder:
+                name = folder.entry(begun.document.name)
+                if outcome.document and entry(outcome.document).exists():
+                    # On a disk without hard links a kill may have left an empty file under the name that is reserved.
+                    with suppress(FileNotFoundError):
+                        if name.status().st_size == 0:
+                            name.unlink()
+                if self._fill(folder, begun, outcome):
+                    return begun
+        with self._made_folder(outcome) as folder:
+            for closed in self._reserve(folder, outcome):
+                if self._fill(folder, closed, outcome):
+                    return closed
         raise AssertionError("there is always another name")
 
     def find_begun(self, outcome: Outcome) -> ClosedDocument | None:
         """Where an earlier try of this outcome has written its companion."""
-        for folder in self._folders(outcome.account, outcome.patient_id, outcome.job_id):
-            for closed in islice(self._names(folder, outcome.disk_name, outcome.job_id), _NAMES_SEARCHED):
-                companion = read_companion(closed.companion)
-                # An error file of an earlier round is stale: the job was taken up again since.
-                if companion.get("job_id") == outcome.job_id and round_of(companion) >= outcome.round:
-                    return closed
+        for path in self._folders(outcome.account, outcome.patient_id, outcome.job_id):
+            with suppress(FileNotFoundError, NotADirectoryError), opened_below(self.root, path) as folder:
+                names = self._names(outcome.disk_name, outcome.job_id)
+                for document, companion, sidecar in islice(names, _NAMES_SEARCHED):
+                    content = read_companion(Entry(companion, folder.descriptor))
+                    # An error file of an earlier round is stale: the job was taken up again since.
+                    if content.get("job_id") == outcome.job_id and round_of(content) >= outcome.round:
+                        if self._believes(content, outcome.account, outcome.patient_id):
+                            return ClosedDocument(
+                                path / document, path / companion, path / sidecar, content, believed=True
+                            )
+                        self._report(outcome.job_id)
         return None
 
     def find(self, job_id: str, account: str, patient_id: str | None) -> ClosedDocument | None:
-        """Where a job's companion is, whatever the document is called. Reads every companion of the patient."""
-        for folder in self._folders(account, patient_id, job_id):
-            for closed, content in self._closed_in(folder):
-                if content["job_id"] == job_id:
-                    return closed
-        return None
+        """Where a job's companion is, whatever the document is called. Reads every companion of the patient.
 
-    def all(self) -> Iterator[tuple[ClosedDocument, dict[str, Any]]]:
-        """Every document that was closed here, with the content of its companion."""
-        for folder, _, _ in os.walk(self.root):
-            yield from self._closed_in(Path(folder))
+        One that is not believed tells where a document may lie; it is given only if there is no other.
+        """
+        not_believed = None
+        for path in self._folders(account, patient_id, job_id):
+            with suppress(FileNotFoundError, NotADirectoryError), opened_below(self.root, path) as folder:
+                for closed in self._closed_in(folder):
+                    if closed.content["job_id"] != job_id:
+                        continue
+                    if self._believes(closed.content, account, patient_id):
+                        return replace(closed, believed=True)
+                    not_believed = not_believed or closed
+        if not_believed:
+            self._report(job_id)
+        return not_believed
 
-    def amend(self, closed: ClosedDocument, content: Mapping[str, Any], job_id: str) -> None:
+    def all(self) -> Iterator[ClosedDocument]:
+        """Every document that was closed here. Believed is what was signed for the patient that it names."""
+        with suppress(FileNotFoundError), OpenFolder.of(self.root) as root:
+            for path, folders, _, descriptor in os.fwalk(dir_fd=root.descriptor):
+                if path.count("/") >= _DEEPEST:
+                    folders.clear()
+                for closed in self._closed_in(OpenFolder(descriptor, self.root / path)):
+                    job_file = closed.content.get("job_file")
+                    written = {**closed.content, **(job_file if isinstance(job_file, dict) else {})}
+                    account, patient_id = str(written.get("account")), written.get("patient_id")
+                    yield replace(closed, believed=self._believes(closed.content, account, patient_id))
+
+    def amend(self, closed: ClosedDocument, content: Mapping[str, Any], outcome: Outcome) -> None:
         """Change the companion to say this; what else it says stays."""
-        before = read_companion(closed.companion)
-        after = {**before, **content}
-        if after != before:
-            draft = closed.companion.with_name(OURS + job_id)
-            durable.replace(closed.companion, to_bytes(after), draft, _FILE_MODE)
+        with self.opened(closed) as folder:
+            companion = folder.entry(closed.companion.name)
+            before = read_companion(companion)
+            after: Mapping[str, Any] = {**before, **content}
+            if after == before:
+                return
+            if self._believes(before, outcome.account, outcome.patient_id):
+                after = self.sign(after, outcome.account, outcome.patient_id)
+            else:  # what else it says is not ours: it must not get our signature
+                after = {name: value for name, value in after.items() if name != SIGNATURE}
+            durable.replace(companion, to_bytes(after), folder.entry(OURS + outcome.job_id), DOCUMENT_MODE)
 
-    def _closed_in(self, folder: Path) -> Iterator[tuple[ClosedDocument, dict[str, Any]]]:
-        names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    def opened(self, closed: ClosedDocument) -> AbstractContextManager[OpenFolder]:
+        """The folder of a closed document. Raises FileNotFoundError, and NotADirectoryError for a link."""
+        return opened_below(self.root, closed.companion.parent)
+
+    def sign(self, content: Mapping[str, Any], account: str, patient_id: str | None) -> dict[str, Any]:
+        assert self._evidence is not None, "without a key nothing can be closed"  # noqa: S101
+        return self._evidence.signed(self._kind, content, account, patient_id)
+
+    def _believes(self, content: Mapping[str, Any], account: str, patient_id: str | None) -> bool:
+        return self._evidence is not None and self._evidence.believes(self._kind, content, account, patient_id)
+
+    def _report(self, job_id: str) -> None:
+        """Say once that a companion is not believed."""
+        if job_id not in self._reported and len(self._reported) < _MOST_REPORTED:
+            self._reported.add(job_id)
+            what = "receipt" if self._kind == "receipt" else "error file"
+            log.warning("evidence_not_believed", job=job_id, what=what)
+
+    def _closed_in(self, folder: OpenFolder) -> Iterator[ClosedDocument]:
+        names = set(os.listdir(folder.descriptor))  # noqa: PTH208, by its descriptor
         for name in sorted(names):
             # A file that has a companion is a document, even if its own name looks like a companion's.
             if name.endswith(self._ending) and name != self._ending and name + self._ending not in names:
-                content = read_companion(folder / name)
-                if isinstance(content.get("job_id"), str):
-                    yield self._closed_document(folder / name, content), content
+                content = read_companion(folder.entry(name))
+                if is_job_id(content.get("job_id")):
+                    yield self._closed_document(folder.path / name, content)
 
     def _closed_document(self, companion: Path, content: Mapping[str, Any]) -> ClosedDocument:
         """The document that a companion belongs to."""
         # The companion's name tells it, unless it was cut because it was too long. The error file then knows better.
-        document = companion.with_name(companion.name.removesuffix(self._ending))
-        by_name = ClosedDocument(document, companion, companion.with_name(beside(document.name, "", SIDECAR_ENDING)))
         job_file = content.get("job_file")
         disk_name = job_file.get("disk_name") if isinstance(job_file, dict) else None
         if isinstance(disk_name, str):
             with suppress(ValueError):  # the file was edited, and the name in it leads elsewhere
-                for closed in islice(self._names(companion.parent, disk_name, content["job_id"]), _NAMES_SEARCHED):
-                    if closed.companion == companion:
-                        return closed
-        return by_name
+                for names in islice(self._names(disk_name, content["job_id"]), _NAMES_SEARCHED):
+                    if names[1] == companion.name:
+                        document, _, sidecar = map(companion.with_name, names)
+                        return ClosedDocument(document, companion, sidecar, content)
+        document = companion.with_name(companion.name.removesuffix(self._ending))
+        sidecar = companion.with_name(beside(document.name, "", SIDECAR_ENDING))
+        return ClosedDocument(document, companion, sidecar, content)
 
     def _folders(self, account: str, patient_id: str | None, job_id: str) -> list[Path]:
         """Where a document may be closed. Raises ValueError for a name that would lead elsewhere."""
-        folder = self.root / _one_name(account)
+        folder = self.root / one_name(account)
         if patient_id is None:
             return [folder]
         # A document without a patient may have the name that the patient's folder would have.
-        return [folder / _one_name(patient_id), folder / tagged(patient_id, "-" + job_id[:8])]
+        return [folder / one_name(patient_id), folder / tagged(patient_id, "-" + job_id[:8])]
 
-    def _names(self, folder: Path, disk_name: str, job_id: str) -> Iterator[ClosedDocument]:
-        """The names that a document may get, without end and in the order in which they are tried."""
+    def _names(self, disk_name: str, job_id: str) -> Iterator[tuple[str, str, str]]:
+        """The names that a document, its companion and its sidecar may get, without end and in the order of trial."""
+        one_name(disk_name)
         for tag in tags(job_id):
-            name = tagged(_one_name(disk_name), tag)
-            companion, sidecar = beside(name, tag, self._ending), beside(name, tag, SIDECAR_ENDING)
-            yield ClosedDocument(folder / name, folder / companion, folder / sidecar)
+            name = tagged(disk_name, tag)
+            yield name, beside(name, tag, self._ending), beside(name, tag, SIDECAR_ENDING)
 
-    def _reserve(self, outcome: Outcome) -> Iterator[ClosedDocument]:
+    def _reserve(self, folder: OpenFolder, outcome: Outcome) -> Iterator[ClosedDocument]:
         """Free names, one after the other, each with the companion written: so no other job takes it."""
-        folder = self._make_folder(outcome)
-        for closed in self._names(folder, outcome.disk_name, outcome.job_id):
-            if any(os.path.lexists(path) for path in (closed.document, closed.companion, closed.sidecar)):
+        content = self.sign(outcome.content, outcome.account, outcome.patient_id)
+        for names in self._names(outcome.disk_name, outcome.job_id):
+            document, companion, sidecar = (folder.path / name for name in names)
+            if any(folder.entry(name).exists() for name in names):
                 continue
-            content, draft = to_bytes(outcome.content), folder / (OURS + outcome.job_id)
+            draft = folder.entry(OURS + outcome.job_id)
             # Another process may take the companion's name at the same moment: only one of the two can write it.
             with suppress(FileExistsError):
-                durable.write_new(closed.companion, content, draft, _FILE_MODE)
-                yield closed
+                durable.write_new(folder.entry(companion.name), to_bytes(content), draft, DOCUMENT_MODE)
+                yield ClosedDocument(document, companion, sidecar, content, believed=True)
 
-    def _make_folder(self, outcome: Outcome) -> Path:
+    def _fill(self, folder: OpenFolder, closed: ClosedDocument, outcome: Outcome) -> bool:
+        """Move the files beside the companion. False if another program has taken the name that was reserved."""
+        draft = folder.entry(OURS + outcome.job_id)
+        try:
+            _move(outcome.document, folder.entry(closed.document.name), draft, DOCUMENT_MODE)
+        except FileExistsError:
+            folder.entry(closed.companion.name).unlink(missing_ok=True)
+            return False
+        with suppress(FileExistsError):
+            _move(outcome.sidecar, folder.entry(closed.sidecar.name), draft, _SIDECAR_MODE)
+        draft.unlink(missing_ok=True)  # left by a kill during a copy from another file system
+        return True
+
+    @contextmanager
+    def _made_folder(self, outcome: Outcome) -> Iterator[OpenFolder]:
+        """The folder for this outcome, made if need be. Raises NotADirectoryError."""
+        durable.make_folder(self.root, _FOLDER_MODE)
         *others, last = self._folders(outcome.account, outcome.patient_id, outcome.job_id)
-        for folder in others:
-            with suppress(NotADirectoryError):
-                durable.make_folder(folder, _FOLDER_MODE)
-                return folder
-        durable.make_folder(last, _FOLDER_MODE)
-        return last
+        with ExitStack() as stack:
+            for path in others:
+                with suppress(NotADirectoryError):
+                    folder = stack.enter_context(opened_below(self.root, path, make=_FOLDER_MODE))
+                    break
+            else:
+                folder = stack.enter_context(opened_below(self.root, last, make=_FOLDER_MODE))
+            yield folder
 
 
-def read_companion(path: Path) -> dict[str, Any]:
+def read_companion(place: Place) -> dict[str, Any]:
     """What a receipt or an error file says; empty if it is missing or was not written by us."""
-    with suppress(OSError, JobFileDamaged):
-        if path.lstat().st_size <= _LARGEST_COMPANION:
-            return from_bytes(path.read_bytes())
+    with suppress(OSError, JobFileDamaged), os.fdopen(entry(place).open(), "rb") as file:
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST_COMPANION:
+            content = from_bytes(file.read(_LARGEST_COMPANION))
+            return {} if _is_deep(content) else content
     return {}
 
 
-def _move(source: Path | None, target: Path, draft: Path) -> None:
+def _is_deep(content: Mapping[str, Any]) -> bool:
+    """True for what is nested deeper than anything of ours. Level by level: it must not need a stack itself."""
+    level: list[Any] = [content]
+    for _ in range(_DEEPEST_CONTENT):
+        inner = [value.values() if isinstance(value, dict) else value for value in level]
+        level = [value for values in inner for value in values if isinstance(value, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _move(source: Place | None, target: Entry, draft: Entry, mode: int) -> None:
     """Move a file, unless there is none or an earlier try has moved it."""
-    if source is not None and source.exists():
+    if source is not None and entry(source).exists():
+        _set_mode(source, mode)
         durable.move_new(source, target, draft)
 
 
-def _one_name(name: str) -> str:
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise ValueError("this cannot be the name of one file or folder")
-    return name
+def _set_mode(source: Place, mode: int) -> None:
+    """Take from a file in our care whatever rights its sender gave to others."""
+    # Not of what lies in an open folder of failed/: it got its mode when it was filed there. Only a file's owner may
+    # change its mode, so that another user's file keeps its own: the folders alone then keep others out.
+    if isinstance(source, Path) and stat.S_ISREG(source.lstat().st_mode):
+        with suppress(PermissionError):
+            source.chmod(mode)

@@ -23,8 +23,10 @@ import structlog
 
 from tasks.folders.commit_journal import CommitJournal
 from tasks.folders.machines import Machine, known_machines
+from tasks.ledger import keys
+from tasks.ledger.keys import PREFIX
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import PREFIX, load_script
+from tasks.ledger.script_loader import load_script
 from tasks.ledger.seal import SealBroken
 from tasks.model.document import Document
 from tasks.model.errors import RetryLater
@@ -55,10 +57,15 @@ class ForgottenCommits:
         self._complete = ("", "")
         self._lock = threading.Lock()
 
-    def ensure_known(self) -> str:
-        """The mark of the run of a Redis that knows of every commit. Raises RetryLater while it does not yet."""
+    def ensure_known(self, mark: str | None = None) -> str:
+        """The mark of the run of a Redis that knows of every commit. Raises RetryLater while it does not yet.
+
+        `mark` is the one that Redis has now, for who has just read it.
+        """
+        if mark is None:
+            mark = str(self._ledger.redis.hget(keys.RUN, "mark") or "")
         # The mark too: a wipe (FLUSHALL) takes it away, and leaves the run id.
-        run = self._ledger.redis_run(), str(self._ledger.redis.hget(PREFIX + "run", "mark") or "")
+        run = self._ledger.redis_run(), mark
         if run != self._complete:
             with self._lock:
                 if run != self._complete:
@@ -83,7 +90,7 @@ class ForgottenCommits:
             for commit in batch:
                 job = self._job(commit.job_id) if commit.job_id in known_jobs else None
                 if job:
-                    self._ledger.commit_remembered(job, commit.step, commit.facts, self._route(job.document))
+                    self._ledger.remember_commit(job, commit.step, commit.facts, self._route(job.document))
         highest = max((commit.number for commit in forgotten), default=0)
         self._report_run(args=[PREFIX, mark, here, highest])
         if forgotten:

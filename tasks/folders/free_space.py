@@ -40,7 +40,7 @@ def try_write(folder: Path) -> None:
     # Hidden, so that no watcher takes it for a document.
     path = folder / f".write-test-{secrets.token_hex(8)}"
     try:
-        with path.open("xb", buffering=0) as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as file:
             file.write(bytes(_TEST_BYTES))
             os.fsync(file.fileno())
     finally:

@@ -19,14 +19,14 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from tasks.folders import durable
 from tasks.folders.durable import ChangedMeanwhile, FileIdentity, StillWritten
-from tasks.folders.job_json import JobFile, from_bytes, to_bytes
+from tasks.folders.job_json import JobFile, JobFileTooNew, from_bytes, to_bytes
 from tasks.model.errors import Code, DocumentRefused
+from tasks.sources.entries import Entry, OpenFolder, Place, entry
 
 OURS = ".chartpost-"  # the names of our hidden files begin so; the inbox ignores hidden files
 JOB_FILE = "job.json"
@@ -40,10 +40,11 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class JobFolder:
-    """The folder of one job. It need not exist."""
+    """The folder of one job. It need not exist. `open_folder` opens a folder of the inbox again, by its path."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, open_folder: Callable[[Path], AbstractContextManager[OpenFolder]]) -> None:
         self.path = path
+        self._open_folder = open_folder
         self.job_id = path.name
 
     @property
@@ -67,14 +68,20 @@ class JobFolder:
         return self.path / (_OTHER_NAME if _is_ours(disk_name) else disk_name)
 
     def read(self) -> JobFile:
-        """job.json. Raises FileNotFoundError and JobFileDamaged."""
+        """job.json. Raises FileNotFoundError, JobFileDamaged and JobFileTooNew."""
         return JobFile.from_json(from_bytes((self.path / JOB_FILE).read_bytes()))
 
     def read_if_possible(self) -> JobFile | None:
-        """job.json; None if it is missing or damaged, so that its document can be closed all the same."""
-        with suppress(OSError):
+        """job.json; None if it is missing or damaged, so that its document can be closed all the same.
+
+        Raises JobFileTooNew.
+        """
+        try:
             return self.read()
-        return None
+        except JobFileTooNew:
+            raise
+        except OSError:
+            return None
 
     def write(self, job_file: JobFile) -> None:
         durable.replace(self.path / JOB_FILE, to_bytes(job_file.to_json()), self.draft, 0o600)
@@ -92,32 +99,32 @@ class JobFolder:
             if lock is not None:
                 os.close(lock)
 
-    def take_sidecar(self, path: Path) -> None:
-        durable.move_new(path, self.path / _SIDECAR, self.draft)
+    def take_sidecar(self, place: Entry) -> None:
+        durable.move_new(place, self.path / _SIDECAR, self.draft)
 
     def return_sidecar(self, path: Path) -> None:
         """Put the sidecar back where it was, unless another one is there now."""
         if self.sidecar:
-            with suppress(FileExistsError, FileNotFoundError):
-                durable.move_new(self.path / _SIDECAR, path, path.with_name(OURS + self.job_id))
+            with suppress(FileExistsError, FileNotFoundError), self._open_folder(path.parent) as folder:
+                durable.move_new(self.path / _SIDECAR, folder.entry(path.name), folder.entry(OURS + self.job_id))
 
-    def take(self, path: Path, seen: FileIdentity, has_writer: Callable[[Path], bool]) -> Path:
+    def take(self, folder: OpenFolder, name: str, seen: FileIdentity, has_writer: Callable[[Place], bool]) -> Path:
         """Move the document here; it must still be the file that was seen, and nobody may have it open for writing.
 
         Raises ChangedMeanwhile, StillWritten and OSError; the document is then where it was.
         """
-        target = self.document_path(path.name)
+        place, target = folder.entry(name), self.document_path(name)
         try:
             # A rename may overwrite. Here nothing has the name: the caller has checked that, under the lock.
-            path.rename(target)
+            place.rename(entry(target))
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            self._take_from_other_disk(path, target, seen, has_writer)
+            self._take_from_other_disk(folder, name, target, seen, has_writer)
         else:
             # Checked after the rename and not before: a check before it could be true and the next moment false.
             # Once the file is here no program of another user can open it any more.
-            _give_back_unless_same(target, path, seen, has_writer)
+            _give_back_unless_same(entry(target), place, seen, has_writer)
             durable.sync_folder(self.path)
         return target
 
@@ -128,7 +135,7 @@ class JobFolder:
         """
         copy, target = self.path / _COPY, self.document_path(job_file.disk_name)
         size_bytes = _copy_regular_file(source, copy)
-        self.write(replace(job_file, size_bytes=size_bytes))
+        self.write(job_file.with_document(size_bytes=size_bytes))
         # Last: until the copy has its name there is no document here, and a kill leaves a folder to be removed.
         copy.rename(target)
         durable.sync_folder(self.path)
@@ -139,7 +146,11 @@ class JobFolder:
         note = self.path / _MOVE_NOTE
         if note.exists():
             original = Path(os.fsdecode(bytes.fromhex(json.loads(note.read_bytes())["path"])))
-            self._bring_over(original.with_name(OURS + self.job_id), self.document_path(original.name))
+            try:
+                with self._open_folder(original.parent) as folder:
+                    self._bring_over(folder.entry(OURS + self.job_id), self.document_path(original.name))
+            except (FileNotFoundError, ValueError):
+                note.unlink(missing_ok=True)  # the folder has gone, and the hidden file with it
 
     def remove(self) -> None:
         """Remove the folder and our own files in it. Does nothing if a document is here."""
@@ -179,24 +190,27 @@ class JobFolder:
     # --- from another file system ----------------------------------------------------------------------------------
 
     def _take_from_other_disk(
-        self, path: Path, target: Path, seen: FileIdentity, has_writer: Callable[[Path], bool]
+        self, folder: OpenFolder, name: str, target: Path, seen: FileIdentity, has_writer: Callable[[Place], bool]
     ) -> None:
+        free = os.statvfs(self.path)
+        if seen.size_bytes > free.f_bavail * free.f_frsize:  # it may be sparse, and have no such size where it is
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         # First the note of where the document was. It lets `finish_copy` go on after a kill: while the hidden file
         # exists it copies it; afterwards there is nothing to do, since that file goes only when the copy is durable.
-        note = {"path": os.fsencode(path).hex()}  # the bytes, since a path may not be UTF-8
+        note = {"path": os.fsencode(folder.path / name).hex()}  # the bytes, since a path may not be UTF-8
         durable.replace(self.path / _MOVE_NOTE, json.dumps(note).encode(), self.draft, 0o600)
         # Then the document is hidden where it is. From here on no other claim can take it; and a folder from which we
         # may not remove it shows now, and not when there are two of it.
-        hidden = path.with_name(OURS + self.job_id)
-        path.rename(hidden)
-        _give_back_unless_same(hidden, path, seen, has_writer)
+        place, hidden = folder.entry(name), folder.entry(OURS + self.job_id)
+        place.rename(hidden)
+        _give_back_unless_same(hidden, place, seen, has_writer)
         try:
             self._bring_over(hidden, target)
         except (OSError, ChangedMeanwhile):
-            _give_back(hidden, path)
+            _give_back(hidden, place)
             raise
 
-    def _bring_over(self, hidden: Path, target: Path) -> None:
+    def _bring_over(self, hidden: Entry, target: Path) -> None:
         if hidden.exists() and not target.exists():
             durable.copy(hidden, self.path / _COPY)
             (self.path / _COPY).rename(target)
@@ -221,25 +235,25 @@ def _is_ours(name: str) -> bool:
     return folded == JOB_FILE or folded.startswith(OURS)
 
 
-def _give_back_unless_same(moved: Path, path: Path, seen: FileIdentity, has_writer: Callable[[Path], bool]) -> None:
-    """Raises ChangedMeanwhile if what was moved from `path` is not the file that was seen there, or is being written.
+def _give_back_unless_same(moved: Entry, place: Entry, seen: FileIdentity, has_writer: Callable[[Place], bool]) -> None:
+    """Raises ChangedMeanwhile if what was moved from `place` is not the file that was seen there, or is being written.
 
     A writer does not notice the move: it goes on with the same file under its old name.
     """
     # The writer is looked for first: one that has closed the file since has changed it by then.
     written = has_writer(moved)
     if FileIdentity.at(moved) != seen:
-        _give_back(moved, path)
+        _give_back(moved, place)
         raise ChangedMeanwhile("The file was replaced while it was being claimed.")
     if written:
-        _give_back(moved, path)
+        _give_back(moved, place)
         raise StillWritten("Another program has the file open for writing.")
 
 
-def _give_back(moved: Path, path: Path) -> None:
+def _give_back(moved: Entry, place: Entry) -> None:
     # If another file has its name by now it stays where it was moved to, and its claim is finished later.
     with suppress(FileExistsError):
-        durable.move_new(moved, path, path.with_name(OURS + "returned"))
+        durable.move_new(moved, place, place.beside(OURS + "returned"))
 
 
 def _copy_regular_file(source: Path | BinaryIO, copy: Path) -> int:

@@ -6,16 +6,19 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
 
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AwareDatetime, TypeAdapter, ValidationError
 
-from tasks.model.document import Document, Door
+from config.version import own_version, written_by_newer
+from tasks.model.document import Document, Door, Place
 from tasks.model.job import Failure
 from tasks.model.route import Step
+from tasks.sources.entries import one_name
 
 
 class JobFileDamaged(OSError):
@@ -25,31 +28,55 @@ class JobFileDamaged(OSError):
     """
 
 
+class JobFileTooNew(OSError):
+    """A `job.json` of a newer version. Leave everything as it is: that version goes on with it.
+
+    An OSError for the same reason. Not a JobFileDamaged: nothing may be done without what it says.
+    """
+
+
+SCHEMA: Final = 1
+"""Of job.json. Raise it when an earlier version would misread a field, or must not go on without a new one.
+
+A new field that earlier versions may leave out needs no other number. Absent: a version before the numbers wrote it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The last commit, as written before the last block of a creating request leaves: what a search for it needs.
+
+    In the file its fields stand among the others, some under other names: `_NAMES_IN_THE_FILE`.
+    """
+
+    # The last block of the request of `step` may have left: the provider may have the document.
+    stands: bool = False
+    step: Step = Step.POST
+    # The record that the provider made for this document before it was uploaded.
+    record_id: str | None = None
+    # When the commit was noted, or the last one that was searched for.
+    noted_at: AwareDatetime | None = None
+    # As in the job's `Facts`: the records that the patient had before, the S3 key, and what the provider itself needs.
+    snapshot: tuple[str, ...] | None = None
+    key: str | None = None
+    provider_facts: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class JobFile:
-    """The fields of `job.json`. Unknown ones are ignored when it is read: earlier versions wrote others."""
+    """What `job.json` says. In the file all of it is flat: `_NAMES_IN_THE_FILE`.
+
+    Unknown fields are ignored when it is read: earlier versions wrote others.
+    """
 
     job_id: str
-    account: str
-    # The name of the patient's folder as it was found. It may not be UTF-8; then it holds surrogate escapes.
-    patient_id: str | None
-    # The name that the provider is given.
-    file_name: str
-    # The name as it came, which the file keeps in delivered/ or failed/. It may hold surrogate escapes, too.
-    disk_name: str
-    size_bytes: int
+    # What must be delivered; `document_at` adds where it lies. Its patient_id is the name of the patient's folder as it
+    # was found, which may not be UTF-8; then it holds surrogate escapes. Its home is set in a staged copy alone.
+    document: Document
+    # The name as it came, which the file keeps in delivered/ or failed/. It may hold surrogate escapes, too. A path of
+    # several parts is not one: what was written by someone else must not lead to another folder.
+    disk_name: Annotated[str, AfterValidator(one_name)]
     received_at: AwareDatetime
-    door: Door = Door.INBOX
-    content_type: str | None = None
-    description: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    idempotency_key: str | None = None
-    callback_url: str | None = None
-    as_it_is: bool = False
-    # How often the job was taken up again after it had failed. An error file of an earlier round does not end this one.
-    round: int = 0
-    # In a staged copy: the machine that has staged it.
-    home: str | None = None
     # The document's name in the chart as the account's name pattern found it in the name of the file.
     name_by_pattern: str | None = None
     # The file lay in inbox/<account>/ itself, though its name told the patient: its sidecar belongs there too.
@@ -59,68 +86,113 @@ class JobFile:
     # The document changed after it was sent, and becomes a job of its own: `set_aside`.
     set_aside: bool = False
 
-    # --- the commit: written before the last block of a creating request leaves ---
-
-    # The last block of the request of `committed_step` may have left: the provider may have the document.
-    committed: bool = False
-    committed_step: Step = Step.POST
+    # --- what was sent ---
+    commit: Commit = Commit()
     # The document's identity when it was sent; None if it may have another one since, and be the same.
     sent_identity: str | None = None
-    # The record that the provider made for this document before it was uploaded.
-    record_id: str | None = None
-    # When the commit was noted, or the last one that was searched for.
-    unknown_since: AwareDatetime | None = None
-    # As in the job's `Facts`: the records that the patient had before, the S3 key, what the provider itself needs, and
-    # what the receipt says of the content.
-    snapshot: tuple[str, ...] | None = None
-    key: str | None = None
-    provider_facts: Mapping[str, Any] = field(default_factory=dict)
+    # As in the job's `Facts`: what the receipt says of the content.
     content_remarks: tuple[str, ...] = ()
 
-    # Of the format. A version that is not known here may mean something else by the same fields: the file is damaged.
-    version: Literal[1] = 1
+    # The number of SCHEMA, under the name that it has always had in the file.
+    version: Literal[1] = SCHEMA
 
-    def document(self, path: Path) -> Document:
+    @property
+    def committed(self) -> bool:
+        """True if the document may have been sent."""
+        return self.commit.stands
+
+    def with_document(self, **changes: Any) -> JobFile:
+        """The same with a document of which these fields are changed."""
+        return replace(self, document=replace(self.document, **changes))
+
+    def with_commit(self, **changes: Any) -> JobFile:
+        """The same with a commit of which these fields are changed."""
+        return replace(self, commit=replace(self.commit, **changes))
+
+    def document_at(self, path: Path) -> Document:
         """The document as a job knows it, for a file at `path`. Its identity is empty until it is located."""
-        return Document(
-            account=self.account,
+        patient_id = self.document.patient_id
+        return replace(
+            self.document,
             # A name that is not UTF-8 becomes text that no patient's id matches, and so is refused when it is checked.
-            patient_id=self.patient_id and os.fsencode(self.patient_id).decode(errors="replace"),
+            patient_id=patient_id and os.fsencode(patient_id).decode(errors="replace"),
             source=path.absolute().as_uri(),
-            file_name=self.file_name,
-            size_bytes=self.size_bytes,
-            door=self.door,
-            content_type=self.content_type,
-            description=self.description,
-            options=self.options,
-            idempotency_key=self.idempotency_key,
-            callback_url=self.callback_url,
-            as_it_is=self.as_it_is,
-            round=self.round,
+            place=Place.FOLDER,
         )
 
     def to_json(self) -> dict[str, Any]:
         """As `to_bytes` takes it."""
-        return asdict(self)
+        values: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            names = _NAMES_IN_THE_FILE.get(name)
+            values |= {written: value[inner] for inner, written in names.items()} if names else {name: value}
+        return {**values, "written_by": own_version()}
 
     @classmethod
     def from_json(cls, values: object) -> JobFile:
-        """Raises JobFileDamaged, which names the fields and not their values."""
+        """Raises JobFileTooNew; and JobFileDamaged, which names the fields and not their values."""
+        if isinstance(values, dict) and isinstance(schema := values.get("version"), int) and schema > SCHEMA:
+            raise JobFileTooNew(written_by_newer("job.json", schema, SCHEMA, values.get("written_by")))
         try:
-            return _adapter.validate_python(values)
+            return _adapter.validate_python(_in_parts(values) if isinstance(values, dict) else values)
         except ValidationError as error:
-            faults = ", ".join(sorted({str(fault["loc"][0]) if fault["loc"] else "it" for fault in error.errors()}))
+            faults = ", ".join(sorted({_field(fault["loc"]) for fault in error.errors()}))
             # Without the cause: its words hold the values, which may be a patient's.
             raise JobFileDamaged(f"job.json is not what we write: {faults} cannot be understood") from None
 
 
-COMMIT_FIELDS = (
-    *("committed", "committed_step", "record_id", "unknown_since"),
-    *("snapshot", "key", "provider_facts"),
+_OF_THE_DOCUMENT = (
+    "account",
+    "patient_id",
+    "file_name",
+    "size_bytes",
+    "door",
+    "content_type",
+    "description",
+    "options",
+    "idempotency_key",
+    "callback_url",
+    "as_it_is",
+    "round",
+    "home",
 )
-"""What job.json tells of the last commit."""
+_RENAMED_OF_THE_COMMIT = {"stands": "committed", "step": "committed_step", "noted_at": "unknown_since"}
+
+_NAMES_IN_THE_FILE: Final[Mapping[str, Mapping[str, str]]] = {
+    "document": {name: name for name in _OF_THE_DOCUMENT},
+    "commit": {each.name: _RENAMED_OF_THE_COMMIT.get(each.name, each.name) for each in fields(Commit)},
+}
+"""The parts of a JobFile, whose fields stand in the file among its own: field -> its name there.
+
+Earlier versions read and wrote these names. The document's other fields are neither written nor read: a file that
+others may have edited must not name another source or producer.
+"""
+_IF_ABSENT: Final = {"source": "", "door": Door.INBOX}
+"""What the document has where the file says nothing of it."""
 
 _adapter = TypeAdapter(JobFile)
+
+
+def _in_parts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat values of the file, and beside them the parts that a JobFile has. It ignores what it does not know."""
+    parts = {
+        part: {name: values[written] for name, written in names.items() if written in values}
+        for part, names in _NAMES_IN_THE_FILE.items()
+    }
+    return {**values, **parts, "document": {**_IF_ABSENT, **parts["document"]}}
+
+
+def _field(path: tuple[int | str, ...]) -> str:
+    """The name in the file of the field where pydantic has found a fault."""
+    outer, inner = (*path, "", "")[:2]
+    return _NAMES_IN_THE_FILE.get(str(outer), {}).get(str(inner), str(outer)) or "it"
+
+
+def is_job_id(text: object) -> bool:
+    """True for a UUID in lower case and with hyphens, as we write them."""
+    with suppress(ValueError):
+        return isinstance(text, str) and str(UUID(text)) == text
+    return False
 
 
 def to_bytes(values: Mapping[str, Any]) -> bytes:
@@ -142,7 +214,7 @@ def from_bytes(content: bytes) -> dict[str, Any]:
 
 
 def job_file_in(error_file: Mapping[str, Any]) -> JobFile | None:
-    """The job.json that an error file carries; None if it was edited or replaced by hand."""
+    """The job.json that an error file carries; None if it was edited or replaced by hand. Raises JobFileTooNew."""
     with suppress(JobFileDamaged):
         return JobFile.from_json(error_file.get("job_file"))
     return None

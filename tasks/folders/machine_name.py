@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from config.data_dir import make_data_dir
 from tasks.folders import durable
 
 _FILE, _LOCK = "machine", ".machine-lock"
-_FILE_MODE = 0o666  # the umask decides
+# For our own user alone: who may write the name gives this machine the documents of another one, and who may lock it
+# keeps every process from starting.
+_FILE_MODE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ def machine_name(data_dir: Path) -> str:
     found = read_machine_name(data_dir)
     if found:
         return found.name
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(data_dir)
     # Two processes may make a name at the same moment, each with a draft of its own: the first name counts for both.
     with suppress(FileExistsError):
         durable.write_new(data_dir / _FILE, f"{uuid4()}\n".encode(), _draft(data_dir), _FILE_MODE)
@@ -62,6 +65,8 @@ def machine_name_locked(data_dir: Path) -> Iterator[None]:
     """Keep the other processes of these folders from changing the name while the block runs."""
     lock = os.open(data_dir / _LOCK, os.O_RDWR | os.O_CREAT, _FILE_MODE)
     try:
+        with suppress(OSError):  # an earlier version made it for our group too
+            os.fchmod(lock, _FILE_MODE)
         # Some network shares have no locks. Two names are then made at worst, of which the last one stays.
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)

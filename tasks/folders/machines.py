@@ -18,8 +18,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import redis
-import structlog
 
+from config.late_log import LateLog
 from tasks.folders.machine_name import (
     MachineName,
     machine_name,
@@ -27,10 +27,12 @@ from tasks.folders.machine_name import (
     read_machine_name,
     write_machine_name,
 )
-from tasks.ledger.redis import PREFIX, load_script
+from tasks.ledger import keys
+from tasks.ledger.keys import PREFIX
+from tasks.ledger.script_loader import load_script
 from tasks.model.times import from_ms
 
-log = structlog.get_logger()
+log = LateLog(__name__)
 
 _REREAD_SECONDS = 1.0
 _BEAT_SECONDS = 2.0
@@ -80,7 +82,7 @@ class Machine:
             if found is None or not found.mark:
                 return
             if watches:
-                self._redis.set(f"{PREFIX}watcher:{found.name}", "1", px=int(_ALIVE_SECONDS * 1000))
+                self._redis.set(keys.watcher(found.name), "1", px=int(_ALIVE_SECONDS * 1000))
             self._times_wrong = 0 if self._held(found) else self._times_wrong + 1
             if self._times_wrong >= _TIMES_WRONG:
                 self._times_wrong = 0
@@ -140,10 +142,10 @@ class KnownMachine:
 def known_machines(client: redis.Redis) -> dict[str, KnownMachine]:
     """Every machine that was in use within 31 days, by its name."""
     machines = {}
-    for name in sorted(str(name) for name in client.smembers(PREFIX + "machines")):
-        host, seen_at, sends = client.hmget(f"{PREFIX}machine:{name}", "host", "seen_at", "sends")
+    for name in sorted(str(name) for name in client.smembers(keys.MACHINES)):
+        host, seen_at, sends = client.hmget(keys.machine(name), "host", "seen_at", "sends")
         if seen_at is None:
             continue
-        watches = bool(client.exists(f"{PREFIX}watcher:{name}"))
+        watches = bool(client.exists(keys.watcher(name)))
         machines[name] = KnownMachine(name, str(host), from_ms(float(seen_at)), watches, sends is not None)
     return machines

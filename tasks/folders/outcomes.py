@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.folders import durable
-from tasks.folders.companions import ClosedDocument, CompanionFolder, Outcome, read_companion
+from tasks.folders.companions import ClosedDocument, CompanionFolder, Outcome
 from tasks.folders.disk_names import clean
 from tasks.folders.job_folder import JobFolder
 from tasks.folders.job_json import JobFile, job_file_in
 from tasks.folders.layout import Folders
 from tasks.folders.set_aside import SentDocument, remark_of, set_aside
+from tasks.model.document import Document, Door
+from tasks.sources.entries import Entry, Place
 
 
 class Outcomes:
@@ -42,29 +44,44 @@ class Outcomes:
         with job.lock():
             job_file = job.read_if_possible()
             # As found on disk: the name of the patient's folder may not be UTF-8, and then the ledger has another text.
-            patient_id = job_file.patient_id if job_file else patient_id
-            in_first_round = job.document and job_file and job_file.round == 0
+            patient_id = job_file.document.patient_id if job_file else patient_id
+            in_first_round = job.document and job_file and job_file.document.round == 0
             # In its first round a document cannot have failed; searching would read all the patient's error files.
             failed = None if in_first_round else self._folders.error_files.find(job_id, account, patient_id)
-            document = job.document or (failed.document if failed and failed.document.exists() else None)
             name = _disk_name(job, job_file, failed, receipt)
-            if changed := self._set_aside_from(job, job_file, document, sent, {**receipt, "file_name": name}):
-                remarks = [*receipt.get("remarks", ()), remark_of(job_id, changed.size_bytes)]
-                receipt = {**receipt, "remarks": remarks}
-            beside = None if changed else document
-            closed = _close(self._folders.receipts, job, Outcome(job_id, account, patient_id, name, receipt, beside))
-            if changed and document:
-                set_aside(self._folders, changed, document)
+            with self._document_in_failed(failed, sent) as document_in_failed:
+                document = job.document or document_in_failed
+                if changed := self._set_aside_from(job, job_file, document, sent, {**receipt, "file_name": name}):
+                    remarks = [*receipt.get("remarks", ()), remark_of(job_id, changed.document.size_bytes)]
+                    receipt = {**receipt, "remarks": remarks}
+                outcome = Outcome(job_id, account, patient_id, name, receipt, None if changed else document)
+                closed = _close(self._folders.receipts, job, outcome, receipts=True)
+                if changed and document:
+                    set_aside(self._folders, changed, document)
             # Last the error file, then the job's folder: until then a repetition still finds what it needs.
-            drop_stale_error_file(failed, job)
+            drop_stale_error_file(self._folders, failed, job)
             job.remove()
             return closed
+
+    @contextmanager
+    def _document_in_failed(self, failed: ClosedDocument | None, sent: SentDocument | None) -> Iterator[Entry | None]:
+        """The document beside an error file, if it is there. Raises OSError.
+
+        An error file that is not believed may name any document: it must be what was sent.
+        """
+        if failed is None:
+            yield None
+            return
+        with self._folders.error_files.opened(failed) as folder:
+            document = folder.entry(failed.document.name)
+            is_it = document.is_file() and (failed.believed or (sent is not None and sent.is_at(document)))
+            yield document if is_it else None
 
     def _set_aside_from(
         self,
         job: JobFolder,
         job_file: JobFile | None,
-        document: Path | None,
+        document: Place | None,
         sent: SentDocument | None,
         receipt: Mapping[str, Any],
     ) -> JobFile | None:
@@ -76,8 +93,9 @@ class Outcomes:
         if job_file is None:
             name = str(receipt["file_name"])
             account, patient_id = receipt["account"], receipt["patient_id"]
-            job_file = JobFile(job.job_id, account, patient_id, clean(name), name, 0, received_at=datetime.now(UTC))
-        job_file = replace(job_file, set_aside=True, size_bytes=sent.size_bytes)
+            rebuilt = Document(account, patient_id, source="", file_name=clean(name), size_bytes=0, door=Door.INBOX)
+            job_file = JobFile(job.job_id, rebuilt, name, received_at=datetime.now(UTC))
+        job_file = replace(job_file.with_document(size_bytes=sent.size_bytes), set_aside=True)
         if job.document:  # what lies in failed/ is not moved by any other closing
             job.write(job_file)
         return job_file
@@ -96,15 +114,15 @@ class Outcomes:
             outcome = Outcome(
                 job_id,
                 account,
-                job_file.patient_id if job_file else patient_id,
+                job_file.document.patient_id if job_file else patient_id,
                 _disk_name(job, job_file, None, error),
                 content,
                 job.document,
                 job.sidecar,
-                job_file.round if job_file else 0,
+                job_file.document.round if job_file else 0,
             )
             closed = _close(self._folders.error_files, job, outcome)
-            self._folders.error_files.amend(closed, error, job_id)
+            self._folders.error_files.amend(closed, error, outcome)
             job.remove()
             return closed.document
 
@@ -113,43 +131,58 @@ class Outcomes:
         return self._folders.error_files.find(job_id, account, patient_id)
 
     def find_receipt(self, job_id: str, account: str, patient_id: str | None) -> Mapping[str, Any] | None:
-        """The receipt of a job in delivered/, if it is there."""
+        """The receipt of a job in delivered/, if it is there and bears our signature."""
         closed = self._folders.receipts.find(job_id, account, patient_id)
-        return read_companion(closed.companion) if closed else None
+        return closed.content if closed and closed.believed else None
 
-    def receipts(self) -> Iterator[tuple[ClosedDocument, dict[str, Any]]]:
-        """Every receipt in delivered/, with its content."""
+    def receipts(self) -> Iterator[ClosedDocument]:
+        """Every receipt in delivered/."""
         return self._folders.receipts.all()
 
-    def error_files(self) -> Iterator[tuple[ClosedDocument, dict[str, Any]]]:
-        """Every error file in failed/, with its content."""
+    def error_files(self) -> Iterator[ClosedDocument]:
+        """Every error file in failed/."""
         return self._folders.error_files.all()
 
+    def remove_delivered(self, delivered: ClosedDocument, *, before: float) -> bool:
+        """Remove a document and its receipt, if the receipt was written before this time. Raises OSError."""
+        with self._folders.receipts.opened(delivered) as folder:
+            receipt = folder.entry(delivered.companion.name)
+            # The receipt's age counts: the document keeps the time of its scan, which may be years ago.
+            if receipt.status().st_mtime >= before:
+                return False
+            # The receipt goes last, so that a kill in between leaves something that the next sweep finds.
+            folder.entry(delivered.document.name).unlink(missing_ok=True)
+            receipt.unlink()
+            return True
 
-def drop_stale_error_file(failed: ClosedDocument | None, job: JobFolder) -> None:
+
+def drop_stale_error_file(folders: Folders, failed: ClosedDocument | None, job: JobFolder) -> None:
     """Remove the error file of a document that is not in failed/ any more, or is in our care as well."""
     if failed is None:
         return
-    if failed.document.exists():
-        # In both places: a person has copied it to the inbox, or a kill came before it was removed from failed/.
-        # If the content differs, a person has changed it: that document is theirs, and stays with its error file.
-        if not (job.document and durable.same_content(failed.document, job.document)):
-            return
-        failed.document.unlink()
-    if job.document and not job.sidecar:
-        with suppress(FileNotFoundError):
-            job.take_sidecar(failed.sidecar)
-    failed.sidecar.unlink(missing_ok=True)
-    # Last: while the error file is there, a repetition finds the rest by it.
-    failed.companion.unlink(missing_ok=True)
+    with suppress(FileNotFoundError), folders.error_files.opened(failed) as folder:
+        document, sidecar = folder.entry(failed.document.name), folder.entry(failed.sidecar.name)
+        if document.exists():
+            # In both places: a person has copied it to the inbox, or a kill came before it was removed from failed/.
+            # If the content differs, a person has changed it: that document is theirs, and stays with its error file.
+            if not (job.document and durable.same_content(document, job.document)):
+                return
+            document.unlink()
+        if job.document and not job.sidecar:
+            with suppress(FileNotFoundError):
+                job.take_sidecar(sidecar)
+        sidecar.unlink(missing_ok=True)
+        # Last: while the error file is there, a repetition finds the rest by it.
+        folder.entry(failed.companion.name).unlink(missing_ok=True)
 
 
-def _close(companions: CompanionFolder, job: JobFolder, outcome: Outcome) -> ClosedDocument:
+def _close(companions: CompanionFolder, job: JobFolder, outcome: Outcome, *, receipts: bool = False) -> ClosedDocument:
     # Everything was done before, and only the ledger did not learn of it. job.json has gone, and with it the name that
     # the document has on disk, so that only a search by the job's id finds it.
     done_before = not job.path.exists() and outcome.document is None
     closed = companions.find(outcome.job_id, outcome.account, outcome.patient_id) if done_before else None
-    return closed or companions.put(outcome)
+    # A receipt that is not believed may be anybody's. An error file gets the new content, and no signature.
+    return closed if closed and (closed.believed or not receipts) else companions.put(outcome)
 
 
 def _disk_name(
@@ -159,7 +192,7 @@ def _disk_name(
     if job_file:
         return job_file.disk_name
     if failed:
-        kept = job_file_in(read_companion(failed.companion))
+        kept = job_file_in(failed.content) if failed.believed else None
         return kept.disk_name if kept else failed.document.name
     document = job.document
     return document.name if document else clean(str(companion["file_name"])).replace("/", "_")

@@ -29,6 +29,8 @@ _FASTEST = 2.0
 _CLOCK_SET_SECONDS = 60.0
 _NOTICED_SECONDS = 7 * _DAY_SECONDS
 """Within this time people notice that a clock is wrong."""
+_OF_OTHERS = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""People have moved it away since, swapped its folder for a link, or taken our right to it: the others go on."""
 
 
 class Retention:
@@ -75,7 +77,7 @@ class Retention:
 
     def _now(self) -> float:
         """Seconds since 1970 by the clock that is furthest behind: this machine's, Redis's or the file system's."""
-        self._state_file.touch()
+        self._state_file.touch(0o600)
         return min(self._clock(), self._redis_clock(), self._state_file.stat().st_mtime)
 
     def _read_limit(self) -> float | None:
@@ -93,15 +95,21 @@ class Retention:
         less than a week old by it, and everything else is older and was written by a right clock.
         """
         latest = now - _NOTICED_SECONDS
-        written = (delivered.companion.stat().st_mtime for delivered, _ in self._outcomes.receipts())
+        written = []
+        for delivered in self._outcomes.receipts():
+            with suppress(*_OF_OTHERS):
+                written.append(delivered.companion.lstat().st_mtime)
         return max((at for at in written if at <= latest), default=latest) - self._days * _DAY_SECONDS
 
     def _remove_older(self, limit: float) -> None:
-        for delivered, receipt in self._outcomes.receipts():
-            with suppress(FileNotFoundError):
-                # The receipt's age counts: the document keeps the time of its scan, which may be years ago.
-                if delivered.companion.stat().st_mtime < limit:
-                    # The receipt goes last, so that a kill in between leaves something that the next sweep finds.
-                    delivered.document.unlink(missing_ok=True)
-                    delivered.companion.unlink()
-                    log.info("delivered_swept", job=receipt["job_id"])
+        kept = 0
+        for delivered in self._outcomes.receipts():
+            try:
+                if self._outcomes.remove_delivered(delivered, before=limit):
+                    log.info("delivered_swept", job=delivered.content["job_id"])
+            except PermissionError:
+                kept += 1
+            except _OF_OTHERS:
+                pass
+        if kept:
+            log.warning("delivered_not_swept", reason="no right to write to their folders", count=kept)

@@ -13,8 +13,8 @@ The watcher then finds a document whose job the ledger does not know, and opens 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from uuid import UUID, uuid5
 
 from tasks.folders import durable
@@ -22,6 +22,7 @@ from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
 from tasks.model.errors import Code
 from tasks.model.job import Failure
+from tasks.sources.entries import Place, entry
 from tasks.sources.files import identity_of
 
 
@@ -33,13 +34,13 @@ class SentDocument:
     identity: str  # as the source had it; of a staged document it is the copy's
     sha256: str | None
 
-    def is_at(self, path: Path) -> bool:
+    def is_at(self, place: Place) -> bool:
         """Whether this file still is what was sent. Reads it only if it may have changed. Raises OSError."""
-        now = path.stat()
+        now = entry(place).status()
         if identity_of(now) == self.identity:
             return True
         if self.sha256:
-            with path.open("rb") as file:
+            with os.fdopen(entry(place).open(), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
         # Nobody saw the bytes that were sent. A move to another disk changes the inode alone.
         _, _, *modified = self.identity.split(":") if self.identity.count(":") == 2 else ("", "")
@@ -59,29 +60,29 @@ def remark_of(job_id: str, size_bytes: int) -> str:
     )
 
 
-def set_aside(folders: Folders, job_file: JobFile, document: Path) -> None:
+def set_aside(folders: Folders, job_file: JobFile, document: Place) -> None:
     """Let the changed document go on under its own id. Does nothing if an earlier try has done so. Raises OSError."""
     job_id = id_after_change(job_file.job_id)
     folder = folders.job_folder(job_id)
     with folder.lock(make=True):
-        if not document.exists():
+        if not entry(document).exists():
             return
-        changed = JobFile(
-            job_id=job_id,
-            account=job_file.account,
-            patient_id=job_file.patient_id,
-            file_name=job_file.file_name,
-            disk_name=job_file.disk_name,
-            size_bytes=document.stat().st_size,
-            received_at=job_file.received_at,
-            door=job_file.door,
-            content_type=job_file.content_type,
-            description=job_file.description,
-            options=job_file.options,
-            name_by_pattern=job_file.name_by_pattern,
-            in_account_folder=job_file.in_account_folder,
+        sent, now_bytes = job_file.document, entry(document).status().st_size
+        # A job of its own: the idempotency key, the callback and the rounds are the first one's.
+        changed = replace(
+            sent, size_bytes=now_bytes, idempotency_key=None, callback_url=None, as_it_is=False, round=0, home=None
         )
-        folder.write(replace(changed, refused=_failure(job_file.size_bytes, changed.size_bytes)))
+        folder.write(
+            JobFile(
+                job_id,
+                changed,
+                job_file.disk_name,
+                job_file.received_at,
+                name_by_pattern=job_file.name_by_pattern,
+                in_account_folder=job_file.in_account_folder,
+                refused=_failure(sent.size_bytes, now_bytes),
+            )
+        )
         durable.move_new(document, folder.document_path(job_file.disk_name), folder.draft)
 
 

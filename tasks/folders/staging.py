@@ -7,18 +7,19 @@ job.json names that machine, so that its watcher can remove what no job needs an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from tasks.folders.job_folder import JOB_FILE
-from tasks.folders.job_json import JobFile, JobFileDamaged, from_bytes, to_bytes
+from tasks.folders.job_json import JobFile, JobFileDamaged, JobFileTooNew, from_bytes, to_bytes
+from tasks.model.document import Place
 from tasks.model.errors import DocumentRefused, RetryLater
 from tasks.model.job import Job
+from tasks.sources.base import Located, OpenParts, OpenSource
+from tasks.sources.documents import NOT_STAGING
 from tasks.sources.objects import Objects, StorageFault
 
 _DOCUMENT = "document"
@@ -37,18 +38,31 @@ class Staging:
         Raises StorageFault.
         """
         # job.json first: a job is opened for the address of a document, and its worker must find job.json beside it.
-        self._write(replace(job_file, home=home))
+        self._write(job_file.with_document(home=home))
         address = self._address(job_file.job_id, _DOCUMENT)
         self._objects.put(address, path)
         return address, self._objects.identity(address)
 
+    # --- the document, as `sources.documents` reads it -------------------------------------------------------------
+
+    def locate(self, job_id: str) -> Located:
+        return self._objects.locate(self._address(job_id, _DOCUMENT))
+
+    def open(self, job_id: str, identity: str) -> OpenSource:
+        return self._objects.open(self._address(job_id, _DOCUMENT), identity)
+
+    def parts(self, job_id: str, identity: str) -> OpenParts:
+        return self._objects.parts(self._address(job_id, _DOCUMENT), identity)
+
+    # --- its job.json ----------------------------------------------------------------------------------------------
+
     def read_job_file(self, job_id: str) -> JobFile:
-        """Raises DocumentRefused (`file_missing`), StorageFault and JobFileDamaged."""
+        """Raises DocumentRefused (`file_missing`), StorageFault, JobFileDamaged and JobFileTooNew."""
         return JobFile.from_json(from_bytes(self._objects.read(self._address(job_id, JOB_FILE))))
 
-    def update_job_file(self, job_id: str, changes: Mapping[str, Any]) -> None:
+    def change_job_file(self, job_id: str, change: Callable[[JobFile], JobFile]) -> None:
         # Without a lock: only the worker that holds the job's lease writes it.
-        self._write(replace(self.read_job_file(job_id), **changes))
+        self._write(change(self.read_job_file(job_id)))
 
     def remove(self, job_id: str) -> None:
         """Remove the document and its job.json; they may be gone already."""
@@ -89,9 +103,9 @@ class Staging:
                 raise StorageFault(f"no object can be {act} there, since {fault.why}") from None
 
     def _home_of(self, job_id: str) -> str | None:
-        """The machine that has staged it; None for what was staged by an earlier version, or by no one of ours."""
-        with suppress(DocumentRefused, JobFileDamaged):
-            return self.read_job_file(job_id).home
+        """The machine that has staged it; None for what another version has staged, or no one of ours."""
+        with suppress(DocumentRefused, JobFileDamaged, JobFileTooNew):
+            return self.read_job_file(job_id).document.home
         return None
 
     def _write(self, job_file: JobFile) -> None:
@@ -103,7 +117,7 @@ class Staging:
 
 def is_staged(job: Job) -> bool:
     """True for a document whose folders belong to the machine that staged it."""
-    return job.document.home is not None and job.document.source.startswith("s3://")
+    return job.document.place_of(job.id) is Place.STAGED
 
 
 def staging_of(job: Job, staging: Staging | None) -> Staging | None:
@@ -111,5 +125,5 @@ def staging_of(job: Job, staging: Staging | None) -> Staging | None:
     if not is_staged(job):
         return None
     if staging is None:
-        raise RetryLater("The document is staged to S3, and this worker's settings have no s3.stage_inbox.")
+        raise RetryLater(NOT_STAGING)
     return staging

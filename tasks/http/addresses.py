@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import quote
 
 import httpx
 
 from config.hosts import HOST_NAME, host_allowed, is_address, is_loopback
 from tasks.model.errors import AccountBlocked
+
+_LONGEST_CALLBACK = 2000
 
 
 def check_address(url: str, *, insecure: bool) -> httpx.URL:
@@ -17,22 +19,44 @@ def check_address(url: str, *, insecure: bool) -> httpx.URL:
     `insecure` also allows http:// and loopback. Call the returned value, never the text: another parser might read
     another host in it. Raises ValueError with a reason that does not repeat the address.
     """
+    parsed = _parse(url, insecure=insecure)
+    if is_loopback(_host(parsed)) and not insecure:
+        raise ValueError("it leads to this machine itself")
+    return parsed
+
+
+def check_callback(url: str, hosts: Collection[str]) -> httpx.URL:
+    """The parsed address of a callback, if it is https to one of `hosts`, which may be this machine.
+
+    Call the returned value, as with `check_address`. Raises ValueError with a reason that does not repeat the address.
+    """
+    if len(url) > _LONGEST_CALLBACK:
+        raise ValueError(f"it has more than {_LONGEST_CALLBACK:_} characters")
+    parsed = _parse(url, insecure=False)
+    if _host(parsed) not in hosts:
+        raise ValueError("its host is not one of callback_hosts")
+    return parsed
+
+
+def _parse(url: str, *, insecure: bool) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
-    except (httpx.InvalidURL, ValueError):
+    except (httpx.InvalidURL, ValueError):  # an address with a surrogate among them
         raise ValueError("it cannot be read") from None
-    host = parsed.raw_host.decode("ascii").lower().rstrip(".")
+    host = _host(parsed)
     if not (is_address(host) or HOST_NAME.match(host)):
         raise ValueError("it names no host")
-    if parsed.userinfo:
+    if parsed.userinfo:  # an address is kept and shown, so it is not a place for credentials
         raise ValueError("it holds a user name")
     if parsed.port is not None and not 0 < parsed.port < 65_536:
         raise ValueError("its port cannot exist")
     if parsed.scheme != "https" and not (insecure and parsed.scheme == "http"):
         raise ValueError("it is not https://")
-    if is_loopback(host) and not insecure:
-        raise ValueError("it leads to this machine itself")
     return parsed
+
+
+def _host(parsed: httpx.URL) -> str:
+    return parsed.raw_host.decode("ascii").lower().rstrip(".")
 
 
 def check_handed_out(url: str, *, hosts: Sequence[str], insecure: bool, provider: str) -> httpx.URL:

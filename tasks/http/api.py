@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from tasks.http.addresses import check_address, check_handed_out, encode_segment
-from tasks.http.clients import USER_AGENT, Clients
+from tasks.http.clients import API_HEADERS, Client, Clients
 from tasks.http.commit_gate import CommitGate, GatedBody
-from tasks.http.exchange import JSON_BYTES, XML_BYTES, Answer, exchange, no_answer, read_whole
+from tasks.http.exchange import JSON_BYTES, XML_BYTES, Answer, download, exchange
 from tasks.http.provider_clock import ProviderClock
 from tasks.model.errors import AccountBlocked, OutcomeUnknown, RetryLater
 
@@ -88,7 +88,7 @@ class ApiClient:
         target = self._target(segments, params)
         self._limiter()
         body: dict[str, Any] = {"json": json, "content": content, "data": form}
-        request = self._request(self._clients.api(), method, target, headers or {}, **body)
+        request = self._request(method, target, {**API_HEADERS, **(headers or {})}, **body)
         self._on_call()
         answer = self._exchange(self._clients.api(), request)
         if answer.lost:
@@ -118,13 +118,12 @@ class ApiClient:
         self._limiter()
         gate.check()  # a token may have been fetched since the last check, in which time the lease may have been lost
         sending = GatedBody(body.blocks(), gate.commit)
-        own = {"User-Agent": USER_AGENT, "Accept": "application/json", **(headers or {})}
+        own = {**API_HEADERS, **(headers or {})}
         own |= {"Content-Type": body.content_type, "Content-Length": str(body.length)}
         # Not the API's client: a kept connection that is just closing cannot be told from a lost answer, and only these
         # connections notice an early answer.
         client = self._clients.fresh()
-        extensions = {"timeout": client.timeout.as_dict(), "trace": sending.trace}
-        request = self._request(client, method, target, own, content=iter(sending), extensions=extensions)
+        request = self._request(method, target, own, content=sending)
         self._on_call()
         try:
             answer = self._exchange(client, request)
@@ -145,7 +144,7 @@ class ApiClient:
             raise not_from(self.provider, answer, outcome_unknown=sending.may_be_whole)
         return answer
 
-    def _exchange(self, client: httpx.Client, request: httpx.Request) -> Answer:
+    def _exchange(self, client: Client, request: httpx.Request) -> Answer:
         began = self._clock.begin()
         answer = exchange(client, request, most_bytes=JSON_BYTES, whom=self.provider)
         if not answer.is_page:
@@ -153,18 +152,16 @@ class ApiClient:
         return answer
 
     def _target(self, segments: Sequence[str], params: Sequence[tuple[str, str]]) -> httpx.URL:
+        query = "?" + urlencode(params) if params else ""
         try:
-            target = check_address(self.url(*segments), insecure=self._insecure)
+            return check_address(self.url(*segments) + query, insecure=self._insecure)
         except ValueError as error:
             raise AccountBlocked(f"The base_url of this account cannot be used: {error}.") from None
-        return target.copy_merge_params(list(params)) if params else target
 
-    def _request(
-        self, client: httpx.Client, method: str, target: httpx.URL, headers: Mapping[str, str], **body: Any
-    ) -> httpx.Request:
+    def _request(self, method: str, target: httpx.URL, headers: Mapping[str, str], **body: Any) -> httpx.Request:
         signed = {**headers, **self._sign(method, str(target))}
         try:
-            return client.build_request(method, target, headers=signed, **body)
+            return httpx.Request(method, target, headers=signed, **body)
         except UnicodeError:
             raise AccountBlocked(
                 f"A key for {self.provider} holds characters that no header can carry: paste the key again."
@@ -188,16 +185,12 @@ class ApiClient:
         """
         request = self._handed_out(url, hosts, {})
         self._on_call()
-        try:
-            response = self._clients.fresh().send(request, stream=True)
-            with closing(response):
-                return response.status_code == 200 and read_whole(response, take, size)
-        except httpx.HTTPError as error:
-            raise no_answer(error, "the storage") from error
+        return download(self._clients.fresh(), request, take, size, whom="the storage")
 
     def _handed_out(self, url: str, hosts: Sequence[str], headers: Mapping[str, str]) -> httpx.Request:
         target = check_handed_out(url, hosts=hosts, insecure=self._insecure, provider=self.provider)
-        return httpx.Request("GET", target, headers={"User-Agent": USER_AGENT, **headers})
+        own = {**API_HEADERS, "Accept": "*/*", **headers}
+        return httpx.Request("GET", target, headers=own)
 
 
 def parse_answer(answer: Answer, model: type[Model], provider: str, *, outcome_unknown: bool = False) -> Model:
@@ -205,8 +198,8 @@ def parse_answer(answer: Answer, model: type[Model], provider: str, *, outcome_u
 
     `outcome_unknown`: it answers a creating call, so that a faulty answer leaves the outcome of that call unknown.
     """
-    if len(answer.body) > JSON_BYTES:
-        raise not_understood(provider, f"more than {JSON_BYTES:_} bytes", outcome_unknown=outcome_unknown)
+    if answer.too_large:
+        raise not_understood(provider, "far more than was asked for", outcome_unknown=outcome_unknown)
     try:
         return model.model_validate_json(answer.body)
     except ValidationError as error:

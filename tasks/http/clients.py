@@ -1,56 +1,82 @@
-"""httpx clients: timeouts, TLS, one set for each thread, and nothing from the environment.
+"""Clients: timeouts, authorities, one set for each thread, and nothing from the environment.
 
-No redirect is ever followed. httpx drops only `Authorization` when a redirect leads to another origin: key headers such
-as `x-api-key` would go along.
+httpx has the words (requests, responses, errors), and our transport does the work. Nothing lies between them, as
+`httpx.Client` would: no redirect is ever followed, no cookie kept, no header added.
 """
 
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 import weakref
-from collections.abc import Callable
-from functools import lru_cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
+from typing import Any
 
-import certifi
-import httpcore
 import httpx
 
-from tasks.http.early_response import EarlyResponseBackend
-from tasks.model.errors import AccountBlocked
+from config.types import ProxyAddress
+from tasks.http.transport import SLOWEST_BYTES_PER_SECOND, CurlTransport
+from tasks.http.trust import Trust, trust
 
 USER_AGENT = "chartpost"
+# A compressed answer is refused: nobody can say beforehand how large it will be.
+IDENTITY = {"Accept-Encoding": "identity"}
+API_HEADERS = {"User-Agent": USER_AGENT, "Accept": "application/json", **IDENTITY}
 API_TIMEOUT = httpx.Timeout(connect=5, read=30, write=30, pool=5)
-STORAGE_TIMEOUT = httpx.Timeout(connect=5, read=120, write=60, pool=5)  # 5 s, httpx's own, breaks slow links
-_API_KEEPALIVE_SECONDS = 15.0
+API_DEADLINE = 60.0
+STORAGE_TIMEOUT = httpx.Timeout(connect=5, read=120, write=60, pool=5)
+STORAGE_DEADLINE = 180.0
 
 
-class Clients:
-    """One API client and one fresh client for each thread, made when first used; all share one TLS set-up.
+class Client:
+    """One thread's transport, and how long it waits. Its requests hold all headers that they need.
 
-    Threads that share a client wait for its pool's lock, and a client that is used on both sides of a fork mixes up
-    answers. So each belongs to one thread of one process.
+    `deadline`: seconds for a whole exchange, and more for each byte of a body (`SLOWEST_BYTES_PER_SECOND`).
     """
 
-    def __init__(self, ca_bundle: Path | None = None) -> None:
-        self._ca_bundle = ca_bundle
-        self._own = threading.local()
-        self._all: weakref.WeakSet[httpx.Client] = weakref.WeakSet()
+    def __init__(self, transport: CurlTransport, timeout: httpx.Timeout, deadline: float) -> None:
+        self.timeout = timeout
+        self.deadline = deadline
+        self.is_closed = False
+        self._transport = transport
 
-    def api(self) -> httpx.Client:
-        """For a provider's API; keeps connections open."""
-        return self._client("api", _api_client)
+    def send(self, request: httpx.Request, *, expected_bytes: int = 0) -> httpx.Response:
+        """The answer, with its body. Raises httpx's errors, and whatever the request's body raises.
 
-    def fresh(self) -> httpx.Client:
-        """For requests that create something, and for addresses that a provider hands out. It holds no keys.
-
-        Each request opens its own connection, which notices an early answer. One that was kept may just be closing,
-        which cannot be told from a lost answer.
+        `expected_bytes`: how long the answer may well be.
         """
-        return self._client("fresh", _fresh_client)
+        request.extensions["timeout"] = self.timeout.as_dict()
+        request.extensions["deadline"] = self.deadline + expected_bytes / SLOWEST_BYTES_PER_SECOND
+        return self._transport.handle_request(request)
+
+    def close(self) -> None:
+        self.is_closed = True
+        self._transport.close()
+
+
+class Handles:
+    """The transports of each thread, shared by all accounts that trust the same authorities and use the same proxy.
+
+    A handle of libcurl costs descriptors, and memory for the authorities that it has parsed. Were they each account's
+    own, some dozens of accounts would need more of both than a process has.
+
+    It serves one thread at a time, and one that is used on both sides of a fork mixes up answers. So each belongs to
+    one thread of one process.
+    """
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+        self._all: weakref.WeakSet[Client] = weakref.WeakSet()
+
+    def client(self, whom: Trust, proxy: ProxyAddress | None, *, keep: bool) -> Client:
+        """This thread's client for such connections, made when it is first asked for."""
+        own: dict[Any, Client] = self._own.__dict__
+        kind = (os.getpid(), whom, proxy, keep)  # the process id, so that a child never finds its parent's client
+        if kind not in own:
+            timeout, deadline = (API_TIMEOUT, API_DEADLINE) if keep else (STORAGE_TIMEOUT, STORAGE_DEADLINE)
+            own[kind] = Client(CurlTransport(whom, keep=keep, proxy=proxy), timeout, deadline)
+            self._all.add(own[kind])
+        return own[kind]
 
     def close(self) -> None:
         """Close the clients of all threads; later requests get new ones."""
@@ -59,70 +85,32 @@ class Clients:
             client.close()
         self._all.clear()
 
-    def _client(self, kind: str, build: Callable[[ssl.SSLContext], httpx.Client]) -> httpx.Client:
-        name = f"{kind}_of_{os.getpid()}"  # the process id, so that a child never finds its parent's client
-        client: httpx.Client | None = getattr(self._own, name, None)
-        if client is None:
-            client = build(tls(self._ca_bundle))
-            setattr(self._own, name, client)
-            self._all.add(client)
-        return client
 
+class Clients:
+    """An API client and a fresh client for the thread that asks, by whose certificates and which proxy it is to be.
 
-@lru_cache
-def tls(ca_bundle: Path | None = None) -> ssl.SSLContext:
-    """Trusts the system's certificate authorities (certifi's where it has none), and those in `ca_bundle`.
-
-    Raises AccountBlocked if `ca_bundle` holds none.
+    `handles` are those of all accounts; without them it has its own.
     """
-    context = ssl.create_default_context()
-    # OpenSSL reads a folder of authorities only when it verifies, so the statistics do not count those.
-    folder = ssl.get_default_verify_paths().capath
-    if not context.cert_store_stats()["x509_ca"] and not (folder and any(Path(folder).iterdir())):
-        context.load_verify_locations(certifi.where())
-    if ca_bundle:
-        try:
-            context.load_verify_locations(ca_bundle)
-        except OSError:  # ssl's errors among them
-            raise AccountBlocked(
-                "No certificate can be read from ca_bundle: name a PEM file that holds some."
-            ) from None
-    return context
 
+    def __init__(
+        self, ca_bundle: Path | None = None, proxy: ProxyAddress | None = None, handles: Handles | None = None
+    ) -> None:
+        self._ca_bundle = ca_bundle
+        self._proxy = proxy
+        self._handles = handles or Handles()
 
-def _api_client(context: ssl.SSLContext) -> httpx.Client:
-    return httpx.Client(
-        verify=context,
-        trust_env=False,
-        follow_redirects=False,
-        cookies=_no_cookies(),
-        timeout=API_TIMEOUT,
-        limits=httpx.Limits(keepalive_expiry=_API_KEEPALIVE_SECONDS),
-        headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
-    )
+    def api(self) -> Client:
+        """For a provider's API; keeps connections open."""
+        return self._handles.client(trust(self._ca_bundle), self._proxy, keep=True)
 
+    def fresh(self) -> Client:
+        """For requests that create something, and for addresses that a provider hands out. It holds no keys.
 
-def _fresh_client(context: ssl.SSLContext) -> httpx.Client:
-    return httpx.Client(
-        transport=_EarlyResponseTransport(context),
-        trust_env=False,
-        follow_redirects=False,
-        cookies=_no_cookies(),
-        timeout=STORAGE_TIMEOUT,
-    )
+        Each request opens its own connection, which notices an early answer. One that was kept may just be closing,
+        which cannot be told from a lost answer.
+        """
+        return self._handles.client(trust(self._ca_bundle), self._proxy, keep=False)
 
-
-class _EarlyResponseTransport(httpx.HTTPTransport):
-    """httpx's own transport, on connections that notice an early response; none is used twice."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        super().__init__(verify=context, trust_env=False)
-        # httpx passes every argument on to httpcore's pool except `network_backend`.
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=context, max_keepalive_connections=0, network_backend=EarlyResponseBackend()
-        )
-
-
-def _no_cookies() -> CookieJar:
-    """A jar that keeps nothing."""
-    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    def close(self) -> None:
+        """Close the clients of all threads; later requests get new ones."""
+        self._handles.close()

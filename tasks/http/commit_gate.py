@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from tasks.http.early_response import EarlyResponseTrace, StopSending
+import httpx
 
 
 class CommitGate(Protocol):
@@ -20,15 +20,17 @@ class CommitGate(Protocol):
         ...
 
 
-class GatedBody:
-    """The `blocks` of a request's body; the last one waits for `commit`. Pass `trace` as the request's extension.
+class GatedBody(httpx.SyncByteStream):
+    """The `blocks` of a request's body; the last one waits for `commit`.
+
+    The transport asks for a block only when all earlier ones have left and no answer has begun. At an empty block it
+    makes sure of that again.
 
     `may_be_whole` is True once the last block may have left: from then on a missing answer means an unknown outcome.
     """
 
     def __init__(self, blocks: Iterable[bytes], commit: Callable[[], None]) -> None:
         self.may_be_whole = False
-        self.trace = EarlyResponseTrace()
         self._blocks = blocks
         self._commit = commit
 
@@ -38,14 +40,9 @@ class GatedBody:
         for block in self._blocks:
             if held:
                 yield held
-            self._stop_if_answered()
             held = block
-        self._stop_if_answered()
+        yield b""  # an answer that has begun meanwhile prevents the commit
         self._commit()
-        self._stop_if_answered()  # committed, but the last block need not leave
+        yield b""  # committed, but the last block need not leave
         self.may_be_whole = True
         yield held
-
-    def _stop_if_answered(self) -> None:
-        if self.trace.response_begun():
-            raise StopSending("The other side answered before it had the whole request.")

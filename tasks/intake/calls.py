@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
-from uuid import UUID
 
 import structlog
 
 from config.redaction import crash_site
 from tasks.closing.results import Results
 from tasks.ledger.identity import LedgerRefused
-from tasks.ledger.redis import REDIS_ERRORS, REDIS_OUTAGES
+from tasks.ledger.redis import REDIS_ERRORS, is_outage
 from tasks.model.errors import Code, DocumentRefused, RetryLater, invalid_request
+from tasks.model.job_id import is_uuid
 
 log = structlog.get_logger()
 
@@ -40,7 +40,9 @@ class CallIntake:
             try:
                 self._open(task_id, args, fields, open_job)
                 return
-            except REDIS_OUTAGES as error:
+            except REDIS_ERRORS as error:
+                if not is_outage(error):
+                    raise
                 # Wait here: a Redis that is away cannot take the message back, and kombu would keep it for minutes.
                 if not logged:
                     log.warning("call_waits_for_redis", job=task_id, error=type(error).__name__)
@@ -56,20 +58,20 @@ class CallIntake:
                 raise invalid_request("The task id must be a UUID: it becomes the job's id.")
             open_job(task_id, fields)
         except DocumentRefused as refusal:
-            self._results.refused(task_id, refusal.code, refusal.message)
-            log.warning("call_refused", job=task_id, code=refusal.code, reason=refusal.message)
+            self.refuse(task_id, refusal.code, refusal.message)
         except (*REDIS_ERRORS, RetryLater, LedgerRefused):
             raise
         except Exception as error:  # noqa: BLE001, outermost: the caller must hear of it, without the error's words
             log.error("call_crashed", job=task_id, **crash_site(error))
-            message = "The call could not be opened; the log names the place."
-            self._results.refused(task_id, Code.INVALID_REQUEST, message)
+            self.refuse(task_id, Code.INVALID_REQUEST, "The call could not be opened; the log names the place.")
 
+    def refuse(self, task_id: str, code: Code, reason: str) -> bool:
+        """Tell the caller why its call was refused. False if this id is a job's: then nothing is said under it.
 
-def is_uuid(text: str) -> bool:
-    """True if a task's id can be a job's id."""
-    try:
-        # UUID() also accepts braces and "urn:uuid:"; as job ids these would name one job in several ways.
-        return str(UUID(text)) == text.lower()
-    except ValueError:
-        return False
+        Raises Redis's errors.
+        """
+        told = self._results.refuse_call(task_id, code, reason)
+        # An id that is no UUID may be anything, a patient's name too.
+        shown = task_id if is_uuid(task_id) else ""
+        log.warning("call_refused", job=shown, code=code, reason=reason, **({} if told else {"job_exists": True}))
+        return told

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import redis
 
-from tasks.ledger.redis import PREFIX, load_script
+from tasks.ledger import keys
+from tasks.ledger.script_loader import load_script
 from tasks.ledger.seal import Seal, SealBroken
 
 _POLL_SECONDS = 0.05
@@ -21,6 +22,7 @@ class SealedCache:
     def __init__(self, client: redis.Redis, seal: Seal) -> None:
         self._redis = client
         self._seal = seal
+        self._read = load_script(client, "read_cached")
         self._take_lock_script = load_script(client, "take_lock")
         self._hold_lock = load_script(client, "hold_lock")
 
@@ -30,11 +32,8 @@ class SealedCache:
 
     def get_with_age(self, topic: str, key: str) -> tuple[str, float] | None:
         digest = self._seal.lookup(topic, key)
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.get(PREFIX + "cached:" + digest)
-            pipe.pttl(PREFIX + "cached:" + digest)
-            kept, left_ms = pipe.execute()
-        given_ms, _, sealed = str(kept or "").partition(" ")
+        kept, left_ms = self._read(keys=[keys.cached(digest)]) or ("", 0)
+        given_ms, _, sealed = str(kept).partition(" ")
         # With more time left than it was given, Redis's clock was set back since: it would stay for as long.
         if not sealed or not 0 <= int(left_ms) <= int(given_ms):
             return None
@@ -47,10 +46,10 @@ class SealedCache:
         digest = self._seal.lookup(topic, key)
         sealed = self._seal.seal(value, place=digest)
         given_ms = _ms(seconds)
-        self._redis.set(PREFIX + "cached:" + digest, f"{given_ms} {sealed}", px=given_ms)
+        self._redis.set(keys.cached(digest), f"{given_ms} {sealed}", px=given_ms)
 
     def drop(self, topic: str, key: str) -> None:
-        self._redis.delete(PREFIX + "cached:" + self._seal.lookup(topic, key))
+        self._redis.delete(keys.cached(self._seal.lookup(topic, key)))
 
     @contextmanager
     def lock(self, topic: str, key: str, seconds: float) -> Iterator[None]:
@@ -81,7 +80,7 @@ class SealedCache:
             self._hold_lock(keys=[name], args=[mark, 0])
 
     def _lock_name(self, topic: str, key: str) -> str:
-        return PREFIX + "turn:" + self._seal.lookup(topic, key)
+        return keys.lock(self._seal.lookup(topic, key))
 
     def _take_lock(self, name: str, seconds: float) -> str:
         """What stands in the lock from now on; empty if another has it."""

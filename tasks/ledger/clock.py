@@ -10,10 +10,11 @@ from uuid import uuid4
 
 import redis
 
-from tasks.ledger.redis import PREFIX, load_script
+from tasks.ledger import keys
+from tasks.ledger.keys import PREFIX
+from tasks.ledger.script_loader import load_script
 from tasks.model.times import from_ms, steady_seconds
 
-_KEY = PREFIX + "clock"
 _MANY_BOOTS = 100
 
 
@@ -47,17 +48,17 @@ class LedgerClock:
 
     def note_set(self, clock: ClockReading, by_ms: int) -> None:
         """Note, for people, that Redis's clock was set while a worker ran, and by how much."""
-        self._redis.hset(_KEY, mapping={"set_at": clock.wall_ms, "set_by": by_ms})
+        self._redis.hset(keys.CLOCK, mapping={"set_at": clock.wall_ms, "set_by": by_ms})
 
     def forget_boots(self) -> None:
         """Forget the boots of machines when there are many; those that run are noted again at once."""
-        names = [str(name) for name in self._redis.hkeys(_KEY) if str(name).startswith("boot:")]
+        names = [str(name) for name in self._redis.hkeys(keys.CLOCK) if str(name).startswith("boot:")]
         if len(names) > _MANY_BOOTS:
-            self._redis.hdel(_KEY, *names)
+            self._redis.hdel(keys.CLOCK, *names)
 
     def last_set(self) -> tuple[datetime, int] | None:
         """When Redis's clock was last seen to be set, by itself, and by how many ms."""
-        at, by_ms = self._redis.hmget(_KEY, "set_at", "set_by")
+        at, by_ms = self._redis.hmget(keys.CLOCK, "set_at", "set_by")
         return (from_ms(str(at)), int(by_ms)) if at and by_ms else None
 
 

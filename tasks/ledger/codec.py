@@ -9,9 +9,10 @@ from datetime import datetime
 
 from pydantic import TypeAdapter
 
+from config.producers import SHARED
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
-from tasks.model.job import Facts, Failure, Job
+from tasks.model.job import Counts, Facts, Failure, Job, Since, Uncertainty
 from tasks.model.route import Route, Stage, Step
 from tasks.model.times import from_ms
 
@@ -21,6 +22,24 @@ _FAILURE = TypeAdapter(Failure)
 
 _TRIED_STEPS = (Step.PRESIGN, Step.POST, Step.REGISTER)
 """Each start of one of these is a try at the document. `start.lua` counts them."""
+
+
+ROW_FIELDS = frozenset(
+    (
+        *("account", "provider", "door", "size_bytes", "patient", "scope", "name", "together", "home"),
+        *("stage", "step", "lane", "created_at", "updated_at", "next_at", "sent_at", "token", "lease_until"),
+        *("document", "facts", "failure", "sha256", "redis_run"),
+        *("calls", "failures", "presigns", "looks", "looked_at", *(f"tried_{step}" for step in _TRIED_STEPS)),
+        *("failing_since", "blocked_since", "sick_before"),
+        *("committed", "unknown_since", "unknown_step", "sent_before", "looking_for", "looked", "long_look", "held"),
+        "was_unknown",
+        *("code", "closed", "closing_error", "duplicate_of", "twin_hidden", "human"),
+    )
+)
+"""Every field of a row, but for the times of its stages (`at_<stage>`, `since_<stage>`)."""
+
+SEALED_PARTS = ("document", "facts", "failure")
+"""Of these fields, those that are sealed. Each has a key of its own (`scripts/parts/sealed.lua`)."""
 
 
 class JobCodec:
@@ -64,7 +83,10 @@ class JobCodec:
     def idempotency_key(self, document: Document) -> str:
         if not document.idempotency_key:
             return ""
-        return self._seal.lookup("idempotency", document.account, document.idempotency_key)
+        # A producer's keys are its own: by another's it would get that one's receipt. Those of the shared doors stay as
+        # they are without producers.
+        own = () if document.producer in (None, SHARED) else (document.producer,)
+        return self._seal.lookup("idempotency", document.account, document.idempotency_key, *own)
 
     def fingerprint(self, document: Document) -> str:
         """Tells whether two requests with one idempotency key ask for the same."""
@@ -83,22 +105,34 @@ class JobCodec:
         return self._seal.lookup("fingerprint", repr(request))
 
     def seal_document(self, job_id: str, document: Document) -> str:
-        return self._seal.seal(_DOCUMENT.dump_json(document).decode(), place=f"{job_id}:document")
+        return self._sealed(job_id, "document", _DOCUMENT.dump_json(document, exclude_defaults=True))
 
     def seal_facts(self, job_id: str, facts: Facts) -> str:
-        return self._seal.seal(_FACTS.dump_json(facts).decode(), place=f"{job_id}:facts")
+        return self._sealed(job_id, "facts", _FACTS.dump_json(facts, exclude_defaults=True))
 
     def facts(self, job_id: str, sealed: str) -> Facts:
         """Raises SealBroken."""
         return _FACTS.validate_json(self._seal.open(sealed, place=f"{job_id}:facts"))
 
     def seal_failure(self, job_id: str, failure: Failure) -> str:
-        return self._seal.seal(_FAILURE.dump_json(failure).decode(), place=f"{job_id}:failure")
+        return self._sealed(job_id, "failure", _FAILURE.dump_json(failure, exclude_defaults=True))
 
-    def job(self, job_id: str, row: Mapping[str, str], *, ahead_ms: int = 0) -> Job:
+    def _sealed(self, job_id: str, part: str, text: bytes) -> str:
+        return self._seal.seal(text.decode(), place=f"{job_id}:{part}")
+
+    def job(
+        self,
+        job_id: str,
+        row: Mapping[str, str],
+        *,
+        ahead_ms: int = 0,
+        document: Document | None = None,
+        facts: Facts | None = None,
+    ) -> Job:
         """The job in a row. Raises SealBroken if it was sealed with another `secret_key`.
 
-        `ahead_ms`: how far the ledger's clock is ahead of Redis's.
+        `ahead_ms`: how far the ledger's clock is ahead of Redis's. `document`, `facts`: what is sealed in the row, for
+        who knows it already.
         """
 
         def unsealed(field: str) -> str | None:
@@ -110,45 +144,60 @@ class JobCodec:
 
         stage = Stage(row["stage"])
 
-        facts, failure = unsealed("facts"), unsealed("failure")
-        document = _DOCUMENT.validate_json(unsealed("document") or "{}")
+        if document is None:
+            document = _DOCUMENT.validate_json(unsealed("document") or "{}")
+        if facts is None:
+            sealed_facts = unsealed("facts")
+            facts = _FACTS.validate_json(sealed_facts) if sealed_facts else Facts()
+        failure = unsealed("failure")
+        # Some fields have other names in the row: workers of an earlier version read and write the same rows.
         return Job(
             id=job_id,
             provider=row["provider"],
             stage=stage,
             step=Step(row.get("step", "")),
             document=replace(document, home=row.get("home") or document.home),
-            facts=_FACTS.validate_json(facts) if facts else Facts(),
-            failure=_FAILURE.validate_json(failure) if failure else None,
+            facts=facts,
             created_at=from_ms(row["created_at"]),
             updated_at=from_ms(row["updated_at"]),
             next_at=from_ms(float(row["next_at"]) - ahead_ms) if row.get("next_at") else None,
-            committed=row.get("committed") == "1",
-            unknown_since=moment("unknown_since"),
-            failing_since=moment("failing_since"),
-            attempts=max(int(row.get(f"tried_{step}", 0)) for step in _TRIED_STEPS),
-            failures=int(row.get("failures", 0)),
-            presigns=int(row.get("presigns", 0)),
-            provider_calls=int(row.get("calls", 0)),
             times={field[3:]: from_ms(at) for field, at in row.items() if field.startswith("at_")},
-            # In rows of an earlier version both clocks are one.
-            in_stage_since=moment(f"since_{stage}") or moment(f"at_{stage}"),
-            blocked_since=moment("blocked_since"),
-            duplicate_of=row.get("duplicate_of"),
-            closed=frozenset(filter(None, row.get("closed", "").split(","))),
-            sha256=row.get("sha256") or None,
-            redis_run=row.get("redis_run", ""),
-            unknown_step=Step(row.get("unknown_step", "")),
-            # These have other names in the row: workers of an earlier version read and write the same rows.
-            searches=int(row.get("looks", 0)),
-            resolved_by_human=row.get("human") == "1",
-            reconciled="looked" in row,
-            reconciled_commit_at=datetime.fromisoformat(row["looked"]) if row.get("looked") else None,
-            searched_commit_at=datetime.fromisoformat(row["looking_for"]) if row.get("looking_for") else None,
-            day_of_searching=row.get("long_look") == "1",
-            unusable_seconds_before=float(row.get("sick_before", 0)) / 1000,
-            earlier_sending_unknown=row.get("sent_before") == "1",
-            needs_person=row.get("held") == "1",
+            since=Since(
+                # In rows of an earlier version both clocks are one.
+                stage=moment(f"since_{stage}") or moment(f"at_{stage}"),
+                failing=moment("failing_since"),
+                blocked=moment("blocked_since"),
+                last_search=moment("looked_at"),
+                unusable_seconds_before=float(row.get("sick_before", 0)) / 1000,
+            ),
+            counts=Counts(
+                attempts=max(int(row.get(f"tried_{step}", 0)) for step in _TRIED_STEPS),
+                failures=int(row.get("failures", 0)),
+                presigns=int(row.get("presigns", 0)),
+                searches=int(row.get("looks", 0)),
+                provider_calls=int(row.get("calls", 0)),
+            ),
+            uncertainty=Uncertainty(
+                committed=row.get("committed") == "1",
+                earlier_sending_unknown=row.get("sent_before") == "1",
+                unknown_step=Step(row.get("unknown_step", "")),
+                unknown_since=moment("unknown_since"),
+                was_unknown=row.get("was_unknown") == "1",
+                searched_commit_at=datetime.fromisoformat(row["looking_for"]) if row.get("looking_for") else None,
+                reconciled="looked" in row,
+                reconciled_commit_at=datetime.fromisoformat(row["looked"]) if row.get("looked") else None,
+                day_of_searching=row.get("long_look") == "1",
+                needs_person=row.get("held") == "1",
+                redis_run=row.get("redis_run", ""),
+            ),
+            lane=row.get("lane", ""),
             # Rows of an earlier version have no scope.
             scope=row.get("scope") or row.get("patient", ""),
+            failure=_FAILURE.validate_json(failure) if failure else None,
+            duplicate_of=row.get("duplicate_of"),
+            duplicate_hidden=row.get("twin_hidden") == "1",
+            resolved_by_human=row.get("human") == "1",
+            sha256=row.get("sha256") or None,
+            closed=frozenset(filter(None, row.get("closed", "").split(","))),
+            closing_error=row.get("closing_error", ""),
         )

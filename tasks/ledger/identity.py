@@ -3,6 +3,11 @@
 Two keys without an expiry mark a ledger. `chartpost:seal-check` is a digest under the `secret_key` of whoever wrote
 first; `chartpost:schema` is the number of the rows' form. They are written by the first process that writes anything,
 and read again about once a second: a wipe takes them away, and a failover may lead to another Redis altogether.
+
+The schema belongs to the whole ledger, not to a row: a job has entries in many keys, which must fit together. A version
+that knows a higher one raises it at its start, and from then on every earlier version leaves the ledger alone within a
+second, wherever it runs. `chartpost:schema-version` names the version that raised it, for the sentence that the earlier
+ones say.
 """
 
 from __future__ import annotations
@@ -10,22 +15,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import redis
 
-from tasks.ledger.redis import PREFIX, load_script
+from config.version import own_version, written_by_newer
+from tasks.ledger import keys
+from tasks.ledger.keys import PREFIX
+from tasks.ledger.script_loader import load_script
 from tasks.ledger.seal import Seal, SealBroken
 
-SCHEMA = 1
-"""Raise it when a row gets a stage, a step or a meaning that an earlier version would misread."""
+SCHEMA = 2
+"""Raise it when a row gets a stage, a step or a meaning that an earlier version would misread.
 
-SEAL_CHECK_KEY = PREFIX + "seal-check"
-SCHEMA_KEY = PREFIX + "schema"
+1: what is sealed of a job lies in its row. 2: in keys of its own. Absent: a version before the marks wrote the ledger,
+whose rows are as those of schema 1.
+"""
+
 
 IS_CLUSTER = (
     "This Redis is a cluster, which Celery's transport does not support: let redis.url name one server (docs/redis.md)."
 )
+JUST_MARKED = "Another process has marked this Redis at this moment: start this one again."
 OTHER_KEY = (
     "What this Redis holds was sealed under another secret_key: use the secret_key that the other processes have, or "
     'another Redis. If that key is lost, see "The secret key is lost" in docs/operations.md.'
@@ -64,7 +74,9 @@ class LedgerIdentity:
             return
         if not (self._confirmed_before and self._marks_are_ours()):
             self.examine()
-            self._raise_for(self._adopt(args=[PREFIX, self._mark, self._schema]))
+            if self._adopt(args=[PREFIX, self._mark, self._schema, own_version()]) != ["ok"]:
+                self.examine()  # another process was faster: its marks tell why this one must not use the ledger
+                raise LedgerRefused(JUST_MARKED)
         self._confirmed_before = True
         self._confirm_at = self._clock() + _CONFIRM_SECONDS
 
@@ -72,21 +84,22 @@ class LedgerIdentity:
         """Read the marks and write nothing, for a command that only asks. Raises as `confirm` does."""
         if is_cluster(self._redis):
             raise LedgerRefused(IS_CLUSTER)
-        seal_check, schema = self._redis.mget(SEAL_CHECK_KEY, SCHEMA_KEY)
+        seal_check, schema, version = self._redis.mget(keys.SEAL_CHECK, keys.SCHEMA, keys.SCHEMA_VERSION)
         if schema is not None and int(schema) > self._schema:
-            self._raise_for(["newer", schema])
+            raise LedgerRefused(written_by_newer("What this Redis holds", int(schema), self._schema, version))
         if seal_check is None:
             self._open_a_row()
         elif seal_check != self._mark:
-            self._raise_for(["other_key"])
+            raise LedgerRefused(OTHER_KEY)
 
     def _marks_are_ours(self) -> bool:
-        return bool(self._redis.mget(SEAL_CHECK_KEY, SCHEMA_KEY) == [self._mark, str(self._schema)])
+        return bool(self._redis.mget(keys.SEAL_CHECK, keys.SCHEMA) == [self._mark, str(self._schema)])
 
     def _open_a_row(self) -> None:
         """A version before this one left no marks: one of its rows must open."""
-        for job_id in self._redis.zrevrange(PREFIX + "jobs", 0, _ROWS_TRIED - 1):
-            document = self._redis.hget(f"{PREFIX}job:{job_id!s}", "document")
+        for job_id in self._redis.zrevrange(keys.JOBS, 0, _ROWS_TRIED - 1):
+            in_row = self._redis.hget(keys.job(str(job_id)), "document")
+            document = in_row or self._redis.get(keys.sealed("document", str(job_id)))
             if document is None:  # expired
                 continue
             try:
@@ -94,16 +107,6 @@ class LedgerIdentity:
             except SealBroken as error:
                 raise LedgerRefused(OTHER_KEY) from error
             return
-
-    def _raise_for(self, answer: Any) -> None:
-        kind, *rest = answer
-        if kind == "newer":
-            raise LedgerRefused(
-                f"This Redis was written by a newer chartpost (schema {rest[0]}, this one knows {self._schema}): "
-                "upgrade first."
-            )
-        if kind == "other_key":
-            raise LedgerRefused(OTHER_KEY)
 
 
 def is_cluster(client: redis.Redis) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from tasks.model.job import Job
+from tasks.model.polling import Validation
+from tasks.model.times import steady_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,20 @@ class Lease:
     token: str
     # When the step started, by the ledger's clock.
     now: datetime
+    # When Redis was asked for it, by `steady_seconds`: from then on it runs.
+    taken_at: float = field(default_factory=steady_seconds)
+    # As the ledger had them then: the records that prove a job of the same patient, and those jobs; None where they are
+    # kept for the whole account.
+    owners: Mapping[str, str] | None = None
+    # The mark of the run of Redis (`folders.forgotten_commits`).
+    run_mark: str = ""
+    # How long the account's last validations took.
+    validations: tuple[Validation, ...] = ()
+
+    @property
+    def in_stage(self) -> timedelta:
+        """How long the job had been in its stage when the step started."""
+        return self.now - (self.job.since.stage or self.now)
 
 
 @dataclass(frozen=True, slots=True)

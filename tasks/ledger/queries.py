@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from tasks.ledger import keys
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import PREFIX
 from tasks.model.job import Job
 from tasks.model.route import Stage
 
@@ -33,22 +33,32 @@ class LedgerQueries:
 
     def jobs(self, wanted: Wanted) -> Iterator[Job]:
         """The jobs that fit, oldest first."""
+        for job_id in self._fitting(wanted):
+            # Checked again, since the job may have moved since its fields were read.
+            job = self._ledger.get(job_id)
+            if job and wanted.fits(job.stage, job.account, job.code):
+                yield job
+
+    def _fitting(self, wanted: Wanted) -> Iterator[str]:
+        """Ids by the fields in the clear: to unseal a row costs much more, so most rows are left sealed."""
         # The smallest index that has them all.
-        if wanted.account and wanted.state and not Stage(wanted.state).final:
-            index = PREFIX + "open:" + wanted.account
+        if wanted.state and Stage(wanted.state).final:
+            # Also of failed jobs that are still searched for. The index tells when a job ended, and not when it came.
+            ended = sorted(self._read(keys.FINISHED, wanted))
+            yield from (job_id for _, job_id in ended)
+        elif wanted.account and wanted.state:
+            yield from (job_id for _, job_id in self._read(keys.open_jobs(wanted.account), wanted))
         else:
-            index = PREFIX + "jobs"
+            yield from (job_id for _, job_id in self._read(keys.JOBS, wanted))
+
+    def _read(self, index: str, wanted: Wanted) -> Iterator[tuple[int, str]]:
+        """When each job came in, and its id, in the order of the index."""
         # Read whole: an index that changes while it is read in parts would give a job twice or never.
         ids = (str(job_id) for job_id in self._redis.zrange(index, 0, -1))
         while batch := list(islice(ids, _BATCH)):
-            # Unsealing a row costs much more than reading three fields in the clear, so most rows are left sealed.
             pipe = self._redis.pipeline(transaction=False)
             for job_id in batch:
-                pipe.hmget(PREFIX + "job:" + job_id, "stage", "account", "code")
-            for job_id, (stage, account, code) in zip(batch, pipe.execute(), strict=True):
-                if not stage or not wanted.fits(stage, account, code):
-                    continue
-                # Checked again, since the job may have moved since its fields were read.
-                job = self._ledger.get(job_id)
-                if job and wanted.fits(job.stage, job.account, job.code):
-                    yield job
+                pipe.hmget(keys.job(job_id), "stage", "account", "code", "created_at")
+            for job_id, (stage, account, code, created_at) in zip(batch, pipe.execute(), strict=True):
+                if stage and wanted.fits(stage, account, code):
+                    yield int(created_at), job_id

@@ -1,35 +1,98 @@
-"""The connection to Redis: its client, its errors and the names that several rooms share."""
+"""The connection to Redis: its client and its errors."""
 
 from __future__ import annotations
 
-from importlib import resources
+import re
 
 import redis
 from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
-from redis.commands.core import Script
 from redis.retry import Retry
 
-PREFIX = "chartpost:"
-CLOSING_LANE = "~closing"  # ~ cannot begin an account's name, so no account's lane is called so
-"""The lane of closing work. It belongs to no account, so an open circuit never stops it."""
-WRITE_TEST_KEY = PREFIX + "writable"
-"""Set for a moment to find out whether Redis accepts writes."""
+from config.late_log import LateLog
+from tasks.ledger.thread_connection import ThreadConnectionClient
+
+log = LateLog(__name__)
 
 # Redis is the ledger and Celery's broker at once. As the ledger it raises redis-py's errors; as the broker, kombu's.
 REDIS_ERRORS = (redis.RedisError, OperationalError)
-"""Redis cannot be reached, or refuses a command."""
+"""Redis cannot be reached, or refuses a command. `is_outage` tells the two apart."""
 WRITES_REFUSED = (redis.exceptions.ReadOnlyError, redis.exceptions.OutOfMemoryError, redis.exceptions.MasterDownError)
 """Redis answers and refuses every write for now: a replica, a full memory, a primary that is down."""
-REDIS_OUTAGES = (redis.ConnectionError, redis.TimeoutError, OperationalError, *WRITES_REFUSED)
-"""Those of REDIS_ERRORS that pass without a change to the command, so that repeating it helps."""
+_OUTAGES = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.TryAgainError, *WRITES_REFUSED)
+# How the answers begin that redis-py has no class for, and those inside a transaction or a script.
+_OUTAGE_CODES = frozenset(
+    ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN", "UNBLOCKED")
+)
+_CODE = re.compile(r"(?:^|caused error: |because of: )-?([A-Z]{2,})(?= |$)")
 
 
-def connect(url: str) -> redis.Redis:
-    """A Redis client with a bound on every wait. Thread-safe. Make it after a fork, never before."""
-    return redis.Redis.from_url(
+def is_outage(error: BaseException) -> bool:
+    """True for an error that passes without a change to the command: repeating it helps.
+
+    False for one that lasts until somebody mends something: a key of the wrong type, a missing right, a wrong password,
+    a script that fails. Such an error is an alarm.
+    """
+    if isinstance(error, OperationalError):
+        cause = error.__cause__ or error.__context__
+        return not isinstance(cause, redis.RedisError) or is_outage(cause)
+    if isinstance(error, redis.AuthenticationError):  # a ConnectionError to redis-py
+        return False
+    return isinstance(error, _OUTAGES) or error_code(error) in _OUTAGE_CODES
+
+
+def error_code(error: BaseException) -> str:
+    """How Redis's answer begins, such as WRONGTYPE; else the name of the error's class.
+
+    The rest of the answer may repeat the command's arguments, and so name a patient: it is not to be logged.
+    """
+    if isinstance(error, OperationalError) and isinstance(error.__cause__, redis.RedisError):
+        error = error.__cause__
+    codes = _CODE.findall(str(error))
+    return codes[-1] if codes else type(error).__name__
+
+
+def log_redis_error(error: BaseException, **context: object) -> None:
+    """Log an outage as a warning, `redis_unreachable`, and an alarm as an error, `redis_command_failed`."""
+    if is_outage(error):
+        log.warning("redis_unreachable", error=type(error).__name__, **context)
+    else:
+        log.error("redis_command_failed", error=type(error).__name__, code=error_code(error), **context)
+
+
+class RedisTrouble:
+    """The trouble that one loop has with Redis: logged once while it lasts, and again when it becomes another."""
+
+    def __init__(self, **context: object) -> None:
+        self._context = context
+        self._logged = ""
+
+    def note(self, error: BaseException) -> None:
+        kind = "outage" if is_outage(error) else error_code(error)
+        if kind != self._logged:
+            log_redis_error(error, **self._context)
+        self._logged = kind
+
+    def end(self) -> None:
+        """Redis has done what was asked."""
+        if self._logged:
+            log.info("redis_back")
+        self._logged = ""
+
+    @property
+    def lasts(self) -> bool:
+        return bool(self._logged)
+
+
+def connect(url: str, *, decode_responses: bool = True) -> redis.Redis:
+    """A Redis client with a bound on every wait. Thread-safe. Make it after a fork, never before.
+
+    Without `decode_responses` answers are bytes: what other programs have written need not be UTF-8.
+    """
+    return ThreadConnectionClient.from_url(
         url,
-        decode_responses=True,
+        decode_responses=decode_responses,
+        max_connections=10_000,  # each thread holds one; redis-py's own limit is 100
         socket_timeout=10,
         socket_connect_timeout=5,
         health_check_interval=25,
@@ -49,20 +112,3 @@ def connect(url: str) -> redis.Redis:
         #   after its interval.
         retry=Retry(NoBackoff(), 0),
     )
-
-
-def load_script(client: redis.Redis, name: str, room: str = "tasks.ledger") -> Script:
-    """Register `scripts/<name>.lua` of a room. The script's header lists its arguments and what it returns.
-
-    The ledger's clock (`clock.lua`) stands before it.
-    """
-    return client.register_script(_source("clock") + _source(name, room))
-
-
-def due_key(lane: str, machine: str | None = None) -> str:
-    """The key of a lane's due entries: those that any machine can work on, or those of one machine."""
-    return f"{PREFIX}due:{lane}@{machine}" if machine else f"{PREFIX}due:{lane}"
-
-
-def _source(name: str, room: str = "tasks.ledger") -> str:
-    return resources.files(room).joinpath("scripts", f"{name}.lua").read_text()

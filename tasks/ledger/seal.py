@@ -1,4 +1,4 @@
-"""Patient data at rest in Redis: sealed values, and look-up keys that are only an HMAC."""
+"""Patient data at rest in Redis: sealed values, and look-up keys that are only an HMAC; signatures of files of ours."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import hmac
 import os
 from hashlib import sha256
+from uuid import UUID, uuid5
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -25,9 +26,11 @@ class Seal:
     def __init__(self, secret_key: str) -> None:
         if not secret_key:
             raise ValueError("secret_key must not be empty")
-        # Two keys derived from one (HKDF, RFC 5869), so that what is learned about one says nothing about the other.
+        # Keys derived from one (HKDF, RFC 5869), so that what is learned about one says nothing about the others.
         self._aead = AESGCM(_derive(secret_key, b"chartpost seal"))
         self._lookup_key = _derive(secret_key, b"chartpost lookup")
+        self._evidence_key = _derive(secret_key, b"chartpost evidence")
+        self._entry_ids = UUID(bytes=_derive(secret_key, b"chartpost stream ids")[:16])
 
     def seal(self, plain: str, *, place: str) -> str:
         """Seal `plain` for `place`, such as `<job id>:document`. Text in, URL-safe text out."""
@@ -53,6 +56,18 @@ class Seal:
         # With the lengths, so that ("ab", "c") and ("a", "bc") have different keys.
         message = "\0".join(f"{len(part)}:{part}" for part in parts)
         return hmac.new(self._lookup_key, message.encode("utf-8", "surrogatepass"), sha256).hexdigest()[:32]
+
+    def sign(self, kind: str, text: str) -> str:
+        """The signature of a text that we write where others may write too: 64 hex digits.
+
+        `kind` is what it is, such as "receipt": a signature of one kind is none of another.
+        """
+        message = f"{len(kind)}:{kind}{text}"
+        return hmac.new(self._evidence_key, message.encode("utf-8", "surrogatepass"), sha256).hexdigest()
+
+    def entry_job_id(self, entry: str) -> str:
+        """The job id of a stream's entry: always the same one, and nobody without the secret key can tell it."""
+        return str(uuid5(self._entry_ids, entry))
 
 
 def _derive(secret_key: str, purpose: bytes) -> bytes:

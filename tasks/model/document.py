@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from config.producers import SHARED
+
 
 class Door(StrEnum):
     """Where a document came in."""
@@ -21,6 +23,14 @@ class Door(StrEnum):
     def has_folder(self) -> bool:
         """True if the file itself is in our care, in `processing/<job id>/`."""
         return self in (Door.INBOX, Door.SEND)
+
+
+class Place(StrEnum):
+    """Who has the document's bytes."""
+
+    SENDER = "sender"  # its sender, at `source`
+    FOLDER = "folder"  # we, in processing/<job id>/
+    STAGED = "staged"  # we, in the storage of s3.stage_inbox
 
 
 # Label, Relabeling and Document are sealed in the ledger by field name. A renamed field would make the jobs of an
@@ -44,6 +54,9 @@ class Relabeling:
     labels: tuple[Label, ...]
     # How it is sent: "resource" (a DocumentReference with only its labels) or "json-patch" (RFC 6902).
     payload: str = "resource"
+    # Its caller said so, and may: the list may leave out the label that blocks the document. Without repr, so that the
+    # fingerprints of relabelings stay as earlier versions have stored them.
+    allow_unblock: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +66,10 @@ class Document:
     account: str
     # None where the provider needs no patient, and for relabelings.
     patient_id: str | None
-    # A file:// or s3:// address. Empty for relabelings.
+    # A file:// or s3:// address, at which only a document that lies with its sender is read. Empty for relabelings
+    # and in what job.json says, which lies beside its document.
     source: str
+    # The name that the provider is given.
     file_name: str
     size_bytes: int
     # What must not change while we send: inode, size and mtime of a file, ETag of an object.
@@ -75,13 +90,36 @@ class Document:
     stream_id: str | None = None
     # The machine whose folders hold a document that is in our care (`folders.machines`).
     home: str | None = None
-    # How often the document was taken up again after it had failed, as in its job.json.
+    # How often the document was taken up again after it had failed. An error file of an earlier round does not end this
+    # one.
     round: int = 0
     # Set: nothing is sent but these labels, and there is no file.
     relabeling: Relabeling | None = None
+    # None in jobs of an earlier version: `place_of` finds it.
+    place: Place | None = None
+    # The producer of the settings that sent it. None: it came from the operator (the inbox, the command line), or when
+    # the settings had no producers.
+    producer: str | None = None
 
     @property
     def bound_to(self) -> str | None:
         """The machine that alone can work on it, since its file lies in that machine's folders. None: any can."""
         # A document that was staged to S3 can be read everywhere; only the closing of its files needs its machine.
         return self.home if self.door.has_folder and not self.source.startswith("s3://") else None
+
+    def place_of(self, job_id: str) -> Place:
+        """Who has its bytes, as the document of this job."""
+        if self.place:
+            return self.place
+        # An earlier version: the address tells. A document in our care that continued another job may lie with a
+        # sender all the same. What came from a caller never lies with us, whatever address it names.
+        if self.door.has_folder and self.source.startswith("s3://") and self.home is not None:
+            return Place.STAGED
+        ours = self.door.has_folder and f"/processing/{job_id}/" in self.source
+        return Place.FOLDER if ours else Place.SENDER
+
+
+def same_producer(one: Document, other: Document) -> bool:
+    """True if either document's sender may know of the other's job and continue it."""
+    # The shared doors are those of everybody, from before there were producers.
+    return (one.producer or SHARED) == (other.producer or SHARED)

@@ -60,7 +60,8 @@ class Stored:
     etag: str | None
     # True if the ETag is the MD5 of the bytes sent. False if it differs, or is not an MD5 at all.
     etag_verified: bool
-    # Both digests are of the bytes sent, in hexadecimal.
+    # Both digests are of the bytes sent, in hexadecimal. `md5` is empty where the form has S3 encrypt the file with a
+    # key of KMS or of the customer: the ETag is not an MD5 then, and nothing else needs one.
     sha256: str
     md5: str
     location: str | None = None
@@ -102,6 +103,83 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Since:
+    """Since when something holds, by the ledger's clock: for what is decided."""
+
+    # It has been in its stage.
+    stage: datetime | None = None
+    # The first of the failures in a row. The retry budget runs from here.
+    failing: datetime | None = None
+    # When it first parked its account. Cleared when it is stored, or when a search is not refused.
+    blocked: datetime | None = None
+    # When the last search began that found nothing. Only since it was stored, or since it was registered.
+    last_search: datetime | None = None
+    # For how long the account had been parked or down in total, in seconds, when the stage was reached.
+    unusable_seconds_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often something has happened to a job."""
+
+    # Tries at the document: 1 when all went well.
+    attempts: int = 0
+    # Tries since the last progress that ended in a delay. The back-off grows with it.
+    failures: int = 0
+    # Forms obtained.
+    presigns: int = 0
+    # Searches at the provider that found nothing.
+    searches: int = 0
+    # Requests to the provider and its storage.
+    provider_calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertainty:
+    """What is not known of the sending: whether the document may be in the chart, and how far a search for it has come.
+
+    A known outcome clears all of it but `was_unknown` and what was reconciled.
+    """
+
+    # The last block of the creating request may have left. Set at the commit point.
+    committed: bool = False
+    # An earlier sending has an unknown outcome, and is repeated with the same ids.
+    earlier_sending_unknown: bool = False
+    # The step whose outcome is unknown. Repeated when the search has found nothing.
+    unknown_step: Step = Step.NONE
+    # Since when it is unknown whether the document arrived, by the ledger's clock.
+    unknown_since: datetime | None = None
+    # The outcome of a request was unknown once, whatever the search for it has found.
+    was_unknown: bool = False
+    # When job.json was told of the commit that is searched for since `unknown_since`. It tells commits apart.
+    searched_commit_at: datetime | None = None
+    # The last commit was searched for until the deadline, and led to nothing.
+    reconciled: bool = False
+    # When job.json was told of that commit. A later commit in job.json was not searched for yet.
+    reconciled_commit_at: datetime | None = None
+    # Continued after a failure of unknown outcome: searched for during a day before it is sent again.
+    day_of_searching: bool = False
+    # Only a person can find out whether it arrived.
+    needs_person: bool = False
+    # The run id of the Redis in which it was presigned. Another one now means that a commit may be forgotten.
+    redis_run: str = ""
+
+    @property
+    def perhaps_sent(self) -> bool:
+        """True once a try may have created something: this one, or an earlier one of unknown outcome."""
+        return self.committed or self.earlier_sending_unknown
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """True while the outcome of a step is unknown and searched for."""
+        return self.unknown_step is not Step.NONE
+
+    def has_reconciled(self, commit_at: datetime | None) -> bool:
+        """True if the commit that job.json was told of then was searched for until the deadline, and led to nothing."""
+        return self.reconciled and commit_at == self.reconciled_commit_at
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One document and how far it has come, as the ledger had it when it was read."""
 
@@ -122,49 +200,12 @@ class Job:
     # When each stage was reached.
     times: Mapping[str, datetime] = field(default_factory=dict)
 
-    # --- since when, by the ledger's clock: for what is decided ---
-    # It has been in its stage.
-    in_stage_since: datetime | None = None
-    # The first of the failures in a row. The retry budget runs from here.
-    failing_since: datetime | None = None
-    # When it first parked its account. Cleared when it is stored, or when a search is not refused.
-    blocked_since: datetime | None = None
-    # For how long the account had been parked or down in total, in seconds, when the stage was reached.
-    unusable_seconds_before: float = 0.0
-
-    # --- how often ---
-    # Tries at the document: 1 when all went well.
-    attempts: int = 0
-    # Tries since the last progress that ended in a delay. The back-off grows with it.
-    failures: int = 0
-    # Forms obtained.
-    presigns: int = 0
-    # Searches at the provider that found nothing.
-    searches: int = 0
-    # Requests to the provider and its storage.
-    provider_calls: int = 0
-
-    # --- the unknown outcome ---
-    # The last block of the creating request may have left. Set at the commit point.
-    committed: bool = False
-    # Since when it is unknown whether the document arrived, by the ledger's clock.
-    unknown_since: datetime | None = None
-    # The step whose outcome is unknown. Repeated when the search has found nothing.
-    unknown_step: Step = Step.NONE
-    # An earlier sending has an unknown outcome, and is repeated with the same ids.
-    earlier_sending_unknown: bool = False
-    # When job.json was told of the commit that is searched for since `unknown_since`. It tells commits apart.
-    searched_commit_at: datetime | None = None
-    # The last commit was searched for until the deadline, and led to nothing.
-    reconciled: bool = False
-    # When job.json was told of that commit. A later commit in job.json was not searched for yet.
-    reconciled_commit_at: datetime | None = None
-    # Continued after a failure of unknown outcome: searched for during a day before it is sent again.
-    day_of_searching: bool = False
-    # Only a person can find out whether it arrived.
-    needs_person: bool = False
-    # The run id of the Redis in which it was presigned. Another one now means that a commit may be forgotten.
-    redis_run: str = ""
+    # --- what decides how it goes on ---
+    since: Since = Since()
+    counts: Counts = Counts()
+    uncertainty: Uncertainty = Uncertainty()
+    # The lane of its due entry.
+    lane: str = ""
     # The HMAC under which the owners of the provider's records are kept: of the patient, or of the account.
     scope: str = ""
 
@@ -172,12 +213,16 @@ class Job:
     failure: Failure | None = None
     # The job that delivered the same document before.
     duplicate_of: str | None = None
+    # Another producer's, which must not be told of it.
+    duplicate_hidden: bool = False
     # `delivered` rests on what a person found in the chart.
     resolved_by_human: bool = False
     # The digest of the bytes sent. If the upload's answer was lost, of the document where it lies.
     sha256: str | None = None
     # The closing steps that are done.
     closed: frozenset[str] = frozenset()
+    # The step of its closing that has failed last, and the kind of error. Empty if none has.
+    closing_error: str = ""
 
     @property
     def account(self) -> str:
@@ -189,13 +234,19 @@ class Job:
             return self.failure.code
         return Code.DUPLICATE if self.duplicate_of else None
 
+    @property
+    def may_have_arrived(self) -> bool:
+        """True if the document may be in the chart by a try whose outcome is unknown. Labels are simply set again."""
+        return self.uncertainty.perhaps_sent and not self.document.relabeling
 
-def outcome_open(job: Job) -> bool:
-    """True for a failed job that may still be delivered. It keeps its name, and the same document continues it."""
-    # Once the slow search has ended, `unknown_since` is empty: the code stays, the question is answered.
-    return job.stage is Stage.FAILED and job.code in UNCERTAIN_CODES and job.unknown_since is not None
+    @property
+    def outcome_open(self) -> bool:
+        """True for a failed job that may still be delivered. It keeps its name, and the same document continues it."""
+        # Once the slow search has ended, `unknown_since` is empty: the code stays, the question is answered.
+        uncertain = self.code in UNCERTAIN_CODES and self.uncertainty.unknown_since is not None
+        return self.stage is Stage.FAILED and uncertain
 
-
-def still_reconciling(job: Job) -> bool:
-    """True for a failed job that a search may turn into a delivery, without a person."""
-    return outcome_open(job) and not job.needs_person
+    @property
+    def still_reconciling(self) -> bool:
+        """True for a failed job that a search may turn into a delivery, without a person."""
+        return self.outcome_open and not self.uncertainty.needs_person

@@ -11,6 +11,7 @@ import structlog
 
 from tasks.folders.commit_log import CommitLog
 from tasks.folders.forgotten_commits import ForgottenCommits
+from tasks.ledger import moves
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.renewal import Renewal
@@ -61,7 +62,7 @@ class CommitPoint:
 
     def open(self) -> OpenSource:
         """A fresh stream of the document. Raises DocumentRefused (missing, changed) and RetryLater."""
-        return self._documents.open(self._lease.job.document)
+        return self._documents.open(self._lease.job.id, self._lease.job.document)
 
     def check(self) -> None:
         """Raises LeaseLost, and RetryLater when there is no time left; after the commit only LeaseLost."""
@@ -81,11 +82,18 @@ class CommitPoint:
         self.check()
         if not self._creates:
             return
-        if self._forgotten and self._commit_log.needs_journal(self._lease.job):
-            # Redis may have been restored since the step began, and this document sent before that.
-            self._run = self._forgotten.ensure_known()
+        # Redis may have been restored since the step began, and this document sent before that.
+        forgotten = self._forgotten if self._commit_log.needs_journal(self._lease.job) else None
+        if forgotten:
+            self._run = forgotten.ensure_known(self._lease.run_mark)
         asked_at = time.monotonic()
-        self._number = self._ledger.committed(self._lease, self._facts)
+        number = self._ledger.commit(self._lease, self._facts, self._run)
+        if number is None and forgotten:  # it is in another run by now
+            self._run = forgotten.ensure_known()
+            number = self._ledger.commit(self._lease, self._facts, self._run)
+        if number is None:
+            raise RetryLater("Redis was restarted or wiped a moment ago.", after_seconds=0)
+        self._number = number
         self._committed = True
         # job.json knows no fencing tokens: after a slow commit another worker may have written into it.
         self._check_commit_was_quick(asked_at)
@@ -111,14 +119,14 @@ class CommitPoint:
         except StepError as error:
             if isinstance(error, AccountBlocked) and error.outcome_unknown:
                 raise
-            earlier = self._lease.job.committed or self._lease.job.earlier_sending_unknown
+            earlier = self._lease.job.uncertainty.perhaps_sent
             if self._committed and not earlier:  # else an earlier one may have created it
                 self._take_back()
             raise
 
     def _take_back(self) -> None:
         """In the ledger first, which knows whose commit it is. Raises LeaseLost where it is another's."""
-        self._ledger.uncommitted(self._lease)
+        self._ledger.apply(self._lease, moves.uncommitted())
         try:
             self._commit_log.note_commit_undone(self._lease.job, self._number, self._run)
         except OSError as error:

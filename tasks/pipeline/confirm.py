@@ -8,23 +8,29 @@ from dataclasses import replace
 import structlog
 
 from tasks.accounts.account import Account
+from tasks.ledger import moves
 from tasks.ledger.lease import Lease
 from tasks.ledger.renewal import Renewal
 from tasks.model.errors import LeaseLost, StepError
 from tasks.model.job import Facts
+from tasks.model.polling import Looks
 from tasks.model.route import OnUnknownOutcome, Stage, Step
-from tasks.pipeline.recovery import Recovery
+from tasks.pipeline import reconciliation
+from tasks.pipeline.consequences import Consequences
+from tasks.pipeline.looks import looks_of, validation_of
 from tasks.pipeline.step import StepContext, StepResult
 from tasks.providers.base import Found
 
 log = structlog.get_logger()
 
+_CLOSED_HERE = 4
+"""So many of the jobs that one search has delivered are closed by its worker, one by one; the others by messages."""
+
 
 class Confirm:
-    def __init__(self, context: StepContext, recovery: Recovery) -> None:
+    def __init__(self, context: StepContext, consequences: Consequences) -> None:
         self._context = context
-        self._recovery = recovery
-        self._reconciliation = recovery.reconciliation
+        self._consequences = consequences
         self._ledger = context.ledger
         self._commit_log = context.commit_log
 
@@ -32,74 +38,100 @@ class Confirm:
         route = account.provider.route(leases[0].job.document)
         if route.on_unknown_outcome is not OnUnknownOutcome.RECONCILE:
             renewal.check()
-            return StepResult(finished=self._record(leases, {}, account, renewal))
+            return self._record(leases, {}, account, renewal)
         # A job that would be sent again has a search of its own, which may take long and fail alone.
-        last = [lease for lease in leases if self._reconciliation.is_last_search(lease, account)]
+        last = [lease for lease in leases if reconciliation.is_last_search(self._consequences.case(lease, account))]
         others = [lease for lease in leases if lease not in last]
-        finished = self._search(others, account, renewal) if others else ()
+        # What has ended is not closed here while searches go on: it would hold leases and slots meanwhile.
+        result = self._search(others, account, renewal, close_here=not last) if others else StepResult()
         for lease in last:
             account.start_counting()
             try:
-                finished += self._search([lease], account, renewal, thorough=True)
+                result += self._search([lease], account, renewal, thorough=True)
             except StepError as error:
                 if isinstance(error, LeaseLost):
                     raise
-                finished += self._recovery.after(error, [lease], account)
-        return StepResult(finished=finished)
+                result += StepResult(finished=self._consequences.of_error(error, [lease], account))
+        return result
 
     def _search(
-        self, leases: Sequence[Lease], account: Account, renewal: Renewal, *, thorough: bool = False
-    ) -> tuple[str, ...]:
+        self,
+        leases: Sequence[Lease],
+        account: Account,
+        renewal: Renewal,
+        *,
+        thorough: bool = False,
+        close_here: bool = False,
+    ) -> StepResult:
         jobs = [lease.job for lease in leases]
-        found = account.provider.find(jobs, self._ledger.record_owners(jobs[0]), thorough=thorough)
+        found = account.provider.find(jobs, self._ledger.owners_at_start(leases[0]), thorough=thorough)
         renewal.check()
-        return self._record(leases, found, account, renewal)
+        return self._record(leases, found, account, renewal, close_here=close_here)
 
     def _record(
-        self, leases: Sequence[Lease], found: Mapping[str, Found], account: Account, renewal: Renewal
-    ) -> tuple[str, ...]:
-        """Record what one search has found of these jobs. Returns the ids of those that have ended."""
-        finished = []
+        self,
+        leases: Sequence[Lease],
+        found: Mapping[str, Found],
+        account: Account,
+        renewal: Renewal,
+        *,
+        close_here: bool = False,
+    ) -> StepResult:
+        """Record what one search has found of these jobs."""
+        result = StepResult()
         calls = account.counted()
+        looks = looks_of(account, leases[0])
         for lease in leases:
             calls_of_this, calls = calls, 0  # one search served them all: its calls are counted to the first
             try:
-                if self._record_finding(lease, found.get(lease.job.id), account, renewal, calls_of_this):
-                    finished.append(lease.job.id)
+                here = close_here and len(result.closing) < _CLOSED_HERE
+                finding = found.get(lease.job.id)
+                result += self._record_finding(lease, finding, account, looks, renewal, calls_of_this, close_here=here)
             except LeaseLost as error:
                 log.info("lease_lost", job=lease.job.id, step=Step.CONFIRM, account=account.name, why=str(error))
-        return tuple(finished)
+        return result
 
     def _record_finding(
-        self, lease: Lease, found: Found | None, account: Account, renewal: Renewal, calls: int
-    ) -> bool:
-        """Record what the search has found of a job. True when the job has ended."""
+        self,
+        lease: Lease,
+        found: Found | None,
+        account: Account,
+        looks: Looks,
+        renewal: Renewal,
+        calls: int,
+        *,
+        close_here: bool,
+    ) -> StepResult:
+        """Record what the search has found of a job."""
         job = lease.job
-        if found and found.doubt:
-            return self._reconciliation.after_empty_search(lease, account, calls, found.doubt)
-        if found and found.fault:
-            self._reconciliation.after_faulty_record(found.fault, lease, calls)
-            return True
-        if found:
+        if found and not (found.doubt or found.fault):
             facts = replace(job.facts, record=found.record, remarks=found.remarks)
             if found.stage is Stage.DELIVERED:
-                if self._ledger.delivered(lease, found.record, calls, self._sha256(lease, renewal), facts=facts):
+                sha256, validation = self._sha256(lease, renewal), validation_of(lease, looks)
+                move = moves.delivered(job, found.record, calls, sha256, facts=facts, validation=validation)
+                if delivered := self._context.end(lease, move, here=close_here):
                     log.info("job_delivered", job=job.id, account=account.name, record=found.record.id)
-                    return True
+                    return delivered
             elif self._moved_on(lease, found, facts, account, calls):
-                return False
-        return self._reconciliation.after_empty_search(lease, account, calls)
+                return StepResult()
+        if found and found.fault and not found.doubt:
+            decision = reconciliation.after_faulty_record(found.fault, job)
+        else:
+            case = self._consequences.case(lease, account)
+            decision = reconciliation.after_empty_search(case, looks, found.doubt if found else "")
+        ended = self._consequences.carry_out(decision, lease, account, calls)
+        return StepResult(finished=(job.id,)) if ended else StepResult()
 
     def _moved_on(self, lease: Lease, found: Found, facts: Facts, account: Account, calls: int) -> bool:
         """Move a job of unknown outcome on, if the search shows how far it had come."""
         job = lease.job
-        if not job.unknown_step or job.stage.final:
+        if not job.uncertainty.outcome_unknown or job.stage.final:
             return False
         if found.stage is Stage.REGISTERED:
-            moved = self._ledger.registered(lease, facts, account.settings.confirm.first_seconds, calls)
+            moved = self._ledger.apply(lease, moves.registered(facts, account.settings.confirm.first_seconds, calls))
         else:
             self._commit_log.note_record(job, found.record)
-            moved = self._ledger.record_found(lease, facts, calls)
+            moved = self._ledger.apply(lease, moves.record_found(facts, calls))
             if not moved:
                 self._commit_log.note_record_lost(job)
         if moved:
@@ -111,7 +143,7 @@ class Confirm:
         if lease.job.facts.stored:
             return lease.job.facts.stored.sha256
         try:
-            return self._context.documents.sha256(lease.job.document, renewal.check)
+            return self._context.documents.sha256(lease.job.id, lease.job.document, renewal.check)
         except LeaseLost:
             raise
         except StepError:

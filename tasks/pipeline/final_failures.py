@@ -1,17 +1,12 @@
-"""How a job ends as failed: the moves and the sentences for it. What follows an error is decided in `recovery`."""
+"""The sentences of jobs that end as failed. Which one a job gets is decided in `recovery` and `reconciliation`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import structlog
-
-from tasks.ledger.lease import Lease
-from tasks.ledger.ledger import Ledger
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, StepError
+from tasks.model.errors import AccountBlocked, Code, DocumentRefused
 from tasks.model.job import Failure, Job
 from tasks.model.route import Stage
-from tasks.sources.documents import Documents
 
 _NOT_CONFIRMED = Failure(
     Code.NOT_CONFIRMED,
@@ -76,55 +71,15 @@ _DOUBTFUL = Failure(
     "If not: chartpost retry JOB --send-again.",
 )
 
-log = structlog.get_logger()
+
+def gave_up(why: str) -> Failure:
+    """The failure of a job that was tried for too long, and of which nothing was sent."""
+    return Failure(Code.GAVE_UP, f"Tried for too long: {why}", "Retry it when the provider is well: chartpost retry.")
 
 
-class Failures:
-    """Ends jobs as failed, and says so in the log."""
-
-    def __init__(self, ledger: Ledger, documents: Documents) -> None:
-        self._ledger = ledger
-        self._documents = documents
-
-    def fail(self, lease: Lease, failure: Failure, calls: int) -> None:
-        """The job has failed for good; its name is free for another document."""
-        self._ledger.failed(lease, failure, calls)
-        self._log_failed(lease, failure, failure.message)
-
-    def fail_unconfirmed(self, lease: Lease, calls: int, doubt: str = "") -> None:
-        """No confirmation in time: failed for now. The name stays taken, since a slow search goes on."""
-        failure = not_confirmed(lease.job, doubt=doubt)
-        self._ledger.failed(lease, failure, calls, keep_name=True)
-        self._log_failed(lease, failure, failure.message)
-
-    def hold_for_person(self, lease: Lease, calls: int, failure: Failure = CANNOT_SEARCH) -> None:
-        """Only a person can find out whether it arrived. It waits in failed/ until one has said so."""
-        self._ledger.hold_for_person(lease, failure, calls, self._sha256(lease.job))
-        log.warning("job_held", job=lease.job.id, account=lease.job.account, code=failure.code, reason=failure.message)
-
-    def hold_for_doubt(self, lease: Lease, calls: int, doubt: str) -> None:
-        """It may be there, in a record that does not prove it: sending it again could be a second copy."""
-        failure = replace(_DOUBTFUL, message=f"{_DOUBTFUL.message} {doubt}")
-        self.hold_for_person(lease, calls, failure)
-
-    def give_up(self, lease: Lease, why: str, calls: int) -> None:
-        """It was tried for too long. What an earlier try may have sent is of unknown outcome, not given up."""
-        if may_have_arrived(lease.job):
-            self._ledger.hold_for_person(lease, NEVER_ANSWERED, calls, self._sha256(lease.job))
-            self._log_failed(lease, NEVER_ANSWERED, why)
-        else:
-            hint = "Retry it when the provider is well: chartpost retry."
-            self.fail(lease, Failure(Code.GAVE_UP, f"Tried for too long: {why}", hint), calls)
-
-    def _sha256(self, job: Job) -> str | None:
-        """By this digest the same document is recognised when it comes again, also if its upload was never answered."""
-        try:
-            return job.sha256 or self._documents.sha256(job.document)
-        except StepError:
-            return None
-
-    def _log_failed(self, lease: Lease, failure: Failure, reason: str) -> None:
-        log.warning("job_failed", job=lease.job.id, account=lease.job.account, code=failure.code, reason=reason)
+def doubtful(doubt: str) -> Failure:
+    """The failure of a job that may be there in a record that does not prove it. `doubt` names that record."""
+    return replace(_DOUBTFUL, message=f"{_DOUBTFUL.message} {doubt}")
 
 
 def refused_alone(error: AccountBlocked) -> Failure:
@@ -132,28 +87,20 @@ def refused_alone(error: AccountBlocked) -> Failure:
     return replace(_KEPT_BACK, detail=str(error)) if error.by_stranger else _REFUSED_ALONE
 
 
-def may_have_arrived(job: Job) -> bool:
-    """True if the document may be in the chart by a try whose outcome is unknown. Labels are simply set again."""
-    return (job.earlier_sending_unknown or job.committed) and not job.document.relabeling
-
-
 def not_confirmed(job: Job, *, final: bool = False, doubt: str = "") -> Failure:
     """The failure of a job whose record did not appear, by how far it had come. `final`: not within a day either.
 
     `doubt` names a record that may be the document's, and says why that is not certain.
     """
-    failure = _unconfirmed(job, final=final)
+    if Stage.REGISTERED in job.times:
+        failure = _NOT_PROCESSED_FINAL if final else _NOT_PROCESSED
+    elif job.facts.record:  # a document that was made before the upload
+        failure = _NOT_THERE_FINAL if final else _NOT_THERE
+    else:
+        failure = _NOT_CONFIRMED_FINAL if final else _NOT_CONFIRMED
     if not doubt:
         return failure
     return replace(failure, message=f"{failure.message} {doubt}", hint=f"Look there first. {failure.hint}")
-
-
-def _unconfirmed(job: Job, *, final: bool) -> Failure:
-    if Stage.REGISTERED in job.times:
-        return _NOT_PROCESSED_FINAL if final else _NOT_PROCESSED
-    if job.facts.record:  # a document that was made before the upload
-        return _NOT_THERE_FINAL if final else _NOT_THERE
-    return _NOT_CONFIRMED_FINAL if final else _NOT_CONFIRMED
 
 
 def refused(error: DocumentRefused, job: Job) -> Failure:

@@ -7,11 +7,13 @@ from dataclasses import replace
 import structlog
 
 from tasks.accounts.account import Account
+from tasks.ledger import moves
 from tasks.ledger.lease import Lease
 from tasks.ledger.renewal import Renewal
 from tasks.model.errors import OutcomeUnknown, PresignAgain, RetryLater
 from tasks.model.job import Stored
 from tasks.model.route import Stage, Step
+from tasks.pipeline.looks import looks_of
 from tasks.pipeline.preflight import Preflight
 from tasks.pipeline.step import StepContext, StepResult, able
 from tasks.providers.base import Stores, TakesForms
@@ -37,16 +39,18 @@ class Post:
             self._preflight.ensure_not_sent(job)
             stored = self._post_form(lease, account, renewal)
         registers = Stage.REGISTERED in account.provider.route(job.document).stages
-        self._ledger.stored(
-            lease,
-            replace(job.facts, stored=stored, form=None),
-            Step.REGISTER if registers else Step.CONFIRM,
-            account.settings.confirm.first_seconds,
-            account.counted(),
-        )
+        next_step = Step.REGISTER if registers else Step.CONFIRM
+        facts = replace(job.facts, stored=stored, form=None)
+        due_in = 0.0 if registers else looks_of(account, lease).first()
+        move = moves.stored(facts, next_step, due_in, account.counted())
+        move = replace(move, shows=self._context.results.progress(job, Stage.STORED))
+        result = StepResult(forward=True)
+        if registers:
+            result = self._context.go_on(lease, move) or result
+        else:
+            self._ledger.apply(lease, move)
         log.info("job_stored", job=job.id, account=job.account, etag_verified=stored.etag_verified)
-        self._context.results.progress(job, Stage.STORED)
-        return StepResult(forward=True)
+        return result
 
     def _post_form(self, lease: Lease, account: Account, renewal: Renewal) -> Stored:
         job, form = lease.job, lease.job.facts.form

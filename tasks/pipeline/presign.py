@@ -7,6 +7,7 @@ from dataclasses import replace
 import structlog
 
 from tasks.accounts.account import Account
+from tasks.ledger import moves
 from tasks.ledger.lease import Lease
 from tasks.ledger.renewal import Renewal
 from tasks.model.errors import OutcomeUnknown
@@ -38,7 +39,7 @@ class Presign:
             if record is None:
                 self._preflight.ensure_not_sent(job)
             job = replace(job, facts=replace(job.facts, record=record))
-        facts = self._preflight.facts_before_sending(job, account)
+        facts = self._preflight.facts_before_sending(lease, job, account)
         renewal.check()
         commit_point = self._context.commit_point(lease, renewal, facts)
         with commit_point.taking_back():
@@ -48,9 +49,10 @@ class Presign:
         renewal.check()
         if form.record and form.record != job.facts.record:
             self._commit_log.note_record(job, form.record)
-        if not self._ledger.presigned(lease, facts, self._ledger.redis_run(), account.counted()):
+        move = moves.presigned(facts, self._ledger.redis_run(), account.counted())
+        move = replace(move, shows=self._context.results.progress(job, Stage.PRESIGNED))
+        if (result := self._context.go_on(lease, move)) is None:
             self._commit_log.note_record_lost(job)
             raise OutcomeUnknown("The record that was made for it is another job's by now.")
         log.info("job_presigned", job=job.id, account=job.account)
-        self._context.results.progress(job, Stage.PRESIGNED)
-        return StepResult(forward=True)
+        return result

@@ -2,29 +2,36 @@
 
 Searches end by time alone. The patient may have been deleted since the upload, so a failed search proves nothing:
 keep searching until the deadline, and never resend because a search failed.
+
+1.  The outcome is unknown: search for `confirm.look_seconds`, then repeat the step. A job that a person has continued
+    is searched for during a day before that. Searches that all fail end after `retry.give_up_after_seconds`: a person
+    must look, and nothing is sent.
+2.  The document is stored or registered: search for `confirm.give_up_after_seconds`, then the job has failed with
+    `not_confirmed`.
+3.  After `not_confirmed`: search slowly for a day, then the failure is final.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import structlog
-
-from config.settings import Retry
-from tasks.accounts.account import Account
-from tasks.accounts.breaker import CircuitBreaker
-from tasks.folders.commit_log import CommitLog
-from tasks.ledger.lease import Lease
-from tasks.ledger.ledger import Ledger
 from tasks.model import backoff
-from tasks.model.errors import DocumentRefused, StepError
+from tasks.model.errors import DocumentRefused
 from tasks.model.job import Job
+from tasks.model.polling import Looks
 from tasks.model.route import OnUnknownOutcome, Stage
-from tasks.pipeline.final_failures import SEARCHES_FAILED, Failures, not_confirmed, refused
-
-log = structlog.get_logger()
+from tasks.pipeline.decisions import (
+    Case,
+    Decision,
+    EndSlowSearch,
+    FailUnconfirmed,
+    FailWith,
+    HoldForPerson,
+    SearchAgain,
+    SearchAgainAfterFailure,
+    SendAgain,
+)
+from tasks.pipeline.final_failures import CANNOT_SEARCH, SEARCHES_FAILED, doubtful, not_confirmed, refused
 
 ONE_DAY_OF_SEARCHING = timedelta(days=1)
 """How long to search after `not_confirmed` (the slow search), and before a retried job of unknown outcome is sent."""
@@ -32,118 +39,75 @@ ONE_DAY_OF_SEARCHING = timedelta(days=1)
 SLOW_SEARCH_CAPS = 10  # a slow search follows the one before after so many times confirm.cap_seconds
 
 
-class Reconciliation:
-    def __init__(
-        self,
-        ledger: Ledger,
-        breaker: CircuitBreaker,
-        commit_log: CommitLog,
-        failures: Failures,
-        retry: Retry,
-        *,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._ledger = ledger
-        self._breaker = breaker
-        self._commit_log = commit_log
-        self._failures = failures
-        self._retry = retry
-        self._chance = chance
-
-    def is_last_search(self, lease: Lease, account: Account) -> bool:
-        """Whether the job will be sent again if this search finds nothing."""
-        job = lease.job
-        if job.stage is Stage.FAILED or not job.unknown_step:
-            return False
+def is_last_search(case: Case) -> bool:
+    """Whether the job will be sent again if this search finds nothing."""
+    job = case.job
+    if job.stage is Stage.FAILED or not job.uncertainty.outcome_unknown:
+        return False
+    patience = timedelta(seconds=case.confirm.look_seconds)
+    if job.uncertainty.day_of_searching:
         patience = ONE_DAY_OF_SEARCHING
-        if not job.day_of_searching:
-            patience = timedelta(seconds=account.settings.confirm.look_seconds)
-        since = lease.now if self._another_commit(job) else job.unknown_since or lease.now
-        return self._breaker.waited(job, lease.now, since) >= patience
+    # Redis may have lost that a search had ended, and what was sent after it: the search for another commit begins
+    # again. How long ago that commit was, the clock of whoever wrote job.json cannot prove.
+    since = case.now if _another_commit(case) else job.uncertainty.unknown_since or case.now
+    return case.has_waited(since, patience)
 
-    def after_empty_search(self, lease: Lease, account: Account, calls: int, doubt: str = "") -> bool:
-        """The provider has no record yet: wait, send again, or give up. True when the job has ended.
 
-        `doubt` names a record that may be the document's, and says why that is not certain.
-        """
-        job, confirm, search_for = lease.job, account.settings.confirm, None
-        if job.stage is Stage.FAILED:
-            return self._after_slow_search(lease, account, calls, doubt)
-        if job.unknown_step:
-            route = account.provider.route(job.document)
-            if route.on_unknown_outcome is OnUnknownOutcome.HOLD:
-                self._failures.hold_for_person(lease, calls)
-                return True
-            search_for = self._another_commit(job)
-            resend = route.on_unknown_outcome is OnUnknownOutcome.RESEND
-            if resend or self.is_last_search(lease, account):
-                if doubt:
-                    self._failures.hold_for_doubt(lease, calls, doubt)
-                    return True
-                self._ledger.send_again(lease, calls, route, reconciled_commit_at=self._committed_at(job))
-                log.info("job_sent_again", job=job.id, account=job.account)
-                return False
-        elif self._confirmation_is_overdue(lease, account):
-            self._failures.fail_unconfirmed(lease, calls, doubt)
-            return True
-        wait = backoff.poll_delay(job.searches, confirm.first_seconds, confirm.cap_seconds, self._chance)
-        self._ledger.deferred(lease, wait, calls, found_nothing=True, search_for=search_for)
-        return False
+def after_empty_search(case: Case, looks: Looks, doubt: str = "") -> Decision:
+    """The provider has no record yet: wait, send again, or fail.
 
-    def after_faulty_record(self, fault: DocumentRefused, lease: Lease, calls: int) -> None:
-        """The provider has made something of the document that is not our document: the job has failed."""
-        failure = refused(fault, lease.job)
-        if lease.job.stage is Stage.FAILED:
-            self._ledger.slow_search_ended(lease, failure, calls)
-        else:
-            self._failures.fail(lease, failure, calls)
+    `doubt` names a record that may be the document's, and says why that is not certain.
+    """
+    job, confirm = case.job, case.confirm
+    if job.stage is Stage.FAILED:
+        if _slow_search_is_over(case):
+            return EndSlowSearch(not_confirmed(job, final=True, doubt=doubt))
+        return SearchAgain(SLOW_SEARCH_CAPS * confirm.cap_seconds)
+    if not job.uncertainty.outcome_unknown:
+        if _confirmation_is_overdue(case):
+            return FailUnconfirmed(not_confirmed(job, doubt=doubt))
+        return SearchAgain(looks.after(case.lease.in_stage.total_seconds(), job.counts.searches, case.chance))
+    if case.on_unknown_outcome is OnUnknownOutcome.HOLD:
+        return HoldForPerson(CANNOT_SEARCH)
+    if case.on_unknown_outcome is OnUnknownOutcome.RESEND or is_last_search(case):
+        # It may be there, in a record that does not prove it: sending it again could be a second copy.
+        return HoldForPerson(doubtful(doubt)) if doubt else SendAgain(case.ask.committed_at())
+    wait = backoff.poll_delay(job.counts.searches, confirm.first_seconds, confirm.cap_seconds, case.chance)
+    return SearchAgain(wait, another_commit_at=_another_commit(case))
 
-    def after_failed_search(self, lease: Lease, account: Account, calls: int) -> bool:
-        """The provider could not be searched: only the search's end decides. True when the job has ended."""
-        job = lease.job
-        if job.stage is Stage.FAILED:
-            if self._slow_search_is_over(lease):
-                return self._after_slow_search(lease, account, calls)
-        elif job.unknown_step:
-            since = job.unknown_since or lease.now
-            if self._breaker.waited(job, lease.now, since) >= timedelta(seconds=self._retry.give_up_after_seconds):
-                self._failures.hold_for_person(lease, calls, SEARCHES_FAILED)
-                return True
-        elif self._confirmation_is_overdue(lease, account):
-            self._failures.fail_unconfirmed(lease, calls)
-            return True
-        self._ledger.deferred(lease, self._retry.cap_seconds, calls, failed=True)
-        return False
 
-    def _after_slow_search(self, lease: Lease, account: Account, calls: int, doubt: str = "") -> bool:
-        if not self._slow_search_is_over(lease):
-            wait = SLOW_SEARCH_CAPS * account.settings.confirm.cap_seconds
-            self._ledger.deferred(lease, wait, calls, found_nothing=True)
-            return False
-        self._ledger.slow_search_ended(lease, not_confirmed(lease.job, final=True, doubt=doubt), calls)
-        log.info("look_ended", job=lease.job.id, account=lease.job.account)
-        return True
+def after_faulty_record(fault: DocumentRefused, job: Job) -> Decision:
+    """The provider has made something of the document that is not our document: the job has failed."""
+    failure = refused(fault, job)
+    return EndSlowSearch(failure, day_is_over=False) if job.stage is Stage.FAILED else FailWith(failure)
 
-    def _slow_search_is_over(self, lease: Lease) -> bool:
-        since = lease.job.unknown_since
-        return since is not None and lease.now - since >= ONE_DAY_OF_SEARCHING
 
-    def _confirmation_is_overdue(self, lease: Lease, account: Account) -> bool:
-        waited = self._breaker.waited(lease.job, lease.now, lease.job.in_stage_since or lease.now)
-        return waited >= timedelta(seconds=account.settings.confirm.give_up_after_seconds)
+def after_failed_search(case: Case) -> Decision:
+    """The provider could not be searched: only the search's end decides."""
+    job = case.job
+    if job.stage is Stage.FAILED:
+        if _slow_search_is_over(case):
+            return EndSlowSearch(not_confirmed(job, final=True))
+    elif job.uncertainty.outcome_unknown:
+        since = job.uncertainty.unknown_since or case.now
+        if case.has_waited(since, timedelta(seconds=case.retry.give_up_after_seconds)):
+            return HoldForPerson(SEARCHES_FAILED)
+    elif _confirmation_is_overdue(case):
+        return FailUnconfirmed(not_confirmed(job))
+    return SearchAgainAfterFailure(case.retry.cap_seconds)
 
-    def _another_commit(self, job: Job) -> datetime | None:
-        """A commit that job.json knows, and for which this search has not begun yet.
 
-        Redis may have lost that a search had ended, and what was sent after it. So the search for another commit begins
-        anew. How long ago that commit was, the clock of whoever wrote job.json cannot prove.
-        """
-        committed_at = self._committed_at(job)
-        return committed_at if committed_at != job.searched_commit_at else None
+def _another_commit(case: Case) -> datetime | None:
+    """When job.json was told of a commit for which this search has not begun yet."""
+    committed_at = case.ask.committed_at()
+    return committed_at if committed_at != case.job.uncertainty.searched_commit_at else None
 
-    def _committed_at(self, job: Job) -> datetime | None:
-        """When job.json was told of the commit. None if it cannot be read: the next sending then finds it."""
-        try:
-            return self._commit_log.committed_at(job)
-        except (StepError, OSError):
-            return None
+
+def _slow_search_is_over(case: Case) -> bool:
+    since = case.job.uncertainty.unknown_since
+    return since is not None and case.now - since >= ONE_DAY_OF_SEARCHING
+
+
+def _confirmation_is_overdue(case: Case) -> bool:
+    patience = timedelta(seconds=case.confirm.give_up_after_seconds)
+    return case.has_waited(case.job.since.stage or case.now, patience)

@@ -1,56 +1,66 @@
 """What follows when a step raises an error. The life of a failing job:
 
 1.  The step raises one of the errors of `model.errors`; each is named for what happens next.
-2.  The account hears of it first. Its rate limit: a throttled provider pauses its limit group. Its circuit breaker: an
-    unreachable one counts towards *down*, refused credentials *park* the account. Other accounts go on.
-3.  RetryLater: the same step again, after a back-off with jitter or exactly when the provider asked. The budget is
-    time (`retry.give_up_after_seconds`), in which time parked or down does not count; then the job has failed
-    (`gave_up`).
-4.  PresignAgain: back to presign, at once the first times. After six forms the account is parked, unless others get
-    through; the document itself never fails for it, and is presigned again once the account works.
-5.  DocumentRefused: the job has failed, and is never retried automatically.
-6.  AccountBlocked: the document waits untouched while the account is parked. When a probe succeeds it is tried again.
-    If the account works and refuses this document alone, the job has failed (`refused_by_provider`), unless the error
-    says nothing about the document (`never_the_document`), such as a web filter's 200.
-7.  OutcomeUnknown: the document may be in the chart. The provider's route decides: search for its record first
-    (`reconciliation`), send the same ids again, or hold it for a person (`outcome_unknown`).
-8.  A search that fails or finds nothing goes on until its deadline: `reconciliation`.
-9.  A failed job is closed: its file moves to failed/ with an error file. After `not_confirmed` a slow search goes on
+2.  The account hears of it first (`for_account`). A throttled provider pauses its whole limit group. An unreachable one
+    counts towards *down*. Refused credentials *park* the account. Other accounts go on.
+3.  RetryLater: the same step again, after a back-off with jitter, or when the provider has asked for it. The budget is
+    time (`retry.give_up_after_seconds`). Time in which the account was parked or down does not count, nor does a wait
+    that the provider asked for. When the budget is spent the job fails with `gave_up`.
+4.  PresignAgain: back to presign, at once the first times. After six forms the account is parked, unless its other
+    documents get through. The document never fails for its forms: it gets another one when the account works.
+5.  DocumentRefused: the job fails, and is never retried automatically.
+6.  AccountBlocked: the document waits untouched while its account is parked. It is tried again when a probe has
+    succeeded. If it is refused again while the account works, the fault is the document's: the job fails with
+    `refused_by_provider`. The account works if its probe succeeds now, and either the error looks like refused
+    credentials or other documents got through. Some errors say nothing about the document (`never_the_document`), such
+    as the page of a web filter. No document ever fails for one of these.
+7.  OutcomeUnknown: the document may be in the chart. Its route decides: search for the record first (*reconcile*), send
+    the same ids again (*resend*), or wait for a person, with `outcome_unknown` (*hold*).
+8.  A search that fails proves nothing, and neither does one refusal of it. A job whose step is a search goes on
+    searching until its deadline: `reconciliation`.
+9.  A job that an earlier try may have delivered never fails with `gave_up` or `refused_by_provider` because a later try
+    did not come through: it waits for a person, with `outcome_unknown`. Only the provider's own refusal of the document
+    is believed. See `Job.may_have_arrived`.
+10. A failed job is closed: its file moves to failed/ with an error file. After `not_confirmed` a slow search goes on
     for a day and may still turn it into a delivery. `chartpost retry` and `chartpost resolve` take it up again.
 
-A job that an earlier try may have delivered is never simply failed or given up: see `may_have_arrived`.
+Each of these is a row of the table in `tests/tasks/pipeline/test_decisions.py`.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-import structlog
-
-from config.settings import Retry
-from tasks.accounts.account import Account
-from tasks.accounts.breaker import CircuitBreaker
-from tasks.accounts.rate_limit import RateLimit
-from tasks.ledger.lease import Lease
-from tasks.ledger.ledger import Ledger
 from tasks.model import backoff
 from tasks.model.errors import (
     AccountBlocked,
     Code,
     DocumentRefused,
-    LeaseLost,
     OutcomeUnknown,
     PresignAgain,
     RetryLater,
     StepError,
 )
+from tasks.model.job import Job
 from tasks.model.route import OnUnknownOutcome, Step
-from tasks.pipeline.final_failures import Failures, may_have_arrived, refused, refused_alone
-from tasks.pipeline.reconciliation import Reconciliation
-
-log = structlog.get_logger()
+from tasks.pipeline import reconciliation
+from tasks.pipeline.decisions import (
+    AccountDecision,
+    Case,
+    CountUnreachable,
+    Decision,
+    FailWith,
+    HoldForPerson,
+    Park,
+    PresignAgainAfter,
+    Reconcile,
+    Remark,
+    RepeatAfter,
+    RetryAfter,
+    Throttle,
+    WaitForAccount,
+)
+from tasks.pipeline.final_failures import CANNOT_SEARCH, NEVER_ANSWERED, gave_up, refused, refused_alone
 
 _PRESIGNS_AT_ONCE = 3
 _PRESIGNS_AT_MOST = 6
@@ -58,179 +68,127 @@ _THROTTLED_SECONDS = 10.0  # when a throttling provider does not say how long
 _LONGEST_BEHIND_A_STOPPED_GROUP = 60.0
 
 
-class Recovery:
-    """Decides what follows for the jobs of a step that raised an error, and records it in the ledger."""
+def for_account(error: StepError, job: Job, reason: str) -> AccountDecision | None:
+    """Whether the error slows or stops the whole account. `job` is one of those whose step raised it.
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        breaker: CircuitBreaker,
-        rate_limit: RateLimit,
-        failures: Failures,
-        reconciliation: Reconciliation,
-        retry: Retry,
-        *,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self.reconciliation = reconciliation
-        self._ledger = ledger
-        self._breaker = breaker
-        self._rate_limit = rate_limit
-        self._failures = failures
-        self._retry = retry
-        self._chance = chance
+    `reason` is the error for people, which may say more than the error itself.
+    """
+    match error:
+        case RetryLater(throttled=True):
+            return Throttle(error.after_seconds or _THROTTLED_SECONDS, error.group_reason)
+        case RetryLater(unreachable=True) | OutcomeUnknown(unreachable=True):
+            return CountUnreachable(str(error))
+        case RetryLater(lasting=True):
+            return Remark(f"{error} Job {job.id} and others of its patient wait.")
+        case AccountBlocked() if job.since.blocked is None:
+            return Park(reason)
+    return None
 
-    def after(self, error: StepError, leases: Sequence[Lease], account: Account) -> tuple[str, ...]:
-        """Record what follows for each job after an error of their step. Returns the ids of those that ended."""
-        calls = account.counted()
-        self._tell_account(error, leases[0], account)
-        finished = []
-        for lease in leases:
-            try:
-                if self._decide(error, lease, account, calls):
-                    finished.append(lease.job.id)
-            except LeaseLost as lost:
-                log.info("lease_lost", job=lease.job.id, account=account.name, why=str(lost))
-            calls = 0
-        return tuple(finished)
 
-    # --- the account -------------------------------------------------------------------------------------------
+def after_error(error: StepError, case: Case, reason: str) -> Decision:
+    """What follows for a job whose step has raised this error. `reason` as in `for_account`."""
+    match error:
+        case RetryLater():
+            return _retry_later(error, case)
+        case PresignAgain():
+            return _presign_again(case, reason)
+        case DocumentRefused():
+            return _refused(error, case)
+        case AccountBlocked():
+            return _blocked(error, case, reason)
+        case OutcomeUnknown():
+            return _outcome_unknown(case)
+    raise error
 
-    def _tell_account(self, error: StepError, lease: Lease, account: Account) -> None:
-        """Let the error slow or stop the whole account, by its rate limit or its circuit breaker."""
-        if isinstance(error, RetryLater) and error.throttled:
-            seconds = error.after_seconds or _THROTTLED_SECONDS
-            self._rate_limit.throttle(account.provider.limit_group, seconds, error.group_reason)
-            log.info("account_throttled", account=account.name, seconds=seconds)
-        elif isinstance(error, (RetryLater, OutcomeUnknown)) and error.unreachable:
-            if self._breaker.unreachable(account.name, str(error)) == "down":
-                log.warning("account_down", account=account.name, reason=str(error))
-        elif isinstance(error, RetryLater) and error.lasting:
-            self._breaker.remark(account.name, f"{error} Job {lease.job.id} and others of its patient wait.")
-        elif isinstance(error, AccountBlocked) and lease.job.blocked_since is None:
-            self._park(account, account.reason(error), lease)
 
-    def _park(self, account: Account, reason: str, lease: Lease) -> None:
-        self._breaker.park(account.name, reason, lease.job.id)
-        log.warning("account_parked", account=account.name, reason=reason, job=lease.job.id)
+def _retry_later(error: RetryLater, case: Case) -> Decision:
+    # A wait that the provider asked for while it answered is no failure, and costs nothing of the budget.
+    asked_for = error.after_seconds is not None and not error.unreachable
+    if not asked_for and _out_of_time(case):
+        if case.job.step is Step.CONFIRM:
+            return reconciliation.after_failed_search(case)
+        return _give_up(case, str(error))
+    if error.after_seconds is None:
+        wait = _backoff(case, case.job.counts.failures + 1)
+    else:
+        wait = error.after_seconds
+        if error.throttled:  # its group is stopped for the whole of that time, unless a person resumes it
+            wait = min(wait, _LONGEST_BEHIND_A_STOPPED_GROUP)
+        wait *= 1 + 0.2 * case.chance()  # so that not all come back at the same moment
+    return RetryAfter(wait, str(error), is_failure=not asked_for)
 
-    # --- the job -----------------------------------------------------------------------------------------------
 
-    # The methods that return a bool return True when the job has ended.
+def _presign_again(case: Case, reason: str) -> Decision:
+    presigns = case.job.counts.presigns
+    if presigns < _PRESIGNS_AT_ONCE:
+        return PresignAgainAfter(0.0, reason)
+    if presigns < _PRESIGNS_AT_MOST:
+        return PresignAgainAfter(_backoff(case, presigns), reason)
+    # A form's age is no property of the document, which waits however long it takes; and others first.
+    wait = _behind_others(case, presigns)
+    if case.ask.others_got_through(case.job.since.stage or case.now):
+        return PresignAgainAfter(wait, reason)
+    return PresignAgainAfter(wait, reason, parks=f"{presigns} forms in a row were of no use: {reason}")
 
-    def _decide(self, error: StepError, lease: Lease, account: Account, calls: int) -> bool:
-        match error:
-            case RetryLater():
-                return self._retry_later(error, lease, account, calls)
-            case PresignAgain():
-                return self._presign_again(error, lease, account, calls)
-            case DocumentRefused():
-                return self._refuse(error, lease, account, calls)
-            case AccountBlocked():
-                return self._block(error, lease, account, calls)
-            case OutcomeUnknown():
-                log.warning("outcome_unknown", job=lease.job.id, account=account.name, reason=str(error))
-                return self._after_unknown_outcome(lease, account, calls)
-        raise error
 
-    def _retry_later(self, error: RetryLater, lease: Lease, account: Account, calls: int) -> bool:
-        job = lease.job
-        # A wait that the provider asked for while it answered is no failure, and costs nothing of the budget.
-        asked_for = error.after_seconds is not None and not error.unreachable
-        if not asked_for and self._out_of_time(lease):
-            if job.step is Step.CONFIRM:
-                return self.reconciliation.after_failed_search(lease, account, calls)
-            self._failures.give_up(lease, str(error), calls)
-            return True
-        if error.after_seconds is None:
-            wait = self._backoff(job.failures + 1)
-        else:
-            wait = error.after_seconds
-            if error.throttled:  # its group is stopped for the whole of that time, unless a person resumes it
-                wait = min(wait, _LONGEST_BEHIND_A_STOPPED_GROUP)
-            wait *= 1 + 0.2 * self._chance()  # so that not all come back at the same moment
-        self._ledger.deferred(lease, wait, calls, failed=not asked_for)
-        log.info("job_deferred", job=job.id, account=job.account, reason=str(error), seconds=round(wait, 1))
+def _refused(error: DocumentRefused, case: Case) -> Decision:
+    if case.job.step is Step.CONFIRM:
+        return reconciliation.after_failed_search(case)
+    failure = refused(error, case.job)
+    if error.code is Code.OUTCOME_UNKNOWN:
+        return HoldForPerson(failure)
+    if case.job.may_have_arrived and error.code is not Code.REFUSED_BY_PROVIDER:
+        return _give_up(case, error.message)  # the file is gone, but may have arrived
+    return FailWith(failure)
+
+
+def _blocked(error: AccountBlocked, case: Case, reason: str) -> Decision:
+    if case.job.since.blocked is None:
+        return WaitForAccount()
+    if _only_this_document(error, case):
+        if case.job.step is Step.CONFIRM:
+            return reconciliation.after_failed_search(case)
+        return _give_up(case, str(error)) if case.job.may_have_arrived else FailWith(refused_alone(error))
+    # It has parked the account before: let others try first.
+    return WaitForAccount(_behind_others(case, case.job.counts.attempts), parks=reason)
+
+
+def _only_this_document(error: AccountBlocked, case: Case) -> bool:
+    """True if the account works now and refuses this document alone."""
+    if error.never_the_document:
         return False
+    since = case.job.since.blocked
+    works = error.credentials or (since is not None and case.ask.others_got_through(since))
+    # That others got through proves nothing about now: the keys may have been refused again since.
+    return works and case.ask.probe_works()
 
-    def _presign_again(self, error: PresignAgain, lease: Lease, account: Account, calls: int) -> bool:
-        job, reason = lease.job, account.reason(error)
-        wait = 0.0 if job.presigns < _PRESIGNS_AT_ONCE else self._backoff(job.presigns)
-        if job.presigns >= _PRESIGNS_AT_MOST:
-            # A form's age is no property of the document, which waits however long it takes; and others first.
-            wait = backoff.poll_delay(job.presigns, self._retry.first_seconds, self._retry.cap_seconds, self._chance)
-            if not self._breaker.progress_since(account.name, job.in_stage_since or lease.now):
-                self._park(account, f"{job.presigns} forms in a row were of no use: {reason}", lease)
-        self._ledger.presign_again(lease, wait, calls)
-        log.info("job_presigned_again", job=job.id, account=job.account, reason=reason)
-        return False
 
-    def _refuse(self, error: DocumentRefused, lease: Lease, account: Account, calls: int) -> bool:
-        if lease.job.step is Step.CONFIRM:
-            return self.reconciliation.after_failed_search(lease, account, calls)
-        failure = refused(error, lease.job)
-        if error.code is Code.OUTCOME_UNKNOWN:
-            self._failures.hold_for_person(lease, calls, failure)
-        elif may_have_arrived(lease.job) and error.code is not Code.REFUSED_BY_PROVIDER:
-            self._failures.give_up(lease, error.message, calls)  # the file is gone, but may have arrived
-        else:
-            self._failures.fail(lease, failure, calls)
-        return True
+def _outcome_unknown(case: Case) -> Decision:
+    match case.on_unknown_outcome:
+        case OnUnknownOutcome.HOLD:
+            return HoldForPerson(CANNOT_SEARCH)
+        case OnUnknownOutcome.RESEND if _out_of_time(case):
+            return _give_up(case, "its outcome was never seen")
+        case OnUnknownOutcome.RESEND:
+            return RepeatAfter(_backoff(case, case.job.counts.failures + 1))
+        case OnUnknownOutcome.RECONCILE:
+            return Reconcile(case.confirm.first_seconds)
 
-    def _block(self, error: AccountBlocked, lease: Lease, account: Account, calls: int) -> bool:
-        job = lease.job
-        if job.blocked_since and self._only_this_document(error, lease, account):
-            if job.step is Step.CONFIRM:
-                return self.reconciliation.after_failed_search(lease, account, calls)
-            if may_have_arrived(job):
-                self._failures.give_up(lease, str(error), calls)
-            else:
-                self._failures.fail(lease, refused_alone(error), calls)
-            return True
-        wait = 0.0
-        if job.blocked_since:  # it has parked the account before: let others try first
-            self._park(account, account.reason(error), lease)
-            wait = backoff.poll_delay(job.attempts, self._retry.first_seconds, self._retry.cap_seconds, self._chance)
-        self._ledger.blocked(lease, wait, calls)
-        return False
 
-    def _only_this_document(self, error: AccountBlocked, lease: Lease, account: Account) -> bool:
-        """True if the account works now and refuses this document alone."""
-        if error.never_the_document:
-            return False
-        since = lease.job.blocked_since
-        others_got_through = since is not None and self._breaker.progress_since(account.name, since)
-        if not (error.credentials or others_got_through):
-            return False
-        # That others got through proves nothing about now: the keys may have been refused again since.
-        try:
-            account.provider.probe()
-        except StepError:
-            return False
-        return True
+def _give_up(case: Case, why: str) -> Decision:
+    """It was tried for too long. What an earlier try may have sent is of unknown outcome, not given up."""
+    return HoldForPerson(NEVER_ANSWERED, gave_up=why) if case.job.may_have_arrived else FailWith(gave_up(why))
 
-    def _after_unknown_outcome(self, lease: Lease, account: Account, calls: int) -> bool:
-        match account.provider.route(lease.job.document).on_unknown_outcome:
-            case OnUnknownOutcome.HOLD:
-                self._failures.hold_for_person(lease, calls)
-                return True
-            case OnUnknownOutcome.RESEND if self._out_of_time(lease):
-                self._failures.give_up(lease, "its outcome was never seen", calls)
-                return True
-            case OnUnknownOutcome.RESEND:
-                self._ledger.repeated(lease, self._backoff(lease.job.failures + 1), calls)
-            case OnUnknownOutcome.RECONCILE:
-                self._ledger.outcome_unknown(lease, account.settings.confirm.first_seconds, calls)
-        return False
 
-    # --- time --------------------------------------------------------------------------------------------------
+def _out_of_time(case: Case) -> bool:
+    since = case.job.since.failing
+    return since is not None and case.has_waited(since, timedelta(seconds=case.retry.give_up_after_seconds))
 
-    def _backoff(self, failures: int) -> float:
-        return backoff.delay(failures, self._retry.first_seconds, self._retry.cap_seconds, self._chance)
 
-    def _out_of_time(self, lease: Lease) -> bool:
-        since = lease.job.failing_since
-        if since is None:
-            return False
-        waited = self._breaker.waited(lease.job, lease.now, since)
-        return waited >= timedelta(seconds=self._retry.give_up_after_seconds)
+def _backoff(case: Case, failures: int) -> float:
+    return backoff.delay(failures, case.retry.first_seconds, case.retry.cap_seconds, case.chance)
+
+
+def _behind_others(case: Case, times: int) -> float:
+    """Seconds with less jitter than a back-off has, which may be none at all: others go first."""
+    return backoff.poll_delay(times, case.retry.first_seconds, case.retry.cap_seconds, case.chance)

@@ -7,11 +7,13 @@ from dataclasses import replace
 import structlog
 
 from tasks.accounts.account import Account
+from tasks.ledger import moves
 from tasks.ledger.lease import Lease
 from tasks.ledger.renewal import Renewal
 from tasks.model.errors import OutcomeUnknown
 from tasks.model.job import Facts, Record
 from tasks.model.route import OnUnknownOutcome, Stage
+from tasks.pipeline.looks import looks_of
 from tasks.pipeline.preflight import Preflight
 from tasks.pipeline.step import StepContext, StepResult, able
 from tasks.providers.base import Registers, Relabels
@@ -47,20 +49,22 @@ class Register:
         )
         if registered.processed:
             return self._delivered(lease, account, facts, registered.record)
-        if not self._ledger.registered(lease, facts, account.settings.confirm.first_seconds, account.counted()):
+        move = moves.registered(facts, looks_of(account, lease).first(), account.counted())
+        move = replace(move, shows=self._context.results.progress(job, Stage.REGISTERED))
+        if not self._ledger.apply(lease, move):
             raise OutcomeUnknown("The record that the provider named proves another document.")
         log.info("job_registered", job=job.id, account=job.account, record=registered.record.id)
-        self._context.results.progress(job, Stage.REGISTERED)
         return StepResult(forward=True)
 
     def _delivered(self, lease: Lease, account: Account, facts: Facts, record: Record) -> StepResult:
         """The answer to the registering was already the provider's record, or its final acceptance."""
         sha256 = facts.stored.sha256 if facts.stored else None
         passed = Stage.REGISTERED
-        if not self._ledger.delivered(lease, record, account.counted(), sha256, facts=facts, passed=passed):
+        move = moves.delivered(lease.job, record, account.counted(), sha256, facts=facts, passed=passed)
+        if (result := self._context.end(lease, move)) is None:
             raise OutcomeUnknown("The record that the provider named proves another document.")
         log.info("job_delivered", job=lease.job.id, account=account.name, record=record.id)
-        return StepResult(finished=(lease.job.id,))
+        return result
 
     def _relabel(self, lease: Lease, account: Account, renewal: Renewal) -> StepResult:
         """Set the whole new list of labels. Repeating it after a lost answer changes nothing."""
@@ -70,6 +74,7 @@ class Register:
         with commit_point.taking_back():
             relabeled = provider.relabel(job, commit_point)
         facts = replace(job.facts, remarks=relabeled.remarks)
-        self._ledger.delivered(lease, relabeled.record, account.counted(), None, facts=facts)
+        move = moves.delivered(lease.job, relabeled.record, account.counted(), None, facts=facts)
+        result = self._context.end(lease, move)
         log.info("job_relabeled", job=job.id, account=account.name)
-        return StepResult(finished=(job.id,))
+        return result or StepResult()

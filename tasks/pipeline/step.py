@@ -9,8 +9,10 @@ from typing import TypeVar
 from tasks.closing.results import Results
 from tasks.folders.commit_log import CommitLog
 from tasks.folders.forgotten_commits import ForgottenCommits
+from tasks.folders.staging import is_staged
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
+from tasks.ledger.moves import Move
 from tasks.ledger.renewal import Renewal
 from tasks.model.errors import AccountBlocked
 from tasks.model.job import Facts
@@ -23,10 +25,20 @@ Able = TypeVar("Able")
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """`forward`: the next step of the chain may run. `finished`: ids of jobs that ended; their closing can start."""
+    """What running a step has led to. All empty: the job waits for its next due entry, or another worker has it."""
 
+    # The job has moved on.
     forward: bool = False
+    # The job itself, whose next step this worker goes on with.
+    goes_on: Lease | None = None
+    # Jobs that ended, and whose closing this worker goes on with.
+    closing: tuple[Lease, ...] = ()
+    # The ids of jobs that ended; a message must be sent that closes each.
     finished: tuple[str, ...] = ()
+
+    def __add__(self, other: StepResult) -> StepResult:
+        """What both have ended."""
+        return StepResult(closing=self.closing + other.closing, finished=self.finished + other.finished)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,29 @@ class StepContext:
     stopping: threading.Event
     # None where Redis cannot have forgotten anything, as in tests.
     forgotten: ForgottenCommits | None = None
+
+    def go_on(self, lease: Lease, move: Move) -> StepResult | None:
+        """Carry out a move forward, and go on with its next step unless the process has been asked to end.
+
+        None if the move needs a record that proves another job. Raises LeaseLost.
+        """
+        if self.stopping.is_set():
+            return StepResult(forward=True) if self.ledger.apply(lease, move) else None
+        next_lease = self.ledger.go_on(lease, move)
+        return StepResult(forward=True, goes_on=next_lease) if next_lease else None
+
+    def end(self, lease: Lease, move: Move, *, here: bool = True) -> StepResult | None:
+        """Carry out a move that delivers the job. Its closing is gone on with here, unless it may take long.
+
+        Without `here` a message begins it in any case. None if the move needs a record that proves another job. Raises
+        LeaseLost.
+        """
+        job = lease.job
+        at_storage = job.document.delete_source and job.document.source.lower().startswith("s3://")
+        if not here or job.document.callback_url or is_staged(job) or at_storage or self.stopping.is_set():
+            return StepResult(finished=(job.id,)) if self.ledger.apply(lease, move) else None
+        closing = self.ledger.go_on(lease, move)
+        return StepResult(closing=(closing,)) if closing else None
 
     def commit_point(
         self, lease: Lease, renewal: Renewal, facts: Facts | None = None, *, creates: bool = True

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Protocol, runtime_checkable
 
 from tasks.http.commit_gate import CommitGate
@@ -43,7 +42,7 @@ class Provider(Protocol):
 
     @property
     def limit_group(self) -> str:
-        """Accounts with the same group share the provider's rate limit. Holds no secret."""
+        """That of its settings."""
         ...
 
     def route(self, document: Document) -> Route:
@@ -173,8 +172,3 @@ class Relabeled:
 
     record: Record
     remarks: tuple[str, ...] = ()
-
-
-def fingerprint(*secrets: str) -> str:
-    """Tells accounts with different keys apart, and reveals none of them."""
-    return sha256("\0".join(secrets).encode()).hexdigest()[:12]

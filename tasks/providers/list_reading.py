@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Protocol, TypeVar
 
-from tasks.providers.pages import Page, Pages, Query
+from tasks.providers.pages import MOST_RECORDS, Page, Pages, Query, too_many
 
 _SAME_READINGS = 3
 
@@ -82,7 +82,9 @@ class Reading:
         return list(self.listed).index(record_id) // self.per_page + 1
 
     def add(self, page: Page[R], pages: Pages[R]) -> None:
-        """Add the next page."""
+        """Add the next page. Raises DocumentRefused if the list has too many records."""
+        if len(self.listed) + len(page.records) > MOST_RECORDS:
+            raise too_many(pages.provider)
         if self.page == 1:
             self.announced, self.per_page = page.total, len(page.records)
         begins_in_place = len(self.listed) == (self.page - 1) * self.per_page

@@ -29,6 +29,9 @@ class Listed(Protocol):
 
 R = TypeVar("R", bound=Listed)
 
+MOST_RECORDS = 100_000
+"""Of a list, whatever its pages hold: each is kept in memory, and its id in Redis."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[R]):
@@ -123,6 +126,8 @@ class Pages(Generic[R]):
                 self.limiter()
             page = self.page(number, query)
             brought_new = listing.add(page)
+            if len(listing.records) > MOST_RECORDS:
+                raise too_many(self.provider)
             query = self.following(page, number, seen=len(listing.records), of=listing.total)
             listing.ended = not (brought_new and query)
             yield listing
@@ -164,6 +169,14 @@ def too_long(provider: str, pages: int) -> DocumentRefused:
     return DocumentRefused(
         Code.GAVE_UP,
         f"{provider} lists more than {pages:_} pages of records for this patient, and so many are not read.",
+        hint="Put the document into the chart by hand.",
+    )
+
+
+def too_many(provider: str) -> DocumentRefused:
+    return DocumentRefused(
+        Code.GAVE_UP,
+        f"{provider} lists more than {MOST_RECORDS:_} records for this patient, and so many are not read.",
         hint="Put the document into the chart by hand.",
     )
 

@@ -22,11 +22,11 @@ from typing import Generic
 from tasks.model.errors import RetryLater, StepError
 from tasks.providers.connection import Cache
 from tasks.providers.list_reading import Entries, R, Reading
-from tasks.providers.pages import Page, Pages, not_adding_up, too_long
+from tasks.providers.pages import MOST_RECORDS, Page, Pages, not_adding_up, too_long, too_many
 
 _FRESH_SECONDS = 5.0  # one reading serves all documents that are sent within so many seconds
 _KEPT_SECONDS = 600.0
-_TURN_SECONDS = 30.0  # longer than a page takes; a killed reader's turn passes to another after it
+TURN_SECONDS = 30.0  # longer than a page takes; a killed reader's turn passes to another after it
 _SAVED_EVERY = 10  # pages
 _SHORT_WAIT_SECONDS, _SHORT_WAITS = 0.05, 20
 _PAGE_SECONDS = 0.2  # a guess, for how long others should wait
@@ -70,7 +70,7 @@ class PatientList(Generic[R]):
         """
         kept = None
         for _ in range(_SHORT_WAITS):
-            with self._cache.lock_if_free(self._topic, self._patient, _TURN_SECONDS) as hold:
+            with self._cache.lock_if_free(self._topic, self._patient, TURN_SECONDS) as hold:
                 kept = self._load()
                 if kept and kept.complete and fresh_seconds and self._is_fresh(kept):
                     return self._known(kept)
@@ -103,7 +103,7 @@ class PatientList(Generic[R]):
             self._save(kept)
         elif kept.complete and self._refresh(kept):
             return self._known(kept)
-        with self._cache.lock_if_free(self._topic, self._patient, _TURN_SECONDS) as hold:
+        with self._cache.lock_if_free(self._topic, self._patient, TURN_SECONDS) as hold:
             if hold is None:
                 raise self._being_read(kept)
             kept = self._load()
@@ -154,7 +154,8 @@ class PatientList(Generic[R]):
         try:
             while kept.query:
                 self._read_page(kept)
-                hold()
+                if kept.query:
+                    hold()
                 if kept.query and kept.page % _SAVED_EVERY == 2:
                     self._save(kept)
         except StepError:
@@ -217,6 +218,7 @@ class PatientList(Generic[R]):
                 if not (more := _sizes(page, besides=kept.listed | new)):
                     break
                 new |= more
+                self._check_count(kept, new)
             if _adds_up(kept, last, new) and (new or last.total is not None):
                 return new
         in_front = self._new_in_front(kept, last)
@@ -242,6 +244,7 @@ class PatientList(Generic[R]):
             if known and (known != ids[: len(known)] or _ids(page)[: len(more)] != list(more)):
                 return None
             new |= more
+            self._check_count(kept, new)
             query = () if known or not more else self._pages.following(page, number, seen=len(new), of=first.total)
             number += 1
         if first is None or not _adds_up(kept, first, new):
@@ -251,6 +254,11 @@ class PatientList(Generic[R]):
             if _ids(last) != [*new, *ids][begins : begins + len(last.records)]:
                 return None
         return new
+
+    def _check_count(self, kept: Reading, new: Entries) -> None:
+        """Raises DocumentRefused if the list has too many records."""
+        if len(kept.listed) + len(new) > MOST_RECORDS:
+            raise too_many(self._pages.provider)
 
     # --- what is kept ------------------------------------------------------------------------------------------
 

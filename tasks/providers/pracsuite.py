@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, StrictStr, ValidationError
 
 from config.accounts import PracsuiteAccount
+from config.fingerprint import fingerprint
 from tasks.http.api import check_json, not_understood, parse_answer
 from tasks.http.exchange import Answer
 from tasks.http.json_values import whole_number
@@ -22,7 +23,7 @@ from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.job import Assurance, Facts, Form, Job, Record
 from tasks.model.names import check_file_name, composed, upload_name
 from tasks.model.route import Route, Stage
-from tasks.providers.base import DocumentGate, Found, fingerprint
+from tasks.providers.base import DocumentGate, Found
 from tasks.providers.checks import check_patient, check_size, patient_of
 from tasks.providers.connection import Connection
 from tasks.providers.pages import Page, Pages, Query, RecordId, not_adding_up, own_link
@@ -50,19 +51,14 @@ class PracSuite:
 
     def __init__(self, name: str, account: PracsuiteAccount, connection: Connection) -> None:
         vendor_key, clinic_key = account.vendor_api_key.get_secret_value(), account.api_key.get_secret_value()
+        self.limit_group = account.limit_group
         self._max_bytes = account.max_bytes
         self._cache = connection.cache
         self._list_limiter = connection.list_limiter
-        self._vendor = fingerprint(account.base_url, vendor_key)
         # With the clinic's key: under another clinic's, the same id is another record.
         self._scope = f"{name} {fingerprint(account.base_url, vendor_key, clinic_key)}"
         keys = {"x-api-key": vendor_key, "a-api-key": clinic_key}
         self._api = connection.api(account.base_url, provider=NAME, headers=keys)
-
-    @property
-    def limit_group(self) -> str:
-        """PracSuite limits by the vendor's key at one API, whatever the clinic."""
-        return f"{self.kind}:{self._vendor}"
 
     # --- before any call -------------------------------------------------------------------------------------
 
@@ -170,7 +166,7 @@ class PracSuite:
         except RetryLater:
             # What is found settles its jobs now. But a job that would be sent again if it is not found must not be
             # reported as not found because a name could not be asked for. Names that came are remembered.
-            if not found or any(job.unknown_step and job.id not in found for job in jobs):
+            if not found or any(job.uncertainty.outcome_unknown and job.id not in found for job in jobs):
                 raise
         return found
 

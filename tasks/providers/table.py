@@ -1,46 +1,50 @@
-"""The table that finds a provider by the kind that the settings name."""
+"""The table that finds a provider by the kind that the settings name.
+
+A provider's module is imported when the first account of its kind is built: most installations have one or two kinds,
+and lists of jobs need none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from config.accounts import Account
 from tasks.model.job import Assurance
-from tasks.providers.base import Provider
-from tasks.providers.cliniko.client import Cliniko
-from tasks.providers.connection import Connection
-from tasks.providers.nhn.client import Nhn
-from tasks.providers.ovok.client import Ovok
-from tasks.providers.pracsuite import PracSuite
-from tasks.providers.redox.client import Redox
+
+if TYPE_CHECKING:  # they import httpx
+    from tasks.providers.base import Provider
+    from tasks.providers.connection import Connection
 
 
-class Kind(Protocol):
-    """A provider's class."""
-
+@dataclass(frozen=True, slots=True)
+class Kind:
+    # Where its class is, written `module:class`.
+    place: str
+    # What `delivered` rests on.
     assurance: Assurance
 
-    def __call__(
-        self,
-        name: str,
-        account: Any,  # each kind has settings of its own
-        connection: Connection,
-    ) -> Provider: ...
+    def provider(self) -> Any:  # a class whose account is of settings of its own
+        """The provider's class: called with an account's name, its settings and a Connection it makes a Provider."""
+        module, _, name = self.place.partition(":")
+        return getattr(import_module(module), name)
 
 
 KINDS: Mapping[str, Kind] = {
-    PracSuite.kind: PracSuite,
-    Cliniko.kind: Cliniko,
-    Ovok.kind: Ovok,
-    Redox.kind: Redox,
-    Nhn.kind: Nhn,
+    "pracsuite": Kind("tasks.providers.pracsuite:PracSuite", Assurance.CONFIRMED),
+    "cliniko": Kind("tasks.providers.cliniko.client:Cliniko", Assurance.CONFIRMED),
+    "ovok": Kind("tasks.providers.ovok.client:Ovok", Assurance.CONFIRMED),
+    "redox": Kind("tasks.providers.redox.client:Redox", Assurance.ACCEPTED),
+    "nhn": Kind("tasks.providers.nhn.client:Nhn", Assurance.CONFIRMED),
 }
 
 
 def build(name: str, account: Account, connection: Connection) -> Provider:
     """The provider of the account that the settings call `name`."""
-    return KINDS[account.provider](name, account, connection)
+    made: Provider = KINDS[account.provider].provider()(name, account, connection)
+    return made
 
 
 def assurance_of(kind: str) -> Assurance:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from tasks.model.errors import Code, DocumentRefused
+from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.sources.whole import Format, Parts
 
 
@@ -70,9 +70,20 @@ class Store(Protocol):
         """For reads of parts of what was located; they raise NoParts, too. Raises DocumentRefused (`file_changed`)."""
         ...
 
-    def remove(self, address: str, identity: str) -> bool:
-        """Remove what was located. True also if nothing is there any more; False if something else is, which stays."""
+    def check_removable(self, address: str) -> None:
+        """Raises DocumentRefused where callers may not have their sources removed."""
         ...
+
+    def remove(self, address: str, identity: str) -> bool:
+        """Remove what was located. True also if nothing is there any more; False if something else is, which stays.
+
+        Raises DocumentRefused as `check_removable` does.
+        """
+        ...
+
+
+class StorageAway(RetryLater):
+    """The storage of a source does not answer as it should. It has nothing to do with this one document."""
 
 
 def invalid(message: str) -> DocumentRefused:
@@ -113,3 +124,10 @@ def irregular(what: str) -> DocumentRefused:
 
 def not_allowed(why: str, hint: str) -> DocumentRefused:
     return DocumentRefused(Code.SOURCE_NOT_ALLOWED, why, hint=hint)
+
+
+def not_removable(setting: str, entry: str) -> DocumentRefused:
+    return not_allowed(
+        "The source may be sent, but not removed after delivery.",
+        f"Leave delete_source out, or allow it in the settings, in {setting}: {entry}.",
+    )

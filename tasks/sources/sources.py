@@ -1,17 +1,22 @@
-"""The documents that callers may name, and those that we staged: each kind of source by the scheme of its addresses."""
+"""The documents that callers may name: each kind of source by the scheme of its addresses.
+
+Documents in our own care are never named by an address: `documents` reads them by their job's id.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from config.roots import BucketRoot, FileRoot
 from config.settings import Settings
+from config.types import read_proxy
 from tasks.sources.base import Located, OpenParts, OpenSource, Store, invalid
 from tasks.sources.files import Files
-from tasks.sources.objects import Objects
+from tasks.sources.objects import Objects, S3Connection
 
 
 class Sources:
-    """All sources that the settings allow. Build one per process."""
+    """The sources that one producer may name. Build them once per process."""
 
     def __init__(self, files: Files, objects: Objects) -> None:
         self.files = files
@@ -19,13 +24,29 @@ class Sources:
         self._stores: Mapping[str, Store] = {"file": files, "s3": objects}
 
     @classmethod
-    def of(cls, settings: Settings, *, staged: bool = False) -> Sources:
-        """The sources that callers may name; with `staged` also the bucket to which we stage documents ourselves."""
-        # Callers must not be able to name staged objects: these are other people's documents.
-        staging_bucket = [settings.s3.stage_inbox.removeprefix("s3://").partition("/")[0]] if staged else []
+    def of(
+        cls,
+        settings: Settings,
+        file_roots: Iterable[FileRoot],
+        s3_buckets: Iterable[BucketRoot],
+        connection: S3Connection | None = None,
+    ) -> Sources:
+        """What lies in these folders and buckets."""
+        roots, buckets = tuple(file_roots), tuple(s3_buckets)
         return cls(
-            Files((settings.data_dir, *settings.file_roots)),
-            Objects([*settings.s3_buckets, *staging_bucket], settings.s3.endpoint_url),
+            Files(
+                [root.path for root in roots],
+                [root.path for root in roots if root.delete],
+                private=settings.data_dir,
+            ),
+            Objects(
+                [bucket.name for bucket in buckets],
+                settings.s3.endpoint_url,
+                read_proxy(settings.proxy),
+                removable=[bucket.name for bucket in buckets if bucket.delete],
+                private=settings.s3.stage_inbox,
+                connection=connection,
+            ),
         )
 
     def locate(self, source: str) -> Located:
@@ -48,6 +69,10 @@ class Sources:
         Raises DocumentRefused (`file_changed` and others) and RetryLater.
         """
         return self._store(source).parts(source, identity)
+
+    def check_removable(self, source: str) -> None:
+        """Raises DocumentRefused (`source_not_allowed`) where callers may not have their sources removed."""
+        self._store(source).check_removable(source)
 
     def remove(self, source: str, identity: str) -> bool:
         """Remove what was located; False if something else is there now, which stays."""

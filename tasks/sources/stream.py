@@ -18,13 +18,16 @@ class HashingReader:
 
     Iterating ends in DocumentRefused (`file_changed`) if the document has more or fewer bytes than it should have, or
     has changed meanwhile. Its last block should therefore not be sent before the iteration has ended.
+
+    MD5 costs more CPU than everything else that an upload does. `with_md5` is False where nothing can be compared with
+    it; `md5` is empty then.
     """
 
-    def __init__(self, source: OpenSource, before_block: Callable[[], None]) -> None:
+    def __init__(self, source: OpenSource, before_block: Callable[[], None], *, with_md5: bool = True) -> None:
         self._source = source
         self._before_block = before_block
         self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
 
     @property
     def sha256(self) -> str:
@@ -32,7 +35,7 @@ class HashingReader:
 
     @property
     def md5(self) -> str:
-        return self._md5.hexdigest()
+        return self._md5.hexdigest() if self._md5 else ""
 
     def __iter__(self) -> Iterator[bytes]:
         return self._read(BLOCK_BYTES)
@@ -58,7 +61,8 @@ class HashingReader:
             if not block or length > self._source.size:
                 break
             self._sha256.update(block)
-            self._md5.update(block)
+            if self._md5:
+                self._md5.update(block)
             yield block
         if length != self._source.size or not self._source.unchanged():
             raise changed_while_sending()

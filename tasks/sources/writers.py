@@ -26,7 +26,8 @@ from enum import StrEnum
 from pathlib import Path
 from uuid import uuid4
 
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+from tasks.sources.entries import Entry, Place, entry
+
 _PROC = Path("/proc")
 _OUR_PREFIX = ".chartpost-"  # the inbox ignores hidden files, and these names are never a document's in processing/
 # Without a delegation or an oplock of the server these refuse a lease although nobody writes.
@@ -56,40 +57,50 @@ class Writers:
 
     def method(self, folder: Path) -> Method:
         """What works for the files of our own user in this folder. Raises OSError if there is no such folder."""
-        device = folder.stat().st_dev
+        return self._method(entry(folder / "any"), folder.stat().st_dev)
+
+    def _method(self, file: Entry, device: int) -> Method:
+        """What works for the files of our own user in the folder of a file."""
         with self._lock:
             if device not in self._methods:
-                self._methods[device] = self._find_method(folder, device)
+                self._methods[device] = self._find_method(file, device)
             return self._methods[device]
 
-    def has_writer(self, path: Path) -> bool:
+    def has_writer(self, place: Place) -> bool:
         """True if a program has this file open for writing, as far as that can be known here. Raises OSError."""
-        descriptor = os.open(path, _FLAGS)
+        descriptor = entry(place).open()
         try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return False
-            method = self.method(path.parent)
-            writer = _refuses_lease(descriptor) if method is Method.LEASE else None
+            return self.opened_has_writer(descriptor, place)
         finally:
             os.close(descriptor)
+
+    def opened_has_writer(self, descriptor: int, place: Place) -> bool:
+        """As `has_writer`, of a file that is open for reading. Raises OSError."""
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        method = self._method(entry(place), status.st_dev)
+        writer = _refuses_lease(descriptor) if method is Method.LEASE else None
         if writer is None and method is not Method.TIME:
             return self._is_in_proc(status)
         return bool(writer)
 
-    def _find_method(self, folder: Path, device: int) -> Method:
-        if _file_system(device, self._proc) not in _NETWORK and self._leases_work(folder, device):
+    def _find_method(self, file: Entry, device: int) -> Method:
+        if _file_system(device, self._proc) not in _NETWORK and self._leases_work(file, device):
             return Method.LEASE
         return Method.PROC if (self._proc / "self" / "fd").is_dir() else Method.TIME
 
-    def _leases_work(self, folder: Path, device: int) -> bool:
+    def _leases_work(self, file: Entry, device: int) -> bool:
         """Try leases with a file of our own: refused while it is open for writing, given afterwards."""
         if not hasattr(fcntl, "F_SETLEASE"):
             return False
-        for place in (*self._probe_folders, folder):
+        name = f"{_OUR_PREFIX}probe-{uuid4()}"
+        for folder in self._probe_folders:
             with suppress(OSError):
-                if place.stat().st_dev == device:
-                    return _works_in(place)
+                if folder.stat().st_dev == device:
+                    return _works_at(entry(folder / name))
+        with suppress(OSError):
+            return _works_at(file.beside(name))
         return False
 
     def _is_in_proc(self, wanted: os.stat_result) -> bool:
@@ -130,16 +141,23 @@ def _refuses_lease(descriptor: int) -> bool | None:
     return False
 
 
-def _works_in(folder: Path) -> bool:
-    path = folder / f"{_OUR_PREFIX}probe-{uuid4()}"
-    writing = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _works_at(probe: Entry) -> bool:
+    with os.fdopen(_unnamed(probe), "wb") as writing:
+        reading = os.open(f"/proc/self/fd/{writing.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+        refused_while_written = _refuses_lease(reading)
+    with os.fdopen(reading, "rb"):
+        return refused_while_written is True and _refuses_lease(reading) is False
+
+
+def _unnamed(probe: Entry) -> int:
+    """A new file without a name, open for writing, in the folder of `probe`: a kill leaves nothing behind."""
+    folder = Path(probe.name).parent  # "." for a name in an open folder
     try:
-        with os.fdopen(writing, "wb"), path.open("rb") as reading:
-            refused_while_written = _refuses_lease(reading.fileno())
-        with path.open("rb") as reading:
-            return refused_while_written is True and _refuses_lease(reading.fileno()) is False
-    finally:
-        path.unlink(missing_ok=True)
+        return os.open(folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=probe.folder)
+    except OSError:  # a file system that has no such files
+        writing = probe.open(os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        probe.unlink(missing_ok=True)
+        return writing
 
 
 def _file_system(device: int, proc: Path) -> str:

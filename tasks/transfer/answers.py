@@ -4,7 +4,7 @@ Stored is what the storage says is stored. A web filter, a proxy or a captive po
 a 200 and a page. So a success counts only with evidence that nothing but the storage can give (`http/s3_headers.py`
 has what each storage sends); any one of these is enough:
 
-- the ETag is the MD5 of the bytes that were sent
+- the ETag is the MD5 of the bytes that were sent (where the form lets it be one)
 - S3's `PostResponse` names the key of the form
 - an empty answer, or one in XML, that bears the storage's request id
 - an empty answer with an ETag of the form that storage gives
@@ -72,7 +72,7 @@ class Sent:
     key: str
     # The last block may have left. Before that, nothing can have been stored.
     may_be_whole: bool
-    # Of the file, in hexadecimal, once it was sent whole.
+    # Of the file, in hexadecimal, once it was sent whole. Empty where no ETag can be one.
     md5: str
 
 
@@ -106,7 +106,7 @@ def _proven(answer: Answer, sent: Sent) -> StoredObject | None:
         etag=etag or response.get("ETag"),
         location=response.get("Location") or answer.headers.get("location"),
     )
-    if bare_etag(stored.etag or "").lower() == sent.md5:
+    if sent.md5 and bare_etag(stored.etag or "").lower() == sent.md5:
         return stored
     if key is not None:
         return stored if is_key_of(sent.form, key) else None
@@ -193,7 +193,10 @@ class S3Error(NamedTuple):
 
 def _meaning_of_error(error: S3Error, may_be_whole: bool) -> StepError:
     if may_be_whole and _may_have_been_stored(error):
-        return OutcomeUnknown(f"The storage had an error of its own ({error.code}).", unreachable=True)
+        # A code that is not one of S3's may be any text, and this sentence is logged.
+        known = ("InternalError", "RequestTimeout", "SlowDownRead", "SlowDownWrite")
+        named = error.code if error.code in known else f"HTTP {error.status}"
+        return OutcomeUnknown(f"The storage had an error of its own ({named}).", unreachable=True)
     if error.code in _MEANINGS:
         return _MEANINGS[error.code](error)
     if error.status >= 500 or error.status == HTTPStatus.TOO_MANY_REQUESTS:

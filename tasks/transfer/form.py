@@ -24,12 +24,29 @@ from tasks.model.names import PLACEHOLDER, base_name, upload_name
 BYTES_PER_SECOND = 1_000_000
 MARGIN_SECONDS = 30.0
 
+_ENCRYPTION = "x-amz-server-side-encryption"
+_ENCRYPTED_BY_KMS = ("aws:kms", "aws:kms:dsse")
 _USABLE_SHARE_OF_LIFETIME = 0.8  # with this much of it left, another form would not last noticeably longer
 
 
 def expected_key(form: Form, file_name: str) -> str | None:
     """The key under which S3 will store the file: it replaces `${filename}` before it checks the policy."""
     return None if form.key is None else form.key.replace(PLACEHOLDER, base_name(file_name))
+
+
+def etag_may_be_md5(form: Form) -> bool:
+    """Whether the object's ETag can be the MD5 of the file.
+
+    It cannot where the form has S3 encrypt it with a key of KMS or of the customer
+    (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html, "ETag").
+    """
+    for name, value in form.fields.items():
+        field = name.lower()  # S3 compares the names without regard to case
+        if field == _ENCRYPTION and value.strip().lower() in _ENCRYPTED_BY_KMS:
+            return False
+        if field.startswith(_ENCRYPTION + "-customer-"):
+            return False
+    return True
 
 
 def is_key_of(form: Form, key: str) -> bool:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import httpx
 
-from tasks.http.clients import USER_AGENT
+from tasks.http.clients import IDENTITY, USER_AGENT, Client
 from tasks.http.commit_gate import CommitGate, GatedBody
 from tasks.http.exchange import XML_BYTES, exchange
 from tasks.http.s3_headers import bare_etag
@@ -22,7 +22,7 @@ from tasks.model.names import upload_name
 from tasks.sources.base import OpenSource
 from tasks.sources.stream import HashingReader
 from tasks.transfer.answers import Sent, StoredObject, stored_object
-from tasks.transfer.form import check_form, expected_key
+from tasks.transfer.form import check_form, etag_may_be_md5, expected_key
 
 
 def post(
@@ -30,7 +30,7 @@ def post(
     source: OpenSource,
     file_name: str,
     *,
-    client: httpx.Client,
+    client: Client,
     allowed_hosts: Sequence[str],
     insecure: bool,
     gate: CommitGate,
@@ -49,7 +49,7 @@ def post(
     body = _Body(form, source, upload_name(file_name), gate)
     on_call()
     try:
-        answer = exchange(client, body.request(target, client.timeout), most_bytes=XML_BYTES, whom="the storage")
+        answer = exchange(client, body.request(target), most_bytes=XML_BYTES, whom="the storage")
     except RetryLater as error:
         if body.may_be_whole:
             raise OutcomeUnknown("The whole file was sent, and the storage did not answer.") from error
@@ -64,7 +64,7 @@ class _Body:
     def __init__(self, form: Form, source: OpenSource, name: str, gate: CommitGate) -> None:
         self._source = source
         self._form_url = form.url
-        self._reader = HashingReader(source, gate.check)
+        self._reader = HashingReader(source, gate.check, with_md5=etag_may_be_md5(form))
         self._boundary = f"chartpost-{os.urandom(16).hex()}"
         # Every field as it was given and none added, since the policy must name each. The file comes last: S3 ignores
         # what follows it.
@@ -84,19 +84,18 @@ class _Body:
 
     @property
     def md5(self) -> str:
-        """Of the file; empty until all of it was read."""
+        """Of the file; empty until all of it was read, and where the ETag cannot be one."""
         return self._reader.md5 if self.may_be_whole else ""
 
-    def request(self, target: httpx.URL, timeout: httpx.Timeout) -> httpx.Request:
-        # Built by hand: a client's defaults (cookies, headers) do not belong in it.
+    def request(self, target: httpx.URL) -> httpx.Request:
         headers = {
             "User-Agent": USER_AGENT,
+            **IDENTITY,
             "Content-Type": f"multipart/form-data; boundary={self._boundary}",
-            # S3 refuses chunked bodies, which httpx would send without this.
+            # S3 refuses chunked bodies.
             "Content-Length": str(len(self._head) + self._source.size + len(self._tail)),
         }
-        extensions = {"timeout": timeout.as_dict(), "trace": self._gated.trace}
-        return httpx.Request("POST", target, headers=headers, content=iter(self._gated), extensions=extensions)
+        return httpx.Request("POST", target, headers=headers, content=self._gated)
 
     def stored(self, stored: StoredObject, expected_key: str) -> Stored:
         etag = bare_etag(stored.etag or "")
@@ -104,7 +103,7 @@ class _Body:
             key=stored.key or expected_key,
             etag=etag or None,
             # Unequal proves nothing: an encrypted bucket's ETag is not an MD5.
-            etag_verified=etag.lower() == self._reader.md5,
+            etag_verified=bool(etag) and etag.lower() == self._reader.md5,
             sha256=self._reader.sha256,
             md5=self._reader.md5,
             location=stored.location,

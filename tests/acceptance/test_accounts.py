@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -191,6 +193,55 @@ def test_an_account_whose_uploads_hang_leaves_slots_to_the_others(tmp_path: Path
         assert all(result.get(timeout=120)["size_bytes"] == 11 for result in healthy)
         assert all(hung.stage(job) == "received" for job in hanging)
         assert hung.redis.zcard("chartpost:flying:north_clinic") <= SLOTS
+
+
+def test_three_accounts_that_hang_or_drip_leave_slots_to_one_that_answers(
+    tmp_path: Path, world: SandboxProcess
+) -> None:
+    """Each may hold half of the slots, so two of them could hold them all."""
+    with hanging_server() as hangs, dripping_server() as drips, installed(tmp_path / "clinic", world) as clinic:
+        sick = {"north_clinic": hangs, "cliniko_clinic": drips, "ovok_clinic": drips}
+        settings = clinic.config.read_text()
+        for account, port in sick.items():
+            settings = re.sub(
+                rf'(\[accounts\.{account}\][^\[]*?base_url = "http://127\.0\.0\.1:)\d+', rf"\g<1>{port}", settings
+            )
+        clinic.config.write_text(settings)
+        for account in sick:
+            many(clinic, 2 * SLOTS, account)
+        clinic.start_worker()
+        kept = 2 * SLOTS // 4
+
+        def held() -> int:
+            return sum(int(clinic.redis.zcard(f"chartpost:flying:{account}")) for account in sick)
+
+        wait_until(lambda: held() >= 2 * SLOTS - kept - 2, "they take what they may")
+        for _ in range(3):
+            assert all(result.get(timeout=120)["size_bytes"] == 11 for result in many(clinic, 4, "south_clinic"))
+            assert held() <= 2 * SLOTS - kept
+
+
+@contextmanager
+def dripping_server() -> Iterator[int]:
+    """Answers each request with a header that never ends, a byte at a time."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        stopped = threading.Event()
+        threading.Thread(target=_drip, args=(server, stopped), daemon=True).start()
+        yield server.getsockname()[1]
+        stopped.set()
+
+
+def _drip(server: socket.socket, stopped: threading.Event) -> None:
+    open_ones: list[socket.socket] = []
+    server.settimeout(0.2)
+    while not stopped.is_set():
+        with suppress(OSError):
+            connection = server.accept()[0]
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            open_ones.append(connection)
+        for each in open_ones:
+            with suppress(OSError):
+                each.send(b"x", socket.MSG_DONTWAIT)
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from tests.harness.callbacks import SETTINGS, Callee, called_back
+from tests.harness.callbacks import SECRET, SECRET_BEFORE, SETTINGS, Callee, called_back
 from tests.harness.installation import Installation, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.waiting import wait_until
@@ -34,6 +35,11 @@ def test_the_receipt_is_called_back_signed_until_it_is_taken(north: Installation
     wait_until(lambda: len(callee.calls) >= 2, "it is called again after a refusal")
     last = callee.calls[-1]
     assert last.signed
+    now = time.time()
+    assert last.signed_in_time(SECRET, now)
+    assert last.signed_in_time(SECRET_BEFORE, now), "while receivers change to the new secret"
+    assert not last.signed_in_time("guessed", now)
+    assert not last.signed_in_time(SECRET, now + 3600), "a recorded call that comes again is known"
     assert (last.said["job_id"], last.said["file_name"]) == (result.id, "called.pdf")
     wait_until(lambda: north.redis.hget(f"chartpost:job:{result.id}", "step") == "", "the job is closed")
     assert len(callee.calls) == 2

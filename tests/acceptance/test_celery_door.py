@@ -108,6 +108,10 @@ def test_each_kind_of_wrong_call_fails_with_its_code_and_the_good_one_behind_is_
         "invalid_request   ": at_work.upload("http://elsewhere/x.pdf"),
         "invalid_request    ": at_work.upload(good, callback_url="https://elsewhere/"),
     }
+    fields = {"account": "north_clinic", "patient_id": "1", "source": good, "self": 1}  # as the task's own argument
+    calls["invalid_request     "] = at_work.celery.send_task(
+        "chartpost.upload", kwargs=fields, queue="chartpost", task_id=str(uuid4())
+    )
     patient = f"c{uuid4()}"
     behind = at_work.upload(good, patient)
     failures = {expected: failure_of(result) for expected, result in calls.items()}
@@ -115,26 +119,6 @@ def test_each_kind_of_wrong_call_fails_with_its_code_and_the_good_one_behind_is_
     assert all(message.endswith(".") for _, message in failures.values())
     assert behind.get(timeout=120)["size_bytes"] == 4
     assert [record["file_name"] for record in at_work.chart(patient_id=patient)] == ["good.pdf"]
-
-
-def test_what_a_caller_has_linked_to_a_call_does_not_run(at_work: Installation) -> None:
-    """The task ends when the job is opened; its result comes later, so what waits for it would run too early."""
-    source, patient = at_work.write("linked.pdf", b"linked"), f"c{uuid4()}"
-    fields = {"account": "north_clinic", "patient_id": patient, "source": source}
-    linked, chained = (
-        at_work.celery.signature(
-            "chartpost.upload", kwargs={**fields, "file_name": name}, queue="chartpost", immutable=True
-        )
-        for name in ("as a link.pdf", "as a chain.pdf")
-    )
-    for signature in (linked, chained):
-        signature.set(task_id=str(uuid4()))
-    first = at_work.celery.send_task(
-        "chartpost.upload", kwargs=fields, queue="chartpost", task_id=str(uuid4()), link=linked, chain=[chained]
-    )
-    assert first.get(timeout=120)["size_bytes"] == 6
-    at_work.upload(source, patient, file_name="last.pdf").get(timeout=120)
-    assert sorted(record["file_name"] for record in at_work.chart(patient_id=patient)) == ["last.pdf", "linked.pdf"]
 
 
 def test_a_task_id_that_is_no_uuid_is_refused_under_that_id(at_work: Installation) -> None:

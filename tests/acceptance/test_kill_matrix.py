@@ -21,6 +21,7 @@ from tests.harness.failpoint_worker import (
     OF_CALLERS,
     OF_FILE_SOURCES,
     OF_FOLDERS,
+    OF_LONG_CLOSINGS,
     OF_OBJECT_SOURCES,
     THERE,
     UP_TO_DELIVERY,
@@ -176,13 +177,14 @@ def test_a_call_whose_worker_is_killed_at_every_boundary_is_delivered_told_and_i
     called: Installation, callee: Callee, tmp_path: Path
 ) -> None:
     matrix = CeleryMatrix(called, callee, tmp_path / "marks")
-    matrix.run({*UP_TO_DELIVERY, *AT_CLOSING, *OF_CALLERS, *OF_FILE_SOURCES, WHILE_CALLING_BACK})
+    points = {*UP_TO_DELIVERY, *AT_CLOSING, *OF_CALLERS, *OF_LONG_CLOSINGS, *OF_FILE_SOURCES, WHILE_CALLING_BACK}
+    matrix.run(points)
     matrix.assert_kept()
     for job in matrix.jobs.values():
         assert called.celery.AsyncResult(job).get(timeout=120)["job_id"] == job
     for point in (*UP_TO_DELIVERY, "source.remove-before", "source.unlink-before"):
         assert was_there(matrix.marks, point), f"the source was gone at {point}"
-    for point in ("source.unlink-after", "source.remove-after", "closed.source-before"):
+    for point in ("source.unlink-after", "source.remove-after", "ledger.closed-before"):
         assert not was_there(matrix.marks, point), f"the source was still there at {point}"
 
 
@@ -190,7 +192,7 @@ def test_a_message_whose_worker_is_killed_at_every_step_of_closing_is_told_and_i
     called: Installation, callee: Callee, tmp_path: Path
 ) -> None:
     matrix = StreamMatrix(called, callee, tmp_path / "marks")
-    matrix.run({*AT_CLOSING, *OF_CALLERS, *OF_OBJECT_SOURCES, WHILE_CALLING_BACK})
+    matrix.run({*AT_CLOSING, *OF_CALLERS, *OF_LONG_CLOSINGS, *OF_OBJECT_SOURCES, WHILE_CALLING_BACK})
     matrix.assert_kept()
 
 
@@ -199,7 +201,7 @@ def test_the_source_of_a_document_that_failed_stays_when_its_worker_is_killed_at
 ) -> None:
     matrix = CeleryMatrix(called, callee, tmp_path / "marks")
     matrix.patient = "404-nobody"
-    matrix.run({*AT_CLOSING, *(point for point in OF_CALLERS if point.startswith("callback"))})
+    matrix.run({*AT_CLOSING, *OF_LONG_CLOSINGS, *(point for point in OF_CALLERS if point.startswith("callback"))})
     assert matrix.sources() == set(matrix.jobs)
     assert {call.said["code"] for call in callee.calls} == {"refused_by_provider"}
     assert {call.said["job_id"] for call in callee.calls if call.signed} == set(matrix.jobs.values())

@@ -63,3 +63,6 @@ def test_a_lost_key_is_never_replaced_and_the_documented_way_out_loses_no_docume
     wait_until(lambda: len(embedded.receipts()) == 2, "both are delivered")
     for patient in ("k1", "k2"):
         assert len(embedded.chart(patient_id=patient)) == 1, "and neither twice"
+    ours = [path for path in embedded.data.rglob("*") if not path.is_relative_to(embedded.data / "inbox")]
+    assert ours
+    assert [path for path in ours if path.lstat().st_mode & 0o007] == [], "no other user can read what we have made"

@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 import redis
 
+from tasks.providers.patient_list import TURN_SECONDS
 from tests.harness.installation import Child, Installation, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.valkey import FaultyValkey
@@ -82,8 +83,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> It
     try:
         with installed(folder / "clinic", world, url) as started:
             house = House(started, server)
-            patient = f"calm-{uuid4()}"
-            house.calm_seconds = seconds_until_all_go_on(house, patient, before(house, patient))
+            house.calm_seconds = calm_seconds(house)
             yield house
     finally:
         server.stop()
@@ -146,11 +146,20 @@ def test_a_fault_of_redis_loses_and_doubles_nothing_and_everybody_goes_on(
     seconds = seconds_until_all_go_on(house, patient, names)
     wait_until(lambda: delivered(house, patient) >= set(names), "the last are delivered as well")
 
-    assert seconds < RECOVERY_LEASES * LEASE_SECONDS + 3 * house.calm_seconds
+    # Whoever read the patient's list then keeps its turn, since Redis is away when it would give it back.
+    allowed = RECOVERY_LEASES * LEASE_SECONDS + TURN_SECONDS
+    # The machine may have become slower since the calm was measured.
+    assert seconds < allowed + 3 * house.calm_seconds or seconds < allowed + 3 * calm_seconds(house)
     assert sorted(record["file_name"] for record in house.clinic.chart(patient_id=patient)) == sorted(names)
     assert [child.process.poll() for child in house.children] == [None] * 4
     for child, mark in zip(house.children, marks, strict=True):
         assert_said_once(child.log[mark:])
+
+
+def calm_seconds(house: House) -> float:
+    """How long it takes here, and now, without a fault."""
+    patient = f"calm-{uuid4()}"
+    return seconds_until_all_go_on(house, patient, before(house, patient))
 
 
 def seconds_until_all_go_on(house: House, patient: str, names: list[str]) -> float:

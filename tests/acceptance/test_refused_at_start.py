@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from config.version import written_by_newer
 from tasks.ledger.identity import IS_CLUSTER, OTHER_KEY, SCHEMA
 from tests.harness.cluster import one_node_cluster
 from tests.harness.installation import Installation, installed
@@ -33,9 +34,8 @@ def under_another_key(folder: Path, world: SandboxProcess, url: str) -> Iterator
 def written_by_a_newer_version(folder: Path, world: SandboxProcess, url: str) -> Iterator[tuple[Installation, str]]:
     with installed(folder, world, url) as clinic:
         clinic.process.ledger.identity.confirm()
-        clinic.redis.set("chartpost:schema", SCHEMA + 1)
-        sentence = f"newer chartpost (schema {SCHEMA + 1}, this one knows {SCHEMA}): upgrade first."
-        yield clinic, sentence
+        clinic.redis.mset({"chartpost:schema": SCHEMA + 1, "chartpost:schema-version": "9.9.1"})
+        yield clinic, written_by_newer("What this Redis holds", SCHEMA + 1, SCHEMA, "9.9.1")
 
 
 @contextmanager

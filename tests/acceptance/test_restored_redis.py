@@ -91,6 +91,8 @@ def test_what_was_sent_after_the_copy_is_found_and_not_sent_again(
     if opened:
         wait_until(lambda: clinic.redis.zcard("chartpost:jobs") == 3 * EACH, "all are open")
         wait_until(lambda: not clinic.redis.llen("chartpost"), "every call is read")
+        # It gives its folders a new mark when it starts. A copy without that mark belongs to other folders.
+        wait_until(lambda: list(clinic.redis.scan_iter("chartpost:watcher:*")), "the watcher holds its machine's name")
     server.copy()
     world.world(reset=True)
     if not opened:

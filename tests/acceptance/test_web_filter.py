@@ -9,7 +9,7 @@ import pytest
 
 from tests.harness.installation import Installation, installed
 from tests.harness.sandbox import SandboxProcess
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import LONG_PATIENCE_SECONDS, wait_until
 
 ACCOUNTS = {"north_clinic": "4711", "cliniko_clinic": "4711", "ovok_clinic": None, "nhn_hospital": "12345678901"}
 BY_FORM = ("north_clinic", "cliniko_clinic", "ovok_clinic")
@@ -66,7 +66,9 @@ def test_while_the_storage_is_filtered_the_reason_says_so_and_no_document_fails(
     wait_until(lambda: any("did not come from the storage (200 text/html)" in reason for reason in reasons()), "down")
     assert charted(installation, "storage-") == []
     sandbox.world(storage_down=None)
-    wait_until(lambda: {installation.stage(job) for job in jobs} == {"delivered"}, "all are delivered")
+    wait_until(
+        lambda: {installation.stage(job) for job in jobs} == {"delivered"}, "all are delivered", LONG_PATIENCE_SECONDS
+    )
     assert sorted(charted(installation, "storage-")) == sorted(BY_FORM * len(names))
 
 

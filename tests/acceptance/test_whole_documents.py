@@ -98,7 +98,9 @@ def test_a_cut_file_waits_then_fails_with_a_reason_and_may_be_sent_as_it_is(
     error = error_of(at_work, patient)
     assert (error["code"], error["message"]) == ("file_incomplete", "The file is a PDF whose end is missing.")
     assert "--as-it-is" in error["hint"]
-    assert (at_work.data / "failed" / "north_clinic" / patient / "scan.pdf").read_bytes() == CUT
+    filed = at_work.data / "failed" / "north_clinic" / patient / "scan.pdf"
+    wait_until(filed.exists, "the file follows its error file")
+    assert filed.read_bytes() == CUT
     again = at_work.command("retry", error["job_id"])
     assert again.returncode == 0
     wait_until(lambda: error_of(at_work, patient)["attempts"] > 0 or _failed_again(at_work, error), "it fails again")

@@ -1,146 +1,71 @@
-"""`make bench`: our upload of 100 MB beside httpx's own (`files=`) and curl's, in alternating rounds to one sink.
+"""`make bench`: what chartpost costs, as one table, measured beside what one would write without it.
 
-Then what floods of one account cost another's documents (`floods.py`).
+python -m tests.benchmarks [--only cpu,redis] [--rounds 3] [--documents 300,1000] [--json] …
 
-Prints medians of CPU and wall time as ratios to httpx's; times on a shared machine tell nothing by themselves.
+`docs/performance.md` says what each row is, and how to read it on a machine that others use too.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import resource
-import shutil
-import socket
-import subprocess
+import platform
+import signal
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Self
 
-import httpx
+from tests.benchmarks import backlog, calls, floods, inbox, large, redis_use, small, standing, stream, upload
+from tests.benchmarks.options import Options, read_options
+from tests.benchmarks.progress import say
+from tests.benchmarks.table import Row, table
 
-from tasks.http.clients import Clients
-from tasks.model.job import Form
-from tasks.transfer.upload import post
-from tests.benchmarks import floods
-from tests.tasks.transfer.conftest import FakeGate
-
-SIZE = 100_000_000
-ROUNDS = 5
-
-
-class Opened:
-    """A document, as the upload reads it."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
-        self.size = SIZE
-
-    def read(self, count: int, /) -> bytes:
-        return self._file.read(count) or b""
-
-    def unchanged(self) -> bool:
-        return True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._file.close()
+GROUPS: dict[str, Callable[[Options, Path], list[Row]]] = {
+    "cpu": small.measure,
+    "large": large.measure,
+    "calls": calls.measure,
+    "redis": redis_use.measure,
+    "idle": standing.idle,
+    "start": standing.start,
+    "inbox": inbox.measure,
+    "backlog": backlog.measure,
+    "stream": stream.measure,
+    "upload": upload.measure,
+    "floods": floods.measure,
+}
+ON_REQUEST = ("upload", "floods")
 
 
-def sink(listener: socket.socket) -> None:
-    """Reads each request to its end and answers 204, in a process of its own."""
-    while True:
-        connection, _ = listener.accept()
-        with connection:
-            received = b""
-            while b"\r\n\r\n" not in received:
-                received += connection.recv(65536)
-            head, _, rest = received.partition(b"\r\n\r\n")
-            lines = head.lower().split(b"\r\n")
-            length = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"content-length:"))
-            if b"expect: 100-continue" in lines:
-                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            left, block = length - len(rest), bytearray(1 << 20)
-            while left > 0:
-                left -= connection.recv_into(block)
-            connection.sendall(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = read_options(arguments, GROUPS, [name for name in GROUPS if name not in ON_REQUEST])
+    # So that what was started is ended, and folders are removed.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        rows = measure(options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if options.json:
+        print(json.dumps({"machine": machine(), "rows": [row.as_json() for row in rows]}, indent=2))  # noqa: T201
+    else:
+        print(table(rows))  # noqa: T201
 
 
-def measured(upload: Callable[[], object]) -> tuple[float, float]:
-    """CPU (of this process and its children) and wall seconds."""
-    usages = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    before = sum(sum(resource.getrusage(who)[:2]) for who in usages)
-    began = time.perf_counter()
-    upload()
-    wall = time.perf_counter() - began
-    return sum(sum(resource.getrusage(who)[:2]) for who in usages) - before, wall
+def measure(options: Options) -> list[Row]:
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="chartpost-bench-", ignore_cleanup_errors=True) as folder:
+        for name in options.only:
+            say(name)
+            (Path(folder) / name).mkdir()
+            found = GROUPS[name](options, Path(folder) / name)
+            for row in found:
+                say(f"{name}: " + "; ".join(filter(None, row.cells())))
+            rows += found
+    return rows
 
 
-def main() -> None:
-    uploads()
-    floods.main()
-
-
-def uploads() -> None:
-    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as listener:
-        document = Path(folder) / "document.pdf"
-        document.write_bytes(os.urandom(1_000_000) * (SIZE // 1_000_000))
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        child = os.fork()
-        if child == 0:
-            sink(listener)
-        try:
-            report(rounds(document, url))
-        finally:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-
-
-def rounds(document: Path, url: str) -> dict[str, list[tuple[float, float]]]:
-    clients, form = Clients(), Form(url, {"key": "temp/document.pdf"})
-
-    def ours() -> None:
-        with Opened(document) as source:
-            post(
-                form,
-                source,
-                "document.pdf",
-                client=clients.fresh(),
-                allowed_hosts=["127.0.0.1"],
-                insecure=True,
-                gate=FakeGate(),
-            )
-
-    def plain() -> None:
-        with document.open("rb") as file, httpx.Client(trust_env=False) as client:
-            client.post(url, data=dict(form.fields), files={"file": file})
-
-    def curl() -> None:
-        command = ["curl", "--silent", "--noproxy", "*", "--form", "key=k", "--form", f"file=@{document}", url]
-        subprocess.run(command, check=True)
-
-    uploads = {"httpx files=": plain, "chartpost (with SHA-256 and MD5)": ours}
-    if shutil.which("curl"):
-        uploads["curl"] = curl
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in uploads}
-    for number in range(ROUNDS):
-        print(f"\rround {number + 1} of {ROUNDS}", end="", file=sys.stderr)  # noqa: T201
-        for name, upload in uploads.items():
-            taken[name].append(measured(upload))
-    print(file=sys.stderr)  # noqa: T201
-    return taken
-
-
-def report(taken: dict[str, list[tuple[float, float]]]) -> None:
-    base_cpu, base_wall = (median(values) for values in zip(*taken["httpx files="], strict=True))
-    for name, times in taken.items():
-        cpu, wall = (median(values) for values in zip(*times, strict=True))
-        print(f"{name:34} CPU x{cpu / base_cpu:.2f}  wall x{wall / base_wall:.2f}")  # noqa: T201
+def machine() -> dict[str, object]:
+    return {"cores": os.cpu_count(), "load": os.getloadavg(), "python": platform.python_version()}
 
 
 if __name__ == "__main__":

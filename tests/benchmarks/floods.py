@@ -5,12 +5,13 @@ The measure is the same documents without a flood, on this machine just before: 
 
 from __future__ import annotations
 
-import sys
-import tempfile
 import time
 from pathlib import Path
 
 from tests.acceptance.test_accounts import send_many, status_of, throttled
+from tests.benchmarks.options import Options
+from tests.benchmarks.progress import say
+from tests.benchmarks.table import Row
 from tests.harness.installation import Installation, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.waiting import LONG_PATIENCE_SECONDS, wait_until
@@ -20,15 +21,16 @@ BACKLOG = 5_000
 CALLS = 2_000
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, SandboxProcess(validation_seconds=0.2) as world:
-        say("a backlog")
-        behind_a_backlog = backlog(Path(folder) / "backlog", world)
-        say("a flood of calls")
-        behind_calls = calls(Path(folder) / "calls", world)
-    say("")
-    print(f"{HEALTHY} documents beside {BACKLOG:,} of a throttled account: x{behind_a_backlog:.1f}")  # noqa: T201
-    print(f"{HEALTHY} documents called behind {CALLS:,} of another account: x{behind_calls:.1f}")  # noqa: T201
+def measure(options: Options, folder: Path) -> list[Row]:
+    with SandboxProcess(validation_seconds=0.2) as world:
+        say(f"floods: a backlog of {BACKLOG:,}")
+        behind_a_backlog = backlog(folder / "backlog", world)
+        say(f"floods: {CALLS:,} calls")
+        behind_calls = calls(folder / "calls", world)
+    return [
+        Row(f"{HEALTHY} documents beside {BACKLOG:,} of a throttled account", behind_a_backlog, "× time"),
+        Row(f"{HEALTHY} documents called behind {CALLS:,} of another account", behind_calls, "× time"),
+    ]
 
 
 def backlog(folder: Path, world: SandboxProcess) -> float:
@@ -59,7 +61,3 @@ def seconds_until_delivered(installation: Installation, jobs: list[str]) -> floa
     everything = lambda: all(installation.stage(job) == "delivered" for job in jobs)  # noqa: E731
     wait_until(everything, "the healthy account's documents are delivered", LONG_PATIENCE_SECONDS)
     return time.monotonic() - began
-
-
-def say(what: str) -> None:
-    print(f"\r{what:20}", end="\r" if not what else "", file=sys.stderr, flush=True)  # noqa: T201

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.chaos.installation import CONCURRENCY, ChaosInstallation
-from tests.harness.clocks import FakedClock
 from tests.harness.installation import Child
 
 _RESTART_SECONDS = 0.5
@@ -18,7 +17,9 @@ _RESTART_SECONDS = 0.5
 class SupervisedProcess:
     """One process, its log kept over all its lives. Start it from the main thread: it ends with that."""
 
-    def __init__(self, name: str, command: list[str], config: Path, log: Path, clock: FakedClock | None = None) -> None:
+    def __init__(
+        self, name: str, command: list[str], config: Path, log: Path, environ: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self.log_path = log
         self.frozen = False
@@ -26,7 +27,7 @@ class SupervisedProcess:
         self.unasked_exits: list[int] = []  # exit codes
         self._command = command
         self._config = config
-        self._environ = clock.environ if clock else {}
+        self._environ = {"CHARTPOST_WORKER__CONCURRENCY": str(CONCURRENCY), **(environ or {})}
         self._child: Child | None = None
         self._restart_at = 0.0
         self._life_begins_at = 0  # in the log, in bytes
@@ -44,8 +45,7 @@ class SupervisedProcess:
 
     def start(self) -> None:
         self._life_begins_at = self.log_path.stat().st_size if self.log_path.exists() else 0
-        concurrency = {"CHARTPOST_WORKER__CONCURRENCY": str(CONCURRENCY)}
-        self._child = Child(self._command, self._config, self.log_path, **concurrency, **self._environ)
+        self._child = Child(self._command, self._config, self.log_path, **self._environ)
 
     def kill(self) -> None:
         """SIGKILL, even while it is frozen."""
@@ -65,6 +65,11 @@ class SupervisedProcess:
     def ask_to_end(self) -> None:
         self.ending = True
         self._send(signal.SIGTERM)
+
+    @property
+    def pid(self) -> int | None:
+        """None while it does not run."""
+        return self._child.process.pid if self._child else None
 
     def exit_code(self) -> int | None:
         """None while it runs."""
@@ -104,7 +109,7 @@ class Processes:
                 command,
                 installation.config,
                 installation.logs / f"{name}.log",
-                installation.worker_clock if name == "worker-2" else None,
+                installation.worker_clock.environ if name == "worker-2" else None,
             )
             for name, command in commands.items()
         }

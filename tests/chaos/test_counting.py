@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,24 @@ SPOILT: dict[str, tuple[Callable[[Result], object], list[str]]] = {
         ["ledger"],
     ),
 }
+
+
+def test_a_refusal_that_redis_lost_at_a_wipe_is_of_unknown_outcome(result: Result) -> None:
+    result.tracker.outcomes.pop(REFUSED.number)
+    result.tracker.wiped()
+    result.tracker.settled(REFUSED, Outcome("failed", "outcome_unknown"))
+    assert result.problems() == []
+
+
+@pytest.mark.parametrize(("account", "problems"), [("redox_hospital", []), ("cliniko_clinic", ["false"])])
+def test_a_refusal_may_be_of_unknown_outcome_only_where_a_lost_answer_is_followed_by_the_same_message(
+    result: Result, account: str, problems: list[str]
+) -> None:
+    refused = replace(REFUSED, number=4, account=account)
+    result.tracker.documents[4] = refused
+    result.tracker.handed_in(refused)
+    result.tracker.settled(refused, Outcome("failed", "outcome_unknown"))
+    assert result.problems() == problems
 
 
 @pytest.mark.parametrize("what", SPOILT)

@@ -28,6 +28,7 @@ class Tracker:
         self.documents = {document.number: document for document in documents}
         self.outcomes: dict[int, Outcome] = {}
         self.outside: set[int] = set()  # calls and messages that were open when Redis was wiped: docs/chaos.md
+        self.open_at_wipe: set[int] = set()
         self.resent = 0
         self.wipes = 0
         self.seconds: dict[int, float] = {}  # from handing in to the outcome
@@ -52,6 +53,7 @@ class Tracker:
         open_ones = self.in_flight()
         with self._lock:
             self.wipes += 1
+            self.open_at_wipe |= open_ones
             self.outside |= {number for number in open_ones if self.documents[number].door is not Door.INBOX}
 
     @property

@@ -170,7 +170,7 @@ def test_messages_and_workers_behave_as_the_design_says() -> None:
         "result_extended": False,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
-        "worker_send_task_events": True,
+        "worker_send_task_events": False,
         "task_send_sent_event": False,
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,

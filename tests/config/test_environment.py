@@ -18,17 +18,19 @@ def test_the_environment_overrides_the_file(read: Read) -> None:
             "CHARTPOST_ACCOUNTS__NORTH_CLINIC__CONFIRM__CAP_SECONDS": "9.5",
         },
     )
-    assert settings.worker.model_dump() == {"concurrency": 7, "lease_seconds": 5.0}
+    assert settings.worker.model_dump() == {"processes": 1, "concurrency": 7, "lease_seconds": 5.0}
     assert settings.inbox.polling is True
     assert settings.data_dir == Path("/srv/data")
     account = settings.accounts["north_clinic"]
     assert (account.max_bytes, account.confirm.cap_seconds, account.confirm.first_seconds) == (5, 9.5, 2.0)
+    assert account.confirm.model_fields_set == {"cap_seconds"}, "when documents are looked for depends on what was set"
     assert settings.warnings == ()
 
 
 @pytest.mark.parametrize("text", ['["/a", "/b"]', "/a,/b", " /a , /b ,", ' ["/a","/b"]'])
 def test_lists_are_json_or_separated_by_commas(read: Read, text: str) -> None:
-    assert read(environ={"CHARTPOST_FILE_ROOTS": text}).file_roots == (Path("/a"), Path("/b"))
+    roots = read(environ={"CHARTPOST_FILE_ROOTS": text}).file_roots
+    assert [root.path for root in roots] == [Path("/a"), Path("/b")]
 
 
 def test_an_empty_variable_empties_a_list_and_a_text(read: Read) -> None:

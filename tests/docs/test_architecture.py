@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import tomllib
 
-import pytest
-
-from tests.docs.moves import COMPUTED, Move, moves
+from tests.benchmarks import polling
+from tests.docs.moves import table
 from tests.docs.pages import coded, page, rows
 from tests.docs.rooms import rooms
 from tests.harness.sandbox import ROOT
 
 ARCHITECTURE = page("docs/architecture.md")
-LEDGER = ROOT / "tasks" / "ledger" / "ledger.py"
 
 
 def test_the_page_has_every_room_with_the_sentence_of_its_docstring() -> None:
@@ -37,21 +35,11 @@ def test_the_tree_shows_every_room() -> None:
     assert shown == set(rooms())
 
 
-def shown_moves() -> dict[str, list[str]]:
-    return {coded(row[0])[0]: row[1:4] for row in rows(ARCHITECTURE.section("The moves of a job"))}
+def test_the_page_has_the_figures_of_the_simulation() -> None:
+    assert "\n".join(polling.table()) in (ROOT / "docs" / "architecture.md").read_text(), (
+        "tests.benchmarks.polling prints it"
+    )
 
 
-def test_the_page_has_every_move_of_the_ledger_and_no_other() -> None:
-    assert set(shown_moves()) == set(moves(LEDGER.read_text()))
-
-
-@pytest.mark.parametrize("move", moves(LEDGER.read_text()).values(), ids=lambda move: move.name)
-def test_a_move_goes_where_the_page_says(move: Move) -> None:
-    """Where the code computes a stage or a step, the page has an ellipsis, and may name what can come of it."""
-    cells = shown_moves()[move.name]
-    for wanted, cell in zip((move.allowed, move.stage, move.step), cells, strict=True):
-        if COMPUTED in wanted:
-            assert COMPUTED in cell
-            assert set(coded(cell)) >= wanted - {COMPUTED}
-        else:
-            assert set(coded(cell)) == wanted
+def test_the_page_has_the_table_of_moves_that_the_code_has() -> None:
+    assert "\n".join(table()) in (ROOT / "docs" / "architecture.md").read_text(), "python -m tests.docs.moves prints it"

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from config.accounts import ACCOUNT_KINDS, Account
 from config.load import load
+from config.producers import Producer
 from config.settings import Settings
 from tests.docs.pages import PAGES, Block, Page, coded, first_column, page, rows
 
@@ -32,7 +33,7 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             found |= keys_of(inner, f"{prefix}{name}.")
-        elif name != "accounts":
+        elif name not in ("accounts", "producers"):
             found[prefix + name] = field
     return found
 
@@ -46,6 +47,7 @@ HEADINGS = {"pracsuite": "PracSuite", "cliniko": "Cliniko", "ovok": "Ovok", "red
 def test_the_page_has_every_setting_and_no_other() -> None:
     assert first_column(SETTINGS_PAGE.section("The whole installation")) == set(GLOBAL)
     assert first_column(SETTINGS_PAGE.section(COMMON)) == set(OF_ACCOUNTS)
+    assert first_column(SETTINGS_PAGE.section("Producers")) == set(Producer.model_fields)
     for kind, keys in OF_KINDS.items():
         shown = first_column(SETTINGS_PAGE.section(HEADINGS[kind]))
         assert set(keys) - set(OF_ACCOUNTS) <= shown <= set(keys), kind

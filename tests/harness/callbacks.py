@@ -16,7 +16,10 @@ from typing import Any
 from tests.harness.tls import Authority, tls_front
 
 SECRET = "shared with the caller"
-SETTINGS = f'callback_hosts = ["127.0.0.1"]\ncallback_secret = "{SECRET}"\n'
+SECRET_BEFORE = "shared with the caller before"
+SETTINGS = (
+    f'callback_hosts = ["127.0.0.1"]\ncallback_secret = "{SECRET}"\ncallback_secret_previous = "{SECRET_BEFORE}"\n'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +27,20 @@ class Call:
     """One request, as received."""
 
     signature: str
+    timed_signature: str
     body: bytes
 
     @property
     def signed(self) -> bool:
         """Whether its sender knows the secret."""
         return self.signature == "sha256=" + hmac.new(SECRET.encode(), self.body, hashlib.sha256).hexdigest()
+
+    def signed_in_time(self, secret: str, now: float) -> bool:
+        """As docs/contract.md tells a receiver to check `X-Chartpost-Signature-V1`."""
+        fields = [part.partition("=") for part in self.timed_signature.split(",")]
+        [at] = [value for name, _, value in fields if name == "t"]
+        right = hmac.new(secret.encode(), f"{at}.".encode() + self.body, hashlib.sha256).hexdigest()
+        return abs(now - int(at)) < 300 and right in [value for name, _, value in fields if name == "v1"]
 
     @property
     def said(self) -> dict[str, Any]:
@@ -72,7 +83,9 @@ def _answering(callee: Callee) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(length)
             if len(body) < length:
                 return  # chartpost was killed in mid-body: such a request does not count
-            status = callee.came(Call(self.headers["X-Chartpost-Signature"], body))
+            status = callee.came(
+                Call(self.headers["X-Chartpost-Signature"], self.headers["X-Chartpost-Signature-V1"], body)
+            )
             if status is not None:
                 self.send_response(status)
                 self.end_headers()

@@ -24,6 +24,7 @@ from typing import Any
 import tasks.http.api
 import tasks.transfer.upload
 from tasks.closing.callback import Callback
+from tasks.closing.closing import Closing
 from tasks.closing.results import Results
 from tasks.folders.commit_log import CommitLog
 from tasks.folders.outcomes import Outcomes
@@ -35,19 +36,19 @@ from tasks.sources.objects import Objects
 from tasks.sources.sources import Sources
 
 LEDGER_MOVES = ("presigned", "committed", "stored", "delivered", "finished")
-# The steps of closing in their order; each is recorded when done.
+# The steps of closing in their order; all are recorded with the move that ends it.
 CLOSING = ("files", "staged", "source", "result", "event", "callback")
 
 BOTH = ("before", "after")
 UP_TO_DELIVERY = (
     *(f"ledger.{move}-{side}" for move in LEDGER_MOVES for side in BOTH if move != "finished"),
-    *(f"start.{step}-after" for step in ("presign", "post", "confirm")),
+    # Between two steps of one task: a worker starts these, and goes on with the others after their move.
+    *(f"start.{step}-after" for step in ("presign", "confirm")),
     *(f"call.{call}-{side}" for call in ("list", "presign", "storage", "name") for side in BOTH),
     *(f"commit_log.note_commit-{side}" for side in BOTH),
 )
 AT_CLOSING = (
-    "start.notify-after",
-    *(f"closed.{step}-{side}" for step in CLOSING for side in BOTH),
+    *(f"closing.{step}-{side}" for step in CLOSING for side in BOTH),
     *(f"results.final-{side}" for side in BOTH),
     *(f"ledger.finished-{side}" for side in BOTH),
 )
@@ -56,6 +57,12 @@ OF_FOLDERS = tuple(f"folders.deliver-{side}" for side in BOTH)
 
 # Of documents that came by a call or a message: their source is removed, and their caller is called back.
 OF_CALLERS = tuple(f"{act}-{side}" for act in ("source.remove", "callback.post") for side in BOTH)
+
+# A closing that a message begins, and that records a removed source, and what is done before the callback.
+OF_LONG_CLOSINGS = (
+    "start.notify-after",
+    *(f"ledger.{move}-{side}" for move in ("closed", "callback_is_left") for side in BOTH),
+)
 
 # Inside the removal: between the check of what is there and the deletion.
 OF_FILE_SOURCES = tuple(f"source.unlink-{side}" for side in BOTH)
@@ -68,7 +75,6 @@ REGISTERING = (
     *(f"ledger.{move}-{side}" for move in ("committed", "registered") for side in BOTH),
     *(f"call.register-{side}" for side in BOTH),
     *(f"commit_log.note_commit-{side}" for side in BOTH),
-    "start.register-after",
     "call.storage-after",
     "ledger.stored-after",
 )
@@ -136,9 +142,10 @@ def _source_there() -> bool:
 def set_failpoints(marks: Path) -> None:
     failpoints = Failpoints(marks)
     failpoints.around(Ledger, "start", lambda _, job_id, step: f"start.{step}")
-    for move in (*LEDGER_MOVES, "registered", "record_found"):
-        failpoints.around(Ledger, move, lambda *_, move=move, **__: f"ledger.{move}")
-    failpoints.around(Ledger, "closed", lambda _, lease, done, **__: f"closed.{max(done, key=CLOSING.index)}")
+    for method in ("apply", "go_on"):
+        failpoints.around(Ledger, method, lambda _, lease, move: f"ledger.{move.name}")
+    failpoints.around(Ledger, "commit", lambda *_: "ledger.committed")
+    failpoints.around(Closing, "_do", lambda _, name, *__: f"closing.{name}")
     failpoints.around(CommitLog, "note_commit", lambda *_: "commit_log.note_commit")
     failpoints.around(CommitLog, "note_record", lambda *_: "commit_log.note_record")
     failpoints.around(Outcomes, "deliver", lambda *_: "folders.deliver")
@@ -152,8 +159,9 @@ def set_failpoints(marks: Path) -> None:
 
 
 def is_source(path: Any) -> bool:
-    """Whether what is unlinked is the source of the document at hand."""
-    return f"file://{path}" == getattr(_now, "source", "")
+    """Whether what is unlinked, by a name in an open folder, is the source of the document at hand."""
+    source = getattr(_now, "source", "")
+    return source.startswith("file://") and path == Path(path_of(source)).name
 
 
 def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:

@@ -21,6 +21,7 @@ from celery.result import AsyncResult
 from config.load import load
 from tasks.runtime import Runtime
 from tests.harness.sandbox import ROOT, SandboxProcess
+from tests.harness.template import ForkedProcess, run_forked
 from tests.harness.valkey import running_valkey
 from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 from worker.supervisor import children
@@ -38,14 +39,27 @@ def impatient(account: str) -> dict[str, str]:
     return {f"CHARTPOST_ACCOUNTS__{account.upper()}__CONFIRM__GIVE_UP_AFTER_SECONDS": "2"}
 
 
+# Variables that an interpreter or the loader reads before anything of ours runs.
+_OF_THE_INTERPRETER = ("PYTHON", "LD_", "LC_", "LANG", "FAKETIME")
+
+
 class Child(children.Child):
-    """One of our processes, its log kept."""
+    """One of our processes, its log kept. The template forks it, unless it has a prefix (`env` will do)."""
 
     def __init__(
-        self, command: Sequence[str], config: Path, log: Path, prefix: Sequence[str] = (), **environ: str
+        self,
+        command: Sequence[str],
+        config: Path,
+        log: Path,
+        prefix: Sequence[str] = (),
+        **environ: str,
     ) -> None:
-        settings = {"CHARTPOST_CONFIG": str(config), **environ}
-        super().__init__(command, log_file=log, environ={**os.environ, **settings}, folder=ROOT, prefix=prefix)
+        settings = {**os.environ, "CHARTPOST_CONFIG": str(config), **environ}
+        if prefix or any(name.startswith(_OF_THE_INTERPRETER) for name in environ):
+            super().__init__(command, log_file=log, environ=settings, folder=ROOT, prefix=prefix)
+        else:
+            with log.open("ab") as file:
+                self.process: Any = ForkedProcess(command, settings, ROOT, file, file)
         self.log_path = log
 
     @property
@@ -96,7 +110,8 @@ class Installation:
         self.documents.mkdir()
         self.config = folder / "chartpost.toml"
         self.config.write_text(
-            f'data_dir = "{self.data}"\nsecret_key = "a secret"\nfile_roots = ["{self.documents}"]\n{top}\n'
+            f'data_dir = "{self.data}"\nsecret_key = "a secret"\n'
+            f'file_roots = [{{ path = "{self.documents}", delete = true }}]\n{top}\n'
             + confirming_quickly(world.toml, quick)
             + f'[redis]\nurl = "{redis_url}"\n[inbox]\nsettle_seconds = 0.3\nrescan_seconds = 2.0\n'
             + f"[worker]\nlease_seconds = {LEASE_SECONDS}\n"
@@ -117,9 +132,9 @@ class Installation:
 
     def start_worker(self, **environ: str) -> Child:
         """A Celery worker, returned when it consumes."""
-        before = len(self.process.workers.alive())
+        before = set(self.process.workers.alive())  # one that was killed leaves its name for a while
         child = self.start("celery", "-A", "worker", "worker", **environ)
-        wait_until(lambda: len(self.process.workers.alive()) > before, "the worker consumes")
+        wait_until(lambda: set(self.process.workers.alive()) - before, "the worker consumes")
         return child
 
     @property
@@ -164,11 +179,15 @@ class Installation:
         return self.world.charts(**wanted)
 
     def command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run `chartpost` to its end."""
+        """Run `chartpost` to its end. `options` are those of `subprocess.run`, which then starts it."""
+        command = ["worker", *arguments]
+        environ = {**os.environ, "CHARTPOST_CONFIG": str(self.config)}
+        if not options:
+            return run_forked(command, environ, ROOT, PATIENCE_SECONDS)
         return subprocess.run(
-            [sys.executable, "-m", "worker", *arguments],
+            [sys.executable, "-m", *command],
             cwd=ROOT,
-            env={**os.environ, "CHARTPOST_CONFIG": str(self.config)},
+            env=environ,
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,

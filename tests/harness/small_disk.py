@@ -52,7 +52,7 @@ class SmallDisk:
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
     """Mount one on `folder`, which must exist. Raises NoSmallDisk."""
-    mount = f'mount -t tmpfs -o size={megabytes}m,mode=0777 chartpost-test "$1" && echo mounted && exec cat'
+    mount = f'mount -t tmpfs -o size={megabytes}m,mode=0750 chartpost-test "$1" && echo mounted && exec cat'
     reasons = []
     for unshare in (_WITHOUT_RIGHTS, _AS_ROOT):
         holder = subprocess.Popen(

@@ -13,12 +13,17 @@ NHN = "tests/acceptance/test_nhn.py"
 OVOK = "tests/acceptance/test_ovok.py"
 IDENTITY = "tests/tasks/ledger/test_identity.py"
 RELOAD = "tests/acceptance/test_reload.py"
+PARTS = "tests/worker/supervisor/test_parts.py"
+PROCESSES = "tests/worker/supervisor/test_processes.py"
 LEDGER = "tests/tasks/ledger/test_ledger.py"
 CLOCK = "tests/tasks/ledger/test_clock.py"
 LISTS = "tests/tasks/providers/test_patient_list.py"
 MACHINES = "tests/tasks/dispatch/test_machines.py"
+GOING_ON = "tests/tasks/pipeline/test_going_on.py"
 FORGOTTEN = "tests/tasks/folders/test_forgotten_commits.py"
 STAGING = "tests/tasks/folders/test_staging.py"
+EVIDENCE = "tests/tasks/folders/test_evidence.py"
+RETRY = "tests/worker/cli/commands/test_retry.py"
 RESTORED = "tests/acceptance/test_restored_redis.py"
 
 
@@ -34,6 +39,113 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "a worker that goes on with a job has no lease on it any more",
+        "tasks/ledger/scripts/move.lua",
+        "  set('lease_until', now + change.due_in)\n",
+        "  set('lease_until', 0)\n",
+        (GOING_ON,),
+    ),
+    Mutant(
+        "the slot of a job that is gone on with is given away",
+        "tasks/ledger/scripts/move.lua",
+        "if change.in_flight or change.goes_on then",
+        "if change.in_flight then",
+        (GOING_ON,),
+    ),
+    Mutant(
+        "a worker that was asked to end goes on",
+        "tasks/pipeline/step.py",
+        "        if self.stopping.is_set():\n            return StepResult(forward=True)",
+        "        if False:\n            return StepResult(forward=True)",
+        (GOING_ON,),
+    ),
+    Mutant(
+        "a callback holds the slot of the step that found the record",
+        "tasks/pipeline/step.py",
+        "if not here or job.document.callback_url or is_staged(job)",
+        "if not here or is_staged(job)",
+        (GOING_ON,),
+    ),
+    Mutant(
+        "what a closing has done is not recorded when one of its steps fails",
+        "tasks/closing/closing.py",
+        "self._defer(lease, failed.step, failed.error, failed.done)",
+        "self._defer(lease, failed.step, failed.error, ClosingDone(lease.job.closed))",
+        ("tests/tasks/closing/test_closing.py",),
+    ),
+    Mutant(
+        "a caller is told before the removal of its source is recorded",
+        "tasks/closing/closing.py",
+        'elif name == "source" and job.document.delete_source:',
+        "elif False:",
+        ("tests/acceptance/test_kill_matrix.py", "-k", "object_removed"),
+    ),
+    Mutant(
+        "a caller sees a stage that its job has not reached",
+        "tasks/ledger/scripts/move.lua",
+        "-- --- may it move? Nothing is written before the last of these checks ---\n",
+        "if change.show then redis.call('SET', change.show[1], change.show[2], 'EX', change.show[3]) end\n",
+        (LEDGER,),
+    ),
+    Mutant(
+        "a sick account takes the slot for new ones again and again",
+        "tasks/ledger/scripts/take_due.lua",
+        "slow_at and now - slow_at < ANSWER_COUNTS and tonumber(slow_at) > tonumber(answered_at or 0)",
+        "slow_at and now - slow_at < lease",
+        ("tests/tasks/dispatch/test_fair_slots.py",),
+    ),
+    Mutant(
+        "a document fails for a token that was refused",
+        "tasks/providers/auth/tokens.py",
+        "            error.never_the_document = True\n            raise\n",
+        "            raise\n",
+        ("tests/tasks/providers/auth/test_tokens.py",),
+    ),
+    Mutant(
+        "whoever reaches the metrics holds a thread for each connection",
+        "worker/celery/metrics_server.py",
+        "if self._free.acquire(blocking=False):",
+        "if self._free.acquire(blocking=False) or True:",
+        ("tests/worker/celery/test_metrics_server.py",),
+    ),
+    Mutant(
+        "a receipt without our signature proves a delivery",
+        "tasks/folders/companions.py",
+        "if self._believes(content, outcome.account, outcome.patient_id):",
+        "if True:",
+        (f"{EVIDENCE}::test_a_forged_receipt_does_not_make_a_document_count_as_delivered",),
+    ),
+    Mutant(
+        "an edited error file brings its document back, to whichever patient it names",
+        "tasks/folders/claims.py",
+        """    if failed.believed:
+        earlier""",
+        """    if failed:
+        earlier""",
+        (f"{EVIDENCE}::test_an_edited_error_file_brings_no_document_back", RETRY),
+    ),
+    Mutant(
+        "what stands in an error file that was edited gets our signature with its next change",
+        "tasks/folders/companions.py",
+        "if self._believes(before, outcome.account, outcome.patient_id):",
+        "if True:",
+        (f"{EVIDENCE}::test_an_unsigned_error_file_gets_new_content_and_no_signature",),
+    ),
+    Mutant(
+        "the name in a job.json may lead to another folder",
+        "tasks/folders/job_json.py",
+        "AfterValidator(one_name)",
+        "AfterValidator(str)",
+        (f"{EVIDENCE}::test_a_name_that_leads_elsewhere_is_refused_even_with_our_signature",),
+    ),
+    Mutant(
+        "a folder that was swapped for a link is entered",
+        "tasks/sources/entries.py",
+        "os.open(one_name(name), _FOLDER | os.O_NOFOLLOW, dir_fd=self.descriptor)",
+        "os.open(one_name(name), _FOLDER, dir_fd=self.descriptor)",
+        ("tests/worker/inbox/test_swapped_folders.py", "tests/tasks/folders/test_swapped_folders.py"),
+    ),
     Mutant(
         "the watcher logs an outage each second, onto a disk that is full",
         "worker/inbox/chores.py",
@@ -91,8 +203,8 @@ MUTANTS = (
     Mutant(
         "a document fails for the page of a web filter",
         "tasks/pipeline/recovery.py",
-        """        if error.never_the_document:
-            return False
+        """    if error.never_the_document:
+        return False
 """,
         "",
         ("tests/tasks/pipeline/test_runner.py", "-k", "fails_no_document_however_often"),
@@ -112,37 +224,118 @@ MUTANTS = (
         ("tests/tasks/providers/test_ovok.py", "-k", "by_ovoks_clock or goes_back_for_a_day"),
     ),
     Mutant(
-        "a document that has parked its account for its forms gets no other form",
+        "a ledger of a newer version is used",
+        "tasks/ledger/identity.py",
+        "if schema is not None and int(schema) > self._schema:",
+        "if False:",
+        ("tests/tasks/ledger/test_identity.py", "-k", "two_machines"),
+    ),
+    Mutant(
+        "a job.json of a newer version counts as damaged",
+        "tasks/folders/job_json.py",
+        'isinstance(schema := values.get("version"), int) and schema > SCHEMA:',
+        'isinstance(schema := values.get("version"), int) and schema > 99:',
+        ("tests/tasks/folders/test_newer_versions.py",),
+    ),
+    Mutant(
+        "a document is filed without what a newer version knows of it",
+        "tasks/folders/job_folder.py",
+        "        except JobFileTooNew:\n            raise\n",
+        "",
+        ("tests/tasks/folders/test_newer_versions.py", "-k", "no_outcome"),
+    ),
+    Mutant(
+        "a document gives up while a newer version must go on with it",
+        "tasks/folders/commit_log.py",
+        "raise RetryLater(str(error), after_seconds=_NEWER_VERSION_SECONDS) from error",
+        "raise RetryLater(str(error)) from error",
+        ("tests/tasks/folders/test_newer_versions.py", "-k", "waits_without_an_end"),
+    ),
+    Mutant(
+        "rows of an earlier version lose since when their outcome is unknown",
+        "tasks/ledger/codec.py",
+        'unknown_since=moment("unknown_since"),',
+        'unknown_since=moment("since_unknown"),',
+        ("tests/tasks/ledger/test_earlier_versions.py",),
+    ),
+    Mutant(
+        "what was sent before and is refused alone counts as refused",
         "tasks/pipeline/recovery.py",
-        "        self._ledger.presign_again(lease, wait, calls)\n",
-        "        self._ledger.blocked(lease, wait, calls)\n",
+        "return _give_up(case, str(error)) if case.job.may_have_arrived else FailWith(refused_alone(error))",
+        "return FailWith(refused_alone(error))",
+        ("tests/tasks/pipeline/test_decisions.py",),
+    ),
+    Mutant(
+        "a document that has parked its account for its forms gets no other form",
+        "tasks/pipeline/consequences.py",
+        "self._ledger.apply(lease, moves.presign_again(seconds, calls))",
+        "self._ledger.apply(lease, moves.blocked(lease, seconds, calls))",
         ("tests/tasks/pipeline/test_runner.py", "-k", "forms"),
     ),
     Mutant(
         "send again without a look after a kill",
         "tasks/pipeline/preflight.py",
-        "if job.committed or self._may_have_committed(job):",
+        "if job.uncertainty.committed or self._may_have_committed(job):",
         "if False:",
         (f"{KILLS}::test_a_worker_killed_after_the_commit_point_looks_before_it_sends_again",),
     ),
     Mutant(
         "no fencing token",
         "tasks/ledger/scripts/move.lua",
-        "if token ~= '' and current_token ~= token then return 'fenced' end",
+        "if token ~= '' and was.token ~= token then return 'fenced' end",
         "",
         (LEDGER,),
     ),
     Mutant(
         "no lease: a running step is started again",
         "tasks/ledger/scripts/start.lua",
-        "if row[2] and tonumber(row[2]) > now then return 'leased' end",
+        "if row.lease_until and tonumber(row.lease_until) > now then return 'leased' end",
         "",
         (LEDGER,),
     ),
     Mutant(
+        "a compressed answer is taken",
+        "tasks/http/transport.py",
+        """    if codings - {b"identity", b""}:""",
+        """    if False:""",
+        ("tests/tasks/http/test_transport.py", "-k", "compressed"),
+    ),
+    Mutant(
+        "an answer that comes a byte at a time has no deadline",
+        "tasks/http/transport.py",
+        "        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(deadline * 1000)))\n",
+        "",
+        ("tests/tasks/http/test_transport.py", "-k", "lasts_longer and body", "--timeout", "20"),
+    ),
+    Mutant(
+        "the wait for an answer begins before the request has arrived",
+        "tasks/http/transport.py",
+        "unacknowledged = self._on_its_way()",
+        "unacknowledged = 0",
+        ("tests/tasks/transfer/test_hostile_answers.py", "-k", "last_byte"),
+    ),
+    Mutant(
+        "a proxy of the environment is used",
+        "tasks/http/transport.py",
+        """        curl.setopt(pycurl.PROXY, self._proxy.url if self._proxy else "")
+        if self._proxy:
+""",
+        """        if self._proxy:
+            curl.setopt(pycurl.PROXY, self._proxy.url)
+""",
+        ("tests/tasks/http/test_proxy.py", "-k", "environment"),
+    ),
+    Mutant(
+        "an answer that came before the commit does not prevent it",
+        "tasks/http/transport.py",
+        "self._complete or not self._looked or self._left < self._given or self._readable()",
+        "not self._looked or self._left < self._given",
+        ("tests/tasks/transfer/test_commit_point.py", "-k", "heard"),
+    ),
+    Mutant(
         "the last block leaves before the commit",
         "tasks/http/commit_gate.py",
-        "        self._commit()\n        self._stop_if_answered()  # committed, but the last block need not leave\n"
+        '        self._commit()\n        yield b""  # committed, but the last block need not leave\n'
         "        self.may_be_whole = True\n        yield held\n",
         "        self.may_be_whole = True\n        yield held\n        self._commit()\n",
         ("tests/tasks/transfer",),
@@ -157,15 +350,14 @@ MUTANTS = (
     Mutant(
         "delivered on the storage's 204",
         "tasks/pipeline/confirm.py",
-        "if self._record_finding(lease, found.get(lease.job.id), account, renewal, calls_of_this):",
-        "if self._record_finding(lease, found.get(lease.job.id) or "
-        "Found(__import__('tasks.model.job', fromlist=['']).Record('204')), account, renewal, calls_of_this):",
+        "finding = found.get(lease.job.id)\n",
+        "finding = found.get(lease.job.id) or Found(__import__('tasks.model.job', fromlist=['']).Record('204'))\n",
         (f"{INBOX}::test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_delivered",),
     ),
     Mutant(
         "a record proves two jobs",
-        "tasks/ledger/scripts/move.lua",
-        "if owner and owner ~= id then return 'owned_by_another' end",
+        "tasks/ledger/scripts/parts/owners.lua",
+        "if owner and owner ~= id then return false end",
         "",
         (LEDGER,),
     ),
@@ -200,11 +392,32 @@ MUTANTS = (
     Mutant(
         "a call leaves the queue before the ledger has it",
         "worker/celery/backlog.py",
-        "            opened = [message for message in self._oldest() if self._open(message)]\n"
-        "            self._remove(opened)\n",
-        "            oldest = self._oldest()\n            self._remove(oldest)\n"
-        "            opened = [message for message in oldest if self._open(message)]\n",
+        "                opened = self._open(queue, self._oldest(queue))\n"
+        "                self._remove(queue, opened)\n",
+        "                oldest = self._oldest(queue)\n                self._remove(queue, oldest)\n"
+        "                opened = self._open(queue, oldest)\n",
         ("tests/worker/celery/test_backlog.py", "-k", "kill"),
+    ),
+    Mutant(
+        "a document is sent although Redis has begun another run",
+        "tasks/ledger/scripts/move.lua",
+        "redis.call('HGET', prefix .. 'run', 'mark') ~= change.in_run then",
+        "false then",
+        (LEDGER,),
+    ),
+    Mutant(
+        "what is sealed of a job stays when its row has left",
+        "tasks/ledger/scripts/move.lua",
+        "    keep_sealed(prefix, id, seconds)\n",
+        "",
+        ("tests/tasks/ledger/test_sealed_parts.py",),
+    ),
+    Mutant(
+        "what was counted of a high limit is used for as long as it lasts",
+        "tasks/accounts/rate_limit.py",
+        "if left < 1 or self._clock() >= until:",
+        "if left < 1:",
+        ("tests/tasks/accounts/test_rate_limit.py",),
     ),
     Mutant(
         "a parked account is fed",
@@ -236,10 +449,10 @@ MUTANTS = (
     ),
     Mutant(
         "keys follow a redirect",
-        "tasks/http/clients.py",
-        "follow_redirects=False,\n        cookies=_no_cookies(),\n        timeout=API_TIMEOUT",
-        "follow_redirects=True,\n        cookies=_no_cookies(),\n        timeout=API_TIMEOUT",
-        ("tests/tasks/transfer", "tests/tasks/providers"),
+        "tasks/http/transport.py",
+        "        curl.setopt(pycurl.NOSIGNAL, 1)\n",
+        "        curl.setopt(pycurl.NOSIGNAL, 1)\n        curl.setopt(pycurl.FOLLOWLOCATION, 1)\n",
+        ("tests/tasks/http/test_api.py", "-k", "redirect"),
     ),
     Mutant(
         "a record that was made before the upload is not kept: a retry makes another",
@@ -264,9 +477,9 @@ MUTANTS = (
     ),
     Mutant(
         "a record that others may be put into proves one job alone",
-        "tasks/ledger/ledger.py",
-        'return {"own_record": record.id} if record and not record.shared else {}',
-        'return {"own_record": record.id} if record else {}',
+        "tasks/ledger/moves.py",
+        "return record if record and not record.shared else None",
+        "return record",
         (LEDGER,),
     ),
     Mutant(
@@ -299,14 +512,14 @@ MUTANTS = (
     ),
     Mutant(
         "a clock of Redis that is set ends leases and budgets",
-        "tasks/ledger/scripts/clock.lua",
+        "tasks/ledger/scripts/parts/clock.lua",
         "  if moved < 0 or moved > LARGEST_MOVE then offset = offset - moved end\n",
         "",
         (CLOCK,),
     ),
     Mutant(
         "time that nobody saw passing never counts again",
-        "tasks/ledger/scripts/clock.lua",
+        "tasks/ledger/scripts/parts/clock.lua",
         "    if since_boot then offset = math.max(offset, since_boot + boot_ms - wall) end\n",
         "",
         (CLOCK,),
@@ -328,7 +541,7 @@ MUTANTS = (
     Mutant(
         "a throttled account cannot be resumed",
         "tasks/ledger/scripts/open_gate.lua",
-        "redis.call('DEL', prefix .. 'gate:' .. group)\n",
+        "redis.call('DEL', prefix .. 'gate:' .. group, prefix .. 'gate-reason:' .. group)\n",
         "\n",
         ("tests/worker/cli/commands/test_accounts.py",),
     ),
@@ -349,8 +562,8 @@ MUTANTS = (
     Mutant(
         "a search ends by the clock of whoever wrote job.json",
         "tasks/pipeline/reconciliation.py",
-        "since = lease.now if search_for else job.unknown_since or lease.now",
-        "since = committed_at or job.unknown_since or lease.now",
+        "since = case.now if _another_commit(case) else job.uncertainty.unknown_since or case.now",
+        "since = case.ask.committed_at() or job.uncertainty.unknown_since or case.now",
         ("tests/tasks/pipeline/test_runner.py", "-k", "clock"),
     ),
     Mutant(
@@ -391,10 +604,32 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "a message is acknowledged that others of its batch were opened with",
+        "worker/stream/reader.py",
+        "done = [each for each, is_open in zip(plain, opened, strict=True) if is_open]",
+        "done = list(plain)",
+        ("tests/worker/stream/test_together.py",),
+    ),
+    Mutant(
+        "messages are acknowledged before their jobs are open",
+        "worker/stream/reader.py",
+        "            opened = self._admission.open_together(",
+        "            self._group.remove(*(each.message for each in plain))\n"
+        "            opened = self._admission.open_together(",
+        ("tests/worker/stream/test_together.py", "-k", "killed"),
+    ),
+    Mutant(
+        "two messages for one document or key are opened together",
+        "tasks/intake/admission.py",
+        "firsts.append(own.isdisjoint(seen))",
+        "firsts.append(True)",
+        ("tests/worker/stream/test_together.py", "-k", "one_after_the_other"),
+    ),
+    Mutant(
         "a message is rejected because its Redis belongs to another installation",
         "worker/stream/reader.py",
-        "        except (*REDIS_ERRORS, LedgerRefused):\n            raise\n",
-        "        except REDIS_ERRORS:\n            raise\n",
+        "        except (*REDIS_ERRORS, LedgerRefused):\n            raise\n        except Exception as error:",
+        "        except REDIS_ERRORS:\n            raise\n        except Exception as error:",
         ("tests/worker/stream/test_reader.py", "-k", "another_installation"),
     ),
     Mutant(
@@ -470,7 +705,7 @@ MUTANTS = (
     Mutant(
         "the inbox takes a file whose end is missing",
         "worker/inbox/claim.py",
-        "found = None if sidecar.as_it_is else missing_end(candidate.path)",
+        "found = None if sidecar.as_it_is else missing_end(folder.entry(candidate.path.name))",
         "found = None",
         ("tests/worker/inbox/test_wholeness.py",),
     ),
@@ -535,8 +770,8 @@ MUTANTS = (
     Mutant(
         "sent again though the record may be there under another name",
         "tasks/pipeline/reconciliation.py",
-        "                if doubt:\n",
-        "                if False:\n",
+        "HoldForPerson(doubtful(doubt)) if doubt else",
+        "HoldForPerson(doubtful(doubt)) if False else",
         ("tests/tasks/pipeline/test_runner.py",),
     ),
     Mutant(
@@ -549,7 +784,7 @@ MUTANTS = (
     Mutant(
         "several machines: a worker starts steps whose files lie on another one",
         "tasks/ledger/scripts/start.lua",
-        "  if row[3] and machine ~= '' and row[3] ~= machine then return 'elsewhere' end\n",
+        "  if row.home and machine ~= '' and row.home ~= machine then return 'elsewhere' end\n",
         "",
         (MACHINES,),
     ),
@@ -620,7 +855,7 @@ MUTANTS = (
     Mutant(
         "staging: a missing bucket fails the documents",
         "tasks/sources/objects.py",
-        'raise StorageFault(_FAULTS.get(code, f"it answered {code}")) from None',
+        'raise StorageFault(_FAULTS.get(code, f"it answered {_named(error)}")) from None',
         "raise _not_readable() from None",
         ("tests/acceptance/test_staging.py", "-k", "missing_bucket"),
     ),
@@ -648,7 +883,7 @@ MUTANTS = (
     Mutant(
         "a document goes without its sidecar, which has a wrong name",
         "worker/inbox/scan.py",
-        "Reason.SIDECAR_IN_DOUBT if name in in_doubt else rights.why_held(name, status)",
+        "Reason.SIDECAR_IN_DOUBT if name in in_doubt else _why_held(rights, name, status)",
         "rights.why_held(name, status)",
         ("tests/worker/inbox/test_scan.py",),
     ),
@@ -690,14 +925,14 @@ MUTANTS = (
     Mutant(
         "after a killed claim the sidecar goes into the patient's folder, and its document without it",
         "tasks/folders/claims.py",
-        'patient_folder = "" if job_file.in_account_folder else job_file.patient_id or ""',
-        'patient_folder = job_file.patient_id or ""',
+        'patient_folder = "" if job_file.in_account_folder else job_file.document.patient_id or ""',
+        'patient_folder = job_file.document.patient_id or ""',
         ("tests/worker/inbox/test_patients_in_names.py",),
     ),
     Mutant(
         "a name that is not in UTF-8 comes into the chart as rubbish",
         "worker/inbox/claim.py",
-        "        if job_file.file_name == clean(job_file.disk_name):\n            check_is_text(job_file.disk_name)\n",
+        "        if document.file_name == clean(job_file.disk_name):\n            check_is_text(job_file.disk_name)\n",
         "",
         ("tests/worker/inbox/test_watcher.py", "-k", "not_text"),
     ),
@@ -707,5 +942,159 @@ MUTANTS = (
         "    check_file_system_encoding(sys.getfilesystemencoding())\n",
         "",
         ("tests/worker/cli/test_locale.py", "-k", "another_locale and jobs"),
+    ),
+    Mutant(
+        "a message goes back where it says itself",
+        "worker/celery/kombu_guard.py",
+        "        return self._q_for_pri(str(queue) if ours else ENTRY_QUEUE, priority)\n",
+        "        return self._q_for_pri(str(queue), priority)\n",
+        ("tests/worker/celery/test_kombu_guard.py", "-k", "noted"),
+    ),
+    Mutant(
+        "a call's eta is carried out",
+        "worker/celery/queue_messages.py",
+        "    asked = [words for name, words in _TIMES.items() if fields.get(name)]\n",
+        "    asked: list[str] = []\n",
+        ("tests/worker/celery/test_queue_messages.py", "-k", "eta"),
+    ),
+    Mutant(
+        "a message that ends its workers is tried for ever",
+        "worker/celery/kombu_guard.py",
+        "            came_back(payload)\n",
+        "            pass\n",
+        ("tests/worker/celery/test_kombu_guard.py", "-k", "dead_worker"),
+    ),
+    Mutant(
+        "a refusal is told under the id of a job",
+        "tasks/ledger/scripts/refuse_call.lua",
+        "if redis.call('EXISTS', prefix .. 'job:' .. id, prefix .. 'alias:' .. id) > 0 then return 0 end\n",
+        "",
+        ("tests/tasks/intake/test_refused_calls.py",),
+    ),
+    Mutant(
+        "a caller's file is opened wherever a swapped folder leads",
+        "tasks/sources/files.py",
+        'getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC',
+        'getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC',
+        ("tests/tasks/sources/test_files.py", "-k", "folder_that_was_opened"),
+    ),
+    Mutant(
+        "data_dir may be one of the folders that callers read",
+        "config/rules.py",
+        "    yield from _roots_of_ours(settings)\n",
+        "",
+        ("tests/config/test_producers.py", "-k", "touches_data_dir"),
+    ),
+    Mutant(
+        "a producer sends for every account",
+        "tasks/intake/producers.py",
+        "return self.accounts is None or account in self.accounts",
+        "return True",
+        ("tests/worker/stream/test_producers.py", "-k", "no_other_account"),
+    ),
+    Mutant(
+        "a producer's key finds another producer's job",
+        "tasks/ledger/codec.py",
+        "document.idempotency_key, *own)",
+        "document.idempotency_key)",
+        ("tests/worker/stream/test_producers.py", "-k", "idempotency"),
+    ),
+    Mutant(
+        "a service that sends calls may write a set to the queue's key, and so end it for everybody",
+        "deploy/valkey/users.acl.example",
+        '"~chartpost\\x06\\x169" +lpush +llen)',
+        '"~chartpost\\x06\\x169" +lpush +llen +sadd)',
+        ("tests/deploy/test_rights.py", "-k", "own_queue_and_stream and Valkey"),
+    ),
+    Mutant(
+        "a service that sends calls may do everything with connections, those of others too",
+        "deploy/valkey/users.acl.example",
+        "user caller on #<caller> resetkeys resetchannels &celery-task-meta-* -@all",
+        "user caller on #<caller> resetkeys resetchannels &celery-task-meta-* -@all +@connection",
+        ("tests/deploy/test_rights.py", "-k", "alone and Valkey"),
+    ),
+    Mutant(
+        "a callback that was recorded counts again",
+        "tasks/closing/signature.py",
+        'timed = str(seconds).encode() + b"." + body',
+        "timed = body",
+        ("tests/tasks/closing/test_signature.py",),
+    ),
+    Mutant(
+        "documents may be sent to any machine that Amazon rents out",
+        "config/hosts.py",
+        "return bool(_S3_HOST.fullmatch(name))",
+        'return name.endswith(".amazonaws.com")',
+        ("tests/config/test_hosts.py",),
+    ),
+    Mutant(
+        "a stream that takes no more entries is well",
+        "worker/cli/commands/check/streams.py",
+        '.partition("-")[0]) < _LAST_TIME',
+        '.partition("-")[0]) <= _LAST_TIME',
+        ("tests/worker/cli/commands/check/test_streams.py",),
+    ),
+    Mutant(
+        "a provider's answer is parsed, however many values it has",
+        "tasks/http/exchange.py",
+        '> JSON_BYTES or sum(map(self.body.count, (b",", b"[", b"{"))) > _MOST_VALUES',
+        "> JSON_BYTES",
+        ("tests/tasks/http/test_api.py", "-k", "more_values"),
+    ),
+    Mutant(
+        "a stream message may be nested as deep as the stack",
+        "worker/stream/messages.py",
+        "return levels == 0 or any(",
+        "return any(",
+        ("tests/worker/stream/test_messages.py", "-k", "nested"),
+    ),
+    Mutant(
+        "a part of run outlives a run that was killed",
+        "worker/supervisor/fork.py",
+        "    die_with_parent()\n    if os.getppid()",
+        "    if os.getppid()",
+        (f"{PARTS}::test_parts_end_with_a_run_that_is_killed",),
+    ),
+    Mutant(
+        "a part that is just being forked does not hear that it must end",
+        "worker/supervisor/fork.py",
+        "            signal.signal(number, handler)\n",
+        "            pass\n",
+        (f"{PARTS}::test_a_run_that_is_told_to_end_while_its_parts_start_ends_with_all_of_them",),
+    ),
+    Mutant(
+        "a part of run shares an open file with it",
+        "worker/supervisor/fork.py",
+        "if int(file.name) > 2:",
+        "if False:",
+        (f"{PARTS}::test_the_parts_are_forked_and_are_processes_of_their_own",),
+    ),
+    Mutant(
+        "run forks a process that has a second thread",
+        "worker/supervisor/fork.py",
+        'len(list(Path("/proc/self/task").iterdir())) == 1',
+        "True",
+        (f"{PARTS}::test_a_process_with_a_second_thread_does_not_fork",),
+    ),
+    Mutant(
+        "the workers of one run bear the same name for Celery",
+        "worker/supervisor/run.py",
+        "name = () if number == 1 else",
+        "name = () if number else",
+        (f"{PROCESSES}::test_each_worker_has_a_feeder_a_name_for_celery_and_a_port_of_its_own",),
+    ),
+    Mutant(
+        "only one worker of a run serves its metrics",
+        "worker/celery/steps.py",
+        ", ports=settings.worker.process_count)",
+        ")",
+        (f"{PROCESSES}::test_a_worker_that_is_killed_comes_back_under_its_name_and_to_its_port",),
+    ),
+    Mutant(
+        "the list of failed jobs reads every job that waits",
+        "tasks/ledger/queries.py",
+        "if wanted.state and Stage(wanted.state).final:",
+        "if False:",
+        ("tests/worker/cli/commands/test_jobs.py", "-k", "no_waiting_job"),
     ),
 )

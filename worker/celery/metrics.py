@@ -6,27 +6,30 @@ Labels name accounts, steps, states and codes; never a patient, a file or a path
 from __future__ import annotations
 
 import errno
-import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
 import redis
 import structlog
-from prometheus_client import CollectorRegistry, Counter, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from structlog.typing import EventDict, WrappedLogger
 
-from config.celery import ENTRY_QUEUE, STAGE_QUEUE, machine_queue
+from config.celery import STAGE_QUEUE, entry_queues, lists_of, machine_queue
 from tasks.accounts.status import AccountStatuses
+from tasks.closing.results import DocumentFailed
+from tasks.dispatch.feeder_report import feeder_troubles
 from tasks.dispatch.workers import Workers
 from tasks.folders.free_space import disk_folders, free_bytes
 from tasks.folders.inbox_counts import read_inbox_counts
-from tasks.ledger.redis import CLOSING_LANE, PREFIX, due_key
+from tasks.ledger import keys
+from tasks.ledger.keys import OWN_LANES
+from tasks.ledger.redis import is_outage, log_redis_error
 from tasks.model.route import Step
+from worker.celery.metrics_server import MetricsServer
 
 log = structlog.get_logger()
 
@@ -39,7 +42,10 @@ _OUTCOMES = {"SUCCESS": "done", "IGNORED": "ended", "REJECTED": "put_back"}
 class LedgerCollector(Collector):
     """Gauges of the whole service. Every worker shows the same ones: take one worker's, or the largest."""
 
-    def __init__(self, client: redis.Redis, statuses: AccountStatuses, workers: Workers) -> None:
+    def __init__(
+        self, client: redis.Redis, statuses: AccountStatuses, workers: Workers, producers: Collection[str] = ()
+    ) -> None:
+        self._producers = producers
         self._redis = client
         self._statuses = statuses
         self._workers = workers
@@ -50,6 +56,8 @@ class LedgerCollector(Collector):
             # Read as a whole first: half of the gauges would look like a service with less to do.
             gauges = [*self._account_gauges(), *self._service_gauges()]
         except redis.RedisError as error:
+            if not is_outage(error):
+                log_redis_error(error, part="metrics")
             log.warning("metrics_incomplete", error=type(error).__name__)
             gauges = []
         yield gauge("redis_up", "Whether Redis answered this scrape.", float(bool(gauges)))
@@ -74,10 +82,11 @@ class LedgerCollector(Collector):
         yield status_gauge
 
     def _service_gauges(self) -> Iterator[Metric]:
-        machines = [str(name) for name in self._redis.smembers(PREFIX + "machines")]
+        machines = [str(name) for name in self._redis.smembers(keys.MACHINES)]
         # Of every machine: the closing of an inbox document is in a list of the machine that has its files.
-        closing = sum(self._redis.zcard(due_key(CLOSING_LANE, machine)) for machine in (None, *machines))
-        intake = self._redis.xlen(PREFIX + "intake")
+        closing = sum(self._redis.zcard(keys.due(lane, machine)) for lane in OWN_LANES for machine in (None, *machines))
+        troubles = feeder_troubles(self._redis).values()
+        intake = sum(self._redis.xlen(stream) for stream in (keys.INTAKE, *map(keys.producer_stream, self._producers)))
         watched, left_alone = read_inbox_counts(self._redis)
         slots = self._workers.alive()
         yield gauge("inboxes_watched", "Inboxes whose watcher has said within five minutes what is in them.", watched)
@@ -86,13 +95,24 @@ class LedgerCollector(Collector):
         for (account, reason), count in left_alone.items():
             left_gauge.add_metric([account, reason], count)
         yield left_gauge
+        given_up = self._redis.zcard(keys.CLOSING_GIVEN_UP)
+        yield gauge("closing_given_up", "Jobs that were closed without their callback, result or source.", given_up)
+        words = "1 for each account that feeders skip, since one of its keys in Redis has become another type."
+        yield gauge_by("lane", "lane_skipped", words, {lane: 1.0 for each in troubles for lane in each.skipped})
+        failing = sum(bool(each.failing) for each in troubles)
+        yield gauge("feeders_failing", "Workers whose feeder fails in each round, so that it sends nothing.", failing)
         yield gauge("closing_backlog", "Finished jobs whose files, result or callback are yet to be written.", closing)
-        yield gauge("intake_waiting", "Entries of the intake stream that are in no ledger yet.", intake)
+        dead = self._redis.xlen(keys.DEAD_LETTERS)
+        yield gauge("dead_letters", "Messages that became no job and are kept in the stream chartpost:dead.", dead)
+        yield gauge("intake_waiting", "Entries of the intake streams that are in no ledger yet.", intake)
         yield gauge("workers", "Workers that consume.", len(slots))
         yield gauge("slots", "Slots of all workers that consume.", sum(slots.values()))
         stage_queues = [STAGE_QUEUE, *map(machine_queue, machines)]
         lengths = {
-            ENTRY_QUEUE: self._redis.llen(ENTRY_QUEUE),
+            **{
+                queue: sum(self._redis.llen(name) for name in lists_of(queue))
+                for queue in entry_queues(self._producers)
+            },
             STAGE_QUEUE: sum(self._redis.llen(queue) for queue in stage_queues),
         }
         yield gauge_by("queue", "messages_waiting", "Messages in a Celery queue.", lengths)
@@ -125,24 +145,32 @@ class ProcessCounters:
         self._stored = Counter("chartpost_stored_bytes", words, ("account",), registry=registry)
         words = "Jobs closed; a job is closed again if a slow search changes its outcome."
         self._closed = Counter("chartpost_jobs_closed", words, ("account", "state", "code"), registry=registry)
+        words = "Messages taken out of a queue that became no job, by the code of their reason."
+        self._dead = Counter("chartpost_dead_messages", words, ("reason",), registry=registry)
 
-    def count_step(self, *, task: Any, args: Any, state: str | None, **_: Any) -> None:
+    def count_step(self, *, task: Any, args: Any, state: str | None, retval: Any = None, **_: Any) -> None:
         """A receiver of Celery's `task_postrun`."""
         step = _STEPS.get(task.name)
         if step is None:
             return
-        self._steps.labels(step, _OUTCOMES.get(state or "", "crashed")).inc()
+        # A document that failed is a task that failed, and a step that did what it should.
+        outcome = "ended" if isinstance(retval, DocumentFailed) else _OUTCOMES.get(state or "", "crashed")
+        self._steps.labels(step, outcome).inc()
         if step == Step.POST and state == "SUCCESS":
             # Without Redis the bytes are not counted. The document is stored: its step must not fail for a counter.
             with suppress(redis.RedisError):
-                account, size = self._redis.hmget(f"{PREFIX}job:{args[0]}", "account", "size_bytes")
+                account, size = self._redis.hmget(keys.job(args[0]), "account", "size_bytes")
                 if account and size:
                     self._stored.labels(account).inc(int(size))
 
-    def count_closed(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        """A structlog processor: the event `job_closed` is logged once for each closing, whichever code ran it."""
+    def count_logged(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        """A structlog processor. `job_closed` is logged once for each closing, whichever code ran it, and
+        `dead_letter_kept` once for each message.
+        """
         if event.get("event") == "job_closed":
             self._closed.labels(event.get("account", ""), event.get("state", ""), event.get("code") or "").inc()
+        elif event.get("event") == "dead_letter_kept":
+            self._dead.labels(event.get("code", "")).inc()
         return event
 
 
@@ -155,27 +183,26 @@ class MetricsEndpoint:
             self._registry.register(collector)
         ProcessCollector(registry=self._registry)
         self.counters = ProcessCounters(client, self._registry)
-        self._server: WSGIServer | None = None
-        self._thread: threading.Thread | None = None
+        self._server: MetricsServer | None = None
 
-    def open(self, port: int) -> bool:
-        """Listen on every interface. False, after a warning, when another process has the port already."""
-        try:
-            self._server, self._thread = start_http_server(port, registry=self._registry)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            # The usual case is a second worker on one machine. Documents matter more than its metrics.
-            log.warning("metrics_port_taken", port=port, remedy="give each worker of one machine a port of its own")
-            return False
-        log.info("metrics_served", port=port)
-        return True
+    def open(self, port: int, address: str, *, ports: int = 1) -> bool:
+        """Listen on an address, on the first of so many ports that is free. False, after a warning, if none is."""
+        for each in range(port, port + ports):
+            try:
+                self._server = MetricsServer(address, each, self._registry)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                log.info("metrics_served", port=each, address=address)
+                return True
+        # The usual case is one more worker on this machine. Documents matter more than its metrics.
+        log.warning("metrics_port_taken", port=port, remedy="give each worker of one machine a port of its own")
+        return False
 
     def close(self) -> None:
-        if self._server and self._thread:
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join()
+        if self._server:
+            self._server.end()
 
 
 def gauge(name: str, words: str, value: float) -> Metric:

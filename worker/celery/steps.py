@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from celery import bootsteps, signals
@@ -24,10 +24,13 @@ from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.runtime import current
 from worker.celery.build import metrics_endpoint
-from worker.celery.metrics import MetricsEndpoint
+from worker.celery.kombu_guard import GuardedChannel
 from worker.celery.watchdog import LivenessCheck, Watchdog, messages_in
 from worker.reload.reloader import Reloader
 from worker.reload.requests import ReloadRequests
+
+if TYPE_CHECKING:  # it imports prometheus_client, which is for installations with metrics
+    from worker.celery.metrics import MetricsEndpoint
 
 log = structlog.get_logger()
 
@@ -146,8 +149,10 @@ class WatchdogStep(bootsteps.StartStopStep):
         liveness = LivenessCheck(
             waiting=waiting,
             busy=lambda: len(state.active_requests) >= parent.concurrency,
-            started=lambda: self._started_tasks,
+            taken=lambda: self._started_tasks + GuardedChannel.taken,
             turning=_event_loop.is_turning,
+            # A thread cannot be stopped. Their leases have run out, so that other workers have their jobs.
+            hung=lambda: runtime.lease_renewer.hung() >= max(1, parent.concurrency // 4),
         )
         signals.task_prerun.connect(self.count_started_task)
         self._watchdog = Watchdog(liveness, runtime.settings.worker.lease_seconds, runtime.stopping)
@@ -162,7 +167,7 @@ class WatchdogStep(bootsteps.StartStopStep):
 
 
 class MetricsStep(bootsteps.StartStopStep):
-    """Serves metrics where the settings name a port. The worker runs without them if the port is taken."""
+    """Serves metrics where the settings name a port. The worker runs without them if no port is free."""
 
     _endpoint: MetricsEndpoint | None = None
 
@@ -170,15 +175,16 @@ class MetricsStep(bootsteps.StartStopStep):
         return current().settings.metrics.port > 0
 
     def start(self, parent: Any) -> None:
-        runtime = current()
-        endpoint = metrics_endpoint(runtime)
-        if not endpoint.open(runtime.settings.metrics.port):
+        settings = current().settings
+        endpoint = metrics_endpoint(current())
+        # Which of the processes has which port does not matter: its counters begin at 0 with the process.
+        if not endpoint.open(settings.metrics.port, settings.metrics.address, ports=settings.worker.process_count):
             return
         self._endpoint = endpoint
         signals.task_postrun.connect(endpoint.counters.count_step)
         # First of all processors: a higher log level must not stop the counter. In the list itself: loggers that have
         # been used before keep a reference to it.
-        structlog.get_config()["processors"].insert(0, endpoint.counters.count_closed)
+        structlog.get_config()["processors"].insert(0, endpoint.counters.count_logged)
 
     def stop(self, parent: Any) -> None:
         if self._endpoint:
@@ -205,6 +211,7 @@ class ReloadStep(bootsteps.StartStopStep):
 
     def end(self) -> None:
         """As SIGTERM does: uploads that have not passed their commit point are handed back."""
+        GuardedChannel.ends_in_order = True
         current().stopping.set()
         state.should_stop = os.EX_OK  # type: ignore[assignment]  # the stubs know of None only
 

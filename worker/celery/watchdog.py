@@ -16,15 +16,15 @@ import redis
 import structlog
 from celery.worker import state
 
-from tasks.ledger.redis import REDIS_ERRORS, WRITE_TEST_KEY
+from config.celery import lists_of
+from config.vital_threads import EXIT_CODE, start_vital
+from tasks.ledger import keys
+from tasks.ledger.redis import REDIS_ERRORS
 
 log = structlog.get_logger()
 
-EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 CHECKS = 8  # this many in a row must find the same fault
 
-# kombu keeps a list for each priority: the queue's name, a separator, the priority (Channel._q_for_pri).
-_PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 # How long a fault must last, all checks together. Several leases: a healthy worker has started a task by then.
 _PATIENCE_LEASES, _LEAST_PATIENCE_SECONDS = 4, 10.0
 
@@ -34,8 +34,9 @@ class LivenessCheck:
 
     Checks are counted, not seconds: a process that was stopped for an hour has not been idle for an hour. `waiting` is
     how many messages wait in the queues that this worker must consume; it raises Redis's errors, also when Redis
-    takes no writes. `busy` is True while all slots are taken, `started` counts the tasks started so far, `turning` is
-    True while the consumer's event loop turns.
+    takes no writes. `busy` is True while all slots are taken, `taken` counts what it has taken so far, also messages
+    that become no task. `turning` is True while the consumer's event loop turns. `hung` is True while steps that never
+    end hold a quarter of the slots.
     """
 
     def __init__(
@@ -43,15 +44,17 @@ class LivenessCheck:
         *,
         waiting: Callable[[], int],
         busy: Callable[[], bool],
-        started: Callable[[], int],
+        taken: Callable[[], int],
         turning: Callable[[], bool],
+        hung: Callable[[], bool] = lambda: False,
     ) -> None:
         self._waiting = waiting
         self._busy = busy
-        self._started = started
+        self._taken = taken
         self._turning = turning
+        self._hung = hung
         self._idle_checks = self._frozen_checks = 0
-        self._started_before = -1
+        self._taken_before = -1
 
     def check(self) -> str | None:
         """Why this worker should end; None while it should not."""
@@ -60,11 +63,13 @@ class LivenessCheck:
         except REDIS_ERRORS:
             self._idle_checks = self._frozen_checks = 0  # without Redis no worker could work
             return None
-        started, started_before = self._started(), self._started_before
-        self._started_before = started
-        idle = waiting and started == started_before and not self._busy()
+        taken, taken_before = self._taken(), self._taken_before
+        self._taken_before = taken
+        idle = waiting and taken == taken_before and not self._busy()
         self._idle_checks = self._idle_checks + 1 if idle else 0
         self._frozen_checks = 0 if self._turning() else self._frozen_checks + 1
+        if self._hung():
+            return "Steps hang, and hold a quarter of its slots."
         if self._frozen_checks >= CHECKS:
             return "Its event loop stands still although Redis is there."
         if self._idle_checks >= CHECKS:
@@ -82,7 +87,7 @@ class Watchdog:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        threading.Thread(target=self.run, name="watchdog", daemon=True).start()
+        start_vital(self.run, "watchdog")
 
     def stop(self) -> None:
         self._stopped.set()
@@ -110,8 +115,8 @@ class Watchdog:
 def messages_in(client: redis.Redis, queues: Sequence[str]) -> int:
     """How many messages wait. Raises Redis's errors, also when Redis answers but takes no writes."""
     with client.pipeline(transaction=False) as pipe:
-        pipe.set(WRITE_TEST_KEY, "1", px=1000)
+        pipe.set(keys.WRITE_TEST, "1", px=1000)
         for queue in queues:
-            for priority in _PRIORITIES:
-                pipe.llen(queue + priority)
+            for name in lists_of(queue):
+                pipe.llen(name)
         return sum(pipe.execute()[1:])

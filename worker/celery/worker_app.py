@@ -17,6 +17,7 @@ from tasks.app import app as app
 from tasks.ledger.identity import LedgerRefused, evicts
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.runtime import current
+from worker.celery.build import dead_letter_keeper
 from worker.celery.consumer import PatientConsumer, log_outages_as_info
 from worker.celery.kombu_guard import GuardedChannel, guard_kombu
 from worker.celery.steps import (
@@ -28,12 +29,17 @@ from worker.celery.steps import (
     ReloadStep,
     WatchdogStep,
 )
+from worker.celery.task_events import AccountNamingDispatcher, TaskEventsStep
+from worker.reload.stop_deadline import WORKER_SECONDS, StopDeadline
 
 log = structlog.get_logger()
 
 guard_kombu()
 
-app.steps["consumer"].update((EventLoopMonitorStep, MachineQueueStep))
+_stop_deadline = StopDeadline(WORKER_SECONDS)
+
+app.steps["consumer"].update((EventLoopMonitorStep, MachineQueueStep, TaskEventsStep))
+app.events.dispatcher_cls = AccountNamingDispatcher  # type: ignore[assignment]  # a class as well as its name
 app.steps["worker"].update((FeederStep, WatchdogStep, MetricsStep, ReloadStep))
 
 
@@ -44,6 +50,14 @@ def prepare_worker(conf: Any, **_: Any) -> None:
     # (`python -m celery` ends with an ImportError then). Ours is worker/reload.
     celery_worker.install_worker_restart_handler = lambda worker: None  # type: ignore[attr-defined]  # not in the stubs
     GuardedChannel.writes = True
+
+
+@signals.worker_init.connect
+def refuse_what_is_not_ours(sender: Any, **_: Any) -> None:
+    """Celery's own tasks (`celery.map`, `celery.chord_unlock` …) call others with this worker's rights."""
+    GuardedChannel.keep_dead = staticmethod(dead_letter_keeper(current()))
+    for name in [name for name in app.tasks if name.startswith("celery.")]:
+        app.tasks.unregister(name)
 
 
 @signals.setup_logging.connect
@@ -82,8 +96,13 @@ def examine_redis(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def begin_stopping(**_: Any) -> None:
-    """Hands back the running uploads that have not passed their commit point, so that the worker ends soon."""
+    """Hands back the running uploads that have not passed their commit point, so that the worker ends soon.
+
+    Celery waits for every step that runs, and for a Redis that does not answer: it has a deadline for that.
+    """
+    GuardedChannel.ends_in_order = True
     current().stopping.set()
+    _stop_deadline.begin()
 
 
 @signals.task_prerun.connect

@@ -9,6 +9,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from config.errors import SettingsError
+from tasks.folders.job_json import JobFileTooNew
 from tasks.ledger.identity import OTHER_KEY, LedgerRefused
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.ledger.seal import SealBroken
@@ -46,6 +47,8 @@ def explain(error: Exception) -> click.ClickException | None:
 
 def _sentence(error: Exception) -> str | None:
     match error:
+        case JobFileTooNew():
+            return str(error)
         case OSError():
             path = f"{click.format_filename(str(error.filename))}: " if error.filename else ""
             return f"{path}{error.strerror or error}. Correct that, then repeat the command."

@@ -24,7 +24,10 @@ COMMANDS = {
     "run": Entry("worker.cli.commands.serve:run", "Run everything on this machine."),
     "worker": Entry("worker.cli.commands.serve:worker", "Run a Celery worker with chartpost's options."),
     "watch": Entry("worker.cli.commands.serve:watch", "Watch the inbox and take in new documents."),
-    "intake": Entry("worker.cli.commands.serve:intake", "Read documents from the Redis stream chartpost:intake."),
+    "intake": Entry(
+        "worker.cli.commands.serve:intake",
+        "Read documents from chartpost:intake and each producer's stream.",
+    ),
     "send": Entry("worker.cli.commands.send:send", "Take in a copy of one FILE and send it."),
     "relabel": Entry("worker.cli.commands.relabel:relabel", "Replace all security labels of a document."),
     "jobs": Entry("worker.cli.commands.jobs:jobs", "List the jobs that Redis knows, oldest first."),
@@ -34,6 +37,8 @@ COMMANDS = {
     "resolve": Entry("worker.cli.commands.resolve:resolve", "Record that a person found a JOB's document."),
     "accounts": Entry("worker.cli.commands.accounts:accounts", "List the accounts, their status and what waits."),
     "records": Entry("worker.cli.commands.records:records", "List, show and archive the records in a chart."),
+    "dead": Entry("worker.cli.commands.dead:dead", "Look at messages that no worker takes."),
+    "flower": Entry("worker.cli.commands.flower:flower", "Show workers, queues and steps in a browser."),
     "reload": Entry("worker.cli.commands.reload:reload", "Let all running processes take up changed settings."),
     "check": Entry("worker.cli.commands.check.command:check", "Check that everything is set up as it must be."),
     "health": Entry("worker.cli.commands.health:health", "Exit with 0 only if documents can move."),
@@ -61,7 +66,9 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # as click declares it
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except click.ClickException as error:
+            raise _printable(error) from error.__cause__
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click knows what to do with these
         except Exception as error:
             # Imported only now: it needs the error classes of redis, kombu and cryptography.
@@ -70,7 +77,16 @@ class Commands(click.Group):
             explained = explain(error)
             if explained is None:
                 raise
-            raise explained from error
+            raise _printable(explained) from error
+
+
+def _printable(error: click.ClickException) -> click.ClickException:
+    """Without what moves the cursor: the words may hold a provider's, or the name of a file or folder of others."""
+    from worker.cli.printable import printable  # only now, as above
+
+    # click declares it final; a new error would lose its class, and with it the exit code.
+    vars(error)["message"] = "\n".join(map(printable, error.message.split("\n")))
+    return error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from worker.cli.printable import printable
 
 _GAP = 2
 _LEAST_WIDTH = 30  # of the last column, for it to be folded
@@ -31,7 +28,8 @@ class Output:
 
     def sheet(self, values: Mapping[str, Any]) -> None:
         """Print one thing: a line for each value that is there. Nested ones are named `outer.inner`."""
-        lines = [(name, printable(value)) for name, value in _flat(values) if value not in (None, "")]
+        # The names too: those of a receipt or an error file are whatever somebody has written there.
+        lines = [(printable(name), printable(value)) for name, value in _flat(values) if value not in (None, "")]
         width = max((len(name) for name, _ in lines), default=0)
         for name, text in lines:
             click.echo(f"{click.style(name.ljust(width), dim=True)}  {text}")
@@ -72,18 +70,7 @@ output_option = click.option(
 
 def note(text: str) -> None:
     """A sentence for the person at the terminal: on standard error, so that a pipe gets only the output."""
-    click.echo(text, err=True)
-
-
-def printable(value: object) -> str:
-    """A value as text for people, without characters that move the cursor or cannot be printed."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    text = str(value).replace("\t", " ").replace("\n", " ")
-    # Cc are control characters; Cs are the halves that stand for bytes which are not UTF-8, in file names.
-    return "".join("�" if unicodedata.category(char) in ("Cc", "Cs") else char for char in text)
+    click.echo("\n".join(map(printable, text.split("\n"))), err=True)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -104,6 +91,12 @@ def _repeats(outer: Mapping[str, Any], name: str, value: object) -> bool:
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    # Late: what a pipe gets is printed without rich, which takes a tenth of a second to import.
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     texts = [[_cell(column, row.get(column)) for column in columns] for row in rows]
     if not texts:
         return

@@ -19,7 +19,8 @@ from tasks.dispatch.workers import Workers
 from tasks.ledger.ledger import Ledger
 from tasks.model.job import Job
 from tasks.model.route import Stage
-from worker.cli.output import Output, note, printable
+from worker.cli.output import Output, note
+from worker.cli.printable import printable
 
 _POLL_SECONDS = 0.2
 _OBSTACLE_SECONDS = 2.0
@@ -78,7 +79,7 @@ class JobProgress:
 
     def _text(self, job: Job) -> str:
         obstacle = self._find_obstacle(job)
-        if not obstacle and job.unknown_since:
+        if not obstacle and job.uncertainty.unknown_since:
             obstacle = "searching whether it has arrived already"
         return f"{job.stage}: {obstacle}" if obstacle else str(job.stage)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import redis
 
-from tasks.ledger.redis import PREFIX
+from tasks.ledger import keys
 from tasks.model.document import Door
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
@@ -62,7 +62,7 @@ class Tracker:
     def update(self) -> None:
         """Read the jobs that have not ended yet. While Redis is away, nothing changes."""
         with suppress(redis.RedisError):
-            for job_id in self._runtime.redis.zrange(PREFIX + "jobs", 0, -1):
+            for job_id in self._runtime.redis.zrange(keys.JOBS, 0, -1):
                 job = self._runtime.ledger.get(str(job_id)) if job_id not in self._ended else None
                 key = (job.document.patient_id or "", job.document.file_name) if job else ("", "")
                 if job and key in self._progress:
@@ -73,12 +73,12 @@ class Tracker:
 def _after(before: Progress, job: Job) -> Progress:
     progress = replace(
         before,
-        attempts=job.attempts,
+        attempts=job.counts.attempts,
         job_id=job.id,
         code=job.code,
         message=job.failure.message if job.failure else "",
         record_id=job.facts.record.id if job.facts.record else None,
-        forms=job.presigns,
+        forms=job.counts.presigns,
         upload_answered=job.facts.stored is not None,
     )
     if job.stage.final and job.step is Step.NOTIFY:

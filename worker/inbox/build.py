@@ -18,7 +18,7 @@ def job_opener(runtime: Runtime) -> JobOpener:
         ledger=runtime.ledger,
         accounts=runtime.accounts,
         admission=runtime.admission,
-        sources=runtime.documents.sources,  # with the bucket for staging, which callers may not name
+        documents=runtime.documents,
         staging=runtime.staging,
         files=DocumentFiles(runtime.folders, runtime.outcomes, runtime.staging, owns_folders=True),
         data_dir=runtime.settings.data_dir,

@@ -19,7 +19,7 @@ from tasks.folders.retention import Retention
 from tasks.folders.staging import Staging
 from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import REDIS_ERRORS
+from tasks.ledger.redis import REDIS_ERRORS, is_outage, log_redis_error
 from tasks.sources.objects import StorageFault
 
 log = structlog.get_logger()
@@ -86,6 +86,8 @@ class FolderChores:
                 # Once for each outage: a line each second would help to fill a disk that is full.
                 if type(error).__name__ != put_off:
                     put_off = type(error).__name__
+                    if isinstance(error, REDIS_ERRORS) and not is_outage(error):
+                        log_redis_error(error, part="chores")
                     log.warning("chores_put_off", error=put_off)
             except Exception as error:  # noqa: BLE001, outermost: without this thread the machine seems to be gone
                 log.error("chores_failed", **crash_site(error))

@@ -19,11 +19,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import uuid4
 
 import structlog
@@ -38,6 +39,7 @@ from tasks.model.errors import Code, DocumentRefused, invalid_request
 from tasks.model.job import Failure
 from tasks.model.names import check_file_name, check_patient_id
 from tasks.sources.base import incomplete
+from tasks.sources.entries import OpenFolder, Place
 from tasks.sources.writers import Writers
 from worker.inbox.filter import Reason
 from worker.inbox.name_patterns import NameReader, NameReading
@@ -47,6 +49,8 @@ from worker.inbox.sidecar import Sidecar
 from worker.inbox.wholeness import NotWhole, has_writer, missing_end
 
 log = structlog.get_logger()
+
+_LARGEST_REFUSED_COPY = 1 << 30
 
 
 class InboxClaims:
@@ -80,9 +84,12 @@ class InboxClaims:
         is there now, AlreadyInCare while an earlier document of the same job is on its way, and OSError. LedgerAway may
         come before or after the claim; a document that was claimed by then is an orphan, and waits for `open_orphan`.
         """
-        if any(has_writer(path, self._writers) for path in (candidate.path, candidate.sidecar) if path):
-            raise NotWhole(Reason.OPEN_FOR_WRITING)
-        job_file = self._checked(candidate, if_incomplete=if_incomplete)
+        with self._folders.open_folder(candidate.path.parent) as folder:
+            files = [folder.entry(path.name) for path in (candidate.path, candidate.sidecar) if path]
+            if any(has_writer(file, self._writers) for file in files):
+                raise NotWhole(Reason.OPEN_FOR_WRITING)
+            job_file = self._checked(candidate, folder, if_incomplete=if_incomplete)
+        self._check_copy(candidate, job_file)
         earlier = None if job_file.refused else self._opener.earlier_job(job_file, candidate.path)
         job_id = earlier or job_file.job_id
         try:
@@ -100,8 +107,10 @@ class InboxClaims:
         except StillWritten:
             raise NotWhole(Reason.OPEN_FOR_WRITING) from None
         log.info("document_claimed", job=job_id, account=candidate.account, size=candidate.identity.size_bytes)
-        # Read back from disk: for a continued job, what its error file knew of the earlier try has been added.
-        self._open(ClaimedDocument(job_id, self._folders.read_job_file(job_id), path, None))
+        if earlier:
+            # Read back from disk: what its error file knew of the earlier try has been added.
+            job_file = self._folders.read_job_file(job_id)
+        self._open(ClaimedDocument(job_id, job_file, path, None), new=earlier is None)
 
     def is_tried_already(self, candidate: Candidate) -> bool:
         """True if the document continues an earlier job whose own document is still in our care.
@@ -109,7 +118,8 @@ class InboxClaims:
         Reads the whole document. False also if that cannot be found out now.
         """
         try:
-            job_file = self._checked(candidate, if_incomplete=True)
+            with self._folders.open_folder(candidate.path.parent) as folder:
+                job_file = self._checked(candidate, folder, if_incomplete=True)
             earlier = None if job_file.refused else self._opener.earlier_job(job_file, candidate.path)
             return earlier is not None and self._folders.document(earlier) is not None
         except (LedgerAway, OSError):
@@ -133,11 +143,14 @@ class InboxClaims:
             log.info("document_not_recovered_yet", job=orphan.job_id, reason=Reason.OPEN_FOR_WRITING)
             return
         log.info(
-            "document_recovered", job=orphan.job_id, account=orphan.job_file.account, sent=orphan.job_file.committed
+            "document_recovered",
+            job=orphan.job_id,
+            account=orphan.job_file.document.account,
+            sent=orphan.job_file.committed,
         )
         try:
             # Only a reopened document's sidecar can have been corrected, in failed/.
-            orphan = self.reread_sidecar(orphan) if orphan.job_file.round else orphan
+            orphan = self.reread_sidecar(orphan) if orphan.job_file.document.round else orphan
         except DocumentRefused as refusal:
             orphan = self._refused(orphan, refusal)
         self._open(orphan)
@@ -153,8 +166,11 @@ class InboxClaims:
         if job_file.committed:
             return document
         if document.sidecar is not None:
-            fields = Sidecar.read(document.sidecar).job_fields(job_file.name_by_pattern or job_file.disk_name)
-            document = replace(document, job_file=self._folders.update_job_file(document.job_id, **fields))
+            sidecar, name = Sidecar.read(document.sidecar), job_file.name_by_pattern or job_file.disk_name
+            job_file = self._folders.change_job_file(
+                document.job_id, lambda noted: replace(noted, document=sidecar.applied_to(noted.document, name))
+            )
+            document = replace(document, job_file=job_file)
         self.check_names(document.job_file)
         return document
 
@@ -162,18 +178,19 @@ class InboxClaims:
         """Raises DocumentRefused for a file whose name must tell its patient and does not, or is not text."""
         if job_file.committed:  # what may have been sent is searched for, whatever its name
             return
-        reader = self._name_readers.get(job_file.account)
-        if reader and job_file.patient_id is None and job_file.door is Door.INBOX:
+        document = job_file.document
+        reader = self._name_readers.get(document.account)
+        if reader and document.patient_id is None and document.door is Door.INBOX:
             reader.read(job_file.disk_name)
             # It fits by now; but the job is that of a document without a patient.
             raise invalid_request("The patterns for file names have changed.", "Move the file back to the inbox.")
-        if job_file.file_name == clean(job_file.disk_name):
+        if document.file_name == clean(job_file.disk_name):
             check_is_text(job_file.disk_name)
 
-    def _has_writer(self, path: Path) -> bool:
-        return has_writer(path, self._writers)
+    def _has_writer(self, place: Place) -> bool:
+        return has_writer(place, self._writers)
 
-    def _checked(self, candidate: Candidate, *, if_incomplete: bool) -> JobFile:
+    def _checked(self, candidate: Candidate, folder: OpenFolder, *, if_incomplete: bool) -> JobFile:
         """The job.json of a candidate, which says why it cannot be sent if that is so. Raises NotWhole."""
         refused: Failure | None = None
         reading: NameReading | None = None
@@ -181,35 +198,53 @@ class InboxClaims:
         try:
             reading = self._read_name(candidate)
             if candidate.sidecar:
-                sidecar = Sidecar.read(candidate.sidecar)
+                sidecar = Sidecar.read(folder.entry(candidate.sidecar.name))
         except DocumentRefused as refusal:
             refused = _failure(refusal)
-        found = None if sidecar.as_it_is else missing_end(candidate.path)
+        found = None if sidecar.as_it_is else missing_end(folder.entry(candidate.path.name))
         if found and not if_incomplete:
             raise NotWhole(Reason.INCOMPLETE)
         if found and not refused:
             refused = _failure(incomplete(found))
-        disk_name = candidate.path.name
-        job_file = JobFile(
-            job_id=str(uuid4()),
-            account=candidate.account,
-            patient_id=reading.patient_id if reading else candidate.patient_id,
-            disk_name=disk_name,
-            size_bytes=candidate.identity.size_bytes,
-            received_at=self._now(),
-            name_by_pattern=reading.file_name if reading else None,
-            in_account_folder=candidate.patient_id is None,
-            refused=refused,
-            **sidecar.job_fields(reading.file_name if reading else disk_name),
-        )
+        job_file = self._as_found(candidate, reading, sidecar)
         if refused:
-            return job_file
+            return replace(job_file, refused=refused)
         try:
             self.check_names(job_file)
-            self._check(job_file.document(candidate.path))
+            self._check(job_file.document_at(candidate.path))
         except DocumentRefused as refusal:
             return replace(job_file, refused=_failure(refusal))
         return job_file
+
+    def _as_found(self, candidate: Candidate, reading: NameReading | None, sidecar: Sidecar) -> JobFile:
+        """Its job.json, without a check."""
+        name = reading.file_name if reading else candidate.path.name
+        document = Document(
+            account=candidate.account,
+            patient_id=reading.patient_id if reading else candidate.patient_id,
+            source="",
+            file_name=name,
+            size_bytes=candidate.identity.size_bytes,
+            door=Door.INBOX,
+        )
+        return JobFile(
+            job_id=str(uuid4()),
+            document=sidecar.applied_to(document, name),
+            disk_name=candidate.path.name,
+            received_at=self._now(),
+            name_by_pattern=reading.file_name if reading else None,
+            in_account_folder=candidate.patient_id is None,
+        )
+
+    def _check_copy(self, candidate: Candidate, job_file: JobFile) -> None:
+        """What is much too large to be sent stays in an inbox on another disk. Raises OSError.
+
+        A sparse file costs its sender nothing, and its copy would cost us the disk, and everybody the time.
+        """
+        too_large = job_file.refused is not None and job_file.refused.code == Code.FILE_TOO_LARGE
+        size, device = candidate.identity.size_bytes, candidate.identity.device
+        if too_large and size > _LARGEST_REFUSED_COPY and device != self._folders.processing.stat().st_dev:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
     def _read_name(self, candidate: Candidate) -> NameReading | None:
         """What the account's patterns find in the file's name; None without patterns.
@@ -239,10 +274,10 @@ class InboxClaims:
         check_file_name(document.file_name)
         self._opener.check(document)
 
-    def _open(self, document: ClaimedDocument) -> None:
+    def _open(self, document: ClaimedDocument, *, new: bool = False) -> None:
         if document.job_file.refused is None:
             try:
-                self._opener.open(document.job_file, document.path)
+                self._opener.open(document.job_file, document.path, new=new)
                 return
             except DocumentRefused as refusal:
                 document = self._refused(document, refusal)

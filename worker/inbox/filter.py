@@ -87,6 +87,7 @@ class Reason(StrEnum):
     SIDECAR_IN_DOUBT = "sidecar_in_doubt"  # a document beside which lies a sidecar that may be meant for it
     UNREADABLE = "unreadable"
     FOLDER_NOT_WRITABLE = "folder_not_writable"  # taking a file out of a folder needs the right to write to the folder
+    HARD_LINK = "hard_link"  # it has another name, and here anyone may give one to a file that is not theirs
     FOLDER_STICKY = "folder_sticky"  # only its owner may take a file out of a folder with the sticky bit
     # --- what only trying or time shows ---
     STILL_CHANGING = "still_changing"
@@ -107,6 +108,7 @@ MOMENTARY = frozenset(
     (
         *(Reason.STILL_CHANGING, Reason.OPEN_FOR_WRITING, Reason.INCOMPLETE, Reason.EARLIER_TRY, Reason.WAITING),
         Reason.SIDECAR_ALONE,
+        Reason.HARD_LINK,  # some programs move a file by a second name for it
     )
 )
 """What every document may go through, one after the other, before it is taken: worth a word only after a minute."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from config.settings import Inbox
+from tasks.sources.entries import opened_below
 from tasks.sources.writers import Writers
 from worker.inbox.filter import MOMENTARY, Reason
 from worker.inbox.report import LEFT_SECONDS
@@ -49,7 +51,7 @@ def look_into(
     not_whole = {
         path: reason
         for path in found.candidates
-        if path not in seen_before and (reason := why_not_whole(path, writers))
+        if path not in seen_before and (reason := _why_not_whole(inbox, path, writers))
     }
     waiting = [each for each in waiting if each.path not in not_whole]
     tried = {each.path for each in islice(waiting, _MOST_QUESTIONS) if is_tried_already(each)}
@@ -61,6 +63,12 @@ def look_into(
         *(Ignored(path, found.candidates[path].account, reason) for path, reason in not_whole.items()),
         *(Ignored(each.path, each.account, _reason(each.path in tried)) for each in waiting),
     ]
+
+
+def _why_not_whole(inbox: Path, path: Path, writers: Writers) -> Reason | None:
+    with suppress(FileNotFoundError, NotADirectoryError), opened_below(inbox, path.parent) as folder:
+        return why_not_whole(folder.entry(path.name), writers)
+    return None
 
 
 def _reason(tried: bool) -> Reason:

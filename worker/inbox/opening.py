@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import redis
 import structlog
 
 from tasks.accounts.account import Accounts
@@ -16,15 +17,17 @@ from tasks.folders.job_json import JobFile
 from tasks.folders.machine_name import machine_name
 from tasks.folders.staging import Staging, is_staged
 from tasks.intake.admission import Admission
+from tasks.ledger import moves
 from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger, MaybeSent
-from tasks.ledger.redis import REDIS_ERRORS
-from tasks.model.document import Document
+from tasks.ledger.redis import REDIS_ERRORS, error_code, is_outage, log_redis_error
+from tasks.model.document import Document, Place
 from tasks.model.errors import Code, DocumentRefused, RetryLater
-from tasks.model.job import Facts, Job, Record, outcome_open
+from tasks.model.job import Facts, Job, Record
 from tasks.model.route import Stage, Step
+from tasks.sources.documents import Documents, sha256_of
+from tasks.sources.files import open_place
 from tasks.sources.objects import StorageFault
-from tasks.sources.sources import Sources
 
 log = structlog.get_logger()
 
@@ -46,6 +49,10 @@ def as_ledger_away() -> Iterator[None]:
     try:
         yield
     except REDIS_ERRORS as error:  # includes the broker's error: the job of a refused document sends its closing step
+        if error_code(error) == "WRONGTYPE":
+            raise  # a key of this document or of its account: the others go on
+        if not is_outage(error):
+            log_redis_error(error, part="inbox")
         raise LedgerAway(f"Redis cannot be asked ({type(error).__name__}).") from error
     except StorageFault as error:
         raise LedgerAway(str(error), reason=f"staging: {error.why}") from error
@@ -65,7 +72,7 @@ class JobOpener:
         ledger: Ledger,
         accounts: Accounts,
         admission: Admission,
-        sources: Sources,
+        documents: Documents,
         staging: Staging | None,
         files: DocumentFiles,
         data_dir: Path,
@@ -73,7 +80,7 @@ class JobOpener:
         self._ledger = ledger
         self._accounts = accounts
         self._admission = admission
-        self._sources = sources
+        self._documents = documents
         self._staging = staging
         self._files = files
         self._data_dir = data_dir
@@ -81,7 +88,12 @@ class JobOpener:
     @as_ledger_away()
     def is_known(self, job_id: str) -> bool:
         """True while the job has work left. A closed job whose file is in our care returns False."""
-        job = self._ledger.get(job_id)
+        try:
+            job = self._ledger.get(job_id)
+        except redis.ResponseError as error:
+            if error_code(error) != "WRONGTYPE":
+                raise
+            return True  # nothing can be said of it until a person has mended its key
         if job is None or (job.stage.final and job.step is Step.NONE):
             return False
         # The files are here, whatever the ledger says of them: these folders may have been renamed, or the job is of an
@@ -100,7 +112,7 @@ class JobOpener:
         """
         job = self._ledger.get(job_file.job_id)
         # A later round in job.json: the document came back after the failure, and a kill came before its job went on.
-        if job is None or not job.stage.final or job_file.round > job.document.round:
+        if job is None or not job.stage.final or job_file.document.round > job.document.round:
             return False
         self._files.close(job)
         log.info("document_closed", job=job.id, account=job.account, state=job.stage, code=job.code)
@@ -109,10 +121,10 @@ class JobOpener:
     @as_ledger_away()
     def earlier_job(self, job_file: JobFile, path: Path) -> str | None:
         """The failed job that this document continues (same bytes, name and patient), if there is one."""
-        document = replace(job_file.document(path), size_bytes=path.stat().st_size)
+        document = replace(job_file.document_at(path), size_bytes=path.stat().st_size)
         # The same refusal comes again when the document is opened, and is settled there.
         with suppress(DocumentRefused):
-            job = self._admission.continued_job(document)
+            job = self._admission.continued_job(document, lambda: _sha256_at(path))
             return job.id if job else None
         return None
 
@@ -121,13 +133,14 @@ class JobOpener:
         self._accounts[document.account].provider.check(document)
 
     @as_ledger_away()
-    def open(self, job_file: JobFile, path: Path) -> None:
+    def open(self, job_file: JobFile, path: Path, *, new: bool = False) -> None:
         """Open the job of the document at `path`, or continue it if it had failed. Raises DocumentRefused.
 
-        A document that may have been sent, as its job.json says, is opened with an unknown outcome.
+        A document that may have been sent, as its job.json says, is opened with an unknown outcome. `new`: its job's id
+        was made just now, so there is no job to be continued.
         """
         job_file, document = self.locate(job_file, path)
-        job = self._ledger.get(job_file.job_id)
+        job = None if new else self._ledger.get(job_file.job_id)
         if job and job.stage in (Stage.FAILED, Stage.CANCELLED):
             self._continue(job, document)
         else:
@@ -139,31 +152,32 @@ class JobOpener:
         refused = job_file.refused
         assert refused is not None  # noqa: S101
         refusal = DocumentRefused(refused.code, refused.message, hint=refused.hint, detail=refused.detail)
-        document = replace(job_file.document(path), home=machine_name(self._data_dir))
+        document = replace(job_file.document_at(path), home=machine_name(self._data_dir))
         self._admission.open_refused(job_file.job_id, document, refusal)
 
     def locate(self, job_file: JobFile, path: Path) -> tuple[JobFile, Document]:
         """The document as workers read it, staged if need be, and its job.json. Raises DocumentRefused, RetryLater."""
-        document = job_file.document(path)
-        located = self._sources.locate(document.source)
+        document = job_file.document_at(path)
+        located = self._documents.locate(job_file.job_id, document)
         document = replace(document, size_bytes=located.size_bytes, identity=located.identity)
         home = machine_name(self._data_dir)
         document = replace(document, home=home)
         if job_file.committed and job_file.sent_identity and self._staging is None:
             # It is searched for as it was sent, and not sent again if it has changed since.
-            document = replace(document, size_bytes=job_file.size_bytes, identity=job_file.sent_identity)
+            document = replace(document, size_bytes=job_file.document.size_bytes, identity=job_file.sent_identity)
         if self._staging is None:
             return job_file, document
         # Workers elsewhere note the commit in the staged job.json, since they cannot reach processing/ here.
         with suppress(DocumentRefused):  # it has not been staged yet
             job_file = self._staging.read_job_file(job_file.job_id)
         source, identity = self._staging.put(job_file, path, home)
-        return job_file, replace(document, source=source, identity=identity)
+        return job_file, replace(document, source=source, identity=identity, place=Place.STAGED)
 
     def _continue(self, job: Job, document: Document) -> None:
         # After an unknown outcome the provider is searched before anything is sent.
-        retry = self._ledger.retry_reconciling if outcome_open(job) else self._ledger.retry
-        why = retry(job, document, first=self._accounts[document.account].provider.route(document).first)
+        retry = moves.retry_reconciling if job.outcome_open else moves.retry
+        first = self._accounts[document.account].provider.route(document).first
+        why = self._ledger.take_over(job, retry(job, document, first=first))
         log.info("job_continued", job=job.id, account=document.account, why=why)
 
     def _open(self, job_file: JobFile, document: Document) -> None:
@@ -181,14 +195,19 @@ class JobOpener:
         log.info("job_opened", job=job_id, account=document.account, door=document.door, kind=opened.kind)
 
 
+def _sha256_at(path: Path) -> str:
+    with open_place(path) as file:
+        return sha256_of(file)
+
+
 def maybe_sent_of(job_file: JobFile) -> MaybeSent:
     """What a search at the provider needs, as job.json had it before the last block could leave."""
-    record = Record(job_file.record_id) if job_file.record_id else None
+    commit = job_file.commit
     facts = Facts(
-        snapshot=job_file.snapshot,
-        key=job_file.key,
-        record=record,
-        provider=job_file.provider_facts,
+        snapshot=commit.snapshot,
+        key=commit.key,
+        record=Record(commit.record_id) if commit.record_id else None,
+        provider=commit.provider_facts,
         content_remarks=job_file.content_remarks,
     )
-    return MaybeSent(facts, job_file.committed_step)
+    return MaybeSent(facts, commit.step)

@@ -17,6 +17,8 @@ from worker.inbox.scan import Candidate, Ignored
 
 log = structlog.get_logger()
 
+_MOST_SWAPPED = 1000
+
 LEFT_SECONDS = 60.0
 """What has been left for so long is logged and counted. Before, it may be a moment in a sender's work."""
 # Not logged for each file: `inbox_paused` says why nothing is taken, and what could not be claimed was logged then.
@@ -38,6 +40,7 @@ class Report:
         self._logged: set[tuple[Path, Reason]] = set()
         self._damaged: set[Damaged] = set()
         self._crashed: set[tuple[str, str]] = set()
+        self._swapped: set[Path] = set()
         self.next_at: float | None = None
         """When the next entry will have been left for long enough to be named; None while there is none."""
         self.counts: Mapping[tuple[str, str], int] = {}
@@ -62,6 +65,13 @@ class Report:
 
     def held_back(self, candidate: Candidate, why: Mapping[str, str]) -> None:
         log.warning("document_held_back", account=candidate.account, entry=self._entry(candidate.path), **why)
+
+    def swapped(self, candidate: Candidate) -> None:
+        """A link or a file stands where the candidate's folder was. Said once for each folder."""
+        folder = candidate.path.parent
+        if folder not in self._swapped and len(self._swapped) < _MOST_SWAPPED:
+            self._swapped.add(folder)
+            log.warning("inbox_folder_swapped", account=candidate.account, entry=self._entry(folder))
 
     def crashed(self, job_id: str, error: Exception) -> None:
         site = crash_site(error)

@@ -1,4 +1,7 @@
-"""One pass over the inbox: the documents in it with their sidecars, and the entries that are left alone."""
+"""One pass over the inbox: the documents in it with their sidecars, and the entries that are left alone.
+
+Each folder is opened from the one above it, and never by a link (`sources.entries`).
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ from pathlib import Path
 
 from tasks.folders.disk_names import SIDECAR_ENDING
 from tasks.folders.durable import FileIdentity
+from tasks.sources.entries import OpenFolder
 from worker.inbox.filter import InboxFilter, Reason
 from worker.inbox.rights import FolderRights
 from worker.inbox.sidecar_names import SidecarNames, looks_like_sidecar
 
+_PROTECTED_HARD_LINKS = Path("/proc/sys/fs/protected_hardlinks")
 # What people and programs leave beside a document, whatever its name looks like.
 _NO_SIDECARS = (Reason.HIDDEN, Reason.OUTCOME_FILE, Reason.SYSTEM_FILE, Reason.IGNORED_BY_SETTINGS)
 
@@ -73,54 +78,64 @@ def scan(inbox: Path, accounts: Collection[str], ignore: Sequence[str] = ()) -> 
     `ignore` are the patterns of `inbox.ignore`.
     """
     whole, inbox_filter = Scan(), InboxFilter(accounts, ignore)
-    for entry, status in _entries(inbox):
-        path = Path(entry.path)
-        reason = inbox_filter.why_ignored_in_inbox(entry.name, status.st_mode)
-        if reason is None:
-            in_account_folder, patient_ids = scan_folder(path, entry.name, None, inbox_filter)
-            whole.add(in_account_folder)
-            for patient_id in patient_ids:
-                in_patient_folder, _ = scan_folder(path / patient_id, entry.name, patient_id, inbox_filter)
-                whole.add(in_patient_folder)
-        # The folder of an account that has left the settings is worth a warning only while files wait in it.
-        elif reason is not Reason.UNKNOWN_ACCOUNT or not is_empty(path):
-            whole.ignored.append(Ignored(path, "", reason))
+    with OpenFolder.of(inbox) as opened:
+        for entry, status in _entries(opened):
+            path = inbox / entry.name
+            reason = inbox_filter.why_ignored_in_inbox(entry.name, status.st_mode)
+            if reason is None:
+                whole.add(scan_folder(opened, entry.name, entry.name, None, inbox_filter))
+            # The folder of an account that has left the settings is worth a warning only while files wait in it.
+            elif reason is not Reason.UNKNOWN_ACCOUNT or not is_empty(opened, entry.name):
+                whole.ignored.append(Ignored(path, "", reason))
     return whole
 
 
-def scan_folder(
-    folder: Path, account: str, patient_id: str | None, inbox_filter: InboxFilter
+def scan_folder(parent: OpenFolder, name: str, account: str, patient_id: str | None, inbox_filter: InboxFilter) -> Scan:
+    """The documents of one folder and of the patients' folders in it."""
+    found = Scan()
+    try:
+        with parent.enter(name) as folder:
+            in_folder, patient_ids = _scan_open(folder, account, patient_id, inbox_filter)
+            found.add(in_folder)
+            for patient in patient_ids:
+                found.add(scan_folder(folder, patient, account, patient, inbox_filter))
+    except OSError as error:
+        # One folder that cannot be read must not hide the documents in the others.
+        if error.errno == errno.ENOTDIR:  # it was a folder a moment ago
+            found.ignored.append(Ignored(parent.path / name, account, Reason.NOT_A_REGULAR_FILE))
+        elif error.errno != errno.ENOENT:
+            found.ignored.append(Ignored(parent.path / name, account, Reason.UNREADABLE))
+    return found
+
+
+def _scan_open(
+    folder: OpenFolder, account: str, patient_id: str | None, inbox_filter: InboxFilter
 ) -> tuple[Scan, list[str]]:
-    """The documents of one folder, and the names of the folders in it that may hold documents."""
+    """The documents of an open folder, and the names of the folders in it that may hold documents. Raises OSError."""
     if patient_id is None:
         why_ignored = inbox_filter.why_ignored_in_account_folder
     else:
         why_ignored = inbox_filter.why_ignored_in_patient_folder
-    content, found = FolderContent(folder, account, patient_id), Scan()
+    content = FolderContent(folder, account, patient_id)
     folders: dict[str, os.stat_result] = {}
-    try:
-        for entry, status in _entries(folder):
-            reason = why_ignored(entry.name, status.st_mode)
-            if reason is None and stat.S_ISDIR(status.st_mode):
-                folders[entry.name] = status
-            elif reason is not Reason.TOO_DEEP or looks_like_sidecar(entry.name) or not is_empty(Path(entry.path)):
-                content.add(entry.name, status, reason)
-        # A folder may be called as a document's sidecar: it is no patient's.
-        for name in [name for name in folders if content.is_sidecar(name)]:
-            content.add(name, folders.pop(name), Reason.NOT_A_REGULAR_FILE)
-        found = content.examine()
-    except OSError as error:
-        # One folder that cannot be read must not hide the documents in the others.
-        if error.errno != errno.ENOENT:
-            found.ignored.append(Ignored(folder, account, Reason.UNREADABLE))
-    return found, list(folders)
+    for entry, status in _entries(folder):
+        reason = why_ignored(entry.name, status.st_mode)
+        if reason is None and stat.S_ISDIR(status.st_mode):
+            folders[entry.name] = status
+        elif reason is not Reason.TOO_DEEP or looks_like_sidecar(entry.name) or not is_empty(folder, entry.name):
+            content.add(entry.name, status, reason)
+    # A folder may be called as a document's sidecar: it is no patient's.
+    for name in [name for name in folders if content.is_sidecar(name)]:
+        content.add(name, folders.pop(name), Reason.NOT_A_REGULAR_FILE)
+    return content.examine(), list(folders)
 
 
 class FolderContent:
-    """The files of one folder, and all that is left alone in it: decides what are documents and their sidecars."""
+    """The files of one open folder, and all that is left alone in it: decides which are documents and sidecars."""
 
-    def __init__(self, folder: Path, account: str, patient_id: str | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: OpenFolder, account: str, patient_id: str | None) -> None:
+        self._opened = folder
+        self._folder = folder.path
         self._account = account
         self._patient_id = patient_id
         self._documents: dict[str, os.stat_result] = {}
@@ -148,10 +163,10 @@ class FolderContent:
         in_doubt = self._odd_sidecars(found)
         if not self._documents:
             return found
-        rights = FolderRights.of(self._folder)
+        rights = FolderRights.of(self._opened.descriptor)
         for name, status in self._documents.items():
             path = self._folder / name
-            why_held = Reason.SIDECAR_IN_DOUBT if name in in_doubt else rights.why_held(name, status)
+            why_held = Reason.SIDECAR_IN_DOUBT if name in in_doubt else _why_held(rights, name, status)
             if why_held:
                 found.ignored.append(Ignored(path, self._account, why_held, tuple(in_doubt.get(name, ()))))
                 continue
@@ -192,16 +207,30 @@ def in_turn(candidates: Iterable[Candidate]) -> Iterator[Candidate]:
     return (candidate for candidate in chain.from_iterable(zip_longest(*by_account.values())) if candidate)
 
 
-def is_empty(folder: Path) -> bool:
+def is_empty(parent: OpenFolder, name: str) -> bool:
     """False also for a folder that cannot be read: files may wait in it."""
-    with suppress(OSError), os.scandir(folder) as entries:
+    with suppress(OSError), parent.enter(name) as folder, os.scandir(folder.descriptor) as entries:
         return next(entries, None) is None
     return False
 
 
-def _entries(folder: Path) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
+def hard_links_are_protected() -> bool:
+    """True if only who may read and write a file can give it another name (proc(5), fs.protected_hardlinks)."""
+    with suppress(OSError):
+        return _PROTECTED_HARD_LINKS.read_text().strip() == "1"
+    return False
+
+
+def _why_held(rights: FolderRights, name: str, status: os.stat_result) -> Reason | None:
+    # A file that its sender must not read could be sent under another name, into a chart of the sender's choice.
+    if status.st_nlink > 1 and not hard_links_are_protected():
+        return Reason.HARD_LINK
+    return rights.why_held(name, status)
+
+
+def _entries(folder: OpenFolder) -> Iterator[tuple[os.DirEntry[str], os.stat_result]]:
     """A folder's entries with their status; for a link its own, not its target's."""
-    with os.scandir(folder) as entries:
+    with os.scandir(folder.descriptor) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
                 yield entry, entry.stat(follow_symlinks=False)

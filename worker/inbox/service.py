@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 
 import redis
 
+from config.vital_threads import start_vital
 from worker.inbox.chores import FolderChores
 from worker.inbox.watcher import Watcher
 
@@ -30,10 +30,9 @@ class InboxService:
             with suppress(redis.RedisError):  # the documents are taken: only numbers are missing
                 self.chores.publish()
             return
-        # In a thread of their own: closing a large staged document must not delay new ones. A daemon, so that one
-        # that hangs does not keep the process alive.
-        chores = threading.Thread(target=self.chores.run, name="folder-chores", daemon=True)
-        chores.start()
+        # In a thread of their own: closing a large staged document must not delay new ones. One that hangs does not
+        # keep the process alive.
+        chores = start_vital(self.chores.run, "folder-chores")
         self._watcher.run()
         chores.join(_CHORES_END_SECONDS)
         if self.chores.refused:

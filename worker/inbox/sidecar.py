@@ -6,15 +6,17 @@ import errno
 import json
 import os
 import stat
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import replace
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from tasks.folders.disk_names import clean
+from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused
 from tasks.model.names import check_file_name
+from tasks.sources.entries import Place, entry
 
 _LARGEST_SIDECAR = 64 * 1024
 # RFC 6838 section 4.2, and parameters: https://www.rfc-editor.org/rfc/rfc6838#section-4.2
@@ -40,11 +42,10 @@ class Sidecar(BaseModel):
         return options
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """The sidecar at a path. Raises DocumentRefused, and FileNotFoundError when it has vanished."""
+    def read(cls, place: Place) -> Self:
+        """The sidecar there. Raises DocumentRefused, and FileNotFoundError when it has vanished."""
         try:
-            # O_NOFOLLOW: a link could show us any file of this machine. O_NONBLOCK: opening a pipe would wait for ever.
-            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            with os.fdopen(entry(place).open(), "rb") as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise _refused("it is not a regular file")
                 return cls.parse(file.read(_LARGEST_SIDECAR + 1))
@@ -68,18 +69,18 @@ class Sidecar(BaseModel):
             check_file_name(sidecar.file_name)
         return sidecar
 
-    def job_fields(self, disk_name: str) -> dict[str, Any]:
-        """The fields of job.json that a sidecar decides, for a document of this name unless the sidecar gives one."""
-        # Left out unless it is true: `chartpost retry --as-it-is` may have said so before.
-        as_it_is = {"as_it_is": True} if self.as_it_is else {}
-        return {
-            **as_it_is,
-            "file_name": self.file_name or clean(disk_name),
-            "content_type": self.content_type,
-            "description": self.description,
-            "options": self.options,
-            "idempotency_key": self.idempotency_key,
-        }
+    def applied_to(self, document: Document, disk_name: str) -> Document:
+        """The document as the sidecar asks for it; `disk_name` is its name unless the sidecar gives one."""
+        return replace(
+            document,
+            file_name=self.file_name or clean(disk_name),
+            content_type=self.content_type,
+            description=self.description,
+            options=self.options,
+            idempotency_key=self.idempotency_key,
+            # `chartpost retry --as-it-is` may have said so before.
+            as_it_is=self.as_it_is or document.as_it_is,
+        )
 
 
 def _utf8(content: bytes) -> bytes:

@@ -212,6 +212,9 @@ class Watcher:
             return
         except (ChangedMeanwhile, FileNotFoundError):
             return  # the next scan sees what is there instead
+        except NotADirectoryError:
+            self.report.swapped(candidate)
+            return
         except AlreadyInCare:
             reason, why = Reason.EARLIER_TRY, {"reason": "an earlier try of the same document is on its way"}
         except OSError as error:

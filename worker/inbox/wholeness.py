@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tasks.model.errors import StepError
-from tasks.sources.files import open_path
+from tasks.sources.entries import Place
+from tasks.sources.files import open_place
 from tasks.sources.whole import Format, why_incomplete
 from tasks.sources.writers import Writers
 from worker.inbox.filter import Reason
@@ -19,25 +18,25 @@ class NotWhole(Exception):
         self.reason = reason
 
 
-def why_not_whole(path: Path, writers: Writers) -> Reason | None:
+def why_not_whole(place: Place, writers: Writers) -> Reason | None:
     """Why a file must wait; None if it need not. A file that cannot be read need not: its claim says what is wrong."""
-    if has_writer(path, writers):
+    if has_writer(place, writers):
         return Reason.OPEN_FOR_WRITING
-    return Reason.INCOMPLETE if missing_end(path) else None
+    return Reason.INCOMPLETE if missing_end(place) else None
 
 
-def has_writer(path: Path, writers: Writers) -> bool:
+def has_writer(place: Place, writers: Writers) -> bool:
     """True if a program has the file open for writing, as far as that can be known."""
     try:
-        return writers.has_writer(path)
+        return writers.has_writer(place)
     except OSError:
         return False
 
 
-def missing_end(path: Path) -> Format | None:
+def missing_end(place: Place) -> Format | None:
     """The format of a file whose end is missing."""
     try:
-        with open_path(path) as file:
+        with open_place(place) as file:
             return why_incomplete(file)
     except StepError:
         return None

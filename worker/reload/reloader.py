@@ -27,7 +27,8 @@ from config.changes import NEEDS_RESTART, changed_accounts, changed_keys
 from config.errors import SettingsError
 from config.load import ensure_secret_key, load
 from config.settings import Settings
-from tasks.ledger.redis import REDIS_ERRORS
+from config.vital_threads import start_vital
+from tasks.ledger.redis import REDIS_ERRORS, log_redis_error
 from worker.reload.requests import Answer, ReloadRequests
 
 log = structlog.get_logger()
@@ -93,7 +94,7 @@ class Reloader:
         if self._handover:
             log.info("reloaded", part=self.part, changed=self._handover.changed)
             self._asked.set()  # SIGHUP was ignored until now: look once whether the settings have changed again
-        threading.Thread(target=self._run, name="reload", daemon=True).start()
+        start_vital(self._run, "reload")
 
     def end_for_good(self) -> None:
         """The process is to end and not to begin again, also if a reload has begun."""
@@ -180,7 +181,7 @@ class Reloader:
         try:
             self._requests.answer(number, self.part, answer)
         except REDIS_ERRORS as error:
-            log.warning("redis_unreachable", error=type(error).__name__)
+            log_redis_error(error)
 
     def _wait_for_the_end(self) -> None:
         until = time.monotonic() + self._longest_end_seconds

@@ -12,12 +12,8 @@ from dataclasses import dataclass
 
 import redis
 
-from tasks.ledger.redis import PREFIX
+from tasks.ledger import keys
 
-_NUMBER = PREFIX + "reload"
-_PARTS = PREFIX + "parts"
-_PART = PREFIX + "part:"
-_ANSWERS = PREFIX + "reload:"
 _ALIVE_MS = 10_000  # ten beats
 _ANSWERS_SECONDS = 600
 
@@ -39,20 +35,20 @@ class ReloadRequests:
     def poll(self, part: str) -> int:
         """Say that this part is there. Returns the number of the last request; 0 before the first one."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(_PART + part, "1", px=_ALIVE_MS)
-            pipe.sadd(_PARTS, part)
-            pipe.get(_NUMBER)
+            pipe.set(keys.part(part), "1", px=_ALIVE_MS)
+            pipe.sadd(keys.PARTS, part)
+            pipe.get(keys.RELOAD)
             return int(pipe.execute()[-1] or 0)
 
     def leave(self, part: str) -> None:
         """The part has ended. If Redis is away, its key expires."""
         with suppress(redis.RedisError):
-            self._redis.delete(_PART + part)
+            self._redis.delete(keys.part(part))
 
     def answer(self, number: int, part: str, answer: Answer) -> None:
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hset(f"{_ANSWERS}{number}", part, json.dumps([answer.ok, answer.message]))
-            pipe.expire(f"{_ANSWERS}{number}", _ANSWERS_SECONDS)
+            pipe.hset(keys.reload_answers(number), part, json.dumps([answer.ok, answer.message]))
+            pipe.expire(keys.reload_answers(number), _ANSWERS_SECONDS)
             pipe.execute()
 
     # --- who asks ----------------------------------------------------------------------------------------------
@@ -61,19 +57,19 @@ class ReloadRequests:
         """Ask all parts to reload. Returns the request's number."""
         # Random, not counted up: after a wipe the same number could come again, and would be no new one.
         number = 1 + secrets.randbits(52)
-        self._redis.set(_NUMBER, number)
+        self._redis.set(keys.RELOAD, number)
         return number
 
     def parts(self) -> list[str]:
         """The parts that are there, such as `worker host:123`."""
-        names = sorted(str(name) for name in self._redis.smembers(_PARTS))
-        there = self._redis.mget([_PART + name for name in names]) if names else []
+        names = sorted(str(name) for name in self._redis.smembers(keys.PARTS))
+        there = self._redis.mget([keys.part(name) for name in names]) if names else []
         gone = [name for name, value in zip(names, there, strict=True) if value is None]
         if gone:  # the set of names does not expire, unlike the keys
-            self._redis.srem(_PARTS, *gone)
+            self._redis.srem(keys.PARTS, *gone)
         return [name for name in names if name not in gone]
 
     def answers(self, number: int) -> dict[str, Answer]:
         """Part -> what it did, of those that have answered by now."""
-        found = self._redis.hgetall(f"{_ANSWERS}{number}")
+        found = self._redis.hgetall(keys.reload_answers(number))
         return {str(part): Answer(*json.loads(text)) for part, text in found.items()}

@@ -1,4 +1,4 @@
-"""The consumer group on the intake stream: new messages, those of readers that died, and acknowledgements.
+"""The consumer group on an intake stream: new messages, those of readers that died, and acknowledgements.
 
 https://redis.io/docs/latest/develop/data-types/streams/#consumer-groups
 """
@@ -9,18 +9,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import redis
-import structlog
 
-from tasks.ledger.redis import PREFIX, load_script
+from config.late_log import LateLog
+from tasks.ledger.script_loader import load_script
 from tasks.model.times import steady_seconds
-from worker.stream.messages import Message
+from worker.stream.messages import IntakeStream, Message
 
-log = structlog.get_logger()
+log = LateLog(__name__)
 
-STREAM = PREFIX + "intake"
 GROUP = "chartpost"
 
-_BATCH = 32
+# A stranger's entry may be as large as Redis takes one (`proto-max-bulk-len`), and all come at once. So new ones are
+# read together until they have this many bytes, and those that nobody has measured are few.
+_MOST = 100
+_MOST_BYTES = 256 * 1024
+_FEW = 4
 _MANY = 1000
 _FORGET_READERS_MS = 3_600_000  # each start of a reader adds a name, and a kill leaves it
 
@@ -31,64 +34,81 @@ class ConsumerGroup:
     `client` must not decode answers: messages come from other programs, and need not be UTF-8.
     """
 
-    def __init__(self, client: redis.Redis, reader: str, *, lease_seconds: float, block_ms: int) -> None:
+    def __init__(
+        self, client: redis.Redis, stream: IntakeStream, reader: str, *, lease_seconds: float, block_ms: int
+    ) -> None:
+        self.stream = stream
         self.reader = reader
         self._redis = client
         self._lease_ms = int(lease_seconds * 1000)
         self._block_ms = block_ms
         self._pending_since: dict[tuple[bytes, bytes, int], float] = {}
+        self._read_new = load_script(client, "read_new", "worker.stream")
         self._forget_readers = load_script(client, "forget_readers", "worker.stream")
 
     def create(self) -> None:
         """Create the group and the stream; a group that is there stays as it is."""
         try:
             # From the stream's beginning: a message that still stands there has no job yet.
-            self._redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-            log.info("intake_group_created")
+            self._redis.xgroup_create(self.stream.key, GROUP, id="0", mkstream=True)
+            log.info("intake_group_created", stream=self.stream.key)
         except redis.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
-    def new(self) -> Iterator[Message]:
+    def new(self) -> list[Message]:
         """New messages, waiting a moment for the first."""
-        answer: Any = self._redis.xreadgroup(GROUP, self.reader, {STREAM: ">"}, count=_BATCH, block=self._block_ms)
-        for _, entries in answer:
-            yield from (Message.of(entry_id, fields) for entry_id, fields in entries)
+        # A script cannot wait, so one message is awaited, and those that stand behind it are read by the script.
+        answer: Any = self._redis.xreadgroup(GROUP, self.reader, {self.stream.key: ">"}, count=1, block=self._block_ms)
+        messages = [Message.of(self.stream, entry_id, fields) for _, entries in answer for entry_id, fields in entries]
+        if messages:
+            more: Any = self._read_new(args=[self.stream.key, GROUP, self.reader, _MOST - 1, _MOST_BYTES])
+            for entry_id, flat in more:
+                fields = dict(zip(flat[::2], flat[1::2], strict=True))
+                messages.append(Message.of(self.stream, entry_id, fields))
+        return messages
 
-    def stale(self) -> Iterator[Message]:
-        """Take over messages that were given to a reader, this one or another, and not acknowledged for a lease."""
+    def stale(self) -> Iterator[list[Message]]:
+        """Take over messages that were given to a reader, this one or another, and not acknowledged for a lease.
+
+        A few at a time.
+        """
         start: Any = "0-0"
         while True:
-            answer: Any = self._redis.xautoclaim(STREAM, GROUP, self.reader, self._lease_ms, start, count=_BATCH)
+            answer: Any = self._redis.xautoclaim(self.stream.key, GROUP, self.reader, self._lease_ms, start, count=_FEW)
             start, entries = answer[0], answer[1]  # the third value lists entries that were deleted meanwhile
-            yield from (Message.of(entry_id, fields) for entry_id, fields in entries)
+            yield self._given_before(entries)
             if start == b"0-0":
                 break
         yield from self._forgotten()
 
-    def _forgotten(self) -> Iterator[Message]:
+    def _forgotten(self) -> Iterator[list[Message]]:
         """As `stale`, by our own clock: Redis's may have been set back since they were given, and would say so late."""
         now, before = steady_seconds(), self._pending_since
-        listed: Any = self._redis.xpending_range(STREAM, GROUP, "-", "+", count=_MANY)
+        listed: Any = self._redis.xpending_range(self.stream.key, GROUP, "-", "+", count=_MANY)
         given = [(entry["message_id"], entry["consumer"], entry["times_delivered"]) for entry in listed]
         self._pending_since = {each: before.get(each, now) for each in given}
         stale: list[Any] = [
             each[0] for each, since in self._pending_since.items() if now - since >= self._lease_ms / 1000
         ]
-        if stale:
-            entries: Any = self._redis.xclaim(STREAM, GROUP, self.reader, 0, stale)
-            yield from (Message.of(entry_id, fields) for entry_id, fields in entries)
+        for few in (stale[at : at + _FEW] for at in range(0, len(stale), _FEW)):
+            entries: Any = self._redis.xclaim(self.stream.key, GROUP, self.reader, 0, few)
+            yield self._given_before(entries)
 
-    def remove(self, message: Message) -> None:
-        """Acknowledge a message whose job is in the ledger, and delete it from the stream."""
+    def _given_before(self, entries: Any) -> list[Message]:
+        return [Message.of(self.stream, entry_id, fields, given_before=True) for entry_id, fields in entries]
+
+    def remove(self, *messages: Message) -> None:
+        """Acknowledge messages whose jobs are in the ledger, and delete them from the stream."""
+        entries = [message.entry_id for message in messages]
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.xack(STREAM, GROUP, message.entry_id)
-            pipe.xdel(STREAM, message.entry_id)
+            pipe.xack(self.stream.key, GROUP, *entries)
+            pipe.xdel(self.stream.key, *entries)
             pipe.execute()
 
     def forget_idle_readers(self) -> None:
-        self._forget_readers(args=[STREAM, GROUP, _FORGET_READERS_MS, ""])
+        self._forget_readers(args=[self.stream.key, GROUP, _FORGET_READERS_MS, ""])
 
     def leave(self) -> None:
         """Leave the group, unless this reader still holds messages: another must find them under its name."""
-        self._forget_readers(args=[STREAM, GROUP, _FORGET_READERS_MS, self.reader])
+        self._forget_readers(args=[self.stream.key, GROUP, _FORGET_READERS_MS, self.reader])

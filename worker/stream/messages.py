@@ -1,4 +1,4 @@
-"""A message of the intake stream, and what it asks for."""
+"""A message of an intake stream, and what it asks for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
+from tasks.ledger import keys
+from tasks.ledger.seal import Seal
 from tasks.model.errors import Code, DocumentRefused
 
 CORRECT_AND_RESEND = "Correct the message and send it again."
@@ -18,25 +21,57 @@ _DEEPEST = 32
 
 
 @dataclass(frozen=True, slots=True)
+class IntakeStream:
+    """One of the streams. `producer` is the one whose own stream it is; None for the shared stream."""
+
+    seal: Seal
+    producer: str | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{keys.INTAKE}:{self.producer}" if self.producer else keys.INTAKE
+
+    def entry_name(self, entry_id: str) -> str:
+        """What tells the entry from those of all other streams, which may have the same ids."""
+        return f"{self.producer}:{entry_id}" if self.producer else entry_id
+
+    def job_id_of(self, entry_id: str) -> str:
+        """The job id of an entry that does not give one. It is fixed: reading the entry twice opens one job."""
+        return self.seal.entry_job_id(self.entry_name(entry_id))
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """An entry of the stream, as it was read: its content is not checked yet."""
+    """An entry of a stream, as it was read: its content is not checked yet."""
 
     # The id that Redis gave the entry, such as 1763711999000-0.
     entry_id: str
-    # The entry's field `job`; None if it has no such field.
+    stream: IntakeStream
+    # The entry's field `job`, no more of it than a message may have; None if it has no such field.
     text: str | None
-    # What is kept if the message is rejected: its field `job`, or all its fields if it has no `job`.
-    whole: str
-    # The length of `whole`, before it was decoded.
-    size_bytes: int
+    # What is kept of it if the message is rejected: its field `job`, or all names and values if it has no `job`.
+    whole: bytes
+    # It was given to a reader before, which may have opened its job.
+    given_before: bool = False
 
     @classmethod
-    def of(cls, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Message:
+    def of(
+        cls, stream: IntakeStream, entry_id: bytes, fields: Mapping[bytes, bytes], *, given_before: bool = False
+    ) -> Message:
         job = fields.get(b"job")
-        whole = job if job is not None else repr(fields).encode()
-        # Surrogate escapes carry bytes that are not UTF-8 through the seal, so that a rejected message is kept exactly.
-        text = None if job is None else job.decode("utf-8", "surrogateescape")
-        return cls(entry_id.decode(), text, whole.decode("utf-8", "surrogateescape"), len(whole))
+        whole = job if job is not None else b"\n".join(chain.from_iterable(fields.items()))
+        # Of one that is too large nothing is read.
+        text = None if job is None else job[: _LARGEST_BYTES + 1].decode("utf-8", "surrogateescape")
+        return cls(entry_id.decode(), stream, text, whole, given_before)
+
+    @property
+    def name(self) -> str:
+        return self.stream.entry_name(self.entry_id)
+
+    @property
+    def job_id(self) -> str:
+        """The id of its job, unless it gives one."""
+        return self.stream.job_id_of(self.entry_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +88,7 @@ def parse_message(message: Message) -> ParsedMessage:
     """Raises DocumentRefused, `invalid_request`, for a message that is not a JSON object of a sensible size."""
     if message.text is None:
         raise _invalid("The message has no field `job`.")
-    if message.size_bytes > _LARGEST_BYTES:
+    if len(message.whole) > _LARGEST_BYTES:
         raise _invalid(f"The message is larger than {_LARGEST_BYTES} bytes.")
     try:
         fields = json.loads(message.text)
@@ -63,25 +98,26 @@ def parse_message(message: Message) -> ParsedMessage:
         raise _invalid("The message is not JSON in UTF-8.") from None
     if not isinstance(fields, dict):
         raise _invalid("The message is not a JSON object.")
-    if _depth(fields) > _DEEPEST:  # what reads it later recurses too, with less room
+    if _deeper_than(_DEEPEST, fields):  # what reads it later recurses too, with less room
         raise _invalid(f"The message is nested more than {_DEEPEST} deep.")
     given = fields.pop("job_id", None)
     if given is None:
-        return ParsedMessage(job_id_of(message.entry_id), fields)
+        return ParsedMessage(message.job_id, fields)
     with suppress(ValueError):
         if isinstance(given, str):
             return ParsedMessage(str(UUID(given)), fields)
     raise _invalid("The job_id is not a UUID.")
 
 
-def job_id_of(entry_id: str) -> str:
-    """The job id of an entry that does not give one. It is fixed, so that reading the entry twice opens one job."""
+def former_job_id_of(entry_id: str) -> str:
+    """As `IntakeStream.job_id_of` in an earlier version, which everybody could tell."""
     return str(uuid5(NAMESPACE_OID, entry_id))
 
 
-def _depth(value: object) -> int:
+def _deeper_than(levels: int, value: object) -> bool:
+    """Looks no deeper than that: what is deeper than the stack must not end the reader."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max(map(_depth, inner), default=0)
+    return levels == 0 or any(_deeper_than(levels - 1, each) for each in inner)
 
 
 def _invalid(message: str) -> DocumentRefused:

@@ -1,6 +1,6 @@
 """The messages that became no job, or a job that failed at once: `chartpost:intake:rejected`.
 
-Each is kept whole and sealed, with its reason, for as long as jobs are kept.
+The beginning of each is kept and sealed, with its reason (`tasks/intake/foreign_messages.py`).
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 import redis
-import structlog
 
-from tasks.ledger.redis import PREFIX, load_script
+from config.late_log import LateLog
+from tasks.intake.foreign_messages import ForeignMessage
+from tasks.ledger import keys
+from tasks.ledger.keys import PREFIX
+from tasks.ledger.script_loader import load_script
 from tasks.ledger.seal import Seal
+from tasks.ledger_runtime import LedgerRuntime
 from tasks.model.errors import DocumentRefused
 from tasks.model.times import iso
-from worker.stream.group import GROUP, STREAM
-from worker.stream.messages import Message, job_id_of, parse_message
+from worker.stream.group import GROUP
+from worker.stream.messages import Message, parse_message
 
-log = structlog.get_logger()
+log = LateLog(__name__)
 
-REJECTED = STREAM + ":rejected"
+REJECTED = keys.INTAKE + ":rejected"
 
 _SECONDS_PER_DAY = 86_400
 
@@ -31,7 +35,7 @@ class RejectedStream:
 
     def __init__(self, client: redis.Redis, seal: Seal, *, accounts: Collection[str], jobs_days: float) -> None:
         self._redis = client
-        self._seal = seal
+        self.seal = seal
         self._accounts = accounts
         self._kept_seconds = int(jobs_days * _SECONDS_PER_DAY)
         self._reject = load_script(client, "reject", "worker.stream")
@@ -45,7 +49,7 @@ class RejectedStream:
             parsed = parse_message(message)
             given, account = parsed.job_id, parsed.fields.get("account")
         except DocumentRefused:
-            given, account = job_id_of(message.entry_id), None
+            given, account = message.job_id, None
         job, code = job_id or given, str(refusal.code)
         event_fields: list[str] = []
         if event:
@@ -54,17 +58,22 @@ class RejectedStream:
             now = iso(datetime.now(UTC)) or ""
             event_fields = ["job", job, "account", known_account, "state", "failed", "code", code, "at", now]
             event_fields += ["stream_id", message.entry_id]
-        sealed = self._seal.seal(message.whole, place=f"rejected:{message.entry_id}")
-        kept: list[str | int] = [job, code, refusal.message, sealed, self._kept_seconds]
-        if self._reject(args=[PREFIX, GROUP, message.entry_id, *kept, *event_fields]):
-            log.warning("message_rejected", entry=message.entry_id, job=job, code=code, reason=refusal.message)
+        foreign = ForeignMessage.of(message.whole)
+        sealed = self.seal.seal(foreign.head, place=f"rejected:{message.entry_id}")
+        kept: list[str | int] = [job, code, refusal.message, sealed, foreign.size_bytes, foreign.sha256]
+        stream = [message.stream.key, message.stream.producer or ""]
+        if self._reject(args=[PREFIX, GROUP, message.entry_id, *kept, self._kept_seconds, *stream, *event_fields]):
+            log.warning("message_rejected", entry=message.name, job=job, code=code, reason=refusal.message)
 
     def find(self, job_id: str) -> dict[str, str] | None:
-        """The rejected message of a job's id: `id` (its entry), `code`, `reason`, `message`. Raises SealBroken."""
+        """The rejected message of a job's id: `id` (its entry), `producer`, `code`, `reason`, `message` (its
+        beginning), and the `size_bytes` and `sha256` of the whole. Earlier versions did not note the producer, size and
+        digest. Raises SealBroken.
+        """
         rejected_id = self._redis.get(_pointer(job_id))
         entries: Any = self._redis.xrange(REJECTED, str(rejected_id), str(rejected_id)) if rejected_id else []
         for _, fields in entries:
-            message = self._seal.open(fields["message"], place=f"rejected:{fields['id']}")
+            message = self.seal.open(fields["message"], place=f"rejected:{fields['id']}")
             return {**fields, "message": message}
         return None
 
@@ -77,6 +86,13 @@ class RejectedStream:
         return self._redis.get(_pointer(job_id)) == ""
 
 
+def rejected_stream(runtime: LedgerRuntime) -> RejectedStream:
+    # Not in `build`: `chartpost show` asks for it, and needs nothing else of this room.
+    return RejectedStream(
+        runtime.redis, runtime.seal, accounts=runtime.settings.accounts, jobs_days=runtime.settings.retention.jobs_days
+    )
+
+
 def _pointer(job_id: str) -> str:
     """The key that holds the id of a job's entry among the rejected; empty while that is still to be written."""
-    return f"{PREFIX}rejected:{job_id}"
+    return keys.rejected(job_id)

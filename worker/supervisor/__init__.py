@@ -1,1 +1,1 @@
-"""`chartpost run`: an embedded Valkey and our processes, each started again when it ends."""
+"""`chartpost run`: an embedded Valkey and our processes, forked at its start, each started again when it ends."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import subprocess
 import sys
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import structlog
 
+from worker.supervisor.fork import ForkedProcess, die_with_parent, fork
+
 log = structlog.get_logger()
 
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>; https://man7.org/linux/man-pages/man2/pr_set_pdeathsig.2const.html
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
@@ -41,7 +41,7 @@ class Child:
         with ExitStack() as opened:
             errors_to = opened.enter_context(log_file.open("ab")) if log_file else None
             output_to = opened.enter_context(output.open("ab")) if output else errors_to
-            self.process = subprocess.Popen(
+            self.process: subprocess.Popen[bytes] | ForkedProcess = subprocess.Popen(
                 [*prefix, sys.executable, "-m", *command],
                 cwd=folder,
                 env=environ,
@@ -64,6 +64,10 @@ class Child:
         """Ask it to end, and kill it when it does not. The exit code; None if it had to be killed."""
         if self.process.poll() is None:
             self.process.terminate()
+        return self.wait(grace_seconds)
+
+    def wait(self, grace_seconds: float) -> int | None:
+        """The same for one that was asked to end: a second time would hasten it."""
         try:
             return self.process.wait(grace_seconds)
         except subprocess.TimeoutExpired:
@@ -75,20 +79,38 @@ class Child:
                 self.process.stdin.close()
 
 
+class ForkedChild(Child):
+    """A child that this process was forked into."""
+
+    def __init__(self, process: ForkedProcess) -> None:
+        self.process = process
+
+
 class SupervisedProcess:
     """`python -m worker <command> <arguments>` as a child. Pauses between restarts grow; a steady run resets them."""
 
-    def __init__(self, command: str, *arguments: str) -> None:
-        self.name = command
-        self._arguments = arguments
+    def __init__(self, command: str, *arguments: str, number: int = 1) -> None:
+        """`number`: which one it is of those that run the same command."""
+        self.command = command
+        self.name = command if number == 1 else f"{command} {number}"
+        self.arguments = (command, *arguments)
         self._child: Child | None = None
         self._started_at = 0.0
         self._restart_at = 0.0
         self._pause_seconds = _FIRST_PAUSE_SECONDS
 
     def start(self) -> None:
-        self._child = Child(["worker", self.name, *self._arguments])
+        self._child = Child(["worker", *self.arguments])
         self._started_at = time.monotonic()
+
+    def fork(self) -> bool:
+        """The same without a new interpreter. True in the child, which is then to run the command `arguments`."""
+        process = fork(["worker", *self.arguments])
+        if process is None:
+            return True
+        self._child = ForkedChild(process)
+        self._started_at = time.monotonic()
+        return False
 
     def restart_if_ended(self) -> None:
         """Start the child again if it has ended and its pause is over. Call it often."""
@@ -108,13 +130,7 @@ class SupervisedProcess:
         if self._child and self._child.exit_code() is None:
             self._child.process.send_signal(number)
 
-    def stop(self, grace_seconds: float) -> None:
-        """SIGTERM, and SIGKILL after `grace_seconds`. Documents survive both."""
-        if self._child and self._child.stop(grace_seconds) is None:
+    def wait(self, grace_seconds: float) -> None:
+        """For the end of a child that was sent a SIGTERM; SIGKILL after `grace_seconds`. Documents survive both."""
+        if self._child and self._child.wait(grace_seconds) is None:
             log.warning("part_killed", part=self.name, grace_seconds=grace_seconds)
-
-
-def die_with_parent() -> None:
-    """Run in the child before exec: it gets a SIGTERM when its parent is gone (Linux; elsewhere nothing)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

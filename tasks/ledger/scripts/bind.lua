@@ -1,5 +1,7 @@
 -- Note that only one machine can work on a job, because the job's files lie there. Its due entry goes to that machine.
 --
+-- Needs: due
+--
 -- ARGV[1]  key prefix
 -- ARGV[2]  job id
 -- ARGV[3]  the machine
@@ -10,7 +12,7 @@ local lane, home = unpack(redis.call('HMGET', row, 'lane', 'home'))
 if not lane or home == machine then return 0 end
 redis.call('HSET', row, 'home', machine)
 redis.call('SADD', prefix .. 'machines', machine)
-local before, after = prefix .. 'due:' .. lane .. (home and '@' .. home or ''), prefix .. 'due:' .. lane .. '@' .. machine
+local before, after = due_key(prefix, lane, home), due_key(prefix, lane, machine)
 local due_at = redis.call('ZSCORE', before, id)
 if due_at then
   redis.call('ZREM', before, id)

@@ -1,15 +1,18 @@
 -- Check one job or one due entry, and mend it if asked to. Reading and mending are one script, so that no move of a
 -- worker comes in between.
 --
+-- Needs: clock
+--
 -- ARGV[1]  key prefix
 -- ARGV[2]  job id
 -- ARGV[3]  lane of the due entry (with @ and the machine, for work of one machine), or '' to check the job itself
 -- ARGV[4]  '1' to mend
--- Returns  what is wrong: '' (nothing), 'due without job', 'job without due', 'open without job', 'job not open'
+-- Returns  what is wrong: '' (nothing), 'due without job', 'job without due', 'open without job', 'job not open',
+--          'job not among those that have ended'
 local prefix, id, lane, mend = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local now = read_clock(prefix)
-local step, own_lane, stage, account, created_at, home =
-  unpack(redis.call('HMGET', prefix .. 'job:' .. id, 'step', 'lane', 'stage', 'account', 'created_at', 'home'))
+local step, own_lane, stage, account, created_at, home, updated_at =
+  unpack(redis.call('HMGET', prefix .. 'job:' .. id, 'step', 'lane', 'stage', 'account', 'created_at', 'home', 'updated_at'))
 if own_lane and home then own_lane = own_lane .. '@' .. home end
 
 if lane ~= '' then
@@ -34,5 +37,9 @@ end
 if not final and not open then
   if mend then redis.call('ZADD', prefix .. 'open:' .. account, created_at, id) end
   return 'job not open'
+end
+if final and not redis.call('ZSCORE', prefix .. 'finished', id) then
+  if mend then redis.call('ZADD', prefix .. 'finished', updated_at, id) end
+  return 'job not among those that have ended'
 end
 return ''

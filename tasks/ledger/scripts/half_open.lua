@@ -1,5 +1,7 @@
 -- Half-open the circuit of an account whose probe has succeeded.
 --
+-- Needs: clock
+--
 -- ARGV[1]  key prefix
 -- ARGV[2]  account
 -- Returns  1, or 0 if the account was not parked or down

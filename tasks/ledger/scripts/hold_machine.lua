@@ -1,5 +1,7 @@
 -- Hold a machine's name for the folders that bear its mark, and note when they were last in use.
 --
+-- Needs: clock
+--
 -- ARGV[1]  key prefix
 -- ARGV[2]  the machine's name
 -- ARGV[3]  the mark in its file; '' takes the name whoever holds it

@@ -1,25 +1,30 @@
 -- Open a job, once per id and once per idempotency key.
 --
+-- Needs: clock, due, sealed
+--
 -- ARGV[1]  key prefix
 -- ARGV[2]  job id
 -- ARGV[3]  lane of its due entry
 -- ARGV[4]  idempotency key (an HMAC), or ''
 -- ARGV[5]  fingerprint of the request (an HMAC): tells whether two calls with one idempotency key ask for the same
--- ARGV[6…] the row: field, value, field, value, ...
+-- ARGV[6]  '1' to open nothing that Redis had forgotten a commit of, or ''
+-- ARGV[7…] the row and its sealed parts: field, value, field, value, ...
 -- Returns  {kind, job id}: 'opened'; 'exists' (the same id before); 'same' (the id is an alias, or the idempotency key
---          has opened another job); 'conflict' (the idempotency key was used for another document)
+--          has opened another job); 'conflict' (the idempotency key was used for another document); 'forgotten' and the
+--          commit, as `Ledger.remember` has kept it
 local prefix, id, lane, idempotency_key, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local MONTH = 2592000  -- seconds
 local now, wall = read_clock(prefix)
 
--- Due entries of a job that only one machine can work on are in a list of that machine.
-local function due_key(lane, home)
-  return prefix .. 'due:' .. lane .. (home and '@' .. home or '')
-end
-
 local alias = redis.call('GET', prefix .. 'alias:' .. id)
 if alias then return {'same', alias} end
 if redis.call('EXISTS', prefix .. 'job:' .. id) == 1 then return {'exists', id} end
+
+-- Here, so that a job is either there when its commit is remembered, or is opened as one that may have been sent.
+if ARGV[6] == '1' then
+  local commit = redis.call('GET', prefix .. 'forgotten:' .. id)
+  if commit then return {'forgotten', commit} end
+end
 
 if idempotency_key ~= '' then
   local key = prefix .. 'idem:' .. idempotency_key
@@ -35,21 +40,33 @@ if idempotency_key ~= '' then
   redis.call('EXPIRE', key, MONTH)
 end
 
-local row = prefix .. 'job:' .. id
-redis.call('HSET', row, unpack(ARGV, 6))
-redis.call('HSET', row, 'lane', lane, 'created_at', wall, 'updated_at', wall, 'next_at', now,
-  'at_received', wall, 'since_received', now)
-local account, stage, home = unpack(redis.call('HMGET', row, 'account', 'stage', 'home'))
+local given, fields = {}, {}
+for at = 7, #ARGV, 2 do given[ARGV[at]] = ARGV[at + 1] end
+local account, home = given.account, given.home
+for _, part in ipairs(SEALED) do
+  if given[part] then redis.call('SET', sealed_key(prefix, part, id), given[part]) end
+  given[part] = nil
+end
+-- How long the account had been parked or down by now: that time is subtracted from what the job waits later.
+local sick_ms = redis.pcall('HGET', prefix .. 'account:' .. account, 'sick_ms')
+given.sick_before = type(sick_ms) == 'string' and sick_ms or '0'
+given.lane, given.next_at = lane, now
+given.created_at, given.updated_at, given.at_received, given.since_received = wall, wall, wall, now
+if given.stage == 'failed' then given.at_failed, given.since_failed = wall, now end  -- refused at the door
+for field, value in pairs(given) do
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
+end
+redis.call('HSET', prefix .. 'job:' .. id, unpack(fields))
+-- First of the lists, so that a job whose row is there is due too. If this key has become another type, the lane stands
+-- still, and whoever mends it makes the lane's entries again: the job must be open until then.
+redis.pcall('ZADD', due_key(prefix, lane, home), now, id)
 redis.call('SADD', prefix .. 'accounts', account)
 if home then redis.call('SADD', prefix .. 'machines', home) end
--- How long the account had been parked or down by now: that time is subtracted from what the job waits later.
-redis.call('HSET', row, 'sick_before', redis.call('HGET', prefix .. 'account:' .. account, 'sick_ms') or '0')
-redis.call('ZADD', due_key(lane, home), now, id)
 redis.call('ZADD', prefix .. 'jobs', wall, id)
-if stage == 'failed' then  -- refused at the door: only its closing is left
-  redis.call('HSET', row, 'at_failed', wall, 'since_failed', now)
+if given.stage == 'failed' then  -- only its closing is left
   redis.call('ZADD', prefix .. 'finished', wall, id)
 else
-  redis.call('ZADD', prefix .. 'open:' .. account, wall, id)
+  redis.pcall('ZADD', prefix .. 'open:' .. account, wall, id)
 end
 return {'opened', id}

@@ -1,5 +1,7 @@
 -- Open the circuit of an account, or count a failure towards that.
 --
+-- Needs: clock
+--
 -- ARGV[1]  key prefix
 -- ARGV[2]  account
 -- ARGV[3]  'parked' (opens at once) or 'down' (opens when failures in a row reach the threshold)

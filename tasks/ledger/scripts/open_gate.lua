@@ -1,5 +1,7 @@
 -- Open the gate of a limit group, and make due what its accounts have waiting.
 --
+-- Needs: clock
+--
 -- ARGV[1]  key prefix
 -- ARGV[2]  limit group
 -- ARGV[3]  '1' to forget the requests of the last minute too, or ''

@@ -1,5 +1,7 @@
 -- See which run of Redis this is, and how many commits it knew when it was first seen.
 --
+-- Needs: clock
+--
 -- ARGV[1]  key prefix
 -- ARGV[2]  run id of this Redis
 -- ARGV[3]  a new mark for the run. A wipe takes the mark away and leaves the run id, so that another run begins with it

@@ -1,5 +1,7 @@
 -- Take the probe of an account that is parked or down, if it is due.
 --
+-- Needs: clock
+--
 -- ARGV[1]  key prefix
 -- ARGV[2]  account
 -- ARGV[3]  longest interval between two probes, in ms

@@ -1,6 +1,8 @@
 -- Shut the gate of a limit group for a while: `take_due.lua` sends no jobs of the group. A gate that is shut for longer
 -- stays so.
 --
+-- Needs: clock
+--
 -- ARGV[1]  key prefix
 -- ARGV[2]  limit group
 -- ARGV[3]  for how long, in ms

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ValidationError
 
+from tasks.model.errors import AccountBlocked
 from tasks.providers.connection import Cache
 
 _MARGIN_SECONDS = 30.0
@@ -27,6 +28,8 @@ class Token(BaseModel, frozen=True):
 
 class Tokens:
     """The tokens of one account. All methods return an access token, and raise what `obtain` raises.
+
+    An AccountBlocked that `obtain` raises is never the document's fault: the token server does not see it.
 
     `obtain` gets a new token; it is given the last one, if that is still known. `scope` tells this account's tokens
     from all others (account, address, client, key); it may hold secrets. A token is remembered for `keep` seconds, so
@@ -64,7 +67,11 @@ class Tokens:
             return self._obtained(None if forget_last else token)
 
     def _obtained(self, last: Token | None) -> str:
-        token = self._obtain(last)
+        try:
+            token = self._obtain(last)
+        except AccountBlocked as error:
+            error.never_the_document = True
+            raise
         self._cache.put(_TOPIC, self._scope, token.model_dump_json(), self._keep)
         return token.access
 

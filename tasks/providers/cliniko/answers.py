@@ -6,9 +6,9 @@ Vendor page: https://docs.api.cliniko.com/openapi/reference/tag/Patient-Attachme
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, StrictBool, StrictStr, ValidationError
+from pydantic import BaseModel, FailFast, StrictBool, StrictStr, ValidationError
 
 from tasks.http.api import not_understood, parse_answer
 from tasks.http.exchange import Answer
@@ -91,7 +91,8 @@ class Attachment(BaseModel):
 
 
 class AttachmentList(BaseModel):
-    patient_attachments: list[Attachment]
+    # Not every fault of every record: each costs more memory than the record.
+    patient_attachments: Annotated[list[Attachment], FailFast()]
     total_entries: Any = None
     links: Any = None
 

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from pydantic import TypeAdapter, ValidationError
 
 from config.accounts import ClinikoAccount
+from config.fingerprint import fingerprint
 from tasks.http.api import Body, parse_answer
 from tasks.http.exchange import Answer
 from tasks.model.document import Document
@@ -25,7 +26,7 @@ from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown, PresignAga
 from tasks.model.job import Assurance, Facts, Form, Job, Record
 from tasks.model.names import check_file_name
 from tasks.model.route import Route, Stage
-from tasks.providers.base import DocumentGate, Found, Registered, fingerprint
+from tasks.providers.base import DocumentGate, Found, Registered
 from tasks.providers.checks import check_patient, check_size, patient_of
 from tasks.providers.cliniko.answers import (
     ACCOUNT_STATUSES,
@@ -84,23 +85,17 @@ class Cliniko:
         now: Callable[[], datetime] | None = None,
     ) -> None:
         key = account.api_key.get_secret_value()
+        self.limit_group = account.limit_group
         self._max_bytes = account.max_bytes
         self._cache = connection.cache
         self._list_limiter = connection.list_limiter
         self._clock = connection.clock
         self._now = now or connection.clock.now
         # A key works with its shard ("…-au1") and without: both are the same user.
-        self._user = fingerprint(account.base_url, key.rpartition("-")[0] or key)
-        self._scope = f"{name} {self._user}"
+        self._scope = f"{name} {fingerprint(account.base_url, key.rpartition('-')[0] or key)}"
         basic = base64.b64encode(f"{key}:".encode()).decode()  # the key as user name, no password (RFC 7617)
         headers = {"Authorization": f"Basic {basic}", "User-Agent": account.contact}
         self._api = connection.api(account.base_url, provider=NAME, headers=headers)
-
-    @property
-    def limit_group(self) -> str:
-        """Cliniko limits by user, whose key this is."""
-        # 200 requests a minute: https://docs.api.cliniko.com/developer-portal
-        return f"{self.kind}:{self._user}"
 
     # --- before any call -------------------------------------------------------------------------------------
 
@@ -219,7 +214,7 @@ class Cliniko:
     def _created(self, answer: Answer) -> Attachment:
         """The record that a success tells of. It is there in any case: if none can be read, it must be searched for."""
         try:
-            return Attachment.model_validate_json(answer.body)
+            return Attachment.model_validate_json(answer.body[:1_000_000])
         except ValidationError:
             base, _, record_id = answer.headers.get("location", "").rpartition("/")
         if record_id and base == self._api.url(_ATTACHMENTS):
@@ -236,7 +231,7 @@ class Cliniko:
             return self._registered(job, attachment)
         # A new upload is worth one attempt. A second refusal, or one that names other fields too, is not about that.
         topic = f"again {self._scope}"
-        presigned_again = job.presigns >= 2 and self._cache.get(topic, job.id) is not None
+        presigned_again = job.counts.presigns >= 2 and self._cache.get(topic, job.id) is not None
         if not refused_fields(answer) <= _UPLOAD_FIELDS:
             raise PATIENT_STATUSES.error(answer)
         if presigned_again:

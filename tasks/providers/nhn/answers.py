@@ -223,7 +223,9 @@ def _unauthorized(answer: Answer) -> StepError:
     if error == NONCE_WANTED:
         return RetryLater("NHN asked for another nonce than the one that it had just given.", unreachable=True)
     if error == PROOF_REFUSED:
-        return AccountBlocked("NHN refused the proof of our key: check this machine's clock.", credentials=True)
+        return AccountBlocked(
+            "NHN refused the proof of our key: check this machine's clock.", credentials=True, never_the_document=True
+        )
     return AccountBlocked(
         "NHN refused a token that HelseID had just given: ask NHN whether client and organization may use its API.",
         credentials=True,

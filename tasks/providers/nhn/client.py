@@ -26,7 +26,7 @@ from tasks.model.names import check_file_name
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.providers.auth.dpop import PROOF_REFUSED, DpopApi, proof_error
 from tasks.providers.auth.jwt import Signer
-from tasks.providers.base import DocumentGate, Found, Registered, Relabeled, fingerprint
+from tasks.providers.base import DocumentGate, Found, Registered, Relabeled
 from tasks.providers.checks import check_patient, check_size
 from tasks.providers.connection import Connection
 from tasks.providers.document_body import DocumentBody
@@ -58,16 +58,12 @@ class Nhn:
 
     def __init__(self, name: str, account: NhnAccount, connection: Connection) -> None:
         self._name = name
+        self.limit_group = account.limit_group
         self._account = account
         self._clock = connection.clock
         signer = Signer(account.private_key.get_secret_value(), account.algorithm, now=connection.clock.now)
         self._tokens = HelseId(account, signer, connection).tokens
         self._api = DpopApi(connection, account.base_url, provider=NAME, signer=signer, tokens=self._tokens)
-
-    @property
-    def limit_group(self) -> str:
-        """NHN's pages name no limits; they are taken to be for each client at one API."""
-        return f"{self.kind}:{fingerprint(self._account.base_url, self._account.client_id)}"
 
     # --- before any call -------------------------------------------------------------------------------------
 

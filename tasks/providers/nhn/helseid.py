@@ -130,7 +130,7 @@ _SENTENCES = {
 
 def _refused(answer: Answer) -> StepError:
     try:
-        error = _Refused.model_validate_json(answer.body).error
+        error = _Refused.model_validate_json(answer.body[:65_536]).error
     except ValidationError:
         error = ""
     if error == NONCE_WANTED:

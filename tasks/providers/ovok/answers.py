@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Annotated, Any
 
-from pydantic import BaseModel, StrictStr, StringConstraints
+from pydantic import BaseModel, FailFast, StrictStr, StringConstraints
 
 from tasks.http.exchange import Answer
 from tasks.http.json_values import moment
@@ -62,7 +62,8 @@ class Entry(BaseModel):
 
 
 class EntryList(BaseModel):
-    resources: list[Entry]
+    # Not every fault of every entry: each costs more memory than the entry.
+    resources: Annotated[list[Entry], FailFast()]
     total: Any = None
 
     @property

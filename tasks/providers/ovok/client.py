@@ -25,7 +25,7 @@ from tasks.model.job import Assurance, Facts, Form, Job, Record
 from tasks.model.names import check_file_name, upload_name
 from tasks.model.route import OnUnknownOutcome, Route, Stage
 from tasks.providers.auth.bearer import FORGET_LAST, KEEP_LAST, BearerApi
-from tasks.providers.base import DocumentGate, Found, fingerprint
+from tasks.providers.base import DocumentGate, Found
 from tasks.providers.checks import check_size
 from tasks.providers.connection import Connection
 from tasks.providers.media_types import media_type
@@ -61,11 +61,11 @@ class Ovok:
     presign_creates = True
 
     def __init__(self, name: str, account: OvokAccount, connection: Connection) -> None:
+        self.limit_group = account.limit_group
         self._max_bytes = account.max_bytes
         self._hosts = account.upload_hosts
         self._cache = connection.cache
         self._clock = connection.clock
-        self._user = fingerprint(account.base_url, account.email, account.client_id)
         self._api = BearerApi(
             connection,
             account.base_url,
@@ -76,11 +76,6 @@ class Ovok:
         )
         # For the addresses of files, which hold their own signature: no token goes there.
         self._storage = connection.api(account.base_url, provider=NAME, headers={})
-
-    @property
-    def limit_group(self) -> str:
-        """Ovok's pages name no limits; they are taken to be for each login at one API."""
-        return f"{self.kind}:{self._user}"
 
     # --- before any call -------------------------------------------------------------------------------------
 
@@ -275,7 +270,8 @@ def _may_be_repeated(job: Job) -> bool:
     The first repeat follows the first search without our file, the next follows the second search after it, and so on.
     Not after `chartpost retry`, which first only searches.
     """
-    return bool(job.unknown_step) and not job.day_of_searching and job.searches >= job.presigns - 1
+    enough = job.counts.searches >= job.counts.presigns - 1
+    return job.uncertainty.outcome_unknown and not job.uncertainty.day_of_searching and enough
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

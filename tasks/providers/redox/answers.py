@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from tasks.http.api import not_understood
-from tasks.http.exchange import JSON_BYTES, Answer
+from tasks.http.exchange import Answer
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown
 from tasks.model.job import Record
 from tasks.providers.fhir import Issue, outcome_in, sentences, words_of
@@ -78,7 +78,7 @@ def accepted_as(answer: Answer, identifier: str, base_url: str) -> Record:
     Raises DocumentRefused if the body refuses it, OutcomeUnknown if it may have been done in part, and AccountBlocked
     (of unknown outcome) if it is not understood.
     """
-    if len(answer.body) > JSON_BYTES:
+    if answer.too_large:
         raise _unclear()
     try:
         parsed = MessageAnswer.model_validate_json(answer.body)

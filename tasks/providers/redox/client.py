@@ -21,7 +21,7 @@ from tasks.model.job import Assurance, Facts, Job, Record, Stored
 from tasks.model.names import check_file_name
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.providers.auth.bearer import BearerApi
-from tasks.providers.base import DocumentGate, Found, Registered, fingerprint
+from tasks.providers.base import DocumentGate, Found, Registered
 from tasks.providers.checks import check_patient, check_size
 from tasks.providers.connection import Connection
 from tasks.providers.document_body import DocumentBody
@@ -50,18 +50,13 @@ class Redox:
     assurance = Assurance.ACCEPTED
 
     def __init__(self, name: str, account: RedoxAccount, connection: Connection) -> None:
+        self.limit_group = account.limit_group
         self._account = account
         self._on_unknown_outcome = (
             OnUnknownOutcome.RESEND if account.on_unknown_outcome == "resend" else OnUnknownOutcome.HOLD
         )
         tokens = TokenServer(name, account, connection).tokens
         self._api = BearerApi(connection, account.base_url, provider=NAME, tokens=tokens)
-
-    @property
-    def limit_group(self) -> str:
-        """Redox limits by the IP address that calls, whichever account it is for."""
-        # https://developer.redoxengine.com/api-reference/quotas-and-constraints
-        return f"{self.kind}:{fingerprint(self._account.base_url.lower())}"
 
     # --- before any call -------------------------------------------------------------------------------------
 
@@ -150,7 +145,7 @@ class Redox:
         stored_at = job.times.get(Stage.STORED)
         # If it seems to be still to come, a clock is wrong, and its age is not known.
         late = stored_at is not None and abs(datetime.now(UTC) - stored_at) > _FRESH
-        return self.store(job, gate) if job.earlier_sending_unknown or job.committed or late else stored
+        return self.store(job, gate) if job.uncertainty.perhaps_sent or late else stored
 
     def _registered(self, job: Job, stored: Stored, gate: DocumentGate, *remarks: str) -> Registered:
         message = referring_message(job, self._account, stored.location or "")
@@ -177,7 +172,7 @@ class Redox:
         try:
             return accepted_as(CREATE_STATUSES.success(answer), document_identifier(job), self._api.base_url)
         except DocumentRefused as refusal:
-            if not (job.earlier_sending_unknown or job.committed):
+            if not job.uncertainty.perhaps_sent:
                 raise
             # It may be refused because the earlier message has arrived.
             hint = "Look into Redox's log or the chart; then chartpost resolve, or retry with --send-again."

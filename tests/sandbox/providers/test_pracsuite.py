@@ -1,6 +1,7 @@
 """PracSuite's API as its pages describe it."""
 
 import hashlib
+import time
 
 import httpx
 import pytest
@@ -28,8 +29,10 @@ def test_a_form_has_the_fields_of_the_vendors_page(north: Clinic) -> None:
 
 def test_a_document_gets_a_record_with_the_bytes_that_were_sent(north: Clinic) -> None:
     content = bytes(range(256)) * 300
+    sent_at = time.time()
     assert north.send("4711", "referral.pdf", content).status_code == 204
     (record,) = north.records_once_there("4711")
+    assert sent_at < record["appeared_at"] <= time.time()
     assert record["size_bytes"] == len(content)
     assert record["sha256"] == hashlib.sha256(content).hexdigest()
     assert record["file_name"] == "referral.pdf"

@@ -9,8 +9,10 @@ import pytest
 import redis
 
 from tasks.accounts.breaker import CircuitBreaker
+from tasks.ledger import moves
+from tasks.ledger.keys import PREFIX
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import PREFIX, load_script
+from tasks.ledger.script_loader import load_script
 from tasks.ledger.seal import Seal
 from tasks.model.job import Record
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
@@ -41,7 +43,7 @@ def fed(client: redis.Redis) -> int:
     """How many documents a feeder sends now."""
     take_due = load_script(client, "take_due")
     lanes = [{"lane": "north", "slots": 8, "has_breaker": True, "group": "g"}]
-    return len(take_due(args=[PREFIX, 30_000, 32, "queue", json.dumps(lanes), "", "", 0, "boot", 0])) // 4
+    return len(take_due(args=[PREFIX, 30_000, 32, "queue", json.dumps(lanes), "", "", 0, "boot", 0])[0]) // 4
 
 
 def interval(client: redis.Redis) -> int:
@@ -60,7 +62,8 @@ def down(breaker: CircuitBreaker) -> None:
 
 
 def delivered(ledger: Ledger, job: str) -> None:
-    assert ledger.delivered(start(ledger, job, Step.REGISTER), Record(job), 1, None)
+    lease = start(ledger, job, Step.REGISTER)
+    assert ledger.apply(lease, moves.delivered(lease.job, Record(job), 1, None))
 
 
 def test_one_failure_more_takes_an_account_down_that_was_down_before(breaker: CircuitBreaker) -> None:

@@ -34,3 +34,40 @@ def test_calls_beyond_the_limit_stop_the_group(valkey: redis.Redis) -> None:
 
 def test_one_call_a_minute_still_turns_pages(valkey: redis.Redis) -> None:
     RateLimit(valkey).take_page("a", 1)
+
+
+def counted(valkey: redis.Redis) -> int:
+    return valkey.llen("chartpost:calls-of:a")
+
+
+def test_calls_of_a_high_limit_are_counted_in_handfuls_and_those_that_are_left_lapse(valkey: redis.Redis) -> None:
+    now = 0.0
+    limit = RateLimit(valkey, lambda: now)
+    for _ in range(10):
+        limit.take_call("a", 1000)
+    assert counted(valkey) == 10, "one part in a hundred, at once"
+    limit.take_call("a", 1000)
+    assert counted(valkey) == 20
+    now = 1.0
+    limit.take_call("a", 1000)
+    assert counted(valkey) == 30, "what was left was counted a second ago"
+
+
+def all_calls(limit: RateLimit) -> int:
+    """How many calls this process makes until it is refused one."""
+    for made in range(1000):
+        try:
+            limit.take_call("a", 600)
+        except RetryLater:
+            return made
+    return 1000
+
+
+def test_however_many_processes_there_are_no_more_calls_are_made_than_the_limit_allows(valkey: redis.Redis) -> None:
+    made = sum(all_calls(RateLimit(valkey)) for _ in range(3))
+    assert made == 600
+
+
+def test_a_handful_counts_for_a_second_longer_since_it_may_be_used_that_much_later(valkey: redis.Redis) -> None:
+    RateLimit(valkey).take_call("a", 600)
+    assert 60_000 < valkey.pttl("chartpost:calls-of:a") <= 61_000

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from tasks.closing.receipts import error_file, event_of, fields_of, public_receipt, receipt, receipt_or_error_file
 from tasks.model.errors import Code
-from tasks.model.job import Facts, Failure, Job, Record, Stored
+from tasks.model.job import Facts, Failure, Job, Record, Stored, Uncertainty
 from tasks.model.route import Stage
 from tests.tasks.providers.doubles import job as made_job
 
@@ -51,6 +51,8 @@ def test_a_receipt_whose_upload_was_never_answered_names_the_key_of_the_form() -
 
 def test_what_applies_to_a_few_receipts_only_is_added_to_them() -> None:
     assert receipt(delivered(duplicate_of="an earlier job"))["code"] == Code.DUPLICATE
+    hidden = receipt(delivered(duplicate_of="another producer's", duplicate_hidden=True))
+    assert (hidden["code"], hidden["duplicate_of"]) == (Code.DUPLICATE, None)
     assert receipt(delivered(resolved_by_human=True))["resolved_by"] == "human"
     assert receipt(delivered(facts=Facts(remarks=("It came late.",))))["remarks"] == ["It came late."]
 
@@ -73,8 +75,11 @@ def test_an_error_file_tells_the_providers_words_and_the_last_stage() -> None:
 
 def test_an_error_file_is_final_unless_the_record_is_still_searched_for() -> None:
     assert error_file(failed())["final"] is True
-    assert error_file(failed(Code.NOT_CONFIRMED, unknown_since=AT))["final"] is False
-    assert error_file(failed(Code.NOT_CONFIRMED, unknown_since=AT, needs_person=True))["final"] is True
+    assert error_file(failed(Code.NOT_CONFIRMED, uncertainty=Uncertainty(unknown_since=AT)))["final"] is False
+    assert (
+        error_file(failed(Code.NOT_CONFIRMED, uncertainty=Uncertainty(unknown_since=AT, needs_person=True)))["final"]
+        is True
+    )
 
 
 def test_an_event_names_neither_patient_nor_file() -> None:

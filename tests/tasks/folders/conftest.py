@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from tasks.folders.layout import Folders
+from tests.harness.keys import SEAL
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
-    made = Folders(tmp_path / "data")
+    made = Folders(tmp_path / "data", SEAL)
     made.create()
     return made
 
@@ -33,6 +34,6 @@ def folders_on_two_disks(tmp_path: Path, another_disk: Path) -> Folders:
     """The inbox is on another file system."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "inbox").symlink_to(another_disk)
-    made = Folders(tmp_path / "data")
+    made = Folders(tmp_path / "data", SEAL)
     made.create()
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tasks.folders.claims import Claims
 from tasks.folders.disk_names import clean
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
+from tasks.model.document import Document, Door
 
 JOB = "11111111-2222-4333-8444-555555555555"
 OTHER_JOB = "99999999-2222-4333-8444-555555555555"
@@ -27,18 +29,12 @@ def drop(folders: Folders, name: str = "referral.pdf", content: bytes = CONTENT)
 
 
 def job_file(path: Path, job_id: str = JOB, **fields: Any) -> JobFile:
-    return JobFile(
-        **{
-            "job_id": job_id,
-            "account": ACCOUNT,
-            "patient_id": PATIENT,
-            "file_name": clean(path.name),
-            "disk_name": path.name,
-            "size_bytes": path.lstat().st_size,
-            "received_at": datetime.now(UTC),
-            **fields,
-        }
-    )
+    """The job.json of a document of the inbox. `fields` are its own, or those of the document."""
+    document = Document(ACCOUNT, PATIENT, "", clean(path.name), path.lstat().st_size, door=Door.INBOX)
+    of_the_document = {name: fields.pop(name) for name in [*fields] if hasattr(document, name)}
+    document = replace(document, **of_the_document)
+    own: dict[str, Any] = {"job_id": job_id, "disk_name": path.name, "received_at": datetime.now(UTC)} | fields
+    return JobFile(document=document, **own)
 
 
 def claim(folders: Folders, path: Path, job_id: str = JOB, **fields: Any) -> Path:

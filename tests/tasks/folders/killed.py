@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 
-_OPERATIONS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "fcntl.flock")
+OPERATIONS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "fcntl.flock")
 
 Hindrance = Callable[[tuple[object, ...]], None]
 
@@ -54,7 +54,7 @@ def _act_in_child(act: Callable[[], object], before: int, hindrances: Mapping[st
         nonlocal left
         if event in hindrances:
             hindrances[event](args)
-        if event in _OPERATIONS:
+        if event in OPERATIONS:
             left -= 1
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -36,8 +37,9 @@ def test_a_claim_moves_the_file_and_says_what_it_is(folders: Folders) -> None:
     assert copies(folders) == [claimed]
     assert folders.document(JOB) == claimed
     read = folders.read_job_file(JOB)
-    assert (read.disk_name, read.description, read.options) == ("referral.pdf", "a letter", {"document_id": "7"})
-    assert read.size_bytes == len(CONTENT)
+    assert read.disk_name == "referral.pdf"
+    assert (read.document.description, read.document.options) == ("a letter", {"document_id": "7"})
+    assert read.document.size_bytes == len(CONTENT)
     assert not read.committed
 
 
@@ -73,7 +75,7 @@ def test_a_file_that_is_replaced_in_the_very_moment_of_the_rename_is_given_back(
     path = drop(folders)
 
     def replace_it(renamed: tuple[object, ...]) -> None:
-        if renamed[0] == str(path):
+        if renamed[0] == path.name:  # in its open folder
             path.unlink()
             path.write_bytes(b"another document")
 
@@ -83,6 +85,26 @@ def test_a_file_that_is_replaced_in_the_very_moment_of_the_rename_is_given_back(
 
     hindered(try_to_claim, "os.rename", replace_it)
     assert path.read_bytes() == b"another document"
+    assert list(folders.processing.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_not_a_file_and_is_put_in_its_place_at_the_rename_is_given_back(
+    folders: Folders, tmp_path: Path, kind: str
+) -> None:
+    path = drop(folders)
+
+    def replace_it(renamed: tuple[object, ...]) -> None:
+        if renamed[0] == path.name and stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
+            make(kind, path, tmp_path)
+
+    def try_to_claim() -> None:
+        with pytest.raises(ChangedMeanwhile, match="while it was being claimed"):
+            claim(folders, path)
+
+    hindered(try_to_claim, "os.rename", replace_it)
+    assert not stat.S_ISREG(path.lstat().st_mode)
     assert list(folders.processing.iterdir()) == []
 
 
@@ -127,7 +149,7 @@ def test_a_document_may_be_called_as_our_own_files_are(folders: Folders, name: s
     claimed = claim(folders, drop(folders, name))
     assert claimed.read_bytes() == CONTENT
     assert folders.document(JOB) == claimed
-    folders.update_job_file(JOB, committed=True)
+    folders.update_commit(JOB, stands=True)
     delivered = Outcomes(folders).deliver(JOB, "north_clinic", "4711", {"job_id": JOB, "file_name": name}).document
     assert delivered == folders.delivered / "north_clinic" / "4711" / name
     assert delivered.read_bytes() == CONTENT
@@ -147,6 +169,16 @@ def test_a_claim_works_across_file_systems(folders_on_two_disks: Folders) -> Non
         "job.json",
         "referral.pdf",
     ]
+
+
+def test_a_file_for_which_our_disk_has_no_room_is_not_copied_at_all(folders_on_two_disks: Folders) -> None:
+    """A sparse file has any size, and costs its sender nothing."""
+    path = drop(folders_on_two_disks)
+    os.truncate(path, 1 << 45)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        claim(folders_on_two_disks, path)
+    assert path.exists()
+    assert not list(folders_on_two_disks.processing.iterdir())
 
 
 def test_a_file_that_grows_while_it_is_copied_stays_in_the_inbox(folders_on_two_disks: Folders) -> None:
@@ -173,7 +205,7 @@ def test_a_sent_file_is_copied_and_its_size_noted(folders: Folders, tmp_path: Pa
     noted = job_file(source, size_bytes=0)
     claimed = Claims(folders).adopt_copy(source, JOB, noted)
     assert source.read_bytes() == claimed.read_bytes() == CONTENT
-    assert folders.read_job_file(JOB).size_bytes == len(CONTENT)
+    assert folders.read_job_file(JOB).document.size_bytes == len(CONTENT)
     with source.open("rb") as stream:
         assert Claims(folders).adopt_copy(stream, JOB, noted) == claimed
 
@@ -197,31 +229,31 @@ def test_what_cannot_be_sent_is_refused_and_leaves_nothing(
 def test_updates_of_different_fields_do_not_undo_each_other(folders: Folders) -> None:
     claim(folders, drop(folders))
     children = []
-    for changes in ({"committed": True}, {"key": "uploads/1"}, {"snapshot": ("a", "b")}):
+    for changes in ({"stands": True}, {"key": "uploads/1"}, {"snapshot": ("a", "b")}):
         child = os.fork()
         if child == 0:
             for _ in range(20):
-                folders.update_job_file(JOB, **changes)
+                folders.update_commit(JOB, **changes)
             os._exit(0)
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
     read = folders.read_job_file(JOB)
-    assert (read.committed, read.key, read.snapshot) == (True, "uploads/1", ("a", "b"))
+    assert (read.committed, read.commit.key, read.commit.snapshot) == (True, "uploads/1", ("a", "b"))
 
 
 def test_an_update_that_cannot_be_made_durable_is_an_error(folders: Folders) -> None:
     with pytest.raises(OSError, match="No such file"):
-        folders.update_job_file(str(uuid4()), committed=True)
+        folders.update_commit(str(uuid4()), stands=True)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"job_id": "', b"[]", b"{}", b"\xff", b'{"version": 2}'])
+@pytest.mark.parametrize("content", [b"", b'{"job_id": "', b"[]", b"{}", b"\xff", b'{"version": 0}'])
 def test_a_damaged_job_file_is_reported_and_its_document_kept(folders: Folders, content: bytes) -> None:
     claimed = claim(folders, drop(folders))
     (claimed.parent / "job.json").write_bytes(content)
     with pytest.raises(JobFileDamaged):
         folders.read_job_file(JOB)
     with pytest.raises(JobFileDamaged):
-        folders.update_job_file(JOB, committed=True)
+        folders.update_commit(JOB, stands=True)
     (found,) = Claims(folders).orphans(lambda _: False)
     assert isinstance(found, Damaged)
     assert found.job_id == JOB
@@ -245,11 +277,16 @@ def test_only_jobs_that_the_ledger_does_not_know_are_orphans(folders: Folders) -
 
 def test_an_orphan_tells_what_a_search_needs(folders: Folders) -> None:
     claim(folders, drop(folders))
-    folders.update_job_file(JOB, committed=True, snapshot=("1", "2"), key="k", provider_facts={"token": "t"})
+    folders.update_commit(JOB, stands=True, snapshot=("1", "2"), key="k", provider_facts={"token": "t"})
     (orphan,) = Claims(folders).orphans(lambda _: False)
     assert isinstance(orphan, ClaimedDocument)
     told = orphan.job_file
-    assert (told.committed, told.snapshot, told.key, told.provider_facts) == (True, ("1", "2"), "k", {"token": "t"})
+    assert (told.committed, told.commit.snapshot, told.commit.key, told.commit.provider_facts) == (
+        True,
+        ("1", "2"),
+        "k",
+        {"token": "t"},
+    )
 
 
 def test_a_folder_that_another_process_works_on_is_left_alone(folders: Folders) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tasks.folders.disk_names import MAX_NAME_BYTES, beside, byte_length, clean, cut, tagged, tags
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
+from tests.harness.keys import SEAL
 from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, error, files_in, receipt, said
 
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may slow the machine
@@ -47,7 +48,7 @@ names = st.one_of(raw_names, awkward_names).map(os.fsdecode)
 @given(st.lists(st.tuples(names, st.booleans()), min_size=1, max_size=6))
 def test_no_name_overwrites_another_or_is_lost(dropped: list[tuple[str, bool]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        folders = Folders(Path(folder))
+        folders = Folders(Path(folder), SEAL)
         contents = {}
         for number, (name, delivered) in enumerate(dropped):
             job_id = str(UUID(int=number))  # all begin with the same eight digits
@@ -67,8 +68,9 @@ def test_no_name_overwrites_another_or_is_lost(dropped: list[tuple[str, bool]]) 
         )
         assert len(lying) == 2 * len(dropped)
         assert list(folders.processing.iterdir()) == []
-        for closed_document, content in Outcomes(folders).error_files():
-            assert closed_document.document.read_bytes() == contents[content["job_id"]]
+        for closed_document in Outcomes(folders).error_files():
+            assert closed_document.believed
+            assert closed_document.document.read_bytes() == contents[closed_document.content["job_id"]]
 
 
 def _prefixed(prefix: str, files: dict[str, bytes]) -> dict[str, bytes]:
@@ -129,7 +131,7 @@ def test_a_tag_goes_before_the_last_suffix(name: str, expected: str) -> None:
 
 
 def test_any_program_can_read_what_an_error_file_says_of_a_name_that_is_not_utf8(tmp_path: Path) -> None:
-    folders = Folders(tmp_path)
+    folders = Folders(tmp_path, SEAL)
     claim(folders, drop(folders, "M\udcfcller.pdf"), str(UUID(int=1)))
     failed = Outcomes(folders).fail(str(UUID(int=1)), ACCOUNT, PATIENT, error(str(UUID(int=1)), "M_ller.pdf"))
     companion = failed.with_name(failed.name + ".error.json")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,8 +14,9 @@ import redis
 from tasks.folders.commit_journal import CommitJournal
 from tasks.folders.forgotten_commits import ForgottenCommits
 from tasks.folders.machines import Machine
+from tasks.ledger import moves
+from tasks.ledger.keys import PREFIX
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.errors import Code, DocumentRefused, RetryLater
 from tasks.model.job import Facts, Failure, Job
@@ -27,6 +30,12 @@ class OneOfSeveral(Ledger):
     """A ledger in a Redis whose run a test chooses."""
 
     run = "first run"
+    while_opening: Callable[[], object] = staticmethod(lambda: None)
+
+    def _run(self, script: str, *args: object) -> Any:
+        if script == "open":
+            self.while_opening()
+        return super()._run(script, *args)
 
     def redis_run(self) -> str:
         return self.run
@@ -82,7 +91,7 @@ def test_a_job_whose_commit_was_forgotten_is_of_unknown_outcome(here: Here) -> N
     set_back(here)
     here.forgotten.ensure_known()
     job = here.job(job_id)
-    assert (job.stage, job.step, job.committed) == (Stage.PRESIGNED, Step.POST, True)
+    assert (job.stage, job.step, job.uncertainty.committed) == (Stage.PRESIGNED, Step.POST, True)
     assert job.facts == FACTS, "what a search needs is there again"
     assert here.ledger.name_holder(job.document) == job_id
 
@@ -103,7 +112,18 @@ def test_a_message_that_comes_again_opens_its_job_as_of_unknown_outcome(here: He
     here.forgotten.ensure_known()
     here.ledger.open(job_id, document(), "pracsuite", route=here.route)
     job = here.job(job_id)
-    assert (job.step, job.committed, job.facts) == (Step.POST, True, FACTS)
+    assert (job.step, job.uncertainty.committed, job.facts) == (Step.POST, True, FACTS)
+
+
+def test_a_job_that_is_opened_while_redis_is_told_of_its_commit_is_of_unknown_outcome(here: Here) -> None:
+    """Whoever opens it has asked before the telling, and whoever tells has looked for the job before it was there."""
+    job_id = str(uuid4())
+    here.commits(job_id)
+    set_back(here)
+    here.ledger.while_opening = here.forgotten.ensure_known
+    here.ledger.open(job_id, document(), "pracsuite", route=here.route)
+    job = here.job(job_id)
+    assert (job.step, job.uncertainty.committed, job.facts) == (Step.POST, True, FACTS)
 
 
 def test_what_was_sent_under_a_lost_key_is_not_sent_again_without_a_person(here: Here) -> None:
@@ -138,7 +158,7 @@ def test_a_provider_that_recognises_ids_is_sent_the_same_ones(valkey: redis.Redi
     here.forgotten.ensure_known()
     job = here.job(job_id)
     assert (job.stage, job.step) == (Stage.RECEIVED, Step.REGISTER)
-    assert (job.earlier_sending_unknown, job.facts) == (True, FACTS)
+    assert (job.uncertainty.earlier_sending_unknown, job.facts) == (True, FACTS)
 
 
 def test_a_redis_that_was_emptied_while_it_ran_is_told_as_after_a_restart(here: Here) -> None:
@@ -147,7 +167,7 @@ def test_a_redis_that_was_emptied_while_it_ran_is_told_as_after_a_restart(here: 
     here.ledger.redis.flushall()  # its run id stays
     here.forgotten.ensure_known()
     here.ledger.open(job_id, document(), "pracsuite", route=here.route)
-    assert (here.job(job_id).committed, here.job(job_id).facts) == (True, FACTS)
+    assert (here.job(job_id).uncertainty.committed, here.job(job_id).facts) == (True, FACTS)
 
     here.commits(later)
     here.start()
@@ -160,7 +180,7 @@ def test_a_redis_that_has_forgotten_nothing_is_told_nothing(here: Here) -> None:
     here.commits(job_id)
     set_back(here, commits=1)
     here.forgotten.ensure_known()
-    assert not here.job(job_id).committed
+    assert not here.job(job_id).uncertainty.committed
     assert not here.ledger.redis.exists(f"{PREFIX}forgotten:{job_id}")
 
 
@@ -171,7 +191,7 @@ def test_what_was_committed_since_the_restart_is_not_taken_for_forgotten(here: H
     here.commits(job_id)
     here.start()
     here.forgotten.ensure_known()
-    assert not here.job(job_id).committed
+    assert not here.job(job_id).uncertainty.committed
 
 
 def test_numbers_go_on_above_those_that_were_forgotten(here: Here) -> None:
@@ -184,14 +204,14 @@ def test_numbers_go_on_above_those_that_were_forgotten(here: Here) -> None:
     here.commits(second)
     set_back(here, commits=3)  # a copy that was made before the last commit
     here.forgotten.ensure_known()
-    assert here.job(second).committed
+    assert here.job(second).uncertainty.committed
 
 
 def test_a_job_that_has_gone_on_is_left_alone(here: Here) -> None:
     stored = opened(here)
-    here.ledger.presigned(start(here.ledger, stored, Step.PRESIGN), PRESIGNED, "run", calls=1)
+    here.ledger.apply(start(here.ledger, stored, Step.PRESIGN), moves.presigned(PRESIGNED, "run", calls=1))
     lease = start(here.ledger, stored, Step.POST)
-    here.ledger.committed(lease)
+    here.ledger.commit(lease)
     here.commits(stored)
     before = here.job(stored)
     set_back(here)
@@ -206,10 +226,10 @@ def test_nothing_is_sent_before_the_other_machine_has_reported(valkey: redis.Red
     set_back(here, there)
     with pytest.raises(RetryLater):
         here.forgotten.ensure_known()
-    assert not here.job(job_id).committed
+    assert not here.job(job_id).uncertainty.committed
     there.forgotten.ensure_known()
     here.forgotten.ensure_known()
-    assert here.job(job_id).committed
+    assert here.job(job_id).uncertainty.committed
 
 
 def test_a_machine_that_is_gone_holds_up_nobody_for_long(valkey: redis.Redis, tmp_path: Path) -> None:

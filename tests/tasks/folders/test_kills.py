@@ -13,6 +13,7 @@ import pytest
 from tasks.folders.claims import ClaimedDocument, Claims
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
+from tests.harness.keys import SEAL
 from tests.tasks.folders.documents import (
     ACCOUNT,
     CONTENT,
@@ -52,7 +53,7 @@ def fresh(tmp_path: Path) -> Callable[[], Folders]:
     numbers = count()
 
     def make() -> Folders:
-        made = Folders(tmp_path / str(next(numbers)))
+        made = Folders(tmp_path / str(next(numbers)), SEAL)
         made.create()
         return made
 
@@ -69,7 +70,7 @@ def fresh_on_two_disks(tmp_path: Path, another_disk: Path) -> Callable[[], Folde
         (tmp_path / name).mkdir()
         (another_disk / name).mkdir()
         (tmp_path / name / "inbox").symlink_to(another_disk / name)
-        made = Folders(tmp_path / name)
+        made = Folders(tmp_path / name, SEAL)
         made.create()
         return made
 
@@ -102,7 +103,7 @@ def with_document_failed(make: Callable[[], Folders]) -> Callable[[], Folders]:
 
     def begin() -> Folders:
         folders = claimed()
-        folders.update_job_file(JOB, committed=True, key="uploads/1")
+        folders.update_commit(JOB, stands=True, key="uploads/1")
         fail(folders)
         return folders
 
@@ -133,7 +134,7 @@ def assert_claimed_or_waiting(folders: Folders) -> str:
         (claimed,) = orphans
         assert isinstance(claimed, ClaimedDocument)
         assert claimed.path.read_bytes() == CONTENT
-        assert claimed.job_file.description == "a letter"
+        assert claimed.job_file.document.description == "a letter"
         assert inbox == {}
         return "claimed"
     assert inbox == {
@@ -291,7 +292,7 @@ def test_a_reopening_that_is_killed_loses_neither_the_document_nor_what_is_known
         (claimed,) = orphans
         assert isinstance(claimed, ClaimedDocument)
         assert claimed.sidecar
-        assert (claimed.job_file.committed, claimed.job_file.key) == (True, "uploads/1")
+        assert (claimed.job_file.committed, claimed.job_file.commit.key) == (True, "uploads/1")
         assert files_in(folders.failed) == {}
 
 
@@ -315,7 +316,7 @@ def test_a_return_by_the_inbox_that_is_killed_does_not_forget_that_the_document_
             orphans = list(Claims(folders).orphans(lambda _: False))
         (claimed,) = orphans
         assert isinstance(claimed, ClaimedDocument)
-        assert (claimed.job_file.committed, claimed.job_file.key) == (True, "uploads/1")
+        assert (claimed.job_file.committed, claimed.job_file.commit.key) == (True, "uploads/1")
         assert files_in(folders.failed) == {}
         assert len(copies(folders)) == 1
 
@@ -327,9 +328,9 @@ def test_an_update_that_is_killed_leaves_the_old_or_the_new_job_file(fresh: Call
         return folders
 
     found = []
-    for folders in every_kill(begin, lambda folders: [folders.update_job_file(JOB, committed=True) for _ in range(2)]):
+    for folders in every_kill(begin, lambda folders: [folders.update_commit(JOB, stands=True) for _ in range(2)]):
         found.append(folders.read_job_file(JOB).committed)
-        folders.update_job_file(JOB, key="k")
+        folders.update_commit(JOB, key="k")
         deliver(folders)
         assert list(folders.processing.iterdir()) == []
     assert found == sorted(found)

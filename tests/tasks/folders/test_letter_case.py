@@ -13,14 +13,20 @@ import pytest
 from tasks.folders.job_folder import JOB_FILE, OURS, JobFolder
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
+from tests.harness.keys import SEAL
 from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, files_in, receipt
+
+
+def document_path(folder: Path, name: str) -> Path:
+    return JobFolder(folder, Folders(folder).open_folder).document_path(name)
+
 
 NAMED_AS_OURS = ["job.json", "JOB.JSON", "Job.json", f"{OURS}lock", f"{OURS}draft".upper(), f"{OURS}Sidecar"]
 
 
 @pytest.mark.parametrize("name", NAMED_AS_OURS)
 def test_a_document_that_is_called_as_our_own_file_gets_another_name_in_our_care(tmp_path: Path, name: str) -> None:
-    path = JobFolder(tmp_path).document_path(name)
+    path = document_path(tmp_path, name)
     assert path.parent == tmp_path
     assert path.name.casefold() != JOB_FILE
     assert not path.name.casefold().startswith(OURS)
@@ -28,12 +34,12 @@ def test_a_document_that_is_called_as_our_own_file_gets_another_name_in_our_care
 
 @pytest.mark.parametrize("name", ["Referral.PDF", "job.json.pdf", "my job.json", "chartpost-lock"])
 def test_any_other_document_keeps_its_name(tmp_path: Path, name: str) -> None:
-    assert JobFolder(tmp_path).document_path(name) == tmp_path / name
+    assert document_path(tmp_path, name) == tmp_path / name
 
 
 @pytest.mark.parametrize("name", ["job.json", "JOB.JSON", "Job.json"])
 def test_both_files_are_kept_from_the_claim_to_the_delivery(tmp_path: Path, name: str) -> None:
-    folders, job = Folders(tmp_path), str(uuid4())
+    folders, job = Folders(tmp_path, SEAL), str(uuid4())
     folders.create()
     held = claim(folders, drop(folders, name, b"a document"), job)
     assert held.read_bytes() == b"a document"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.retention import Retention
+from tests.harness.keys import SEAL
+from tests.harness.rights import modes_count
 from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, receipt
 
 HOUR = 3600.0
@@ -42,7 +46,7 @@ class Delivered:
     folders: Folders = field(init=False)
 
     def __post_init__(self) -> None:
-        self.folders = Folders(self.folder)
+        self.folders = Folders(self.folder, SEAL)
         self.folders.create()
 
     def add(self, *ages_in_days: float) -> None:
@@ -200,3 +204,21 @@ def _rounds(retention: Retention, clocks: Clocks, number: int, every: float) -> 
     for _ in range(number):
         clocks.pass_by(every)
         retention.run()
+
+
+def test_a_folder_that_may_not_be_written_stops_nothing_else(tmp_path: Path, clocks: Clocks) -> None:
+    """Whoever may write to delivered/ can make one, with a receipt in it that looks old."""
+    delivered = long_at_work(tmp_path, 7, clocks)
+    delivered.add(10)
+    theirs = delivered.folders.delivered / ACCOUNT / "0"
+    theirs.mkdir()
+    forged = theirs / "x.pdf.receipt.json"
+    forged.write_text(json.dumps(receipt(str(uuid4()))))
+    os.utime(forged, (0, 0))
+    theirs.chmod(0o555)
+    with modes_count(), capture_logs() as logs:
+        hourly(delivered.retention(), clocks, hours=2)
+    assert [path.name for path in delivered.folders.delivered.rglob("*") if path.is_file()] == [forged.name]
+    assert {"event": "delivered_not_swept", "reason": "no right to write to their folders", "count": 1}.items() <= (
+        next(each for each in logs if each["event"] == "delivered_not_swept").items()
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.folders.claims import ClaimedDocument, Claims
+from tasks.folders.job_json import Commit
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.set_aside import SentDocument, id_after_change, remark_of
@@ -65,7 +66,8 @@ def test_a_document_that_has_grown_since_it_was_sent_becomes_a_failed_job_of_its
         Code.FILE_CHANGED,
         "The file changed after it was sent: 10 bytes have arrived, and now it has 22.",
     )
-    assert (orphan.job_file.size_bytes, orphan.job_file.committed, orphan.job_file.round) == (len(CHANGED), False, 0)
+    document = orphan.job_file.document
+    assert (document.size_bytes, orphan.job_file.committed, document.round) == (len(CHANGED), False, 0)
 
 
 def test_it_keeps_what_its_name_told(folders: Folders) -> None:
@@ -129,7 +131,7 @@ def changed(fresh: Callable[[], Folders]) -> Callable[[], tuple[Folders, SentDoc
     def begin() -> tuple[Folders, SentDocument]:
         folders = fresh()
         path, sent = claimed(folders)
-        folders.update_job_file(JOB, committed=True, sent_identity=sent.identity)
+        folders.update_job_file(JOB, commit=Commit(stands=True), sent_identity=sent.identity)
         path.write_bytes(CHANGED)
         return folders, sent
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from tasks.folders.job_json import SCHEMA, JobFileTooNew
 from tasks.folders.staging import Staging
 from tasks.sources.objects import Objects, StorageFault
 from tests.harness.sandbox import SandboxProcess
@@ -55,6 +57,17 @@ def test_only_what_this_machine_staged_and_no_job_needs_is_removed(
     gone = {put(staging, tmp_path, HERE) for _ in range(3)}
     assert staging.sweep(HERE, lambda job_id: job_id == needed, older_than=ANY_AGE) == len(gone)
     assert names(staging, objects) == {needed, foreign}
+
+
+def test_what_a_newer_version_has_staged_stays(staging: Staging, objects: Objects, tmp_path: Path) -> None:
+    job_id = put(staging, tmp_path, HERE)
+    address = staging._address(job_id, "job.json")
+    newer = json.loads(objects.read(address)) | {"version": SCHEMA + 1, "written_by": "7.1.0"}
+    objects.write(address, json.dumps(newer).encode())
+    with pytest.raises(JobFileTooNew, match=r"chartpost 7\.1\.0"):
+        staging.change_job_file(job_id, lambda job_file: job_file.with_commit(stands=True))
+    assert staging.sweep(HERE, lambda _: False, older_than=ANY_AGE) == 0
+    assert json.loads(objects.read(address)) == newer
 
 
 def test_what_was_staged_a_moment_ago_stays(staging: Staging, objects: Objects, tmp_path: Path) -> None:

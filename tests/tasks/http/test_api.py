@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import ssl
 import threading
 import traceback
 from collections.abc import Callable
@@ -17,11 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from config.types import ProxyAddress
 from tasks.http.api import ApiClient, parse_answer
-from tasks.http.clients import Clients, tls
+from tasks.http.clients import Client, Clients, Handles
 from tasks.http.exchange import JSON_BYTES, Answer
 from tasks.http.provider_clock import ProviderClock
 from tasks.http.retry_after import asked_wait, retry_after
+from tasks.http.trust import trust
 from tasks.model.errors import AccountBlocked, RetryLater
 from tests.tasks.storage_server import StorageServer, Visit
 
@@ -99,6 +102,26 @@ def test_each_thread_has_clients_of_its_own_and_keeps_them() -> None:
     clients.close()
 
 
+def test_a_thread_has_as_many_handles_for_fifty_accounts_as_for_one(storage: StorageServer) -> None:
+    handles = Handles()
+    before = descriptors()
+    accounts = [Clients(handles=handles) for _ in range(50)]
+    storage.script = answering("200 OK")
+    for account in accounts:
+        for client in (account.api(), account.fresh()):
+            client.send(httpx.Request("GET", storage.url))
+    assert len({id(account.api()) for account in accounts} | {id(account.fresh()) for account in accounts}) == 2
+    assert descriptors() - before < 20
+    handles.close()
+
+
+def test_accounts_of_other_authorities_or_proxies_have_other_handles(certificate: Path) -> None:
+    handles, between = Handles(), ProxyAddress("127.0.0.1", 9)
+    kinds = [Clients(handles=handles), Clients(certificate, handles=handles), Clients(None, between, handles)]
+    assert len({id(clients.api()) for clients in kinds}) == 3
+    handles.close()
+
+
 def test_a_forked_process_does_not_use_its_parents_clients() -> None:
     clients = Clients()
     before = clients.api()
@@ -114,16 +137,15 @@ def test_closing_closes_every_threads_clients_and_later_ones_are_new() -> None:
     mine, other = clients.fresh(), in_thread(clients.api)
     clients.close()
     assert mine.is_closed
-    assert isinstance(other, httpx.Client)
+    assert isinstance(other, Client)
     assert other.is_closed
     assert not clients.fresh().is_closed
     clients.close()
 
 
-def test_the_tls_set_up_is_shared_and_knows_some_authorities() -> None:
-    assert tls() is tls()
-    assert tls().cert_store_stats()["x509_ca"] > 0
-    assert tls().check_hostname
+def test_the_authorities_are_shared_and_there_are_some() -> None:
+    assert trust() is trust()
+    assert ssl.create_default_context(cafile=trust().file).cert_store_stats()["x509_ca"] > 0
 
 
 @pytest.mark.parametrize("content", ["", "not a certificate", None])
@@ -188,6 +210,12 @@ def test_without_a_free_slot_nothing_leaves_and_nothing_is_counted(api: Api) -> 
         api.client.call("GET", "a")
     assert later.value is api.no_slot
     assert (api.counted, api.server.visits) == (0, [])
+
+
+def descriptors() -> int:
+    """How many this process has open, where the system tells."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0
 
 
 def answering(status: str, body: str = "", **headers: str) -> Callable[[Visit], None]:
@@ -296,6 +324,13 @@ def test_an_answer_without_end_is_read_up_to_a_bound(api: Api) -> None:
     answer = api.client.call("GET", "a")
     assert len(answer.body) == JSON_BYTES + 1
     with pytest.raises(AccountBlocked, match="shape"):
+        parse_answer(answer, Shape, "Somebody")
+
+
+@pytest.mark.parametrize("piece", [b"[],", b"{},", b"1,", b'{"a":1},'])
+def test_an_answer_of_more_values_than_anybody_asked_for_is_not_read(piece: bytes) -> None:
+    answer = Answer(200, {}, b'{"name": "a", "b": [' + piece * (JSON_BYTES // 2 // len(piece)) + b"1]}")
+    with pytest.raises(AccountBlocked, match="far more than was asked for"):
         parse_answer(answer, Shape, "Somebody")
 
 

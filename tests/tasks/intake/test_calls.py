@@ -10,9 +10,10 @@ import pytest
 import redis
 
 from tasks.closing.results import Results
-from tasks.intake.calls import CallIntake, is_uuid
+from tasks.intake.calls import CallIntake
 from tasks.ledger.identity import LedgerRefused
 from tasks.model.errors import Code, DocumentRefused, RetryLater
+from tasks.model.job_id import is_uuid
 
 TASK = "7f0c2a51-63de-4a7c-9d1b-2f6a8e5c4b30"
 
@@ -23,8 +24,9 @@ class Shown:
     def __init__(self) -> None:
         self.refusals: list[tuple[str, Code, str]] = []
 
-    def refused(self, task_id: str, code: Code, message: str) -> None:
+    def refuse_call(self, task_id: str, code: Code, message: str) -> bool:
         self.refusals.append((task_id, code, message))
+        return True
 
 
 class Stopping(threading.Event):

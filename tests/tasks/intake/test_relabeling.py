@@ -13,19 +13,15 @@ from tasks.accounts.account import Account
 from tasks.accounts.rate_limit import RateLimit
 from tasks.folders.commit_log import CommitLog
 from tasks.folders.layout import Folders
+from tasks.ledger import moves
+from tasks.ledger.keys import PREFIX
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document, Label, Relabeling
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
-from tasks.sources.documents import Documents
-from tasks.sources.files import Files
-from tasks.sources.objects import Objects
-from tasks.sources.sources import Sources
-from tasks.sources.writers import Writers
 from tests.tasks.ledger.test_ledger import start
-from tests.tasks.pipeline.runners import recovery_of, runner_of
+from tests.tasks.pipeline.runners import consequences_of, documents_of, runner_of
 from tests.tasks.pipeline.test_runner import NoResults
 from tests.tasks.providers.doubles import DictCache
 from tests.tasks.providers.odd_nhn import DOCUMENT_ID, PATCH, TOKEN, OddNhn, labelled
@@ -40,10 +36,12 @@ class Hospital:
         self.odd = odd
         self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
         self.account = Account("hospital", account_at(odd), RateLimit(client), DictCache())
-        documents = Documents(Sources(Files([data]), Objects([])), Writers())
+        documents = documents_of(data)
         commit_log = CommitLog(Folders(data), None)
-        recovery = recovery_of(self.ledger, commit_log, documents)
-        self.runner = runner_of(self.ledger, commit_log, documents, recovery, {"hospital": self.account}, NoResults())
+        consequences = consequences_of(self.ledger, commit_log, documents)
+        self.runner = runner_of(
+            self.ledger, commit_log, documents, consequences, {"hospital": self.account}, NoResults()
+        )
 
     def opened(self, *codes: str) -> str:
         job_id = str(uuid4())
@@ -79,7 +77,9 @@ def hospital(valkey: redis.Redis, tmp_path: Path) -> Iterator[Hospital]:
 def test_a_relabeling_that_is_cancelled_while_it_waits_for_a_token_changes_nothing(hospital: Hospital) -> None:
     job = hospital.opened("N")
     said: list[str] = []
-    hospital.while_a_token_is_given(lambda: said.append(hospital.ledger.cancel(hospital.job(job))))
+    hospital.while_a_token_is_given(
+        lambda: said.append(hospital.ledger.take_over(hospital.job(job), moves.cancel(hospital.job(job))))
+    )
     hospital.runner.run(Step.REGISTER, job)
     assert said == ["ok"]
     assert hospital.changes() == []
@@ -95,7 +95,7 @@ def test_labels_of_a_worker_that_has_lost_its_lease_never_come_after_those_of_an
     hospital.while_a_token_is_given(another_takes_it)
     hospital.runner.run(Step.REGISTER, job)
     assert hospital.changes() == []
-    assert not hospital.job(job).committed
+    assert not hospital.job(job).uncertainty.committed
 
 
 def test_a_relabeling_that_is_not_answered_is_simply_sent_again(hospital: Hospital) -> None:
@@ -103,7 +103,12 @@ def test_a_relabeling_that_is_not_answered_is_simply_sent_again(hospital: Hospit
     hospital.odd.answers[PATCH] = Reply(503)
     hospital.runner.run(Step.REGISTER, job)
     waits = hospital.job(job)
-    assert (waits.stage, waits.step, waits.committed, waits.failures) == (Stage.RECEIVED, Step.REGISTER, False, 1)
+    assert (waits.stage, waits.step, waits.uncertainty.committed, waits.counts.failures) == (
+        Stage.RECEIVED,
+        Step.REGISTER,
+        False,
+        1,
+    )
     hospital.odd.answers[PATCH] = Reply(body=labelled("N"))
     hospital.runner.run(Step.REGISTER, job)
     assert hospital.job(job).stage is Stage.DELIVERED

@@ -14,11 +14,13 @@ from tasks.accounts.breaker import CircuitBreaker
 from tasks.accounts.rate_limit import RateLimit
 from tasks.dispatch.housekeeping import Housekeeping
 from tasks.dispatch.workers import Workers
+from tasks.ledger import moves
 from tasks.ledger.cache import SealedCache
 from tasks.ledger.clock import LedgerClock, boot, since_boot_ms
+from tasks.ledger.keys import PREFIX
 from tasks.ledger.lease import NotStarted
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import PREFIX, load_script
+from tasks.ledger.script_loader import load_script
 from tasks.ledger.seal import Seal
 from tasks.model.errors import RetryLater
 from tasks.model.route import Step
@@ -76,7 +78,7 @@ def feed(client: redis.Redis, since_boot: int | None = None, name: str = "") -> 
     taken = load_script(client, "take_due")(
         args=[PREFIX, LEASE_MS, 32, "queue", json.dumps(lanes), "", "", 0, *boot_time]
     )
-    return [str(job) for job in taken[::4]]
+    return [str(job) for job in taken[0][::4]]
 
 
 @pytest.mark.parametrize("jump", JUMPS)
@@ -146,8 +148,10 @@ def test_a_due_time_comes_when_it_would_have(
     server: redis.Redis, ledger: Ledger, clock: FakedClock, jump: float
 ) -> None:
     soon, later = opened(ledger), opened(ledger)
-    ledger.deferred(start(ledger, soon, Step.PRESIGN), 1.0, 1)
-    ledger.deferred(start(ledger, later, Step.PRESIGN), 600.0, 1)
+    lease = start(ledger, soon, Step.PRESIGN)
+    ledger.apply(lease, moves.deferred(lease, 1.0, 1))
+    lease = start(ledger, later, Step.PRESIGN)
+    ledger.apply(lease, moves.deferred(lease, 600.0, 1))
     clock.set(jump)
     assert feed(server) == []
     wait_until(lambda: feed(server) == [soon], "the first is due", 10)

@@ -7,9 +7,10 @@ from uuid import uuid4
 import pytest
 import redis
 
+from tasks.ledger import keys, moves
 from tasks.ledger.consistency import Consistency
+from tasks.ledger.keys import CLOSING_LANE, PREFIX
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import CLOSING_LANE, PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document, Door
 from tasks.model.errors import Code
@@ -42,9 +43,9 @@ def test_a_ledger_in_order_has_no_orphans(consistency: Consistency, ledger: Ledg
     opened(ledger)
     for job in (done, failed):
         [lease] = ledger.start(job, Step.PRESIGN)  # type: ignore[misc]
-        ledger.failed(lease, Failure(Code.FILE_MISSING, "Gone."), calls=0)
+        ledger.apply(lease, moves.failed(Failure(Code.FILE_MISSING, "Gone."), calls=0))
     [lease] = ledger.start(done, Step.NOTIFY)  # type: ignore[misc]
-    ledger.finished(lease)
+    ledger.apply(lease, moves.finished(lease.job, moves.ClosingDone()))
     assert found(consistency) == set()
 
 
@@ -73,5 +74,18 @@ def test_lists_and_names_of_jobs_that_are_gone_are_removed(consistency: Consiste
     ledger.reserve_name(there)
     ledger.redis.delete(f"{PREFIX}job:{job}")
     wrong = found(consistency, mend=True)
-    assert {"due without job", "listed without job", "name held without job"} == {what for what, _ in wrong}
+    left = {"due without job", "listed without job", "name held without job", "sealed without job"}
+    assert {what for what, _ in wrong} == left
+    assert not ledger.redis.exists(keys.sealed("document", job))
+    assert found(consistency) == set()
+
+
+def test_a_job_that_has_ended_is_listed_again_among_those_that_have(consistency: Consistency, ledger: Ledger) -> None:
+    job = opened(ledger)
+    [lease] = ledger.start(job, Step.PRESIGN)  # type: ignore[misc]
+    ledger.apply(lease, moves.failed(Failure(Code.FILE_MISSING, "Gone."), calls=0))
+    ended_at = ledger.redis.zscore(keys.FINISHED, job)
+    ledger.redis.delete(keys.FINISHED)
+    assert found(consistency, mend=True) == {("job not among those that have ended", job)}
+    assert ledger.redis.zscore(keys.FINISHED, job) == ended_at
     assert found(consistency) == set()

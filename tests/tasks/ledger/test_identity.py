@@ -9,15 +9,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from tasks.ledger.identity import (
-    IS_CLUSTER,
-    OTHER_KEY,
-    SCHEMA,
-    SCHEMA_KEY,
-    SEAL_CHECK_KEY,
-    LedgerIdentity,
-    LedgerRefused,
-)
+from config.version import own_version
+from tasks.ledger import keys
+from tasks.ledger.identity import IS_CLUSTER, OTHER_KEY, SCHEMA, LedgerIdentity, LedgerRefused
+from tasks.ledger.key_types import set_aside, wrong_shared_keys
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document, Door
@@ -46,13 +41,13 @@ def a_document() -> Document:
 
 def test_the_first_process_leaves_marks_and_a_second_one_with_the_same_key_agrees(valkey: redis.Redis) -> None:
     identity(valkey).confirm()
-    assert valkey.get(SCHEMA_KEY) == str(SCHEMA)
-    before = valkey.get(SEAL_CHECK_KEY)
+    assert valkey.get(keys.SCHEMA) == str(SCHEMA)
+    before = valkey.get(keys.SEAL_CHECK)
     assert before
     assert "a secret" not in before
     identity(valkey).confirm()
-    assert valkey.get(SEAL_CHECK_KEY) == before
-    assert (valkey.ttl(SEAL_CHECK_KEY), valkey.ttl(SCHEMA_KEY)) == (-1, -1)
+    assert valkey.get(keys.SEAL_CHECK) == before
+    assert (valkey.ttl(keys.SEAL_CHECK), valkey.ttl(keys.SCHEMA)) == (-1, -1)
 
 
 def test_another_key_is_refused_at_every_door_and_changes_nothing(valkey: redis.Redis) -> None:
@@ -78,12 +73,12 @@ def test_a_question_leaves_no_mark(valkey: redis.Redis) -> None:
 def test_a_ledger_from_before_the_marks_is_known_by_its_rows(valkey: redis.Redis) -> None:
     ledger(valkey).open("j1", a_document(), "pracsuite")
     valkey.zadd("chartpost:jobs", {"expired": 1e15})  # newest of all, and its row is gone
-    valkey.delete(SEAL_CHECK_KEY, SCHEMA_KEY)
+    valkey.delete(keys.SEAL_CHECK, keys.SCHEMA)
     with pytest.raises(LedgerRefused, match="another secret_key"):
         identity(valkey, "another secret").confirm()
-    assert not valkey.exists(SEAL_CHECK_KEY, SCHEMA_KEY)
+    assert not valkey.exists(keys.SEAL_CHECK, keys.SCHEMA)
     identity(valkey).confirm()
-    assert valkey.exists(SEAL_CHECK_KEY, SCHEMA_KEY) == 2
+    assert valkey.exists(keys.SEAL_CHECK, keys.SCHEMA) == 2
 
 
 def test_of_many_that_come_at_once_with_two_keys_those_with_one_key_win(valkey_url: str, valkey: redis.Redis) -> None:
@@ -113,14 +108,82 @@ def test_of_many_that_come_at_once_with_two_keys_those_with_one_key_win(valkey_u
 
 def test_a_newer_schema_is_refused_and_a_lower_one_is_raised(valkey: redis.Redis) -> None:
     identity(valkey, schema=2).confirm()
-    valkey.set(SCHEMA_KEY, 1)
+    valkey.set(keys.SCHEMA, 1)
     identity(valkey, schema=2).confirm()
-    assert valkey.get(SCHEMA_KEY) == "2"
-    valkey.set(SCHEMA_KEY, 3)
+    assert valkey.get(keys.SCHEMA) == "2"
+    valkey.set(keys.SCHEMA, 3)
     for act in (identity(valkey, schema=2).confirm, identity(valkey, schema=2).examine):
-        with pytest.raises(LedgerRefused, match=r"newer chartpost \(schema 3, this one knows 2\): upgrade first\."):
+        with pytest.raises(LedgerRefused) as refused:
             act()
-    assert valkey.get(SCHEMA_KEY) == "3"
+        assert str(refused.value) == (
+            f"What this Redis holds was written by a newer chartpost (schema 3); this is chartpost {own_version()}, "
+            "which knows schemas up to 2. Start that one or a later one here. This one has changed nothing."
+        )
+    assert valkey.get(keys.SCHEMA) == "3"
+
+
+def test_the_version_that_raised_the_schema_is_the_one_to_start(valkey: redis.Redis) -> None:
+    identity(valkey, schema=2).confirm()
+    assert valkey.get(keys.SCHEMA_VERSION) == own_version()
+    valkey.mset({keys.SCHEMA: 3, keys.SCHEMA_VERSION: "2.1.0"})
+    before = {key: valkey.dump(key) for key in valkey.scan_iter("*")}
+    with pytest.raises(
+        LedgerRefused, match=r"by chartpost 2\.1\.0 \(schema 3\).* Start chartpost 2\.1\.0 or a later one"
+    ):
+        identity(valkey, schema=2).confirm()
+    assert {key: valkey.dump(key) for key in valkey.scan_iter("*")} == before
+    valkey.set(keys.SCHEMA_VERSION, "what a person\nhas put there")
+    with pytest.raises(LedgerRefused, match="by a newer chartpost"):
+        identity(valkey, schema=2).confirm()
+
+
+def test_of_two_machines_the_one_with_the_earlier_version_leaves_the_ledger_alone_within_a_second(
+    valkey: redis.Redis,
+) -> None:
+    """As in an upgrade that does not stop all machines first: it opens, starts and feeds nothing any more."""
+    clock = Clock()
+    earlier = ledger(valkey)
+    earlier.identity = identity(valkey, schema=1, clock=clock)
+    earlier.open("j1", a_document(), "pracsuite")
+    identity(valkey, schema=2).confirm()
+    clock.now += 1.1
+    before = {key: valkey.dump(key) for key in valkey.scan_iter("*")}
+    for act in (
+        earlier.identity.confirm,
+        lambda: earlier.open("j2", a_document(), "pracsuite"),
+        lambda: earlier.start("j1", Step.PRESIGN),
+    ):
+        with pytest.raises(LedgerRefused, match="schema 2"):
+            act()
+    assert {key: valkey.dump(key) for key in valkey.scan_iter("*")} == before
+
+
+def test_after_a_wipe_the_newer_version_marks_the_ledger_again_before_the_earlier_one_can_use_it_for_long(
+    valkey: redis.Redis,
+) -> None:
+    clock = Clock()
+    earlier, newer = identity(valkey, schema=1, clock=clock), identity(valkey, schema=2, clock=clock)
+    newer.confirm()
+    valkey.flushall()
+    earlier.confirm()  # an empty Redis is anybody's
+    assert valkey.get(keys.SCHEMA) == "1"
+    clock.now += 1.1
+    newer.confirm()
+    with pytest.raises(LedgerRefused, match="schema 2"):
+        earlier.confirm()
+
+
+def test_marks_that_have_become_another_type_are_set_aside_and_made_again(valkey: redis.Redis) -> None:
+    mine = ledger(valkey)
+    mine.open("j1", a_document(), "pracsuite")
+    for key in (keys.SEAL_CHECK, keys.SCHEMA, keys.SCHEMA_VERSION):
+        valkey.delete(key)
+        valkey.lpush(key, "1")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        identity(valkey).confirm()
+    assert len(set_aside(valkey, wrong_shared_keys(valkey))) == 3
+    identity(valkey).confirm()
+    assert valkey.get(keys.SCHEMA) == str(SCHEMA)
 
 
 def test_after_a_wipe_the_marks_are_made_again_and_another_installation_that_came_first_is_noticed(
@@ -131,10 +194,10 @@ def test_after_a_wipe_the_marks_are_made_again_and_another_installation_that_cam
     running.confirm()
     valkey.flushall()
     running.confirm()
-    assert not valkey.exists(SEAL_CHECK_KEY)  # asked at most once a second
+    assert not valkey.exists(keys.SEAL_CHECK)  # asked at most once a second
     clock.now += 1.1
     running.confirm()
-    assert valkey.exists(SEAL_CHECK_KEY, SCHEMA_KEY) == 2
+    assert valkey.exists(keys.SEAL_CHECK, keys.SCHEMA) == 2
 
     valkey.flushall()
     identity(valkey, "another secret").confirm()
@@ -152,7 +215,7 @@ def test_opening_a_job_after_a_wipe_marks_the_ledger_again(valkey: redis.Redis) 
     valkey.flushall()
     mine.identity._confirm_at = float("-inf")  # a second has passed
     mine.open("j2", a_document(), "pracsuite")
-    assert valkey.exists(SEAL_CHECK_KEY, SCHEMA_KEY) == 2
+    assert valkey.exists(keys.SEAL_CHECK, keys.SCHEMA) == 2
 
 
 @pytest.fixture(scope="module")
@@ -172,10 +235,7 @@ def test_a_cluster_is_refused_even_if_one_server_is_all_of_it(cluster: redis.Red
 def test_where_info_is_not_allowed_all_else_is_still_examined(valkey_url: str, valkey: redis.Redis) -> None:
     valkey.acl_setuser("hosted", enabled=True, passwords=["+x"], keys=["*"], categories=["+@all"], commands=["-info"])
     try:
-        hosted = redis.Redis.from_url(
-            valkey_url.replace("redis://", "redis://hosted").replace(valkey_url.split(":")[2].split("@")[0], "x"),
-            decode_responses=True,
-        )
+        hosted = redis.Redis.from_url(f"redis://hosted:x@{valkey_url.rpartition('@')[2]}", decode_responses=True)
         with pytest.raises(redis.ResponseError):
             hosted.info("cluster")
         identity(hosted).confirm()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 import redis
 
+from tasks.ledger import moves
+from tasks.ledger.keys import CLOSING_LANE, PREFIX
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import CLOSING_LANE, PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.errors import Code, LeaseLost
@@ -61,15 +63,16 @@ def due_entries(ledger: Ledger, job: str) -> list[str]:
 
 
 def to_stored(ledger: Ledger, job: str) -> None:
-    ledger.presigned(start(ledger, job, Step.PRESIGN), PRESIGNED, "run", calls=2)
+    ledger.apply(start(ledger, job, Step.PRESIGN), moves.presigned(PRESIGNED, "run", calls=2))
     lease = start(ledger, job, Step.POST)
-    ledger.committed(lease)
-    ledger.stored(lease, Facts(snapshot=("1",), stored=STORED), Step.CONFIRM, 2.0, calls=1)
+    ledger.commit(lease)
+    ledger.apply(lease, moves.stored(Facts(snapshot=("1",), stored=STORED), Step.CONFIRM, 2.0, calls=1))
 
 
 def to_delivered(ledger: Ledger, job: str, record: str = "77") -> None:
     to_stored(ledger, job)
-    assert ledger.delivered(start(ledger, job, Step.CONFIRM), Record(record), 1, STORED.sha256)
+    lease = start(ledger, job, Step.CONFIRM)
+    assert ledger.apply(lease, moves.delivered(lease.job, Record(record), 1, STORED.sha256))
 
 
 def test_a_job_reads_back_as_it_was_opened(ledger: Ledger, job_id: str) -> None:
@@ -97,30 +100,34 @@ def test_nothing_in_redis_names_the_patient_or_the_file(ledger: Ledger, job_id: 
 @pytest.mark.parametrize("stage", ["received", "presigned", "stored", "delivered", "failed"])
 def test_every_job_with_work_left_has_exactly_one_due_entry(ledger: Ledger, job_id: str, stage: str) -> None:
     if stage == "presigned":
-        ledger.presigned(start(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+        ledger.apply(start(ledger, job_id, Step.PRESIGN), moves.presigned(PRESIGNED, "run", calls=0))
     elif stage == "stored":
         to_stored(ledger, job_id)
     elif stage == "delivered":
         to_delivered(ledger, job_id)
     elif stage == "failed":
-        ledger.failed(start(ledger, job_id, Step.PRESIGN), Failure(Code.FILE_EMPTY, "It is empty."), calls=0)
+        ledger.apply(
+            start(ledger, job_id, Step.PRESIGN), moves.failed(Failure(Code.FILE_EMPTY, "It is empty."), calls=0)
+        )
     assert due_entries(ledger, job_id) == ([CLOSING_LANE] if stage in ("delivered", "failed") else ["north"])
 
 
 def test_attempts_count_tries_and_not_steps(ledger: Ledger, job_id: str) -> None:
-    ledger.presigned(start(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
-    ledger.deferred(start(ledger, job_id, Step.POST), 0, calls=0, failed=True)
+    ledger.apply(start(ledger, job_id, Step.PRESIGN), moves.presigned(PRESIGNED, "run", calls=0))
     lease = start(ledger, job_id, Step.POST)
-    ledger.stored(lease, Facts(snapshot=("1",), stored=STORED), Step.CONFIRM, 2.0, calls=1)
+    ledger.apply(lease, moves.deferred(lease, 0, calls=0, failed=True))
+    lease = start(ledger, job_id, Step.POST)
+    ledger.apply(lease, moves.stored(Facts(snapshot=("1",), stored=STORED), Step.CONFIRM, 2.0, calls=1))
     start(ledger, job_id, Step.CONFIRM)
     job = ledger.get(job_id)
     assert job is not None
-    assert job.attempts == 2
+    assert job.counts.attempts == 2
 
 
 def test_a_closed_job_has_no_due_entry_and_leaves_after_its_time(ledger: Ledger, job_id: str) -> None:
     to_delivered(ledger, job_id)
-    ledger.finished(start(ledger, job_id, Step.NOTIFY))
+    lease = start(ledger, job_id, Step.NOTIFY)
+    ledger.apply(lease, moves.finished(lease.job, moves.ClosingDone()))
     assert due_entries(ledger, job_id) == []
     assert 0 < int(ledger.redis.ttl(f"{PREFIX}job:{job_id}")) <= 30 * 86400
 
@@ -151,26 +158,26 @@ def test_a_worker_that_lost_its_lease_moves_nothing(ledger: Ledger, job_id: str)
     expire_lease(ledger, job_id)
     successor = start(ledger, job_id, Step.PRESIGN)
     with pytest.raises(LeaseLost):
-        ledger.presigned(zombie, PRESIGNED, "run", calls=0)
-    ledger.presigned(successor, PRESIGNED, "run", calls=0)
+        ledger.apply(zombie, moves.presigned(PRESIGNED, "run", calls=0))
+    ledger.apply(successor, moves.presigned(PRESIGNED, "run", calls=0))
     assert ledger.renew([(job_id, zombie.token)]) == [False]
 
 
 def test_a_worker_that_lost_its_lease_does_not_pass_the_commit_point(ledger: Ledger, job_id: str) -> None:
-    ledger.presigned(start(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    ledger.apply(start(ledger, job_id, Step.PRESIGN), moves.presigned(PRESIGNED, "run", calls=0))
     zombie = start(ledger, job_id, Step.POST)
     expire_lease(ledger, job_id)
     start(ledger, job_id, Step.POST)
     with pytest.raises(LeaseLost):
-        ledger.committed(zombie)
+        ledger.commit(zombie)
 
 
 def test_no_worker_passes_the_commit_point_of_a_wiped_ledger(ledger: Ledger, job_id: str) -> None:
-    ledger.presigned(start(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    ledger.apply(start(ledger, job_id, Step.PRESIGN), moves.presigned(PRESIGNED, "run", calls=0))
     lease = start(ledger, job_id, Step.POST)
     ledger.redis.flushall()
     with pytest.raises(LeaseLost):
-        ledger.committed(lease)
+        ledger.commit(lease)
 
 
 def test_a_lease_from_before_a_wipe_is_none_on_the_job_that_was_opened_again(ledger: Ledger, job_id: str) -> None:
@@ -180,7 +187,7 @@ def test_a_lease_from_before_a_wipe_is_none_on_the_job_that_was_opened_again(led
     start(ledger, job_id, Step.PRESIGN)
     assert ledger.renew([(job_id, lease.token)]) == [False]
     with pytest.raises(LeaseLost):
-        ledger.committed(lease)
+        ledger.commit(lease)
 
 
 def test_a_lease_that_redis_has_lost_is_fenced_by_the_next_start(ledger: Ledger, job_id: str) -> None:
@@ -190,7 +197,7 @@ def test_a_lease_that_redis_has_lost_is_fenced_by_the_next_start(ledger: Ledger,
     start(ledger, job_id, Step.PRESIGN)
     assert ledger.renew([(job_id, lease.token)]) == [False]
     with pytest.raises(LeaseLost):
-        ledger.committed(lease)
+        ledger.commit(lease)
 
 
 def test_a_record_proves_one_job_only(ledger: Ledger, job_id: str) -> None:
@@ -198,7 +205,8 @@ def test_a_record_proves_one_job_only(ledger: Ledger, job_id: str) -> None:
     ledger.open(other, document(file_name="other.pdf"), "pracsuite")
     to_delivered(ledger, job_id, record="77")
     to_stored(ledger, other)
-    assert ledger.delivered(start(ledger, other, Step.CONFIRM), Record("77"), 1, None) is False
+    lease = start(ledger, other, Step.CONFIRM)
+    assert ledger.apply(lease, moves.delivered(lease.job, Record("77"), 1, None)) is False
     job = ledger.get(other)
     assert job is not None
     assert job.stage is Stage.STORED
@@ -224,14 +232,15 @@ def test_a_name_belongs_to_one_job_and_is_handed_on_when_it_ends(ledger: Ledger,
     first_job, second_job = ledger.get(job_id), ledger.get(second)
     assert first_job is not None
     assert second_job is not None
-    assert ledger.reserve_name(first_job) == job_id
-    assert ledger.reserve_name(second_job) == job_id
-    ledger.deferred(start(ledger, second, Step.PRESIGN), 600, calls=0)
+    assert ledger.reserve_name(first_job).holder == job_id
+    assert ledger.reserve_name(second_job).holder == job_id
+    lease = start(ledger, second, Step.PRESIGN)
+    ledger.apply(lease, moves.deferred(lease, 600, calls=0))
     to_delivered(ledger, job_id)
     due = ledger.redis.zscore(f"{PREFIX}due:north", second)
     assert due is not None
     assert due <= int(ledger.redis.time()[0]) * 1000 + 1000
-    assert ledger.reserve_name(second_job) == second
+    assert ledger.reserve_name(second_job).holder == second
 
 
 def test_a_failed_job_keeps_its_name_while_it_may_still_arrive(ledger: Ledger, job_id: str) -> None:
@@ -240,7 +249,7 @@ def test_a_failed_job_keeps_its_name_while_it_may_still_arrive(ledger: Ledger, j
     ledger.reserve_name(job)
     to_stored(ledger, job_id)
     failure = Failure(Code.NOT_CONFIRMED, "No record.")
-    ledger.failed(start(ledger, job_id, Step.CONFIRM), failure, calls=0, keep_name=True)
+    ledger.apply(start(ledger, job_id, Step.CONFIRM), moves.failed(failure, calls=0, keep_name=True))
     assert ledger.name_holder(document()) == job_id
 
 
@@ -251,12 +260,14 @@ def test_a_record_proves_one_job_and_one_that_is_shared_proves_all_that_are_put_
         for job in (first, second):
             ledger.open(job, document(), "ovok")
         facts = Facts(form=PRESIGNED.form, record=record)
-        assert ledger.presigned(start(ledger, first, Step.PRESIGN), facts, "run", calls=1)
-        assert ledger.presigned(start(ledger, second, Step.PRESIGN), facts, "run", calls=1) is others_too
-        assert ledger.delivered(start(ledger, first, Step.POST), record, 1, None)
+        assert ledger.apply(start(ledger, first, Step.PRESIGN), moves.presigned(facts, "run", calls=1))
+        assert ledger.apply(start(ledger, second, Step.PRESIGN), moves.presigned(facts, "run", calls=1)) is others_too
+        lease = start(ledger, first, Step.POST)
+        assert ledger.apply(lease, moves.delivered(lease.job, record, 1, None))
         next_step = Step.POST if others_too else Step.PRESIGN
         expire_lease(ledger, second)
-        assert ledger.delivered(start(ledger, second, next_step), record, 1, None) is others_too
+        lease = start(ledger, second, next_step)
+        assert ledger.apply(lease, moves.delivered(lease.job, record, 1, None)) is others_too
         ledger.redis.flushall()
 
 
@@ -270,9 +281,9 @@ def test_documents_that_go_into_the_same_one_wait_for_one_another(ledger: Ledger
     assert first
     assert second
     assert elsewhere
-    assert ledger.reserve_name(first) == first.id
-    assert ledger.reserve_name(second) == first.id
-    assert ledger.reserve_name(elsewhere) == elsewhere.id
+    assert ledger.reserve_name(first).holder == first.id
+    assert ledger.reserve_name(second).holder == first.id
+    assert ledger.reserve_name(elsewhere).holder == elsewhere.id
     assert ledger.name_holder(document(file_name="x", options={"document_id": "d-1"})) == first.id
 
 
@@ -288,6 +299,16 @@ def test_owners_can_be_read_one_by_one_and_are_forgotten_after_a_month(ledger: L
     to_delivered(ledger, job_id, "77")
     assert ledger.record_owners(job) == dict(ledger.record_owners(job)) == {"young": "b", "77": job_id}
     assert ledger.redis.zrange(since, 0, -1) == ["young", "77"]
+
+
+def test_a_commit_counts_only_in_the_run_of_redis_for_which_it_was_asked(ledger: Ledger, job_id: str) -> None:
+    ledger.redis.hset(PREFIX + "run", "mark", "the second")
+    lease = start(ledger, job_id, Step.PRESIGN)
+    assert lease.run_mark == "the second"
+    before = everything_in(ledger.redis)
+    assert ledger.commit(lease, PRESIGNED, run_mark="the first") is None
+    assert everything_in(ledger.redis) == before
+    assert ledger.commit(lease, PRESIGNED, run_mark="the second") == 1
 
 
 def test_one_idempotency_key_opens_one_job(ledger: Ledger) -> None:
@@ -306,29 +327,29 @@ def test_what_a_key_was_used_for_does_not_depend_on_the_order_of_its_options(led
 
 
 def test_a_committed_job_is_too_late_to_cancel(ledger: Ledger, job_id: str) -> None:
-    ledger.presigned(start(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
-    ledger.committed(start(ledger, job_id, Step.POST))
+    ledger.apply(start(ledger, job_id, Step.PRESIGN), moves.presigned(PRESIGNED, "run", calls=0))
+    ledger.commit(start(ledger, job_id, Step.POST))
     job = ledger.get(job_id)
     assert job is not None
-    assert ledger.cancel(job) == "committed"
+    assert ledger.take_over(job, moves.cancel(job)) == "committed"
 
 
 def test_cancelling_takes_the_job_from_the_worker_that_has_its_lease(ledger: Ledger, job_id: str) -> None:
-    ledger.presigned(start(ledger, job_id, Step.PRESIGN), PRESIGNED, "run", calls=0)
+    ledger.apply(start(ledger, job_id, Step.PRESIGN), moves.presigned(PRESIGNED, "run", calls=0))
     lease = start(ledger, job_id, Step.POST)
-    assert ledger.cancel(lease.job) == "ok"
+    assert ledger.take_over(lease.job, moves.cancel(lease.job)) == "ok"
     with pytest.raises(LeaseLost):
-        ledger.committed(lease)
+        ledger.commit(lease)
     job = ledger.get(job_id)
     assert job is not None
     assert (job.stage, job.code) == (Stage.CANCELLED, Code.CANCELLED)
 
 
 def test_a_retried_job_begins_again_and_keeps_its_id(ledger: Ledger, job_id: str) -> None:
-    ledger.failed(start(ledger, job_id, Step.PRESIGN), Failure(Code.FILE_MISSING, "Gone."), calls=0)
+    ledger.apply(start(ledger, job_id, Step.PRESIGN), moves.failed(Failure(Code.FILE_MISSING, "Gone."), calls=0))
     failed = ledger.get(job_id)
     assert failed is not None
-    assert ledger.retry(failed) == "ok"
+    assert ledger.take_over(failed, moves.retry(failed)) == "ok"
     job = ledger.get(job_id)
     assert job is not None
     assert (job.stage, job.step, job.failure) == (Stage.RECEIVED, Step.PRESIGN, None)
@@ -338,11 +359,31 @@ def test_a_retried_job_begins_again_and_keeps_its_id(ledger: Ledger, job_id: str
 def test_a_retry_after_an_unknown_outcome_searches_first(ledger: Ledger, job_id: str) -> None:
     to_stored(ledger, job_id)
     failure = Failure(Code.NOT_CONFIRMED, "No record.")
-    ledger.failed(start(ledger, job_id, Step.CONFIRM), failure, calls=0, keep_name=True)
+    ledger.apply(start(ledger, job_id, Step.CONFIRM), moves.failed(failure, calls=0, keep_name=True))
     failed = ledger.get(job_id)
     assert failed is not None
-    assert ledger.retry_reconciling(failed) == "ok"
+    assert ledger.take_over(failed, moves.retry_reconciling(failed)) == "ok"
     job = ledger.get(job_id)
     assert job is not None
-    assert (job.stage, job.step, job.committed) == (Stage.PRESIGNED, Step.CONFIRM, True)
+    assert (job.stage, job.step, job.uncertainty.committed) == (Stage.PRESIGNED, Step.CONFIRM, True)
     assert job.facts.snapshot == ("1",)
+
+
+def test_what_a_caller_sees_changes_with_the_move_and_not_with_one_that_is_refused(ledger: Ledger, job_id: str) -> None:
+    heard = ledger.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # as redis-py has it
+    heard.subscribe("celery-task-meta-x")
+    heard.get_message(timeout=5)
+    lost = start(ledger, job_id, Step.PRESIGN)
+    expire_lease(ledger, job_id)
+    lease = start(ledger, job_id, Step.PRESIGN)
+    shown = moves.Shown("celery-task-meta-x", "PRESIGNED", 60)
+    move = replace(moves.presigned(Facts(), "run", 1), shows=shown)
+    with pytest.raises(LeaseLost):
+        ledger.apply(lost, move)
+    assert ledger.redis.get(shown.key) is None
+    assert ledger.apply(lease, move)
+    assert ledger.redis.get(shown.key) == "PRESIGNED"
+    assert 0 < ledger.redis.ttl(shown.key) <= 60
+    message = heard.get_message(timeout=5)
+    assert message is not None
+    assert message["data"] == "PRESIGNED"

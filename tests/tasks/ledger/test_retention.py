@@ -8,9 +8,10 @@ from uuid import uuid4
 import redis
 
 from tasks.dispatch.housekeeping import Housekeeping
+from tasks.ledger import moves
+from tasks.ledger.keys import PREFIX
 from tasks.ledger.lease import NotStarted
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.errors import Code
@@ -31,9 +32,10 @@ def test_finished_jobs_leave_with_their_index_entries_and_unfinished_ones_stay(v
         started = ledger.start(done, step)
         assert not isinstance(started, NotStarted)
         if step is Step.PRESIGN:
-            ledger.failed(started[0], Failure(Code.FILE_MISSING, "Gone."), calls=0)
+            ledger.apply(started[0], moves.failed(Failure(Code.FILE_MISSING, "Gone."), calls=0))
         else:
-            ledger.finished(started[0])
+            lease = started[0]
+            ledger.apply(lease, moves.finished(lease.job, moves.ClosingDone()))
     time.sleep(1.5)
     housekeeping.run()
     assert ledger.get(done) is None

@@ -12,9 +12,10 @@ import redis
 
 from tasks.folders.commit_log import CommitLog
 from tasks.folders.layout import Folders
+from tasks.ledger import moves
+from tasks.ledger.keys import PREFIX
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import PREFIX
 from tasks.ledger.renewal import Renewal
 from tasks.ledger.seal import Seal
 from tasks.model.document import Door
@@ -22,16 +23,12 @@ from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost,
 from tasks.model.job import Facts, Job
 from tasks.model.route import Step
 from tasks.pipeline.commit_point import CommitPoint
-from tasks.sources.documents import Documents
-from tasks.sources.files import Files
-from tasks.sources.objects import Objects
-from tasks.sources.sources import Sources
-from tasks.sources.writers import Writers
 from tests.tasks.folders.documents import JOB, claim, drop
 from tests.tasks.ledger.test_ledger import document, expire_lease, start
 from tests.tasks.ledger.test_routes import ONE, opened
+from tests.tasks.pipeline.runners import documents_of
 
-NO_DOCUMENTS = Documents(Sources(Files([]), Objects([])), Writers())
+NO_DOCUMENTS = documents_of(Path("/nowhere"))
 
 
 @pytest.fixture
@@ -92,7 +89,7 @@ def test_a_commit_stands_unless_the_error_says_for_certain_that_nothing_was_crea
 ) -> None:
     job_id = opened(ledger, ONE)
     end(begun(ledger, commit_log, job_id), error)
-    assert now(ledger, job_id).committed is stands
+    assert now(ledger, job_id).uncertainty.committed is stands
 
 
 def test_what_may_have_been_created_by_an_earlier_try_is_not_taken_back_by_a_later_one(
@@ -102,7 +99,7 @@ def test_what_may_have_been_created_by_an_earlier_try_is_not_taken_back_by_a_lat
     end(begun(ledger, commit_log, job_id), LeaseLost("killed"))
     ledger.redis.hset(f"chartpost:job:{job_id}", "lease_until", 1)
     end(begun(ledger, commit_log, job_id), RetryLater("too many requests"))
-    assert now(ledger, job_id).committed
+    assert now(ledger, job_id).uncertainty.committed
 
 
 def test_what_went_before_under_the_same_ids_is_still_noted_when_a_later_try_was_certainly_not_taken(
@@ -112,7 +109,8 @@ def test_what_went_before_under_the_same_ids_is_still_noted_when_a_later_try_was
     job = in_our_care(ledger, folders)
     end(begun(ledger, commit_log, job.id), OutcomeUnknown("no answer"))
     ledger.redis.hset(f"{PREFIX}job:{job.id}", "lease_until", 1)
-    ledger.repeated(start(ledger, job.id, Step.REGISTER), 0, calls=1)
+    lease = start(ledger, job.id, Step.REGISTER)
+    ledger.apply(lease, moves.repeated(lease, 0, calls=1))
     end(begun(ledger, commit_log, job.id), RetryLater("too many requests"))
     assert folders.read_job_file(job.id).committed, "known after Redis was wiped"
 
@@ -125,8 +123,8 @@ class Stopping(Ledger):
 
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
-    def committed(self, lease: Lease, facts: Facts | None = None) -> int:
-        number = super().committed(lease, facts)
+    def commit(self, lease: Lease, facts: Facts | None = None, run_mark: str = "") -> int | None:
+        number = super().commit(lease, facts, run_mark)
         self.lease_seconds = 0.0  # whatever time has passed is longer than it
         expire_lease(self, lease.job.id)
         self.meanwhile()
@@ -155,15 +153,15 @@ def test_a_worker_that_wakes_up_behind_another_does_not_change_what_that_has_not
     theirs = Facts(provider={"at": "later"})
 
     def another_sends_it() -> None:
-        Ledger.committed(stopping, start(stopping, job.id, Step.REGISTER), theirs)
+        Ledger.commit(stopping, start(stopping, job.id, Step.REGISTER), theirs)
         commit_log.note_commit(now(stopping, job.id), theirs)
 
     stopping.meanwhile = another_sends_it
     with pytest.raises(LeaseLost), sleeper.taking_back():
         sleeper.commit()
     noted = folders.read_job_file(job.id)
-    assert (noted.committed, noted.provider_facts) == (True, {"at": "later"})
-    assert now(stopping, job.id).committed
+    assert (noted.committed, noted.commit.provider_facts) == (True, {"at": "later"})
+    assert now(stopping, job.id).uncertainty.committed
 
 
 def test_a_worker_that_wakes_up_with_its_lease_takes_its_commit_back_and_tries_again(
@@ -175,4 +173,4 @@ def test_a_worker_that_wakes_up_with_its_lease_takes_its_commit_back_and_tries_a
     with pytest.raises(RetryLater), sleeper.taking_back():
         sleeper.commit()
     assert not folders.read_job_file(job.id).committed
-    assert not now(stopping, job.id).committed
+    assert not now(stopping, job.id).uncertainty.committed

@@ -8,21 +8,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 import redis
 
+from config.accounts import Account as AccountSettings
 from config.accounts import OvokAccount
-from tasks.accounts.account import Account, Accounts
+from tasks.accounts.account import Account
 from tasks.accounts.breaker import CircuitBreaker
 from tasks.accounts.rate_limit import RateLimit
 from tasks.accounts.status import AccountStatuses
 from tasks.folders.commit_log import CommitLog
 from tasks.folders.layout import Folders
+from tasks.ledger import moves
+from tasks.ledger.keys import PREFIX
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document, Door
 from tasks.model.errors import (
@@ -34,18 +37,15 @@ from tasks.model.errors import (
     RetryLater,
     StepError,
 )
-from tasks.model.job import Facts, Form, Job, Record, still_reconciling
+from tasks.model.job import Facts, Form, Job, Record
 from tasks.model.route import Route, Stage, Step
 from tasks.providers.base import DocumentGate, Found
-from tasks.sources.documents import Documents
-from tasks.sources.files import Files
-from tasks.sources.objects import Objects
-from tasks.sources.sources import Sources
-from tasks.sources.writers import Writers
+from tasks.sources.files import identity_of
 from tests.harness import formats
-from tests.tasks.folders.documents import claim, drop
+from tests.harness.keys import SEAL
+from tests.tasks.folders.documents import CONTENT, claim, drop
 from tests.tasks.ledger.test_ledger import STORED, expire_lease, start
-from tests.tasks.pipeline.runners import recovery_of, runner_of
+from tests.tasks.pipeline.runners import consequences_of, documents_of, runner_of
 
 ROUTE = Route(together=False, account_wide=True)
 
@@ -122,23 +122,23 @@ class House:
 
     def __init__(self, client: redis.Redis, data: Path) -> None:
         self.account = AtCreating()
-        self.folders = Folders(data)
+        self.folders = Folders(data, SEAL)
         self.folders.create()
         self.commit_log = CommitLog(self.folders, None)
-        self.documents = Documents(Sources(Files([data]), Objects([])), Writers())
+        self.documents = documents_of(data, data)
         self.ledger = Ledger(client, Seal("a secret"), lease_seconds=30, jobs_days=30)
         self.breaker = CircuitBreaker(client, probe_first_seconds=1, probe_cap_seconds=1)
-        self.recovery = recovery_of(self.ledger, self.commit_log, self.documents)
+        self.consequences = consequences_of(self.ledger, self.commit_log, self.documents)
         self.runner = runner_of(
-            self.ledger, self.commit_log, self.documents, self.recovery, {"north_clinic": self.account}, NoResults()
+            self.ledger, self.commit_log, self.documents, self.consequences, {"north_clinic": self.account}, NoResults()
         )
 
     def job(self, name: str) -> str:
         job_id = str(uuid4())
         path = claim(self.folders, drop(self.folders, name), job_id)
-        located = self.documents.sources.locate(path.as_uri())
+        status = path.stat()
         document = Document(
-            "north_clinic", None, path.as_uri(), name, located.size_bytes, located.identity, door=Door.INBOX
+            "north_clinic", None, path.as_uri(), name, status.st_size, identity_of(status), door=Door.INBOX
         )
         assert self.ledger.open(job_id, document, "creating", route=ROUTE).kind == "opened"
         return job_id
@@ -149,12 +149,13 @@ class House:
         self.account.provider.makes = ["r-1"]
         self.runner.run(Step.PRESIGN, job_id)
         lease = start(self.ledger, job_id, Step.POST)
-        self.ledger.stored(lease, replace(lease.job.facts, stored=STORED), Step.CONFIRM, 0, calls=0)
+        self.ledger.apply(lease, moves.stored(replace(lease.job.facts, stored=STORED), Step.CONFIRM, 0, calls=0))
         return job_id
 
     def closed(self, job_id: str) -> None:
         """Its error file is written, and the slow search begins."""
-        self.ledger.search_slowly(start(self.ledger, job_id, Step.NOTIFY), 0)
+        lease = start(self.ledger, job_id, Step.NOTIFY)
+        self.ledger.apply(lease, moves.search_slowly(lease.job, 0, moves.ClosingDone()))
 
     def now(self, job_id: str) -> Job:
         job = self.ledger.get(job_id)
@@ -188,7 +189,7 @@ class House:
 
     def delivered(self, job_id: str) -> None:
         lease = start(self.ledger, job_id, Step.CONFIRM)
-        assert self.ledger.delivered(lease, Record(f"record of {job_id}"), 0, None)
+        assert self.ledger.apply(lease, moves.delivered(lease.job, Record(f"record of {job_id}"), 0, None))
 
     def expire_lease(self, job_id: str) -> None:
         expire_lease(self.ledger, job_id)
@@ -268,7 +269,7 @@ def test_searches_that_fail_end_with_the_patience_for_a_record(house: House, err
     house.long_ago(job, "since_stored", "failing_since")
     search_twice(house, job, error)
     failed = house.now(job)
-    assert (failed.stage, failed.code, still_reconciling(failed)) == (Stage.FAILED, Code.NOT_CONFIRMED, True)
+    assert (failed.stage, failed.code, failed.still_reconciling) == (Stage.FAILED, Code.NOT_CONFIRMED, True)
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
@@ -280,7 +281,7 @@ def test_a_slow_search_that_fails_ends_after_its_day(house: House, error: StepEr
     house.long_ago(job, "unknown_since", "failing_since")
     search_twice(house, job, error)
     failed = house.now(job)
-    assert (failed.stage, failed.step, still_reconciling(failed)) == (Stage.FAILED, Step.NOTIFY, False)
+    assert (failed.stage, failed.step, failed.still_reconciling) == (Stage.FAILED, Step.NOTIFY, False)
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNKNOWN_PATIENT, BROKEN])
@@ -297,16 +298,17 @@ def test_what_may_have_been_sent_and_cannot_be_searched_for_is_never_sent_again_
     house.long_ago(job, "unknown_since", "failing_since")
     search_twice(house, job, error)
     after = house.now(job)
-    assert (after.stage, after.code, after.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
+    assert (after.stage, after.code, after.uncertainty.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
 
 
 def test_what_was_sent_before_and_is_refused_alone_now_needs_a_person_since_it_may_have_arrived(house: House) -> None:
     job = house.job("a.pdf")
-    house.ledger.repeated(start(house.ledger, job, Step.PRESIGN), 0, calls=0)
+    lease = start(house.ledger, job, Step.PRESIGN)
+    house.ledger.apply(lease, moves.repeated(lease, 0, calls=0))
     for _ in range(2):
-        house.recovery.after(REFUSED, [start(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
+        house.consequences.of_error(REFUSED, [start(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
     after = house.now(job)
-    assert (after.stage, after.code, after.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
+    assert (after.stage, after.code, after.uncertainty.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
 
 
 # --- forms that are of no use, and answers of strangers --------------------------------------------------------------
@@ -318,7 +320,7 @@ def useless_form(house: House, job: str, record: str = "r-1") -> Job:
     house.expire_lease(job)
     assert house.runner.run(Step.PRESIGN, job).forward
     useless = PresignAgain("The upload form has expired.")
-    house.recovery.after(useless, [start(house.ledger, job, Step.POST)], cast(Account, house.account))
+    house.consequences.of_error(useless, [start(house.ledger, job, Step.POST)], cast(Account, house.account))
     return house.now(job)
 
 
@@ -326,7 +328,7 @@ def test_forms_of_no_use_park_the_account_and_the_document_gets_another_one_when
     job = house.job("a.pdf")
     for number in range(1, 9):
         after = useless_form(house, job)
-        assert (after.stage, after.step, after.presigns) == (Stage.RECEIVED, Step.PRESIGN, number)
+        assert (after.stage, after.step, after.counts.presigns) == (Stage.RECEIVED, Step.PRESIGN, number)
         circuit = house.breaker.state("north_clinic")
         assert (circuit is not None) is (number >= 6)
         if circuit:
@@ -363,7 +365,7 @@ def test_forms_are_judged_by_the_ledgers_clock_where_redis_clock_was_set(
         time.sleep(0.01)
         house.delivered(other)
     useless = PresignAgain("The upload form has expired.")
-    house.recovery.after(useless, [start(house.ledger, job, Step.POST)], cast(Account, house.account))
+    house.consequences.of_error(useless, [start(house.ledger, job, Step.POST)], cast(Account, house.account))
     assert (house.breaker.state("north_clinic") is None) is gets_through
 
 
@@ -376,8 +378,8 @@ def test_a_sender_that_still_writes_has_its_seconds_where_redis_clock_was_set(
     with path.open("wb") as writer:
         writer.write(formats.pdf())
         writer.flush()
-        located = house.documents.sources.locate(path.as_uri())
-        call = Document("north_clinic", None, path.as_uri(), path.name, located.size_bytes, located.identity)
+        status = path.stat()
+        call = Document("north_clinic", None, path.as_uri(), path.name, status.st_size, identity_of(status))
         job = str(uuid4())
         house.ledger.open(job, call, "creating", route=ROUTE)
         house.runner.run(Step.PRESIGN, job)
@@ -396,7 +398,7 @@ def test_a_success_that_is_not_the_providers_fails_no_document_however_often_it_
     error = AccountBlocked("The answer did not come from Creating.", never_the_document=stranger)
     for _ in range(4):
         house.expire_lease(job)
-        house.recovery.after(error, [start(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
+        house.consequences.of_error(error, [start(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
         house.ledger.redis.hset(PREFIX + "account:north_clinic", "progress_at", int(time.time() * 1000) + 60_000)
         house.breaker.half_open("north_clinic")
         if house.now(job).stage is Stage.FAILED:
@@ -408,7 +410,7 @@ def test_what_a_web_filter_keeps_back_fails_with_its_name_and_not_the_providers(
     job = house.job("a.pdf")
     error = AccountBlocked("The storage answered 403 without saying why.", by_stranger=True)
     for _ in range(2):
-        house.recovery.after(error, [start(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
+        house.consequences.of_error(error, [start(house.ledger, job, Step.PRESIGN)], cast(Account, house.account))
         house.ledger.redis.hset(PREFIX + "account:north_clinic", "progress_at", int(time.time() * 1000) + 60_000)
     failure = house.now(job).failure
     assert failure is not None
@@ -422,13 +424,13 @@ def test_behind_a_stopped_group_a_document_is_due_soon_for_a_person_may_lift_it(
     job = house.job("a.pdf")
     error = RetryLater("Come back.", after_seconds=3600, throttled=True, group_reason="It asks us to wait until then.")
     lease = start(house.ledger, job, Step.PRESIGN)
-    house.recovery.after(error, [lease], cast(Account, house.account))
+    house.consequences.of_error(error, [lease], cast(Account, house.account))
     due = house.now(job).next_at
     assert due is not None
     assert timedelta(seconds=59) <= due - lease.now <= timedelta(seconds=80)
     limit = RateLimit(house.ledger.redis)
-    accounts = cast(Accounts, {"north_clinic": house.account})
-    statuses = AccountStatuses(house.ledger.redis, house.breaker, limit, accounts)
+    settings = cast(AccountSettings, SimpleNamespace(provider="creating", limit_group="creating"))
+    statuses = AccountStatuses(house.ledger.redis, house.breaker, limit, {"north_clinic": settings})
     health = statuses.health("north_clinic")
     assert (health.status, health.reason) == ("throttled", "It asks us to wait until then.")
     assert health.resumes_at is not None
@@ -474,7 +476,7 @@ def test_a_worker_whose_clock_is_wrong_at_the_commit_changes_nothing_of_how_long
     house.account.provider.makes = ["r-1"]
     house.account.provider.presign_raises = OutcomeUnknown("no answer")
     house.runner.run(Step.PRESIGN, job)
-    house.folders.update_job_file(job, unknown_since=datetime.now(UTC) + ahead)
+    house.folders.update_commit(job, noted_at=datetime.now(UTC) + ahead)
     for _ in range(3):
         house.runner.run(Step.CONFIRM, job)
         assert house.seen(job)[:2] == (Stage.RECEIVED, Step.CONFIRM), "it is searched for"
@@ -516,7 +518,7 @@ def test_a_record_that_is_in_doubt_is_named_when_no_confirmation_comes(house: Ho
     assert failure is not None
     assert failure.code is Code.NOT_CONFIRMED
     assert failure.message.endswith("record 9.")
-    assert still_reconciling(house.now(job_id)), "the search goes on"
+    assert house.now(job_id).still_reconciling, "the search goes on"
 
 
 def test_a_lost_answer_and_a_record_that_is_in_doubt_wait_for_a_person(house: House) -> None:
@@ -530,7 +532,7 @@ def test_a_lost_answer_and_a_record_that_is_in_doubt_wait_for_a_person(house: Ho
     house.runner.run(Step.CONFIRM, job_id)
     job = house.now(job_id)
     assert job.failure is not None
-    assert (job.stage, job.failure.code, job.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
+    assert (job.stage, job.failure.code, job.uncertainty.needs_person) == (Stage.FAILED, Code.OUTCOME_UNKNOWN, True)
     assert "Record 9 may be it." in job.failure.message
 
 
@@ -555,7 +557,7 @@ def test_a_document_whose_folder_is_not_here_is_not_sent_and_fails_only_after_a_
     folder = house.folders.job_folder(job).path
     away = folder.rename(folder.with_name("away"))
     house.runner.run(Step.PRESIGN, job)
-    assert (house.now(job).stage, house.now(job).failures) == (Stage.RECEIVED, 1)
+    assert (house.now(job).stage, house.now(job).counts.failures) == (Stage.RECEIVED, 1)
     assert house.account.provider.makes == ["r-1"], "nothing was sent"
 
     away.rename(folder)  # as another machine finds it, to which the job is bound by then
@@ -570,6 +572,24 @@ def test_a_document_whose_folder_is_not_here_is_not_sent_and_fails_only_after_a_
     assert (house.now(gone).stage, house.now(gone).code) == (Stage.FAILED, Code.FILE_MISSING)
 
 
+def test_a_document_whose_job_json_is_of_a_newer_version_waits_however_long_that_takes(house: House) -> None:
+    job = house.job("a.pdf")
+    house.account.provider.makes = ["r-1"]
+    path = house.folders.job_folder(job).path / "job.json"
+    before = path.read_text()
+    newer = before.replace('"version": 1', '"version": 2')
+    path.write_text(newer)
+    for _ in range(2):
+        house.runner.run(Step.PRESIGN, job)
+        house.long_ago(job, "since_received", "at_received")
+        house.expire_lease(job)
+    assert (house.now(job).stage, house.now(job).counts.failures) == (Stage.RECEIVED, 0)
+    assert (house.account.provider.makes, path.read_text()) == (["r-1"], newer), "nothing was sent, nothing written"
+
+    path.write_text(before)  # as the newer version goes on with it
+    assert house.runner.run(Step.PRESIGN, job).forward
+
+
 def test_a_staged_document_waits_for_a_worker_whose_settings_stage(house: House) -> None:
     job_id = str(uuid4())
     source = f"s3://staging/{job_id}/document"
@@ -578,19 +598,19 @@ def test_a_staged_document_waits_for_a_worker_whose_settings_stage(house: House)
     house.runner.run(Step.PRESIGN, job_id)
     now = house.now(job_id)
     # Not source_not_allowed: nobody but the operator of this worker can do anything about it.
-    assert (now.stage, now.failures, now.code) == (Stage.RECEIVED, 1, None)
+    assert (now.stage, now.counts.failures, now.code) == (Stage.RECEIVED, 1, None)
 
 
 def test_a_document_whose_folders_were_moved_is_found_where_they_are(house: House, tmp_path: Path) -> None:
     job = house.job("a.pdf")
     moved = house.folders.processing.parent.rename(tmp_path / "moved")
-    located = CommitLog(Folders(moved), None).located(house.now(job))
-    assert located.document.source == (moved / "processing" / job / "a.pdf").as_uri()
+    with documents_of(moved).open(job, house.now(job).document) as source:
+        assert source.read(100) == CONTENT
 
 
 def test_a_job_of_an_account_that_these_settings_lack_is_left_to_other_workers(house: House) -> None:
     job = house.job("a.pdf")
-    others = runner_of(house.ledger, house.commit_log, house.documents, house.recovery, {}, NoResults())
+    others = runner_of(house.ledger, house.commit_log, house.documents, house.consequences, {}, NoResults())
     assert not others.run(Step.PRESIGN, job).forward
     house.expire_lease(job)
     house.account.provider.makes = ["r-1"]

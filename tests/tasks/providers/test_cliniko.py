@@ -29,7 +29,7 @@ from tasks.model.errors import (
     RetryLater,
     StepError,
 )
-from tasks.model.job import Job, Record, Stored
+from tasks.model.job import Counts, Job, Record, Stored
 from tasks.model.route import Stage
 from tasks.providers.cliniko.client import Cliniko
 from tasks.providers.cliniko.naming import MAX_DESCRIPTION, MAX_NAME, description, sent_name, token
@@ -95,7 +95,7 @@ def page(*records: dict[str, Any], **more: Any) -> Reply:
 def stored_job(**changes: Any) -> Job:
     """A job whose document is in its temporary place."""
     landed = Stored(TEMP, None, False, "5" * 64, "e" * 32, form_url=BUCKET)
-    return replace(job(stored=landed, **changes), presigns=1)
+    return replace(job(stored=landed, **changes), counts=Counts(presigns=1))
 
 
 def lost_job(**changes: Any) -> Job:
@@ -483,7 +483,7 @@ def test_an_upload_that_is_gone_is_sent_once_more_and_then_refused(odd: OddServe
     with pytest.raises(PresignAgain):
         cliniko.register(asked, CountingGate())
     with pytest.raises(DocumentRefused) as refused:
-        cliniko.register(replace(asked, presigns=2), CountingGate())
+        cliniko.register(replace(asked, counts=Counts(presigns=2)), CountingGate())
     assert refused.value.detail == "Validation Failed; temp_attachment_url is invalid"
     assert "patient" not in refused.value.message + refused.value.hint
     assert "web filter" in refused.value.hint
@@ -496,7 +496,7 @@ def test_forms_that_had_expired_before_do_not_count(odd: OddServer, cliniko: Cli
     odd.answers[REGISTER] = Reply(422, URL_IS_INVALID)
     odd.answers[OF_PATIENT] = page()
     with pytest.raises(PresignAgain):
-        cliniko.register(replace(lost_job(), presigns=4), CountingGate())
+        cliniko.register(replace(lost_job(), counts=Counts(presigns=4)), CountingGate())
 
 
 def test_an_upload_is_not_sent_again_for_a_patient_that_cliniko_refuses(odd: OddServer, cliniko: Cliniko) -> None:

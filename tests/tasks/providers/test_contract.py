@@ -23,7 +23,7 @@ from tasks.model.errors import (
     RetryLater,
     StepError,
 )
-from tasks.model.job import Record
+from tasks.model.job import Record, Uncertainty
 from tasks.model.route import OnUnknownOutcome, Stage
 from tasks.providers.base import Registers, TakesForms
 from tasks.providers.table import KINDS, assurance_of
@@ -216,7 +216,9 @@ def test_a_web_filter_in_front_of_the_api_is_believed_nowhere(at_work: AtWork) -
     assert blocked_by(lambda: at_work.sent(at_work.job())).never_the_document
     if at_work.reconciles(before):  # the others ask nobody
         assert blocked_by(lambda: at_work.provider.still_there(before.document, record)).never_the_document
-        assert blocked_by(lambda: at_work.found(replace(ready, committed=True))).never_the_document
+        assert blocked_by(
+            lambda: at_work.found(replace(ready, uncertainty=Uncertainty(committed=True)))
+        ).never_the_document
     if isinstance(at_work.provider, Registers):
         created = blocked_by(lambda: at_work.registered(ready))
         assert created.never_the_document

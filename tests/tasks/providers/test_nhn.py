@@ -26,7 +26,7 @@ from config.accounts import NhnAccount
 from tasks.http.clients import Clients
 from tasks.model.document import Document, Label, Relabeling
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StepError
-from tasks.model.job import Job
+from tasks.model.job import Job, Uncertainty
 from tasks.model.route import OnUnknownOutcome, Stage, Step
 from tasks.providers.nhn.answers import EARLIER
 from tasks.providers.nhn.client import Nhn
@@ -440,8 +440,9 @@ def test_a_token_given_just_now_and_refused_blocks_the_account(odd: OddNhn, nhn:
 
 def test_a_refused_proof_is_the_clocks_fault_and_no_tokens(odd: OddNhn, nhn: Nhn) -> None:
     odd.answers[PATCH] = unauthorized("invalid_dpop_proof")
-    with pytest.raises(AccountBlocked, match="clock"):
+    with pytest.raises(AccountBlocked, match="clock") as blocked:
         nhn.relabel(relabeling("N"), NO_GATE)
+    assert blocked.value.never_the_document
     assert odd.tokens == 1
 
 
@@ -810,7 +811,7 @@ def test_a_documents_own_metadata_override_the_accounts(sending: Sending) -> Non
 
 def test_a_second_sending_is_the_same_to_the_byte(sending: Sending) -> None:
     sending()
-    sending.job = replace(sending.job, earlier_sending_unknown=True)
+    sending.job = replace(sending.job, uncertainty=Uncertainty(earlier_sending_unknown=True))
     time.sleep(1.1)  # the Bundle tells seconds
     sending()
     first, second = sending.odd.to(BUNDLE)

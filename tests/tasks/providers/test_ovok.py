@@ -21,7 +21,7 @@ from tasks.http.clients import Clients
 from tasks.http.provider_clock import ProviderClock
 from tasks.model.document import Document
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StepError
-from tasks.model.job import Facts, Job, Record, Stored
+from tasks.model.job import Counts, Facts, Job, Record, Stored, Uncertainty
 from tasks.model.route import Stage, Step
 from tasks.providers.base import Found
 from tasks.providers.ovok.client import Ovok
@@ -630,7 +630,12 @@ def test_an_upload_whose_answer_was_lost_is_proven_by_a_change_of_what_was_there
 ) -> None:
     odd.leases("d-1", there, etag)
     facts = {"provider": {} if before is None else {"before": before}, "record": None if into else Record("d-1")}
-    unseen = replace(sending(into, **facts), stage=Stage.PRESIGNED, committed=True, unknown_step=Step.POST, presigns=1)
+    unseen = replace(
+        sending(into, **facts),
+        stage=Stage.PRESIGNED,
+        uncertainty=Uncertainty(committed=True, unknown_step=Step.POST),
+        counts=Counts(presigns=1),
+    )
     seen = found(ovok, unseen)
     assert seen is not None
     assert seen.stage is (Stage.DELIVERED if ours else Stage.RECEIVED)
@@ -639,14 +644,15 @@ def test_an_upload_whose_answer_was_lost_is_proven_by_a_change_of_what_was_there
 
 def test_each_repetition_waits_for_one_more_search_and_a_persons_retry_only_searches(odd: OddOvok, ovok: Ovok) -> None:
     odd.leases("d-1", None)
-    unseen = replace(sending(record=Record("d-1")), committed=True, unknown_step=Step.POST)
+    unseen = Uncertainty(committed=True, unknown_step=Step.POST)
 
-    def goes(presigns: int, looks: int, **more: Any) -> bool:
-        return found(ovok, replace(unseen, presigns=presigns, searches=looks, **more)) is not None
+    def goes(presigns: int, searches: int, uncertainty: Uncertainty = unseen) -> bool:
+        counts = Counts(presigns=presigns, searches=searches)
+        return found(ovok, replace(sending(record=Record("d-1")), uncertainty=uncertainty, counts=counts)) is not None
 
     assert [goes(1, 0), goes(2, 0), goes(2, 1), goes(5, 3), goes(5, 4)] == [True, False, True, False, True]
-    assert not goes(1, 9, day_of_searching=True)
-    assert not goes(1, 9, unknown_step=Step.NONE, committed=False)
+    assert not goes(1, 9, replace(unseen, day_of_searching=True))
+    assert not goes(1, 9, Uncertainty())
 
 
 @pytest.mark.parametrize(
@@ -665,7 +671,7 @@ def test_each_repetition_waits_for_one_more_search_and_a_persons_retry_only_sear
 def test_a_storage_may_answer_in_several_ways(odd: OddOvok, ovok: Ovok, reply: Reply, there: bool) -> None:
     odd.leads("d-1")
     odd.answers["GET /files/d-1"] = reply
-    unseen = replace(sending(record=Record("d-1")), committed=True)
+    unseen = replace(sending(record=Record("d-1")), uncertainty=Uncertainty(committed=True))
     assert (found(ovok, unseen) is not None) is there
 
 
@@ -722,7 +728,7 @@ def test_an_address_that_is_none_is_not_visited(odd: OddOvok, ovok: Ovok, reply:
 
 
 def test_a_document_that_is_gone_proves_nothing(odd: OddOvok, ovok: Ovok) -> None:
-    unseen = replace(sending(record=Record("gone")), committed=True, unknown_step=Step.POST)
+    unseen = replace(sending(record=Record("gone")), uncertainty=Uncertainty(committed=True, unknown_step=Step.POST))
     assert found(ovok, unseen) is None
     assert found(ovok, sending(record=Record("gone"), stored=stored())) is None
 
@@ -750,7 +756,7 @@ def test_no_answer_of_a_storage_raises_anything_but_our_errors_or_proves_what_it
 def lost(**facts: Any) -> Job:
     since = {"since": THEN.isoformat()}
     made = sending(**({"provider": since} | facts))
-    return replace(made, committed=True, unknown_step=Step.PRESIGN)
+    return replace(made, uncertainty=Uncertainty(committed=True, unknown_step=Step.PRESIGN))
 
 
 def test_the_document_that_a_lost_create_made_is_found_again_and_still_to_be_filled(odd: OddOvok, ovok: Ovok) -> None:
@@ -1023,7 +1029,7 @@ def test_a_lost_create_leads_to_one_document(at_work: AtWork, ahead: float, has_
     begun = at_work.begun(at_work.named("LOSTCREATE"))
     with pytest.raises(OutcomeUnknown):
         at_work.provider.presign(begun, at_work.new_gate(begun))  # type: ignore[attr-defined]
-    unseen = replace(begun, committed=True, unknown_step=Step.PRESIGN)
+    unseen = replace(begun, uncertainty=Uncertainty(committed=True, unknown_step=Step.PRESIGN))
     seen = at_work.found(unseen)
     assert seen is not None
     assert seen.stage is Stage.RECEIVED
@@ -1037,7 +1043,7 @@ def test_a_document_is_replaced_by_one_of_the_same_size(at_work: AtWork) -> None
     earlier = at_work.record_of(first)
     into = earlier.id
     second = at_work.presigned(at_work.job(b"version 2", options={"document_id": into}))
-    unseen = replace(second, committed=True, unknown_step=Step.POST, presigns=1)
+    unseen = replace(second, uncertainty=Uncertainty(committed=True, unknown_step=Step.POST), counts=Counts(presigns=1))
     seen = at_work.found(unseen)
     assert seen is not None
     assert seen.stage is Stage.RECEIVED, "the old bytes are not ours"

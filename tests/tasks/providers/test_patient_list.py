@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.model.errors import RetryLater
+from tasks.model.errors import DocumentRefused, RetryLater
 from tasks.model.job import Job, Record
 from tasks.providers.pracsuite import PracSuite
 from tests.tasks.providers.doubles import NO_OWNERS, DictCache, Slots, job
@@ -321,3 +321,14 @@ def test_a_record_that_is_gone_by_now_is_not_named(odd: OddPracSuite, pracsuite:
     odd.lists({"attachment_client_id": 9, "file_size": 10})
     odd.answers["GET /v1/patient_attachment/9/presign_url"] = Reply(404)
     assert pracsuite.find([job(snapshot=())], NO_OWNERS) == {}
+
+
+# --- too many --------------------------------------------------------------------------------------------------------
+
+
+def test_a_list_of_more_records_than_are_kept_fails_the_document(
+    long: Chart, pracsuite: PracSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.providers.list_reading.MOST_RECORDS", 449)
+    with pytest.raises(DocumentRefused, match="records for this patient"):
+        snapshot(pracsuite)

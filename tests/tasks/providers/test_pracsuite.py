@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from config.accounts import PracsuiteAccount
 from tasks.http.clients import Clients
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StepError
-from tasks.model.job import Record
+from tasks.model.job import Record, Uncertainty
 from tasks.model.route import Step
 from tasks.providers.pracsuite import PracSuite
 from tests.tasks.providers.doubles import NO_GATE, NO_OWNERS, DictCache, Slots, connected, job
@@ -682,7 +682,7 @@ def test_a_search_without_every_name_proves_nothing_for_a_document_that_might_be
     odd.lists(record(1), record(2, size=20), total_entries=2)
     odd.names(a1="referral.pdf", a2="second.pdf")
     first, second = job(snapshot=()), job(snapshot=(), size_bytes=20, file_name="second.pdf")
-    unseen = replace(second, unknown_step=Step.POST)
+    unseen = replace(second, uncertainty=Uncertainty(unknown_step=Step.POST))
     slots.free = 2
     with pytest.raises(RetryLater, match="slot"):
         found(pracsuite, first, unseen)

@@ -23,7 +23,7 @@ from joserfc.jwk import RSAKey
 
 from tasks.http.clients import Clients
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StepError
-from tasks.model.job import Job, Record, Stored
+from tasks.model.job import Job, Record, Stored, Uncertainty
 from tasks.model.route import OnUnknownOutcome, Stage, Step
 from tasks.providers.document_body import DocumentBody
 from tasks.providers.redox.message import CONTENT_TYPE, embedding_message
@@ -549,8 +549,8 @@ def test_an_uploaded_document_is_referred_to_and_not_embedded(at: AtOdd) -> None
     [
         lambda job: uploaded(job, ago=timedelta(minutes=20)),
         lambda job: uploaded(job, ago=-timedelta(minutes=20)),  # this machine's clock is behind: nobody knows
-        lambda job: replace(uploaded(job), earlier_sending_unknown=True),
-        lambda job: replace(uploaded(job), committed=True),
+        lambda job: replace(uploaded(job), uncertainty=Uncertainty(earlier_sending_unknown=True)),
+        lambda job: replace(uploaded(job), uncertainty=Uncertainty(committed=True)),
         lambda job: job,
     ],
 )
@@ -751,14 +751,14 @@ def test_a_throttle_waits_as_long_as_the_reset_says(at: AtOdd) -> None:
 
 
 @pytest.mark.parametrize("reply", [Reply(409), Reply(400), Reply(413), outcome("error", "duplicate")])
-@pytest.mark.parametrize("before", [{"earlier_sending_unknown": True}, {"committed": True}])
+@pytest.mark.parametrize("before", [Uncertainty(earlier_sending_unknown=True), Uncertainty(committed=True)])
 def test_the_refusal_of_a_repetition_leaves_the_first_sending_to_a_human(
-    at: AtOdd, reply: Reply, before: dict[str, bool]
+    at: AtOdd, reply: Reply, before: Uncertainty
 ) -> None:
     """It may be refused because it has arrived."""
     at.odd.answers[CREATE] = reply
     with pytest.raises(DocumentRefused) as refused:
-        at.redox.register(replace(at.job(), **before), gate_for())  # type: ignore[arg-type]
+        at.redox.register(replace(at.job(), uncertainty=before), gate_for())
     assert refused.value.code is Code.OUTCOME_UNKNOWN
     assert "resolve" in refused.value.hint
 

@@ -13,7 +13,7 @@ import pytest
 
 from tasks.http.clients import Clients
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater
-from tasks.model.job import Job
+from tasks.model.job import Job, Uncertainty
 from tests.harness.sandbox import ROOT, SandboxProcess
 from tests.tasks.providers.at_work import AtWork, fresh
 
@@ -91,7 +91,7 @@ def test_where_the_receiver_knows_identifiers_again_a_repetition_is_no_second_co
     job = at_work.ready(at_work.named(word, content))
     with pytest.raises(OutcomeUnknown):
         at_work.created(job)
-    again = at_work.created(replace(job, earlier_sending_unknown=True))
+    again = at_work.created(replace(job, uncertainty=Uncertainty(earlier_sending_unknown=True)))
     (charted,) = at_work.chart(job)
     assert at_work.record_of(again).id == charted["record_id"]
 
@@ -105,7 +105,7 @@ def test_a_repetition_is_understood_even_where_the_receiver_makes_a_copy_of_it(
     job = at_work.ready(at_work.named("LOST", content))
     with pytest.raises(OutcomeUnknown):
         at_work.created(job)
-    at_work.record_of(at_work.created(replace(job, earlier_sending_unknown=True)))
+    at_work.record_of(at_work.created(replace(job, uncertainty=Uncertainty(earlier_sending_unknown=True))))
     assert len(at_work.chart(job)) == 2
 
 

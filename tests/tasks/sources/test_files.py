@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -198,8 +200,7 @@ def test_a_file_that_may_not_be_read_is_refused(root: Path, files: Files, reques
     assert refusal(lambda: files.locate(file_address(path))) is Code.SOURCE_NOT_ALLOWED
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="uses what only Linux tells about descriptors")
-def test_what_counts_is_the_file_that_was_opened(
+def test_what_counts_is_the_folder_that_was_opened(
     tmp_path: Path, root: Path, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folder is swapped for a symlink after the path was checked and before it is opened."""
@@ -207,14 +208,72 @@ def test_what_counts_is_the_file_that_was_opened(
     put(root, "folder/a.pdf")
     really_open = os.open
 
-    def swap_and_open(path: str, flags: int) -> int:
+    def swap_and_open(path: str, flags: int, **options: int) -> int:
         monkeypatch.undo()
         (root / "folder").rename(root / "away")
         (root / "folder").symlink_to(tmp_path / "outside")
-        return really_open(path, flags)
+        return really_open(path, flags, **options)
 
     monkeypatch.setattr(os, "open", swap_and_open)
     assert refusal(lambda: files.locate(file_address(root / "folder" / "a.pdf"))) is Code.SOURCE_NOT_ALLOWED
+
+
+def test_a_folder_that_is_swapped_all_the_time_never_leads_outside(tmp_path: Path, root: Path, files: Files) -> None:
+    put(tmp_path, "outside/a.pdf", b"of another sender")
+    put(root, "real/a.pdf", b"own")
+    (root / "link").symlink_to(tmp_path / "outside")
+    swapping = threading.Event()
+
+    def swap() -> None:
+        while not swapping.is_set():
+            for name in ("real", "link"):
+                (root / name).rename(root / "folder")
+                (root / "folder").rename(root / name)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    sizes = set()
+    try:
+        for _ in range(2000):
+            with suppress(DocumentRefused):
+                sizes.add(files.locate(file_address(root / "folder" / "a.pdf")).size_bytes)
+    finally:
+        swapping.set()
+        thread.join()
+    assert sizes <= {len(b"own")}
+
+
+def test_a_folder_that_may_be_searched_and_not_listed_is_enough(
+    root: Path, files: Files, request: pytest.FixtureRequest
+) -> None:
+    path = put(root, "closed/a.pdf")
+    for folder in (path.parent, *path.parent.parents):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    path.parent.chmod(0o711)
+    request.getfixturevalue("nobody")
+    assert files.locate(file_address(path)).size_bytes == 7
+
+
+@pytest.mark.parametrize("name", ["data/secret_key", "data/processing/a.pdf", "mounted/a.pdf"])
+def test_our_own_folders_inside_a_root_stay_closed(root: Path, name: str) -> None:
+    """A second mount of a folder has its device and inode, as a rename has: that takes no rights to try."""
+    files = Files([root], [root], private=root / "data")
+    put(root, "data/processing/a.pdf")
+    if name.startswith("mounted"):
+        (root / "data" / "processing").rename(root / "mounted")
+        (root / "data" / "processing").symlink_to(root / "mounted")
+    path = put(root, name)
+    identity = Files([root]).locate(file_address(path)).identity
+    assert refusal(lambda: files.locate(file_address(path))) is Code.SOURCE_NOT_ALLOWED
+    assert refusal(lambda: files.remove(file_address(path), identity)) is Code.SOURCE_NOT_ALLOWED
+    assert path.exists()
+
+
+def test_a_file_with_a_second_name_is_taken_only_where_the_kernel_guards_such_names(tmp_path: Path, root: Path) -> None:
+    (root / "a.pdf").hardlink_to(put(tmp_path, "outside/a.pdf"))
+    address = file_address(root / "a.pdf")
+    assert refusal(lambda: Files([root], hard_links=False).locate(address)) is Code.SOURCE_NOT_ALLOWED
+    assert Files([root], hard_links=True).locate(address).size_bytes == 7
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -295,21 +354,40 @@ def test_no_descriptor_is_left_open(root: Path, files: Files) -> None:
 # --- removing --------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_is_removed_only_while_it_is_what_was_located(root: Path, files: Files) -> None:
+@pytest.fixture
+def emptied(root: Path) -> Files:
+    """A root whose files may be removed."""
+    return Files([], [root])
+
+
+def test_a_file_is_removed_only_while_it_is_what_was_located(root: Path, emptied: Files) -> None:
     path = put(root)
-    identity = files.locate(file_address(path)).identity
+    identity = emptied.locate(file_address(path)).identity
     replace(path)
-    assert not files.remove(file_address(path), identity)
+    assert not emptied.remove(file_address(path), identity)
     assert path.exists()
-    assert files.remove(file_address(path), files.locate(file_address(path)).identity)
+    assert emptied.remove(file_address(path), emptied.locate(file_address(path)).identity)
     assert not path.exists()
-    assert files.remove(file_address(path), identity)  # a second time, as after a kill
+    assert emptied.remove(file_address(path), identity)  # a second time, as after a kill
 
 
-def test_nothing_outside_the_roots_is_removed(tmp_path: Path, root: Path, files: Files) -> None:
+def test_a_file_whose_folder_is_gone_counts_as_removed(root: Path, emptied: Files) -> None:
+    assert emptied.remove(file_address(root / "gone" / "a.pdf"), "1:1:1")
+
+
+def test_nothing_is_removed_from_a_root_that_does_not_allow_it(tmp_path: Path, root: Path) -> None:
+    path = put(root)
+    files = Files([root], [tmp_path / "another"])
+    identity = files.locate(file_address(path)).identity
+    assert refusal(lambda: files.check_removable(file_address(path))) is Code.SOURCE_NOT_ALLOWED
+    assert refusal(lambda: files.remove(file_address(path), identity)) is Code.SOURCE_NOT_ALLOWED
+    assert path.exists()
+
+
+def test_nothing_outside_the_roots_is_removed(tmp_path: Path, root: Path, emptied: Files) -> None:
     path = put(tmp_path, "outside/a.pdf")
     identity = Files([tmp_path]).locate(file_address(path)).identity
     (root / "escape").symlink_to(tmp_path / "outside")
     for address in (file_address(path), file_address(root / "escape" / "a.pdf")):
-        assert refusal(lambda address=address: files.remove(address, identity)) is Code.SOURCE_NOT_ALLOWED  # type: ignore[misc]
+        assert refusal(lambda address=address: emptied.remove(address, identity)) is Code.SOURCE_NOT_ALLOWED  # type: ignore[misc]
     assert path.exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from config.roots import BucketRoot, FileRoot
 from config.settings import Settings
 from tasks.model.errors import Code, DocumentRefused
 from tasks.sources.sources import Sources
@@ -14,14 +15,34 @@ from tests.tasks.sources.addresses import file_address
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Sources:
-    return Sources.of(Settings(data_dir=tmp_path / "data", file_roots=(tmp_path / "scans",), s3_buckets=("bucket",)))
+    roots = [FileRoot(path=tmp_path / "scans"), FileRoot(path=tmp_path / "spool", delete=True)]
+    return Sources.of(Settings(data_dir=tmp_path / "data"), roots, [BucketRoot(name="bucket")])
 
 
-@pytest.mark.parametrize("folder", ["data", "scans"])
-def test_files_are_taken_from_our_own_folder_and_from_the_roots(tmp_path: Path, sources: Sources, folder: str) -> None:
-    path = tmp_path / folder / "a.pdf"
-    path.parent.mkdir()
+def written(path: Path) -> Path:
+    path.parent.mkdir(parents=True)
     path.write_bytes(b"x")
+    return path
+
+
+@pytest.mark.parametrize("name", ["secret_key", "processing/4711/a.pdf", "delivered/north/4711/a.pdf"])
+def test_nothing_is_taken_from_our_own_folder(tmp_path: Path, sources: Sources, name: str) -> None:
+    address = file_address(written(tmp_path / "data" / name))
+    for act in (sources.locate, sources.check_removable, lambda address: sources.remove(address, "1:1:1")):
+        with pytest.raises(DocumentRefused) as refused:
+            act(address)
+        assert refused.value.code is Code.SOURCE_NOT_ALLOWED
+
+
+def test_files_are_taken_from_each_root_and_removed_where_the_root_allows_it(tmp_path: Path, sources: Sources) -> None:
+    address = file_address(written(tmp_path / "scans" / "a.pdf"))
+    identity = sources.locate(address).identity
+    for act in (sources.check_removable, lambda address: sources.remove(address, identity)):
+        with pytest.raises(DocumentRefused, match="not removed after delivery") as refused:
+            act(address)
+        assert refused.value.code is Code.SOURCE_NOT_ALLOWED
+    path = written(tmp_path / "spool" / "a.pdf")
+    sources.check_removable(file_address(path))
     located = sources.locate(file_address(path))
     with sources.open(file_address(path), located.identity) as source:
         assert source.read(10) == b"x"

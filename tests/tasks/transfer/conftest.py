@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
-import httpx
 import pytest
 
-from tasks.http.clients import Clients
+from tasks.http.clients import Client, Clients
 from tasks.model.job import Form, Stored
 from tasks.sources.base import OpenSource
 from tasks.transfer.upload import post
@@ -60,7 +59,7 @@ class FakeGate:
 class Upload:
     """One upload to be made, and what happened in it."""
 
-    client: httpx.Client
+    client: Client
     form: Form
     commits: int = 0
     calls: int = 0

@@ -16,10 +16,11 @@ import pytest
 import redis
 from celery import Celery
 
+from tasks.ledger import keys
 from tasks.runtime import Runtime
 from tests.harness.sandbox import ROOT
 from tests.worker.stream.stream import Stream
-from worker.celery.backlog import BATCH, LOCK, BacklogHelper
+from worker.celery.backlog import BATCH, BacklogHelper
 from worker.celery.build import backlog_helper
 
 QUEUE = "chartpost"
@@ -41,7 +42,8 @@ class Sender:
         return task_id
 
     def calls(self, count: int) -> list[str]:
-        return [self.call() for _ in range(count)]
+        """For patients of their own."""
+        return [self.call(kwargs=self._stream.document(patient_id=f"p{number}")) for number in range(count)]
 
     def waiting(self) -> list[str]:
         """The task ids of the messages that are there, oldest first."""
@@ -81,11 +83,11 @@ def test_where_few_calls_wait_they_are_left_to_the_workers(helper: BacklogHelper
 
 def test_while_another_helps_nothing_is_opened(helper: BacklogHelper, sender: Sender) -> None:
     sender.calls(BATCH)
-    sender.redis.set(LOCK, "1")
+    sender.redis.set(keys.CALLS_LOCK, "1")
     assert helper.open_batch() == 0
-    sender.redis.delete(LOCK)
+    sender.redis.delete(keys.CALLS_LOCK)
     assert helper.open_batch() == BATCH
-    assert not sender.redis.exists(LOCK)
+    assert not sender.redis.exists(keys.CALLS_LOCK)
 
 
 def test_what_cannot_plainly_be_opened_stays_for_the_workers_and_holds_up_no_other(
@@ -143,9 +145,13 @@ import os, signal, sys
 from pathlib import Path
 from config.load import load
 from tasks.runtime import Runtime, using
+from tests.worker.half_opened import die_half_way
 from worker.celery.build import backlog_helper
 runtime = Runtime(load(Path(sys.argv[1]), {}))
 helper, method, after = backlog_helper(runtime), sys.argv[2], int(sys.argv[3])
+if method == "half of them":
+    die_half_way()
+    method = "_admitted"
 inner, count = getattr(helper, method), 0
 def dying(*args):
     global count
@@ -159,17 +165,36 @@ with using(runtime):
 """
 
 
-@pytest.mark.parametrize(("method", "after"), [("_oldest", 0), ("_open", 0), ("_open", 30), ("_remove", 0)])
+@pytest.mark.parametrize(
+    ("method", "after"),
+    [("_oldest", 0), ("_admitted", 30), ("half of them", BATCH), ("_open_alone", 0), ("_remove", 0)],
+)
 def test_a_kill_while_helping_loses_no_call_and_opens_none_twice(
-    helper: BacklogHelper, sender: Sender, config: Path, method: str, after: int
+    helper: BacklogHelper, sender: Sender, stream: Stream, config: Path, method: str, after: int
 ) -> None:
-    sent = sender.calls(BATCH)
+    sent = [*sender.calls(BATCH - 1), sender.call(kwargs=stream.document(patient_id="p1"))]  # the last one alone
     command = [sys.executable, "-c", _DYING, str(config), method, str(after)]
     dying = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, check=False)
     assert dying.returncode == -9, dying.stderr[-500:]
     assert sender.waiting() == sent, "all are still there"
-    sender.redis.delete(LOCK)  # Redis removes it after a few seconds
-    assert sender.redis.pttl(LOCK) > 0 or not sender.redis.exists(LOCK)
+    sender.redis.delete(keys.CALLS_LOCK)  # Redis removes it after a few seconds
+    assert sender.redis.pttl(keys.CALLS_LOCK) > 0 or not sender.redis.exists(keys.CALLS_LOCK)
     assert helper.open_batch() == BATCH
     assert sorted(sender.jobs()) == sorted(sent)
     assert sender.waiting() == []
+
+
+def test_messages_too_large_for_a_call_are_left_to_the_workers_and_not_read(
+    helper: BacklogHelper, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = b"x" * (1024 * 1024 + 1)
+    sender.redis.lpush(QUEUE, large)
+    sent = sender.calls(BATCH)
+    assert helper.open_batch() == BATCH - 1
+    assert sorted(sender.jobs()) == sorted(sent[:-1])
+    sender.redis.rpush(QUEUE, *[large] * BATCH)
+    assert helper._oldest(QUEUE) == []
+    monkeypatch.setattr("worker.celery.backlog._MOST_BYTES", 1000)
+    sender.redis.delete(QUEUE)
+    sender.calls(BATCH)
+    assert 1 <= len(helper._oldest(QUEUE)) < 4

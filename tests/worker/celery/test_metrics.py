@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from tests.harness.waiting import wait_until
 from worker.celery.build import metrics_endpoint
 
 SETTINGS = """
+data_dir = "{data}"
 secret_key = "a secret of some length"
 [redis]
 url = "{url}"
@@ -64,7 +66,7 @@ def scrape(port: int) -> Samples:
 @contextmanager
 def endpoint(runtime: Runtime) -> Iterator[int]:
     port, opened = free_port(), metrics_endpoint(runtime)
-    assert opened.open(port)
+    assert opened.open(port, "127.0.0.1")
     try:
         yield port
     finally:
@@ -73,7 +75,9 @@ def endpoint(runtime: Runtime) -> Iterator[int]:
 
 def process_at(folder: Path, url: str) -> Runtime:
     config = folder / "chartpost.toml"
-    config.write_text(SETTINGS.format(url=url))
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    config.write_text(SETTINGS.format(url=url, data=data))
     return Runtime(load(config, {}))
 
 
@@ -171,15 +175,34 @@ def test_a_scrape_while_redis_is_away_says_so_and_claims_nothing_else(tmp_path: 
     assert seen[("redis_up",)] == 0
 
 
+def test_metrics_are_served_to_this_machine_alone_unless_told(runtime: Runtime) -> None:
+    assert runtime.settings.metrics.address == "127.0.0.1"
+    with endpoint(runtime) as port, socket.socket() as elsewhere:
+        assert scrape(port)
+        elsewhere.settimeout(5)
+        with pytest.raises(ConnectionRefusedError):
+            elsewhere.connect(("127.0.0.2", port))  # another interface
+
+
 def test_a_taken_port_is_warned_about_and_survived(runtime: Runtime) -> None:
     with endpoint(runtime) as port, capture_logs() as logs:
         second = metrics_endpoint(runtime)
-        assert not second.open(port)
+        assert not second.open(port, "127.0.0.1")
         second.close()
         assert scrape(port)
     assert [(line["event"], line["port"], line["log_level"]) for line in logs] == [
         ("metrics_port_taken", port, "warning")
     ]
+
+
+def test_one_of_several_workers_takes_the_next_port(runtime: Runtime) -> None:
+    with endpoint(runtime) as port:
+        second = metrics_endpoint(runtime)
+        assert second.open(port, "127.0.0.1", ports=2)
+        assert scrape(port + 1)
+        third = metrics_endpoint(runtime)
+        assert not third.open(port, "127.0.0.1", ports=2)
+        second.close()
 
 
 @pytest.fixture
@@ -206,7 +229,8 @@ def test_two_workers_of_one_machine_deliver_and_the_first_one_counts(measured: t
     text, seen = exposition(port), scrape(port)
     assert seen[("stored_bytes_total", "north_clinic")] == len(content)
     assert seen[("steps_total", "done", "presign")] == seen[("steps_total", "done", "post")] == 1
-    assert seen[("steps_total", "ended", "confirm")] >= 1
+    assert seen[("steps_total", "done", "confirm")] == 1
+    assert seen[("steps_total", "done", "notify")] >= 2
     assert seen[("workers",)] == 1
     assert "process_resident_memory_bytes" in text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]

@@ -13,12 +13,13 @@ import pytest
 import redis
 from celery.result import AsyncResult
 
+from config.vital_threads import EXIT_CODE
 from tasks.dispatch.workers import Workers
 from tests.harness.installation import Installation, installed
 from tests.harness.sandbox import SandboxProcess
 from tests.harness.waiting import wait_until
 from tests.worker.celery.slow_storage import SlowStorage
-from worker.celery.watchdog import CHECKS, EXIT_CODE, LivenessCheck
+from worker.celery.watchdog import CHECKS, LivenessCheck
 
 QUEUES = ("chartpost", "chartpost.stages")
 PATIENCE_SECONDS = 10.0  # of a watchdog with leases of two seconds
@@ -28,9 +29,9 @@ class Worker:
     """What a liveness check sees of a worker."""
 
     def __init__(self) -> None:
-        self.waiting, self.busy, self.started, self.turning, self.redis = 0, False, 0, True, True
+        self.waiting, self.busy, self.taken, self.turning, self.redis = 0, False, 0, True, True
         self.liveness = LivenessCheck(
-            waiting=self._asked, busy=lambda: self.busy, started=lambda: self.started, turning=lambda: self.turning
+            waiting=self._asked, busy=lambda: self.busy, taken=lambda: self.taken, turning=lambda: self.turning
         )
 
     def _asked(self) -> int:
@@ -57,7 +58,7 @@ def test_a_worker_that_is_idle_or_full_or_starts_tasks_runs_on() -> None:
     assert not any(worker.checks(3 * CHECKS))
     worker.busy = False
     for _ in range(3 * CHECKS):
-        worker.started += 1
+        worker.taken += 1
         assert worker.liveness.check() is None
 
 

@@ -9,19 +9,33 @@ from uuid import uuid4
 
 from tasks.closing.files import DocumentFiles
 from tasks.folders.job_json import JobFile
+from tasks.ledger import moves
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.model.document import Document, Door
 from tasks.model.errors import Code
 from tasks.model.job import Facts, Failure, Form, Job, Record, Stored
 from tasks.model.route import Step
 from tasks.runtime import Runtime
+from tasks.sources.files import identity_of
 
 CONTENT = b"a scan"
 STORED = Stored("temp/scan.pdf", "e" * 32, True, sha256(CONTENT).hexdigest(), "e" * 32)
 FORM = Facts(form=Form("https://s3.example/", {"key": "temp/scan.pdf"}), snapshot=("1",), key="temp/scan.pdf")
 
 FIELDS = {
-    *("id", "account", "provider", "state", "code", "message", "patient_id", "file_name", "size_bytes", "sha256"),
+    *(
+        "id",
+        "account",
+        "producer",
+        "provider",
+        "state",
+        "code",
+        "message",
+        "patient_id",
+        "file_name",
+        "size_bytes",
+        "sha256",
+    ),
     *("attempts", "created_at", "updated_at", "next_at", "record_id", "assurance"),
 }
 """The fields of a job as JSON, in the public contract."""
@@ -34,7 +48,7 @@ class Jobs:
 
     def received(self, name: str = "scan.pdf", **fields: object) -> Job:
         """A job whose document lies at its sender."""
-        path = self.runtime.settings.file_roots[0] / name
+        path = self.runtime.settings.file_roots[0].path / name
         path.write_bytes(CONTENT)
         document = Document("north_clinic", "4711", path.as_uri(), name, 6, door=Door.CELERY)
         document = replace(document, **fields)  # type: ignore[arg-type]  # whatever a test changes
@@ -48,43 +62,45 @@ class Jobs:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(CONTENT)
         job_id = str(uuid4())
-        job_file = JobFile(job_id, account, "4711", name, name, 6, datetime.now(UTC), door=Door.SEND)
+        document = Document(account, "4711", "", name, 6, door=Door.SEND)
+        job_file = JobFile(job_id, document, name, datetime.now(UTC))
         in_processing = self.runtime.claims.adopt_copy(path, job_id, job_file)
         path.unlink()
-        located = self.runtime.sources.locate(in_processing.as_uri())
-        self.ledger.open(job_id, replace(job_file.document(in_processing), identity=located.identity), "pracsuite")
+        identity = identity_of(in_processing.stat())
+        self.ledger.open(job_id, replace(job_file.document_at(in_processing), identity=identity), "pracsuite")
         return self.get(job_id)
 
     def presigned(self, job: Job) -> Job:
-        assert self.ledger.reserve_name(job) == job.id
-        self.ledger.presigned(self.lease(job, Step.PRESIGN), FORM, self.ledger.redis_run(), calls=2)
+        assert self.ledger.reserve_name(job).holder == job.id
+        self.ledger.apply(self.lease(job, Step.PRESIGN), moves.presigned(FORM, self.ledger.redis_run(), calls=2))
         return self.get(job.id)
 
     def stored(self, job: Job) -> Job:
         self.presigned(job)
         lease = self.lease(job, Step.POST)
-        self.ledger.committed(lease)
+        self.ledger.commit(lease)
         now = self.get(job.id)
         self.runtime.commit_log.note_commit(now, now.facts)
-        self.ledger.stored(lease, replace(FORM, form=None, stored=STORED), Step.CONFIRM, 2.0, calls=1)
+        self.ledger.apply(lease, moves.stored(replace(FORM, form=None, stored=STORED), Step.CONFIRM, 2.0, calls=1))
         return self.get(job.id)
 
     def delivered(self, job: Job) -> Job:
         self.stored(job)
-        assert self.ledger.delivered(self.lease(job, Step.CONFIRM), Record("77"), 1, STORED.sha256)
+        lease = self.lease(job, Step.CONFIRM)
+        assert self.ledger.apply(lease, moves.delivered(lease.job, Record("77"), 1, STORED.sha256))
         return self._closed(job)
 
     def failed(self, job: Job, code: Code = Code.REFUSED_BY_PROVIDER, detail: str = "") -> Job:
         """Failed at its first step, closed."""
         failure = Failure(code, "The provider refused it.", "Ask the provider.", detail)
-        self.ledger.failed(self.lease(job, Step.PRESIGN), failure, calls=1)
+        self.ledger.apply(self.lease(job, Step.PRESIGN), moves.failed(failure, calls=1))
         return self._closed(job)
 
     def not_confirmed(self, job: Job) -> Job:
         """Stored, and no record came in time; the search for it continues."""
         self.stored(job)
         failure = Failure(Code.NOT_CONFIRMED, "No record came in time.", "Look into the chart.")
-        self.ledger.failed(self.lease(job, Step.CONFIRM), failure, calls=1, keep_name=True)
+        self.ledger.apply(self.lease(job, Step.CONFIRM), moves.failed(failure, calls=1, keep_name=True))
         return self._closed(job)
 
     def leave_redis(self, job: Job) -> None:
@@ -105,6 +121,5 @@ class Jobs:
     def _closed(self, job: Job) -> Job:
         lease = self.lease(job, Step.NOTIFY)
         DocumentFiles(self.runtime.folders, self.runtime.outcomes, self.runtime.staging).close(lease.job)
-        self.ledger.closed(lease, {"files"})
-        self.ledger.finished(lease)
+        self.ledger.apply(lease, moves.finished(lease.job, moves.ClosingDone(frozenset({"files"}))))
         return self.get(job.id)

@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from tests.harness.sandbox import ROOT
+from tests.worker.cli.jobs import Jobs
 from worker.cli.main import COMMANDS, cli
 
 
@@ -114,15 +115,60 @@ def test_the_help_of_worker_is_celerys() -> None:
     assert "--concurrency" in result.stdout
 
 
-def test_help_and_health_import_neither_celery_nor_boto3(tmp_path: Path, valkey_url: str) -> None:
-    config = tmp_path / "chartpost.toml"
-    config.write_text(f'data_dir = "{tmp_path}"\nsecret_key = "a secret"\n[redis]\nurl = "{valkey_url}"\n')
+# What most of a start's time would go into: it is for what works, and not for who asks.
+HEAVY = {"boto3", "celery", "httpx", "joserfc", "prometheus_client", "pycurl", "rich", "structlog", "tasks.runtime"}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("--help", "Carry clinical documents"),
+        ("health", "no worker is consuming"),
+        ("jobs", "{job}"),
+        ("accounts", "north_clinic"),
+        ("show {job}", "Nothing: it has arrived."),
+        ("show nobody", "No job is known as nobody"),
+    ],
+)
+def test_a_command_that_asks_imports_nothing_that_works(
+    command: str, said: str, config: Path, jobs: Jobs, valkey: redis.Redis
+) -> None:
+    job = jobs.delivered(jobs.received()).id
     program = (
         "import sys; from worker.cli.main import cli; from click.testing import CliRunner\n"
         "print(CliRunner().invoke(cli, sys.argv[1:]).output)\n"
-        "assert not {'celery', 'boto3', 'httpx', 'rich'} & sys.modules.keys()"
+        f"assert not {HEAVY} & sys.modules.keys(), {HEAVY} & sys.modules.keys()"
     )
-    for arguments in (["--help"], ["--config", str(config), "health"]):
-        ran = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True)
-        assert ran.returncode == 0, ran.stderr
-        assert "chartpost" in ran.stdout or "worker" in ran.stdout
+    arguments = ["--config", str(config), *command.format(job=job).split()]
+    ran = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert said.format(job=job) in ran.stdout
+
+
+def test_only_the_providers_of_the_accounts_are_imported(config: Path, valkey: redis.Redis) -> None:
+    program = (
+        "import sys; from pathlib import Path; from config.load import load; from tasks.runtime import Runtime\n"
+        f"Runtime(load(Path({str(config)!r}), {{}})).accounts\n"
+        "print(*(name for name in sys.modules if name.startswith('tasks.providers.')))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert "tasks.providers.pracsuite" in ran.stdout, ran.stderr
+    assert not {"cliniko", "ovok", "redox", "nhn"} & {name.split(".")[2] for name in ran.stdout.split()}
+
+
+def test_a_command_that_asks_sets_its_logs_up_with_the_first_error() -> None:
+    program = (
+        "import logging, sys; from config.late_log import LateLog, log_errors_late\n"
+        "log_errors_late(); assert 'structlog' not in sys.modules\n"
+        "logging.getLogger('httpx').error('of %s', 'a library')\n"
+        "logging.getLogger('httpx').warning('not this')\n"
+        "LateLog('tasks.ledger.redis').error('redis_command_failed', code='WRONGTYPE')\n"
+        "LateLog('tasks.ledger.redis').warning('nor this')\n"
+        "raise ValueError('patient 4711')"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout == "", "a pipe gets the output only"
+    for words in ("of a library", "redis_command_failed", "WRONGTYPE", "process_crashed", "ValueError"):
+        assert words in ran.stderr
+    for words in ("this", "4711"):
+        assert words not in ran.stderr

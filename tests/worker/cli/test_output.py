@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from worker.cli.output import JsonOutput, Output, printable
+from worker.cli.output import JsonOutput, Output
+from worker.cli.printable import printable
 
 JOB = {"id": "j-1", "code": "duplicate", "receipt": {"job_id": "j-1", "code": "duplicate", "duplicate_of": "j-0"}}
 
@@ -50,6 +51,11 @@ def test_at_a_terminal_a_list_is_a_table_with_times_to_the_second(
     ]
 
 
+def test_no_text_of_a_stranger_moves_the_cursor_ends_a_line_or_turns_it_around() -> None:
+    assert printable("a\x1b[2Jb\x9bc\rd\u2028e\u2029f\u202eg\u2066h\udcff") == "a�[2Jb�c�d�e�f�g�h�"
+    assert printable("Ærlig 日本 👩‍⚕️ می‌خواهم.pdf") == "Ærlig 日本 👩‍⚕️ می‌خواهم.pdf"
+
+
 def test_an_error_goes_to_people_on_standard_error_and_to_programs_on_standard_output(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -63,3 +69,22 @@ def test_an_error_goes_to_people_on_standard_error_and_to_programs_on_standard_o
 @pytest.mark.parametrize(("value", "text"), [(None, ""), (True, "yes"), ("a\x1b[2Jb\r\nc", "a�[2Jb� c"), (7, "7")])
 def test_nothing_that_moves_the_cursor_is_printed(value: object, text: str) -> None:
     assert printable(value) == text
+
+
+def test_names_are_shown_without_what_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of a receipt or an error file are whatever somebody has written there."""
+    Output().sheet({"receipt": {"\x1b]0;x\x07\nstate": "delivered"}})
+    assert capsys.readouterr().out == "receipt.�]0;x� state  delivered\n"
+
+
+def test_a_note_keeps_its_lines_and_nothing_else_that_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().error({"job_id": "j-1", "code": "refused_by_provider", "message": "\x1b[2Kno.", "hint": ""})
+    assert capsys.readouterr().err.splitlines() == [
+        "Error: refused_by_provider: �[2Kno.",
+        "All details: chartpost show j-1",
+    ]
+
+
+@pytest.mark.parametrize("char", ["\u202e", "\u2066", "\u2028", "\x9b", "\udcff"])
+def test_what_turns_or_breaks_a_line_is_not_printed(char: str) -> None:
+    assert printable(f"a{char}fdp.exe") == "a�fdp.exe"

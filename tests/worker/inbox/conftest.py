@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from tasks.folders.layout import Folders
+from tests.harness.keys import SEAL
 from tests.worker.inbox.recording import RecordingLedger
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
-    made = Folders(tmp_path / "data")
+    made = Folders(tmp_path / "data", SEAL)
     made.create()
     return made
 

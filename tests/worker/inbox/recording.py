@@ -64,18 +64,18 @@ class RecordingLedger(JobOpener):
         self._answer()
         assert path.exists()
         self.meanwhile()
-        return self.continued.get(job_file.file_name)
+        return self.continued.get(job_file.document.file_name)
 
     def check(self, document: Document) -> None:
         if document.size_bytes > self.max_bytes:
             raise DocumentRefused(Code.FILE_TOO_LARGE, "The file is too large.")
 
-    def open(self, job_file: JobFile, path: Path) -> None:
+    def open(self, job_file: JobFile, path: Path, *, new: bool = False) -> None:
         self._answer()
         assert path.exists()
         if path.name == self.poison:
             raise UnicodeError("an unexpected error about Erika Muster")
-        if job_file.idempotency_key and job_file.idempotency_key == self.conflicting_key:
+        if job_file.document.idempotency_key and job_file.document.idempotency_key == self.conflicting_key:
             raise DocumentRefused(Code.INVALID_REQUEST, "This key was used for another document.")
         (self.orphans_opened if job_file.job_id in self.unknown else self.opened)[job_file.job_id] = job_file
 
@@ -85,8 +85,13 @@ class RecordingLedger(JobOpener):
         job_id, refused = job_file.job_id, job_file.refused
         assert refused
         self.refused[job_id] = job_file
-        error = {"job_id": job_id, "file_name": job_file.file_name, "code": refused.code, "message": refused.message}
-        Outcomes(self.folders).fail(job_id, job_file.account, job_file.patient_id, error)
+        error = {
+            "job_id": job_id,
+            "file_name": job_file.document.file_name,
+            "code": refused.code,
+            "message": refused.message,
+        }
+        Outcomes(self.folders).fail(job_id, job_file.document.account, job_file.document.patient_id, error)
 
     def _answer(self) -> None:
         self.away_after -= 1

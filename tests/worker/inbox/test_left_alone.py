@@ -17,7 +17,9 @@ from config.settings import Inbox
 from tasks.folders.claims import AlreadyInCare, Claims
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
+from tasks.sources.entries import OpenFolder
 from tasks.sources.writers import Writers
+from tests.harness.keys import SEAL
 from tests.worker.inbox.recording import RecordingLedger, inbox, watcher
 from worker.inbox.events import ChangeEvents
 from worker.inbox.filter import Reason
@@ -184,11 +186,13 @@ def test_the_sticky_bit_holds_what_others_own(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(b"x")
     sticky, plain = status(mode=0o41777, owner=1), status(mode=0o40777, owner=1)
     ours, theirs = status(mode=0o100644, owner=7), status(mode=0o100644, owner=8)
-    assert FolderRights(tmp_path, sticky, 7).why_held("a.pdf", theirs) is Reason.FOLDER_STICKY
-    assert FolderRights(tmp_path, sticky, 7).why_held("a.pdf", ours) is None
-    assert FolderRights(tmp_path, plain, 7).why_held("a.pdf", theirs) is None
-    assert FolderRights(tmp_path, status(mode=0o41777, owner=7), 7).why_held("a.pdf", theirs) is None, "our folder"
-    assert FolderRights(tmp_path, sticky, 0).why_held("a.pdf", theirs) is None, "root may"
+    with OpenFolder.of(tmp_path) as opened:
+        folder = opened.descriptor
+        assert FolderRights(folder, sticky, 7).why_held("a.pdf", theirs) is Reason.FOLDER_STICKY
+        assert FolderRights(folder, sticky, 7).why_held("a.pdf", ours) is None
+        assert FolderRights(folder, plain, 7).why_held("a.pdf", theirs) is None
+        assert FolderRights(folder, status(mode=0o41777, owner=7), 7).why_held("a.pdf", theirs) is None, "our folder"
+        assert FolderRights(folder, sticky, 0).why_held("a.pdf", theirs) is None, "root may"
 
 
 @pytest.fixture
@@ -196,7 +200,7 @@ def shared() -> Iterator[Folders]:
     """A data folder that another user may enter."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        made = Folders(Path(folder) / "data")
+        made = Folders(Path(folder) / "data", SEAL)
         made.create()
         for path in (Path(folder) / "data", made.inbox, made.processing, made.delivered, made.failed):
             os.chown(path, OTHER_USER, OTHER_USER)
@@ -242,7 +246,7 @@ def test_what_the_rights_of_a_folder_or_a_file_hold_back_is_found_without_trying
         assert left == expected
         ledger = RecordingLedger(shared)
         watched, logs = watch_for(65, shared, ledger)
-        assert [job.patient_id for job in ledger.opened.values()] == ["free"]
+        assert [job.document.patient_id for job in ledger.opened.values()] == ["free"]
         assert logged(logs) == sorted((NORTH, reason, "warning") for reason in expected.values())
         assert sum(watched.report.counts.values()) == len(expected)
 

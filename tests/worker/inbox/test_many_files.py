@@ -13,6 +13,7 @@ import pytest
 from tasks.folders.claims import Claims
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
+from tests.harness.keys import SEAL
 from tests.worker.inbox.recording import ACCOUNTS, RecordingLedger, inbox, wait_until, watching
 from worker.inbox.events import ChangeEvents
 from worker.inbox.scan import in_turn, scan
@@ -84,7 +85,7 @@ class LightFolders(Folders):
 
 def test_ten_times_as_many_claims_take_about_ten_times_the_work(fast_folder: Path) -> None:
     def work(count: int) -> float:
-        folders = LightFolders(fast_folder / str(count))
+        folders = LightFolders(fast_folder / str(count), SEAL)
         folders.create()
         flood(folders.inbox, count)
         for path in folders.inbox.rglob("*.pdf"):
@@ -100,7 +101,7 @@ def test_ten_times_as_many_claims_take_about_ten_times_the_work(fast_folder: Pat
 
 
 def test_a_full_folder_that_never_rests_does_not_keep_the_watcher_looking_all_the_time(fast_folder: Path) -> None:
-    folders = Folders(fast_folder)
+    folders = Folders(fast_folder, SEAL)
     folders.create()
     for path in flood(folders.inbox, 1_500).rglob("*.pdf"):
         path.rename(path.with_suffix(".part"))
@@ -125,7 +126,7 @@ def test_a_full_folder_that_never_rests_does_not_keep_the_watcher_looking_all_th
 
 
 def test_an_idle_watcher_hardly_works(tmp_path: Path) -> None:
-    folders = Folders(tmp_path)
+    folders = Folders(tmp_path, SEAL)
     folders.create()
     flood(folders.inbox / "east_clinic", 200)
     waits: list[float] = []

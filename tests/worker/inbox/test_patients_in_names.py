@@ -13,7 +13,9 @@ from config.settings import Inbox
 from tasks.folders.claims import Claims
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
+from tasks.model.document import Document, Door
 from tasks.model.errors import DocumentRefused
+from tasks.sources.entries import entry
 from tasks.sources.writers import Writers
 from tests.worker.inbox.recording import RecordingLedger, inbox, watcher
 from worker.inbox.claim import InboxClaims
@@ -37,7 +39,9 @@ def settings() -> Inbox:
 
 def taken(ledger: RecordingLedger) -> list[tuple[str, str | None, str, str]]:
     jobs = ledger.opened.values()
-    return sorted((job.account, job.patient_id, job.file_name, job.disk_name) for job in jobs)
+    return sorted(
+        (job.document.account, job.document.patient_id, job.document.file_name, job.disk_name) for job in jobs
+    )
 
 
 def failures(folders: Folders) -> dict[str, Any]:
@@ -80,7 +84,9 @@ def test_a_sidecar_beside_it_works_and_may_give_the_name(folders: Folders, ledge
     put(folders, "north_clinic/3_c.pdf.meta.json", b"{not json")
     put(folders, "north_clinic/3_c.pdf")
     watcher(folders, ledger, settings()).once()
-    by_patient = {job.patient_id: (job.file_name, job.description) for job in ledger.opened.values()}
+    by_patient = {
+        job.document.patient_id: (job.document.file_name, job.document.description) for job in ledger.opened.values()
+    }
     assert by_patient == {"1": ("a.pdf", "a letter"), "2": ("given.pdf", None)}
     assert {place: error["code"] for place, error in failures(folders).items()} == {
         "north_clinic/3/3_c.pdf": "invalid_request"
@@ -111,14 +117,14 @@ def test_a_sidecar_that_a_killed_claim_took_goes_back_beside_its_document(
             with folder.lock(make=True):
                 folder.write(job_file)
                 assert sidecar
-                folder.take_sidecar(sidecar)
+                folder.take_sidecar(entry(sidecar))
             raise Killed
 
     killed = KilledBeforeTheDocument(folders)
     watcher(folders, ledger, settings(), claims=killed).once()
     assert sorted(each.name for each in path.parent.iterdir()) == ["4711_letter.pdf"]
     watcher(folders, ledger, settings()).once()
-    assert [job.description for job in ledger.opened.values()] == ["a letter"]
+    assert [job.document.description for job in ledger.opened.values()] == ["a letter"]
 
 
 def test_a_document_without_a_patient_is_not_sent_by_taking_it_up_again(
@@ -137,10 +143,11 @@ def test_a_retry_says_at_once_that_the_name_does_not_fit(folders: Folders, ledge
     claims = InboxClaims(
         folders, Claims(folders), ledger, writers=Writers(folders.processing), name_readers=name_readers(PATTERNS)
     )
-    without_patient = JobFile(JOB, NORTH, None, "a.pdf", "a.pdf", 1, datetime.now(UTC))
+    document = Document(NORTH, None, "", "a.pdf", 1, door=Door.INBOX)
+    without_patient = JobFile(JOB, document, "a.pdf", datetime.now(UTC))
     with pytest.raises(DocumentRefused, match="does not fit the pattern"):
         claims.check_names(without_patient)
-    claims.check_names(JobFile(JOB, NORTH, "4711", "a.pdf", "a.pdf", 1, datetime.now(UTC)))
-    claims.check_names(JobFile(JOB, "south_clinic", None, "a.pdf", "a.pdf", 1, datetime.now(UTC)))
+    claims.check_names(without_patient.with_document(patient_id="4711"))
+    claims.check_names(without_patient.with_document(account="south_clinic"))
     # What may have been sent before the patterns came is searched for all the same.
-    claims.check_names(JobFile(JOB, NORTH, None, "a.pdf", "a.pdf", 1, datetime.now(UTC), committed=True))
+    claims.check_names(without_patient.with_commit(stands=True))

@@ -24,6 +24,7 @@ from tasks.folders.claims import ClaimedDocument, Claims
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
+from tasks.model.document import Document, Door
 from tests.worker.inbox.recording import MAX_BYTES, RecordingLedger, inbox, wait_until, watcher, watching
 from worker.inbox.events import ChangeEvents
 from worker.inbox.opening import LedgerAway
@@ -85,7 +86,8 @@ def test_once_takes_what_is_there_and_returns(folders: Folders, ledger: Recordin
     watcher(folders, ledger, inbox()).once()
     assert names(ledger.opened) == ["a.pdf", "b.pdf"]
     (job_id, job_file), *_ = sorted(ledger.opened.items(), key=lambda item: item[1].disk_name)
-    assert (job_file.account, job_file.patient_id, job_file.size_bytes) == ("north_clinic", "4711", 1)
+    document = job_file.document
+    assert (document.account, document.patient_id, document.size_bytes) == ("north_clinic", "4711", 1)
     assert folders.document(job_id) == folders.processing / job_id / "a.pdf"
 
 
@@ -125,8 +127,9 @@ def test_the_sidecar_says_what_is_sent(folders: Folders, ledger: RecordingLedger
     put(folders, "north_clinic/4711/scan1.pdf")
     watcher(folders, ledger, inbox()).once()
     (job_file,) = ledger.opened.values()
-    assert (job_file.description, job_file.file_name, job_file.disk_name) == ("a letter", "letter.pdf", "scan1.pdf")
-    assert (job_file.options, job_file.idempotency_key) == ({"a": 1}, "k")
+    document = job_file.document
+    assert (document.description, document.file_name, job_file.disk_name) == ("a letter", "letter.pdf", "scan1.pdf")
+    assert (document.options, document.idempotency_key) == ({"a": 1}, "k")
     assert list((folders.inbox / "north_clinic" / "4711").iterdir()) == []
 
 
@@ -140,12 +143,30 @@ def test_a_name_that_is_not_text_comes_into_no_chart(folders: Folders, ledger: R
     assert [os.fsencode(path.name) for path in folders.failed.rglob("*.pdf")] == [b"M\xfcller.pdf"]
 
 
+def test_a_document_is_opened_as_its_job_json_has_it(folders: Folders, ledger: RecordingLedger) -> None:
+    """After a kill the watcher goes by that file, so both must ask for the same."""
+    fields: dict[str, object] = {
+        "description": "A letter: \u00e4 \U0001f4c4",
+        "options": {"patient": {"name": "Erika", "birthDate": "1970-01-01"}, "numbers": [1, 2.5, None, True]},
+        "idempotency_key": "k",
+        "content_type": "application/pdf",
+    }
+    sidecars = {"a.pdf": fields, "b\udcff.pdf": {"file_name": "b.pdf"}}
+    for name, sidecar in sidecars.items():
+        put(folders, f"north_clinic/4711/{name}.meta.json", json.dumps(sidecar).encode())
+        put(folders, f"north_clinic/4711/{name}")
+    watcher(folders, ledger, inbox()).once()
+    assert len(ledger.opened) == len(sidecars)
+    for job_id, job_file in ledger.opened.items():
+        assert folders.read_job_file(job_id) == job_file
+
+
 def test_a_sidecar_can_give_the_name_of_a_file_whose_own_is_not_text(folders: Folders, ledger: RecordingLedger) -> None:
     put(folders, "north_clinic/4711/M\udcfcller.pdf.meta.json", '{"file_name": "Müller.pdf"}'.encode())
     put(folders, "north_clinic/4711/M\udcfcller.pdf")
     watcher(folders, ledger, inbox()).once()
     ((job_id, job_file),) = ledger.opened.items()
-    assert (job_file.file_name, job_file.disk_name) == ("Müller.pdf", "M\udcfcller.pdf")
+    assert (job_file.document.file_name, job_file.disk_name) == ("Müller.pdf", "M\udcfcller.pdf")
     document = folders.document(job_id)
     assert document
     assert os.fsencode(document.name) == b"M\xfcller.pdf"
@@ -215,7 +236,8 @@ def test_a_sidecar_that_was_corrected_meanwhile_is_read_again(folders: Folders, 
     held.sidecar.write_bytes(b'{"description": "half a letter", "file_name": "letter.pdf"}')
     watcher(folders, ledger, inbox()).once()
     job_file = ledger.orphans_opened[held.job_id]
-    assert (job_file.description, job_file.file_name, job_file.disk_name) == ("half a letter", "letter.pdf", "a.pdf")
+    document = job_file.document
+    assert (document.description, document.file_name, job_file.disk_name) == ("half a letter", "letter.pdf", "a.pdf")
 
 
 def test_a_document_that_may_have_been_sent_is_searched_for_as_it_was_sent(
@@ -224,9 +246,9 @@ def test_a_document_that_may_have_been_sent_is_searched_for_as_it_was_sent(
     held = refused_for_its_sidecar(folders, ledger)
     assert held.sidecar
     held.sidecar.write_bytes(b'{"file_name": "letter.pdf"}')
-    folders.update_job_file(held.job_id, committed=True)
+    folders.update_commit(held.job_id, stands=True)
     watcher(folders, ledger, inbox()).once()
-    assert ledger.orphans_opened[held.job_id].file_name == "a.pdf"
+    assert ledger.orphans_opened[held.job_id].document.file_name == "a.pdf"
 
 
 def test_what_the_ledger_refuses_when_it_is_opened_fails_too(folders: Folders, ledger: RecordingLedger) -> None:
@@ -252,14 +274,14 @@ def test_a_document_that_continues_an_earlier_job_gets_its_id(folders: Folders, 
     put(folders, "north_clinic/4711/a.pdf")
     watcher(folders, ledger, inbox()).once()
     ((job_id, _),) = ledger.opened.items()
-    folders.update_job_file(job_id, committed=True, key="uploads/1")
+    folders.update_commit(job_id, stands=True, key="uploads/1")
     failed_at = Outcomes(folders).fail(job_id, "north_clinic", "4711", {"job_id": job_id, "file_name": "a.pdf"})
     ledger.opened.clear()
     ledger.continued["a.pdf"] = job_id
     failed_at.rename(folders.inbox / "north_clinic" / "4711" / "a.pdf")
     watcher(folders, ledger, inbox()).once()
     assert list(ledger.opened) == [job_id]
-    assert (ledger.opened[job_id].committed, ledger.opened[job_id].key) == (True, "uploads/1")
+    assert (ledger.opened[job_id].committed, ledger.opened[job_id].commit.key) == (True, "uploads/1")
 
 
 def test_a_document_whose_earlier_job_is_still_on_its_way_waits(folders: Folders, ledger: RecordingLedger) -> None:
@@ -281,7 +303,7 @@ def test_a_file_replaced_while_it_is_checked_is_checked_again(folders: Folders, 
     assert ledger.opened == {}
     ledger.meanwhile = lambda: None
     watcher(folders, ledger, inbox()).once()
-    assert [job_file.size_bytes for job_file in ledger.opened.values()] == [len(b"another document")]
+    assert [job_file.document.size_bytes for job_file in ledger.opened.values()] == [len(b"another document")]
 
 
 def test_files_of_an_unknown_account_stay_where_they_are(folders: Folders, ledger: RecordingLedger) -> None:
@@ -333,7 +355,7 @@ def test_a_file_is_not_claimed_before_it_has_held_still(folders: Folders, ledger
     path = put(folders, "north_clinic/4711/a.pdf")
     watch_while(folders, ledger, *[lambda: append(path, b"more")] * 6)
     (job_file,) = ledger.opened.values()
-    assert job_file.size_bytes == 1 + 6 * 4
+    assert job_file.document.size_bytes == 1 + 6 * 4
 
 
 def test_a_sidecar_that_is_still_being_written_holds_its_document_back(
@@ -343,7 +365,7 @@ def test_a_sidecar_that_is_still_being_written_holds_its_document_back(
     put(folders, "north_clinic/4711/a.pdf")
     watch_while(folders, ledger, *[lambda: append(sidecar, b"la")] * 6, lambda: append(sidecar, b'"}'))
     (job_file,) = ledger.opened.values()
-    assert job_file.description == "la" * 6
+    assert job_file.document.description == "la" * 6
 
 
 def test_names_that_are_not_text_do_not_deafen_the_watcher(folders: Folders, ledger: RecordingLedger) -> None:
@@ -396,13 +418,14 @@ def test_a_sidecar_that_a_killed_claim_took_away_is_back_before_its_document_is_
 ) -> None:
     path = put(folders, "north_clinic/4711/a.pdf")
     sidecar = put(folders, "north_clinic/4711/a.pdf.meta.json", b'{"description": "a letter"}')
-    job_file = JobFile(JOB, "north_clinic", "4711", "a.pdf", "a.pdf", 1, received_at=datetime.now(UTC))
+    document = Document("north_clinic", "4711", "", "a.pdf", 1, door=Door.INBOX)
+    job_file = JobFile(JOB, document, "a.pdf", received_at=datetime.now(UTC))
     Claims(folders).claim(path, JOB, job_file, sidecar=sidecar).rename(path)  # as if it had not come so far
     ledger.opened[JOB] = job_file
     with watching(folders, ledger, inbox()):
         wait_until(lambda: len(ledger.opened) == 2)
     del ledger.opened[JOB]
-    assert [claimed.description for claimed in ledger.opened.values()] == ["a letter"]
+    assert [claimed.document.description for claimed in ledger.opened.values()] == ["a letter"]
 
 
 def test_documents_that_the_ledger_has_forgotten_are_opened_again(folders: Folders, ledger: RecordingLedger) -> None:
@@ -410,11 +433,11 @@ def test_documents_that_the_ledger_has_forgotten_are_opened_again(folders: Folde
     with watching(folders, ledger, inbox(rescan_seconds=0.3)):
         wait_until(lambda: ledger.opened)
         job_id = next(iter(ledger.opened))
-        folders.update_job_file(job_id, committed=True, snapshot=("1",))
+        folders.update_commit(job_id, stands=True, snapshot=("1",))
         ledger.opened.clear()  # as after a wipe
         wait_until(lambda: ledger.orphans_opened)
     assert ledger.orphans_opened[job_id].committed
-    assert ledger.orphans_opened[job_id].snapshot == ("1",)
+    assert ledger.orphans_opened[job_id].commit.snapshot == ("1",)
 
 
 class Refusing(Claims):

@@ -52,7 +52,7 @@ def test_a_scanner_that_adds_pages_to_an_open_file_is_waited_for(folders: Folder
         now += 0.1
         looking.pass_once()
     (job_file,) = ledger.opened.values()
-    assert job_file.size_bytes == len(b"page 1,") * 5
+    assert job_file.document.size_bytes == len(b"page 1,") * 5
     assert waits(looking) == []
 
 
@@ -82,7 +82,7 @@ def test_a_program_that_opens_it_between_the_look_and_the_claim_gets_it_back(
     ledger.meanwhile = lambda: None
     watcher(folders, ledger, inbox()).once()
     (job_file,) = ledger.opened.values()
-    assert (job_file.size_bytes, job_file.description) == (len(b"page 1,page 2,"), "pages")
+    assert (job_file.document.size_bytes, job_file.document.description) == (len(b"page 1,page 2,"), "pages")
 
 
 def test_after_a_kill_a_claimed_document_that_is_still_written_is_not_sent(
@@ -113,7 +113,7 @@ def test_after_a_kill_a_claimed_document_that_is_still_written_is_not_sent(
         scanners[0].write(content)
     scanners[0].close()
     watcher(folders, ledger, inbox()).once()
-    assert ledger.orphans_opened[job_id].size_bytes == len(b"page 1,page 2,page 3,")
+    assert ledger.orphans_opened[job_id].document.size_bytes == len(b"page 1,page 2,page 3,")
 
 
 def test_a_writer_that_never_ends_does_not_hold_up_the_others(folders: Folders, ledger: RecordingLedger) -> None:
@@ -164,7 +164,7 @@ def test_its_patience_begins_again_with_each_change(folders: Folders, ledger: Re
         now += 1
         looking.pass_once()
     (job_file,) = ledger.opened.values()
-    assert job_file.size_bytes == len(WHOLE)
+    assert job_file.document.size_bytes == len(WHOLE)
 
 
 def test_a_sidecar_may_say_that_it_is_right_as_it_is(folders: Folders, ledger: RecordingLedger) -> None:
@@ -172,7 +172,7 @@ def test_a_sidecar_may_say_that_it_is_right_as_it_is(folders: Folders, ledger: R
     put(folders, "north_clinic/4711/scan.pdf", CUT)
     watcher(folders, ledger, inbox()).once()
     (job_file,) = ledger.opened.values()
-    assert job_file.as_it_is
+    assert job_file.document.as_it_is
 
 
 def test_once_leaves_it_until_it_is_old(folders: Folders, ledger: RecordingLedger) -> None:
@@ -210,4 +210,4 @@ def test_a_copy_that_is_written_slowly_is_sent_once_and_whole(folders: Folders, 
         wait_until(lambda: ledger.opened)
         writer.join()
     (job_file,) = ledger.opened.values()
-    assert job_file.size_bytes == len(WHOLE)
+    assert job_file.document.size_bytes == len(WHOLE)

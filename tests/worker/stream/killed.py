@@ -10,6 +10,7 @@ from typing import Any
 
 from config.load import load
 from tasks.runtime import Runtime, using
+from tests.worker.half_opened import die_half_way
 from worker.stream.build import stream_reader
 from worker.stream.group import ConsumerGroup
 from worker.stream.rejected import RejectedStream
@@ -20,7 +21,10 @@ def main(config: str, method: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     owner, name = method.split(".")
-    setattr({"ConsumerGroup": ConsumerGroup, "RejectedStream": RejectedStream}[owner], name, killed)
+    if method == "Ledger.open_together":
+        die_half_way()
+    else:
+        setattr({"ConsumerGroup": ConsumerGroup, "RejectedStream": RejectedStream}[owner], name, killed)
     runtime = Runtime(load(Path(config), {}))
     with using(runtime):
         stream_reader(runtime).run()

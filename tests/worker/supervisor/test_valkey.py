@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,6 +31,22 @@ def test_what_was_written_is_there_after_a_kill_and_under_the_same_address(tmp_p
     assert server.start() == url
     assert redis.Redis.from_url(url).get("kept") == b"1"
     server.stop()
+
+
+def test_the_address_is_one_that_redis_cli_takes_and_one_from_before_is_still_read(tmp_path: Path) -> None:
+    server = EmbeddedValkey(tmp_path)
+    url = server.start()
+    assert urlsplit(url).username == "default"
+    if cli := shutil.which("redis-cli"):
+        told = subprocess.run([cli, "-u", url, "ping"], capture_output=True, text=True, check=True)
+        assert (told.stdout, told.stderr.count("AUTH failed")) == ("PONG\n", 0)
+    earlier = url.replace("default:", ":")
+    (tmp_path / "redis.url").write_text(earlier + "\n")
+    found = EmbeddedValkey(tmp_path)
+    assert found.start() == earlier, "it runs already, and was given that address"
+    assert redis.Redis.from_url(earlier).ping()
+    server.stop()
+    assert EmbeddedValkey(tmp_path).start() == url
 
 
 def test_a_second_server_on_the_same_folder_is_the_first_one(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from tasks.dispatch.waiting import MachinesWaitedFor
+from tasks.ledger_runtime import LedgerRuntime
 from tasks.model.times import iso
-from tasks.runtime import Runtime
 from worker.cli.context import Context, pass_context
+from worker.cli.open_ledger import open_ledger
 from worker.cli.output import Output, output_option
 from worker.cli.params import require_account
-from worker.cli.startup import open_runtime
 
 _COLUMNS = ("name", "provider", "status", "waiting", "in_flight", "oldest_at", "resumes_at", "reason")
 
@@ -29,7 +29,7 @@ def accounts(context: Context, ctx: click.Context, output: Output) -> None:
     The status is ok, throttled, parked or down.
     """
     if ctx.invoked_subcommand is None:
-        runtime = open_runtime(context)
+        runtime = open_ledger(context)
         waiting = MachinesWaitedFor(runtime.redis, runtime.workers).documents()
         statuses = runtime.account_statuses.all()
         output.rows(_COLUMNS, (_with_machines(status.fields(), waiting.get(status.name)) for status in statuses))
@@ -46,18 +46,19 @@ def resume(context: Context, name: str, forget_calls: bool) -> None:
     the accounts that share its limit of calls: all of them go on, even if a provider has asked to wait for longer.
     """
     require_account(context.settings.accounts, name, param_hint="NAME")
-    done = list(_resumed(open_runtime(context), name, forget_calls=forget_calls))
+    done = list(_resumed(open_ledger(context), name, forget_calls=forget_calls))
     for sentence in done or ["was neither parked nor down, nor was its limit group waiting"]:
         click.echo(f"{name}: {sentence}")
 
 
-def _resumed(runtime: Runtime, name: str, *, forget_calls: bool) -> Iterator[str]:
+def _resumed(runtime: LedgerRuntime, name: str, *, forget_calls: bool) -> Iterator[str]:
     """What was done, a sentence for each."""
     circuit = runtime.breaker.state(name)
     if runtime.breaker.half_open(name):
         yield f"resumed: it was {circuit.status if circuit else 'down'}, and is tried with one document now"
-    group = runtime.accounts[name].provider.limit_group
-    together = [other for other, account in runtime.accounts.items() if account.provider.limit_group == group]
+    accounts = runtime.settings.accounts
+    group = accounts[name].limit_group
+    together = [other for other, account in sorted(accounts.items()) if account.limit_group == group]
     until = runtime.rate_limit.resume(group, together, forget_calls=forget_calls)
     if until:
         also = f" ({', '.join(together)})" if len(together) > 1 else ""

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import click
 
+from tasks.ledger import moves
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.route import Stage
@@ -43,7 +44,7 @@ def _cancel(name: str, ledger: Ledger, send_closing: Callable[[str], None]) -> N
     job = require_job(ledger, name)
     if job.stage is Stage.CANCELLED:
         return
-    if ledger.cancel(job) == "ok":
+    if ledger.take_over(job, moves.cancel(job)) == "ok":
         with suppress(*REDIS_ERRORS):  # if this message is lost, a feeder sends the closing step within a lease
             send_closing(job.id)
         return

@@ -1,6 +1,7 @@
 """`chartpost health`: for containers, which run it every few seconds. So it asks little of Redis and imports little.
 
-It fails for what stops every document: no Redis, one that takes no writes, no worker, a disk that takes no writes.
+It fails for what stops every document: no Redis, one that takes no writes, no worker, a feeder that fails, a disk
+that takes no writes. It also fails while a feeder skips an account.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tasks.dispatch.feeder_report import fails, feeder_troubles
 from tasks.dispatch.workers import Workers
 from tasks.folders.free_space import DISK_FULL, try_write
-from tasks.ledger.redis import WRITE_TEST_KEY
+from tasks.ledger import keys
 from worker.cli.context import Context, pass_context
 
 _TIMEOUT_SECONDS = 3.0
@@ -35,11 +37,21 @@ def health(context: Context) -> None:
         socket_connect_timeout=_TIMEOUT_SECONDS,
         retry=Retry(NoBackoff(), 0),  # the container's own interval is the retry
     )
-    client.set(WRITE_TEST_KEY, "1", px=1)
+    client.set(keys.WRITE_TEST, "1", px=1)
     slots = Workers(client).alive()
     if not slots:
         raise click.ClickException("Redis answers, but no worker is consuming: start `chartpost run`.")
+    _require_feeders(client)
     click.echo(f"ok: {len(slots)} worker{'s' if len(slots) > 1 else ''}, {sum(slots.values())} slots")
+
+
+def _require_feeders(client: redis.Redis) -> None:
+    """Raises ClickException while a feeder's rounds fail, or while one skips an account."""
+    for worker, trouble in feeder_troubles(client).items():
+        if trouble.failing:
+            raise click.ClickException(f"The feeder of worker {worker} {fails(trouble.failing)}")
+        for lane, why in trouble.skipped.items():
+            raise click.ClickException(f"No document of {lane} is sent: {why}. `chartpost check` says what to do.")
 
 
 def _require_disk(data_dir: Path) -> None:

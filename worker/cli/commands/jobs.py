@@ -11,8 +11,8 @@ from tasks.model.errors import Code
 from tasks.model.job import Job
 from tasks.model.route import Stage
 from worker.cli.context import Context, pass_context
+from worker.cli.open_ledger import open_ledger
 from worker.cli.output import Output, output_option
-from worker.cli.startup import open_runtime
 
 _COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "created_at", "message")
 
@@ -25,7 +25,7 @@ _COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "create
 @pass_context
 def jobs(context: Context, state: str | None, account: str | None, code: str | None, output: Output) -> None:
     """List the jobs that Redis knows, oldest first."""
-    runtime = open_runtime(context)
+    runtime = open_ledger(context)
     waited_for = MachinesWaitedFor(runtime.redis, runtime.workers)
 
     def row(job: Job) -> dict[str, object]:

@@ -62,7 +62,7 @@ def _chart(context: Context, account: str) -> KeepsRecords:
     provider = open_runtime(context).accounts[account].provider
     if isinstance(provider, KeepsRecords):
         return provider
-    able = ", ".join(kind for kind, made in KINDS.items() if hasattr(made, "archive"))
+    able = ", ".join(name for name, kind in KINDS.items() if hasattr(kind.provider(), "archive"))
     raise click.BadParameter(
         f"{account} is an account at {provider.kind}, which does not let us list or archive records. "
         f"Accounts at {able} do.",

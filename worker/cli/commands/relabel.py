@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import click
 
+from tasks.intake.producers import Producer
 from tasks.intake.relabeling import RelabelAdmission, relabeling_of
 from tasks.intake.requests import read_relabel_request
 from tasks.model.document import Door
@@ -65,7 +66,7 @@ def relabel(
         "payload": payload,
         "allow_unblock": allow_unblock,
     }
-    job_id = _open_job(runtime.relabel_admission, fields)
+    job_id = _open_job(runtime.relabel_admission, runtime.producers.everybody, fields)
     if wait:
         progress = JobProgress(runtime.ledger, runtime.accounts, runtime.account_statuses, runtime.workers)
         print_end(progress.wait(job_id), output)
@@ -73,14 +74,14 @@ def relabel(
         print_accepted(runtime.ledger, job_id, output)
 
 
-def _open_job(admission: RelabelAdmission, fields: dict[str, Any]) -> str:
+def _open_job(admission: RelabelAdmission, operator: Producer, fields: dict[str, Any]) -> str:
     """Open the job; returns its id. Raises UsageError (exit code 2), and opens nothing, for labels that cannot be set.
 
     A service's faulty call becomes a failed job, for its records. A person at a terminal needs only the sentence.
     """
     try:
         request = read_relabel_request(fields)
-        admission.admit(request, relabeling_of(request, Door.COMMAND))
+        admission.admit(request, relabeling_of(request, Door.COMMAND, operator), operator)
     except DocumentRefused as refusal:
         raise click.UsageError(f"{refusal.message} {refusal.hint}".rstrip()) from None
-    return admission.open_call(str(uuid4()), fields, Door.COMMAND).job_id
+    return admission.open_call(str(uuid4()), fields, operator, Door.COMMAND).job_id

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import click
 
+from tasks.ledger import moves
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.errors import UNCERTAIN_CODES
 from tasks.model.job import Record
@@ -35,7 +36,7 @@ def resolve(context: Context, job: str, delivered: bool, record: str | None) -> 
         raise click.ClickException(
             f"Only a job that failed with not_confirmed or outcome_unknown can be resolved; this one is {known}."
         )
-    match runtime.ledger.resolve_delivered(found, Record(record) if record else None):
+    match runtime.ledger.take_over(found, moves.resolve_delivered(found, Record(record) if record else None)):
         case "ok":
             with suppress(*REDIS_ERRORS):  # if this message is lost, a feeder sends the closing step within a lease
                 runtime.send_closing(found.id)

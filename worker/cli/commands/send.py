@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import stat
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from tasks.folders.disk_names import check_is_text, clean
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
 from tasks.ledger.ledger import Ledger
-from tasks.model.document import Door
+from tasks.model.document import Document, Door
 from tasks.model.errors import DocumentRefused
 from tasks.model.names import check_file_name, check_patient_id
 from tasks.sources.base import empty, incomplete, irregular, still_written
@@ -64,15 +62,25 @@ def send(
     require_account(context.settings.accounts, account)
     if len(dict(options)) < len(options):
         raise click.BadParameter("the same option is given twice.", param_hint="--option")
-    request = SendRequest(file, account, patient, description, dict(options), as_it_is)
     runtime = open_runtime(context)
     sender = Sender(
         runtime.ledger, runtime.folders, runtime.claims, job_opener(runtime), inbox_claims(runtime), runtime.writers
     )
+    document = Document(
+        account,
+        patient,
+        source="",
+        file_name=clean(file.name),
+        size_bytes=file.stat().st_size,
+        door=Door.SEND,
+        description=description,
+        options=dict(options),
+        as_it_is=as_it_is,
+    )
     try:
-        job_id = sender.take_in(request)
+        job_id = sender.take_in(file, document)
     except DocumentRefused as refusal:
-        output.error(request.error(refusal))
+        output.error(_error_fields(file, document, refusal))
         raise SystemExit(1) from refusal
     if wait:
         progress = JobProgress(runtime.ledger, runtime.accounts, runtime.account_statuses, runtime.workers)
@@ -81,44 +89,18 @@ def send(
         print_accepted(runtime.ledger, job_id, output)
 
 
-@dataclass(frozen=True, slots=True)
-class SendRequest:
-    """What one call of the command asks for."""
-
-    file: Path
-    account: str
-    patient_id: str | None
-    description: str | None
-    options: Mapping[str, Any]
-    as_it_is: bool = False
-
-    def job_file(self, job_id: str) -> JobFile:
-        return JobFile(
-            job_id=job_id,
-            account=self.account,
-            patient_id=self.patient_id,
-            file_name=clean(self.file.name),
-            disk_name=self.file.name,
-            size_bytes=self.file.stat().st_size,
-            received_at=datetime.now(UTC),
-            door=Door.SEND,
-            description=self.description,
-            options=self.options,
-            as_it_is=self.as_it_is,
-        )
-
-    def error(self, refusal: DocumentRefused) -> dict[str, Any]:
-        """The refusal in the fields of an error file; no job was opened."""
-        return {
-            "job_id": None,
-            "account": self.account,
-            "patient_id": self.patient_id,
-            "file_name": self.file.name,
-            "state": "failed",
-            "code": refusal.code,
-            "message": refusal.message,
-            "hint": refusal.hint,
-        }
+def _error_fields(file: Path, document: Document, refusal: DocumentRefused) -> dict[str, Any]:
+    """The refusal in the fields of an error file; no job was opened."""
+    return {
+        "job_id": None,
+        "account": document.account,
+        "patient_id": document.patient_id,
+        "file_name": file.name,
+        "state": "failed",
+        "code": refusal.code,
+        "message": refusal.message,
+        "hint": refusal.hint,
+    }
 
 
 class Sender:
@@ -140,16 +122,16 @@ class Sender:
         self._inbox_claims = inbox_claims
         self._writers = writers
 
-    def take_in(self, request: SendRequest) -> str:
-        """Copy the file and open its job; returns the job's id. Raises DocumentRefused and OSError.
+    def take_in(self, file: Path, document: Document) -> str:
+        """Copy the file and open the job of its document; returns the job's id. Raises DocumentRefused and OSError.
 
         A document that an earlier one of unknown outcome equals continues that one's job.
         """
-        job_file = request.job_file(str(uuid4()))
+        job_file = JobFile(str(uuid4()), document, file.name, received_at=datetime.now(UTC))
         # Before the copy is made, which may be large: everything that can be refused or missing.
-        self._check(request.file, job_file)
+        self._check(file, job_file)
         self._ledger.redis.ping()
-        path = self._claims.adopt_copy(request.file, job_file.job_id, job_file)
+        path = self._claims.adopt_copy(file, job_file.job_id, job_file)
         earlier_id = self._opener.earlier_job(job_file, path)
         claimed = self._join(earlier_id, job_file, path) if earlier_id else None
         if claimed is None:
@@ -162,15 +144,15 @@ class Sender:
     def _check(self, file: Path, job_file: JobFile) -> None:
         """Raises DocumentRefused."""
         check_is_text(job_file.disk_name)
-        check_patient_id(job_file.patient_id)
-        check_file_name(job_file.file_name)
+        check_patient_id(job_file.document.patient_id)
+        check_file_name(job_file.document.file_name)
         if not stat.S_ISREG(file.stat().st_mode):
             raise irregular("a pipe or a device")
-        if not job_file.size_bytes:
+        if not job_file.document.size_bytes:
             raise empty()
-        if not job_file.as_it_is:
+        if not job_file.document.as_it_is:
             self._check_whole(file)
-        self._opener.check(job_file.document(file.absolute()))
+        self._opener.check(job_file.document_at(file.absolute()))
 
     def _check_whole(self, file: Path) -> None:
         """Raises DocumentRefused."""

@@ -14,7 +14,8 @@ from worker.cli.startup import require_accounts, start_logs, start_service
 from worker.inbox.build import inbox_service
 from worker.reload.reloader import Reloader
 from worker.reload.requests import ReloadRequests
-from worker.stream.build import stream_reader
+from worker.reload.stop_deadline import SERVICE_SECONDS, StopDeadline
+from worker.stream.build import stream_readers
 from worker.supervisor.run import Supervisor
 
 _empty_option = click.option("--empty", is_flag=True, help="Start although the settings name no account.")
@@ -31,7 +32,9 @@ def run(context: Context, empty: bool) -> None:
     """
     require_accounts(context.settings, empty=empty)
     start_logs(context.settings)
-    Supervisor(context.settings).run()
+    part = Supervisor(context.settings).run()
+    if part:  # this process is a child of the supervisor's now
+        click.get_current_context().find_root().command.main(list(part), prog_name="chartpost")
 
 
 # Celery has options of its own, --help included: none of them must stop here.
@@ -46,11 +49,16 @@ def worker(context: Context, arguments: tuple[str, ...]) -> None:
     if not {"--help", "-h"} & set(arguments):
         require_accounts(context.settings, empty="--empty" in arguments)
         context.require_server()  # before Celery meets the same fault, and prints a traceback
-    # Late: Celery's own command line costs a third of a second and 15 MB, which the other three commands do not need.
-    from celery.bin.celery import celery
+    # Late: only workers need it. Of Celery's command line this command alone: the others bring a shell, Flower and
+    # 250 modules with them.
+    from celery.bin.base import CLIContext
+    from celery.bin.worker import worker as celery_worker
+
+    from worker.celery.worker_app import app
 
     for_celery = [argument for argument in arguments if argument != "--empty"]
-    celery.main(["-A", "worker", "worker", *for_celery], prog_name="chartpost")
+    given = CLIContext(app=app, no_color=False, workdir=None)
+    celery_worker.main(for_celery, prog_name="chartpost worker", obj=given)
 
 
 @click.command
@@ -74,14 +82,14 @@ def watch(context: Context, once: bool, empty: bool) -> None:
 @_empty_option
 @pass_context
 def intake(context: Context, empty: bool) -> None:
-    """Read documents from the Redis stream chartpost:intake.
+    """Read documents from chartpost:intake and each producer's stream.
 
     Also opens Celery calls while many of them wait, which is work that workers are then spared.
     """
     runtime = start_service(context, empty=empty)
     reloader = start_reloader(context, runtime, "intake")
     backlog_helper(runtime).start()
-    stream_reader(runtime).run()
+    stream_readers(runtime).run()
     reloader.restart_if_due()
 
 
@@ -99,5 +107,12 @@ def start_reloader(context: Context, runtime: Runtime, part: str) -> Reloader:
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:
+    """A deadline begins with the first of them, and a second one hastens it."""
+    deadline = StopDeadline(SERVICE_SECONDS)
+
+    def end(*_: object) -> None:
+        stop()
+        deadline.begin()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop())
+        signal.signal(number, end)

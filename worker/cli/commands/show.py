@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tasks.accounts.account import Accounts
-from tasks.accounts.status import AccountHealth, AccountStatuses
+from tasks.accounts.status import AccountHealth
 from tasks.closing.receipts import fields_of, receipt_or_error_file
 from tasks.dispatch.waiting import MachinesWaitedFor, waits_for
-from tasks.dispatch.workers import Workers
-from tasks.ledger.ledger import Ledger
+from tasks.folders.evidence import SIGNATURE
+from tasks.ledger_runtime import LedgerRuntime
 from tasks.model.errors import UNCERTAIN_CODES
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
@@ -25,9 +24,17 @@ from worker.cli.lookup import (
     find_rejected,
     not_found,
 )
+from worker.cli.open_ledger import open_ledger
 from worker.cli.output import Output, output_option
-from worker.cli.startup import open_runtime
-from worker.stream.build import rejected_stream
+from worker.stream.rejected import rejected_stream
+
+if TYPE_CHECKING:
+    from tasks.folders.outcomes import Outcomes
+
+_NOT_BELIEVED = (
+    "Look into the chart: this file does not bear this installation's signature, so it proves nothing. It was edited "
+    "or moved, or an earlier version or another key wrote it."
+)
 
 
 @click.command
@@ -40,17 +47,24 @@ def show(context: Context, job: str, output: Output) -> None:
     JOB is the id of a job, of a Celery call or of a stream entry. Jobs that have left Redis are found by their files
     in delivered/ and failed/.
     """
-    runtime = open_runtime(context)
+    runtime = open_ledger(context)
     if found := find_job(runtime.ledger, job):
-        next_step = NextStep(runtime.ledger, runtime.accounts, runtime.account_statuses, runtime.workers).of(found)
-        output.sheet(_job_sheet(found, next_step))
+        output.sheet(_job_sheet(found, NextStep(runtime).of(found)))
     elif rejected := find_rejected(rejected_stream(runtime), job):
         output.sheet(_rejected_sheet(rejected))
     # Last, since it reads every file in failed/ and delivered/.
-    elif on_disk := find_on_disk(runtime.outcomes, job):
+    elif on_disk := find_on_disk(_outcomes(runtime), job):
         output.sheet(_on_disk_sheet(on_disk))
     else:
         raise not_found(job)
+
+
+def _outcomes(runtime: LedgerRuntime) -> Outcomes:
+    # Late: most jobs that are asked for are in Redis.
+    from tasks.folders.layout import Folders
+    from tasks.folders.outcomes import Outcomes
+
+    return Outcomes(Folders(runtime.settings.data_dir, runtime.seal))
 
 
 def _job_sheet(job: Job, next_step: str) -> dict[str, Any]:
@@ -64,15 +78,21 @@ def _job_sheet(job: Job, next_step: str) -> dict[str, Any]:
 def _rejected_sheet(rejected: RejectedMessage) -> dict[str, Any]:
     return rejected.fields() | {
         "receipt": None,
-        "error": {"entry": rejected.entry_id, "sent": rejected.message},
+        "error": {
+            **{"entry": rejected.entry_id, "sent": rejected.message},
+            **({"sent_bytes": int(rejected.size_bytes), "sent_sha256": rejected.sha256} if rejected.sha256 else {}),
+        },
         "next": "No job was opened: correct the message and add it to the stream again.",
     }
 
 
 def _on_disk_sheet(job: JobOnDisk) -> dict[str, Any]:
     # job.json stands in the error file for our own use: a retry needs it.
-    content = {name: value for name, value in job.content.items() if name != "job_file"}
-    if job.delivered:
+    content = {name: value for name, value in job.content.items() if name not in ("job_file", SIGNATURE)}
+    if not job.believed:
+        kind = "receipt" if job.delivered else "error"
+        ending = {"receipt": None, "error": None, kind: content, "next": _NOT_BELIEVED}
+    elif job.delivered:
         ending = {"receipt": content, "error": None, "next": "Nothing: it has arrived, and has left Redis."}
     else:
         again = f"{content.get('hint') or ''} `chartpost retry {job.job_id}` sends it again.".strip()
@@ -83,17 +103,16 @@ def _on_disk_sheet(job: JobOnDisk) -> dict[str, Any]:
 class NextStep:
     """Says what happens next to a job, and what to do if that is not enough."""
 
-    def __init__(self, ledger: Ledger, accounts: Accounts, statuses: AccountStatuses, workers: Workers) -> None:
-        self._ledger = ledger
-        self._workers = workers
-        self._accounts = accounts
-        self._statuses = statuses
+    def __init__(self, runtime: LedgerRuntime) -> None:
+        self._ledger = runtime.ledger
+        self._workers = runtime.workers
+        self._accounts = runtime.settings.accounts
+        self._statuses = runtime.account_statuses
 
     def of(self, job: Job) -> str:
-        if job.stage is Stage.DELIVERED:
-            return "Nothing: it has arrived."
         if job.stage.final:
-            return _after_failure(job)
+            ends = "Nothing: it has arrived." if job.stage is Stage.DELIVERED else _after_failure(job)
+            return f"{ends} {_closing_trouble(job)}".strip()
         account = self._accounts.get(job.account)
         if account is None:
             return "The settings no longer name its account: add it again, or cancel the job."
@@ -104,17 +123,26 @@ class NextStep:
         machine = MachinesWaitedFor(self._ledger.redis, self._workers).of_job(job)
         if machine:
             return waits_for(machine)
-        if job.unknown_since:
-            return _while_reconciling(job, account.settings.confirm.look_seconds)
-        if job.earlier_sending_unknown:
+        if job.uncertainty.unknown_since:
+            return _while_reconciling(job, account.confirm.look_seconds)
+        if job.uncertainty.earlier_sending_unknown:
             return "An answer was lost. The same document is sent again under the same ids, so it cannot be doubled."
         holder = self._ledger.name_holder(job.document) if job.stage is Stage.RECEIVED else None
         if holder and holder != job.id:
             return f"It waits for another of the same name and patient, whose outcome is open: chartpost show {holder}"
         next_in = f"It continues automatically{_when(job)}."
         # What may have arrived cannot be cancelled any more.
-        too_late = job.committed or job.step is Step.CONFIRM
+        too_late = job.uncertainty.committed or job.step is Step.CONFIRM
         return next_in if too_late else f"{next_in} `chartpost cancel {job.id}` stops it."
+
+
+def _closing_trouble(job: Job) -> str:
+    """What of the closing fails; empty if nothing does."""
+    if not job.closing_error:
+        return ""
+    if job.step is Step.NONE:
+        return f"Its closing went on without one step, {job.closing_error}: the log names the place."
+    return f"Its closing is not complete: {job.closing_error}. That step is tried again{_when(job)}."
 
 
 def _after_failure(job: Job) -> str:
@@ -137,7 +165,7 @@ def _while_account_waits(job: Job, health: AccountHealth) -> str:
 
 
 def _while_reconciling(job: Job, look_seconds: float) -> str:
-    how_long = "a day" if job.day_of_searching else f"{look_seconds:.0f} s (confirm.look_seconds)"
+    how_long = "a day" if job.uncertainty.day_of_searching else f"{look_seconds:.0f} s (confirm.look_seconds)"
     return (
         f"An answer was lost. chartpost searches for the record for {how_long} before it sends the document again. "
         "Wait, or look into the chart."

@@ -97,8 +97,9 @@ def test_what_the_token_server_refuses_comes_out_and_lets_the_next_one_try(cache
     def refuse(_: Token | None) -> Token:
         raise AccountBlocked("refused", credentials=True)
 
-    with pytest.raises(AccountBlocked):
+    with pytest.raises(AccountBlocked) as blocked:
         Tokens(cache, "account", refuse, keep=1000).current()
+    assert blocked.value.never_the_document, "the token server does not see it"
     assert Tokens(cache, "account", Server(), keep=1000).current() == "token-1"
 
 

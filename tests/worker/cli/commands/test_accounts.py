@@ -9,6 +9,7 @@ from datetime import datetime
 import pytest
 
 from tasks.model.errors import RetryLater
+from tasks.model.route import Step
 from tests.worker.cli.conftest import CommandLine
 from tests.worker.cli.jobs import Jobs
 
@@ -33,7 +34,7 @@ def test_every_account_is_listed_with_what_waits(chartpost: CommandLine, jobs: J
 
 
 def test_a_document_with_a_slot_is_in_flight(chartpost: CommandLine, jobs: Jobs) -> None:
-    jobs.presigned(jobs.received())
+    jobs.lease(jobs.received(), Step.PRESIGN)
     assert [(row["waiting"], row["in_flight"]) for row in chartpost.rows("accounts")] == [(0, 1), (0, 0)]
 
 

@@ -25,7 +25,7 @@ def test_a_job_may_be_cancelled_twice(chartpost: CommandLine, jobs: Jobs) -> Non
 
 def test_once_the_upload_is_committed_it_is_too_late(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.presigned(jobs.received())
-    jobs.ledger.committed(jobs.lease(job, Step.POST))
+    jobs.ledger.commit(jobs.lease(job, Step.POST))
     result = chartpost("cancel", job.id)
     assert result.exit_code == 1
     assert "too late" in result.stderr

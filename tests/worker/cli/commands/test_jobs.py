@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from uuid import uuid4
 
 import pytest
+import redis
 
+from tasks.ledger.keys import PREFIX
+from tasks.ledger.queries import Wanted
 from tasks.model.errors import Code
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import FIELDS, STORED, Jobs
@@ -63,6 +67,42 @@ def test_jobs_are_listed_by_state_account_and_code(
     jobs.failed(jobs.received("refused.pdf"))
     jobs.failed(jobs.received("empty.pdf"), Code.FILE_EMPTY)
     assert {row["file_name"] for row in chartpost.rows("jobs", *options)} == expected
+
+
+def test_ended_jobs_are_listed_in_the_order_in_which_they_came(chartpost: CommandLine, jobs: Jobs) -> None:
+    came = []
+    for number in range(4):
+        came.append(jobs.received(f"{number}.pdf"))
+        time.sleep(0.002)  # Redis keeps times in milliseconds
+    for job in reversed(came):
+        jobs.failed(job)
+        time.sleep(0.002)
+    assert [row["id"] for row in chartpost.rows("jobs", "--state", "failed")] == [job.id for job in came]
+
+
+def test_a_failed_job_that_is_searched_for_is_listed_and_one_that_was_retried_is_not(
+    chartpost: CommandLine, jobs: Jobs
+) -> None:
+    searched, retried = jobs.not_confirmed(jobs.received("a.pdf")), jobs.failed(jobs.received("b.pdf"))
+    assert chartpost("retry", retried.id).exit_code == 0
+    assert [row["id"] for row in chartpost.rows("jobs", "--state", "failed")] == [searched.id]
+
+
+@pytest.mark.parametrize("state", ["failed", "delivered", "cancelled"])
+def test_to_list_what_has_ended_no_waiting_job_is_read(jobs: Jobs, valkey: redis.Redis, state: str) -> None:
+    jobs.failed(jobs.received("refused.pdf"))
+
+    def commands() -> int:
+        before = valkey.info("stats")["total_commands_processed"]
+        list(jobs.runtime.queries.jobs(Wanted(state)))
+        return int(valkey.info("stats")["total_commands_processed"] - before)
+
+    commands()  # the first of a connection greets the server
+    with_few = commands()
+    waiting = {str(uuid4()): number for number in range(2000)}
+    valkey.zadd(PREFIX + "jobs", waiting)
+    valkey.zadd(PREFIX + "open:north_clinic", waiting)
+    assert commands() == with_few
 
 
 def test_an_unknown_state_or_code_is_wrong_usage(chartpost: CommandLine) -> None:

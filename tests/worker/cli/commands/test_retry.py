@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from tasks.folders.job_json import SCHEMA
+from tasks.ledger import moves
+from tasks.model.document import Label, Relabeling
 from tasks.model.errors import Code
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
+from tests.harness.rights import modes_count
+from tests.tasks.folders.documents import files_in
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import Jobs
 from worker.cli.commands.retry.command import retries_of
@@ -26,21 +34,36 @@ def test_a_failed_document_begins_again_under_its_id(chartpost: CommandLine, job
 
 def test_a_senders_file_is_taken_as_it_is_now(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.failed(jobs.received())
-    (jobs.runtime.settings.file_roots[0] / "scan.pdf").write_bytes(b"corrected since")
+    (jobs.runtime.settings.file_roots[0].path / "scan.pdf").write_bytes(b"corrected since")
     chartpost.rows("retry", job.id)
     document = jobs.get(job.id).document
     assert document.size_bytes == 15
-    with jobs.runtime.sources.open(document.source, document.identity) as source:
+    with jobs.runtime.documents.open(job.id, document) as source:
         assert source.read(100) == b"corrected since"
 
 
 def test_a_senders_file_that_has_gone_is_not_sent(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.failed(jobs.received())
-    (jobs.runtime.settings.file_roots[0] / "scan.pdf").unlink()
+    (jobs.runtime.settings.file_roots[0].path / "scan.pdf").unlink()
     result = chartpost("retry", job.id)
     assert result.exit_code == 1
     assert "The file is not there." in result.stdout
     assert jobs.get(job.id).stage is Stage.FAILED
+
+
+def test_labels_that_nobody_may_set_are_not_sent_by_a_retry(chartpost: CommandLine, jobs: Jobs) -> None:
+    """A call without `allow_unblock` is refused, and listed as failed: `retry --all` must not send it all the same."""
+    label = Label("urn:oid:2.999", "N")
+    refused, allowed = (
+        jobs.failed(jobs.received(source="", relabeling=Relabeling("7", (label,), allow_unblock=may)))
+        for may in (False, True)
+    )
+    result = chartpost("retry", "--all", "--json")
+    assert result.exit_code == 1
+    rows = {row["id"]: row["outcome"] for row in lines(result)}
+    assert "leave out NORS" in rows[refused.id]
+    assert rows[allowed.id] == "is sent again"
+    assert jobs.get(refused.id).stage is Stage.FAILED
 
 
 def test_an_inbox_document_comes_back_from_failed(chartpost: CommandLine, jobs: Jobs) -> None:
@@ -50,7 +73,7 @@ def test_an_inbox_document_comes_back_from_failed(chartpost: CommandLine, jobs: 
     document_path = jobs.runtime.folders.document(job.id)
     assert document_path is not None
     assert document_path.as_uri() == document.source
-    jobs.runtime.sources.open(document.source, document.identity).__exit__()
+    jobs.runtime.documents.open(job.id, document).__exit__()
     assert not list(jobs.runtime.folders.failed.glob("**/*.pdf*"))
 
 
@@ -64,6 +87,26 @@ def test_a_document_that_was_taken_out_of_failed_is_not_sent(chartpost: CommandL
     assert jobs.get(job.id).stage is Stage.FAILED
 
 
+def test_a_document_of_a_newer_version_stays_in_failed_and_the_others_are_sent(
+    chartpost: CommandLine, jobs: Jobs
+) -> None:
+    newer, other = jobs.failed(jobs.in_care()), jobs.failed(jobs.received())
+    companions = jobs.runtime.folders.error_files
+    (path,) = jobs.runtime.folders.failed.rglob("*.error.json")
+    content = json.loads(path.read_bytes())
+    content["job_file"] |= {"version": SCHEMA + 1, "written_by": "7.1.0"}
+    path.write_text(json.dumps(companions.sign(content, newer.account, newer.document.patient_id)))
+    before = files_in(jobs.runtime.folders.failed)
+    for options in (["--dry-run"], []):
+        result = chartpost("retry", "--all", *options)
+        assert result.exit_code == 1
+        said = dict(line.split("\t", 1) for line in result.stdout.splitlines())
+        assert "Start chartpost 7.1.0 or a later one here." in said[newer.id]
+        assert "sent again" in said[other.id]
+    assert files_in(jobs.runtime.folders.failed) == before
+    assert jobs.get(newer.id).stage is Stage.FAILED
+
+
 @pytest.mark.parametrize("in_care", [True, False])
 def test_a_document_that_may_have_arrived_is_searched_for_first(
     chartpost: CommandLine, jobs: Jobs, in_care: bool
@@ -72,7 +115,7 @@ def test_a_document_that_may_have_arrived_is_searched_for_first(
     (row,) = chartpost.rows("retry", job.id)
     assert row["outcome"] == "is searched for first"
     again = jobs.get(job.id)
-    assert (again.stage, again.step, again.committed) == (Stage.PRESIGNED, Step.CONFIRM, True)
+    assert (again.stage, again.step, again.uncertainty.committed) == (Stage.PRESIGNED, Step.CONFIRM, True)
     assert again.facts.snapshot == ("1",)
 
 
@@ -83,7 +126,7 @@ def test_a_document_that_may_have_arrived_is_sent_at_once_with_send_again(
     job = jobs.not_confirmed(jobs.in_care() if in_care else jobs.received())
     chartpost.rows("retry", job.id, "--send-again")
     again = jobs.get(job.id)
-    assert (again.stage, again.step, again.committed) == (Stage.RECEIVED, Step.PRESIGN, False)
+    assert (again.stage, again.step, again.uncertainty.committed) == (Stage.RECEIVED, Step.PRESIGN, False)
     assert not jobs.runtime.commit_log.committed_on_disk(again)
 
 
@@ -105,7 +148,7 @@ def test_a_job_that_has_left_redis_and_may_have_arrived_is_searched_for_first(
     (row,) = chartpost.rows("retry", job.id)
     again = jobs.get(job.id)
     assert row["outcome"] == "is searched for first"
-    assert (again.committed, again.facts.snapshot) == (True, ("1",))
+    assert (again.uncertainty.committed, again.facts.snapshot) == (True, ("1",))
 
 
 def test_a_job_that_has_left_redis_and_may_have_arrived_is_sent_at_once_with_send_again(
@@ -115,7 +158,7 @@ def test_a_job_that_has_left_redis_and_may_have_arrived_is_sent_at_once_with_sen
     jobs.leave_redis(job)
     chartpost.rows("retry", job.id, "--send-again")
     again = jobs.get(job.id)
-    assert (again.stage, again.committed) == (Stage.RECEIVED, False)
+    assert (again.stage, again.uncertainty.committed) == (Stage.RECEIVED, False)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +186,7 @@ def failed_ones(jobs: Jobs) -> dict[str, str]:
     """One document for each way to fail; their names by job id."""
     jobs.received("on-its-way.pdf")
     cancelled = jobs.received("cancelled.pdf")
-    jobs.ledger.cancel(cancelled)
+    jobs.ledger.take_over(cancelled, moves.cancel(cancelled))
     made = [
         jobs.failed(jobs.received("refused.pdf")),
         jobs.failed(jobs.received("empty.pdf"), Code.FILE_EMPTY),
@@ -154,8 +197,8 @@ def failed_ones(jobs: Jobs) -> dict[str, str]:
 
 
 def only_error_file(jobs: Jobs) -> str:
-    ((_, content),) = jobs.runtime.outcomes.error_files()
-    return str(content["job_id"])
+    (error_file,) = jobs.runtime.outcomes.error_files()
+    return str(error_file.content["job_id"])
 
 
 def test_a_job_that_redis_knows_and_that_has_an_error_file_is_retried_once(chartpost: CommandLine, jobs: Jobs) -> None:
@@ -177,7 +220,7 @@ def test_what_has_not_failed_is_not_sent(chartpost: CommandLine, jobs: Jobs, sta
 
 def test_a_job_that_is_still_being_closed_is_not_retried_beside_its_closing(jobs: Jobs) -> None:
     job: Job = jobs.in_care()
-    jobs.ledger.cancel(job)
+    jobs.ledger.take_over(job, moves.cancel(job))
     retries = retries_of(jobs.runtime, closing_seconds=0.1)
     plan = retries.plan(Target(job.id, jobs.get(job.id)), send_again=False)
     with pytest.raises(NotRetried, match="try again in a moment"):
@@ -193,3 +236,116 @@ def test_wrong_usage_is_exit_code_2(chartpost: CommandLine, wrong: list[str]) ->
 def test_nothing_to_retry_is_exit_code_0(chartpost: CommandLine) -> None:
     result = chartpost("retry", "--all")
     assert (result.exit_code, result.stdout) == (0, "")
+
+
+# --- edited and forged files ---------------------------------------------------------------------------------------
+
+
+def edit(jobs: Jobs, *, public: dict[str, object] | None = None, **job_file: object) -> Path:
+    """Edits the only error file; returns it."""
+    (error_file,) = jobs.runtime.folders.failed.rglob("*.error.json")
+    content = json.loads(error_file.read_bytes())
+    content["job_file"] |= job_file
+    error_file.write_text(json.dumps({**content, **(public or {})}))
+    return error_file
+
+
+@pytest.mark.parametrize("name", ["../../../planted.sh", "../../x", "/tmp/x"])
+def test_an_edited_error_file_whose_job_has_left_redis_writes_nowhere(
+    chartpost: CommandLine, jobs: Jobs, tmp_path: Path, name: str
+) -> None:
+    jobs.leave_redis(job := jobs.failed(jobs.in_care()))
+    edit(jobs, disk_name=name)
+    before = files_in(tmp_path)
+    result = chartpost("retry", job.id)
+    assert result.exit_code == 1
+    assert "does not bear this installation's signature" in result.stdout
+    assert "move the file back to the inbox" in result.stdout
+    assert files_in(tmp_path) == before
+    assert jobs.ledger.get(job.id) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"patient_id": "5555"},
+        {"account": "south_clinic"},
+        {"callback_url": "https://elsewhere.example/"},
+        {"public": {"patient_id": "5555"}},
+        {"public": {"account": "south_clinic"}},
+        {"public": {"code": "file_empty"}},
+        {"public": {"record": {"id": "77"}}},
+        {"public": {"job_file": "x", "patient_id": 7}},
+    ],
+)
+def test_an_edited_error_file_sends_its_document_to_no_one_else(
+    chartpost: CommandLine, jobs: Jobs, changes: dict[str, Any]
+) -> None:
+    jobs.leave_redis(job := jobs.not_confirmed(jobs.in_care()))
+    edit(jobs, **changes)
+    for options in ([job.id], [job.id, "--dry-run"], ["--all"], [job.id, "--send-again"]):
+        result = chartpost("retry", *options)
+        assert "is sent again" not in result.stdout
+        assert "searched for first" not in result.stdout
+        assert jobs.ledger.get(job.id) is None
+    assert [path.name for path in jobs.runtime.folders.failed.rglob("*.pdf")] == ["scan.pdf"]
+
+
+def test_a_document_that_was_moved_to_another_patients_folder_is_not_sent(chartpost: CommandLine, jobs: Jobs) -> None:
+    jobs.leave_redis(job := jobs.failed(jobs.in_care()))
+    patient = jobs.runtime.folders.failed / "north_clinic" / "4711"
+    patient.rename(patient.with_name("5555"))
+    result = chartpost("retry", job.id)
+    assert result.exit_code == 1
+    assert "put it into the inbox instead" in result.stdout
+    assert jobs.ledger.get(job.id) is None
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_job_that_redis_knows_begins_again_by_what_redis_says(
+    chartpost: CommandLine, jobs: Jobs, *, committed: bool
+) -> None:
+    """As with the error files of a version that did not sign them."""
+    job = jobs.not_confirmed(jobs.in_care()) if committed else jobs.failed(jobs.in_care())
+    edit(jobs, public={"signature": None}, patient_id="5555", account="south_clinic", disk_name="../x", committed=False)
+    (row,) = chartpost.rows("retry", job.id)
+    assert row["outcome"] == ("is searched for first" if committed else "is sent again")
+    again = jobs.get(job.id)
+    assert (again.account, again.document.patient_id, again.document.file_name) == ("north_clinic", "4711", "scan.pdf")
+    job_file = jobs.runtime.folders.read_job_file(job.id)
+    assert (job_file.document.patient_id, job_file.disk_name, job_file.committed) == ("4711", "scan.pdf", committed)
+    assert (job_file.commit.snapshot, job_file.document.round) == (("1",) if committed else None, 1)
+    assert not list(jobs.runtime.folders.failed.rglob("*.json"))
+
+
+def test_a_forged_receipt_says_nothing_of_a_job(chartpost: CommandLine, jobs: Jobs) -> None:
+    job_id = str(uuid4())
+    folder = jobs.runtime.folders.delivered / "north_clinic" / "4711"
+    folder.mkdir(parents=True)
+    forged = {"job_id": job_id, "account": "north_clinic", "patient_id": "4711", "record": {"id": "77"}, "times": 7}
+    (folder / "scan.pdf.receipt.json").write_text(json.dumps(forged))
+    result = chartpost("retry", job_id)
+    assert result.exit_code == 1
+    assert "proves nothing" in result.stdout
+    (shown,) = chartpost.rows("show", job_id)
+    assert (shown["state"], shown["receipt"]["record"]) == (None, {"id": "77"})
+    assert "proves nothing" in shown["next"]
+
+
+def test_a_genuine_file_is_shown_without_its_signature(chartpost: CommandLine, jobs: Jobs) -> None:
+    jobs.leave_redis(job := jobs.delivered(jobs.in_care()))
+    (shown,) = chartpost.rows("show", job.id)
+    assert shown["state"] == "delivered"
+    assert "signature" not in shown["receipt"]
+
+
+def test_a_folder_in_failed_that_may_not_be_read_holds_up_no_other(chartpost: CommandLine, jobs: Jobs) -> None:
+    """Its owner may be anybody who may write to failed/."""
+    closed, other = jobs.failed(jobs.in_care(account="south_clinic")), jobs.failed(jobs.in_care())
+    (jobs.runtime.folders.failed / "south_clinic" / "4711").chmod(0)
+    with modes_count():
+        result = chartpost("retry", "--all")
+    assert result.exit_code == 1
+    said = dict(line.split("\t", 1) for line in result.stdout.splitlines())
+    assert "cannot be read or written by this user" in said[closed.id]
+    assert "is sent again" in said[other.id]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -128,7 +130,7 @@ def test_the_document_of_an_open_outcome_continues_its_job(chartpost: CommandLin
     jobs.not_confirmed(earlier)
     assert send(chartpost, scan) == earlier.id
     again = jobs.get(earlier.id)
-    assert (again.stage, again.committed) == (Stage.PRESIGNED, True)
+    assert (again.stage, again.uncertainty.committed) == (Stage.PRESIGNED, True)
     assert [path.name for path in jobs.runtime.folders.processing.iterdir()] == [earlier.id]
     assert not list(jobs.runtime.folders.failed.glob("**/*.pdf*"))
 
@@ -145,3 +147,13 @@ def test_a_replacement_of_open_outcome_is_continued_only_by_the_same_replacement
     renamed.write_bytes(scan.read_bytes())
     assert send(chartpost, renamed, *into) != earlier.id
     assert send(chartpost, scan, *into) == earlier.id
+
+
+def test_a_source_that_continues_an_earlier_job_is_removed_only_if_its_own_sender_asks_for_it(
+    chartpost: CommandLine, jobs: Jobs
+) -> None:
+    earlier = jobs.not_confirmed(jobs.received(delete_source=True))
+    located = jobs.runtime.producers.everybody.sources.locate(earlier.document.source)
+    again = replace(earlier.document, delete_source=False, identity=located.identity)
+    assert jobs.runtime.admission.open_document(str(uuid4()), again).job_id == earlier.id
+    assert not jobs.get(earlier.id).document.delete_source

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
+import pytest
+
+from tasks.ledger import moves
 from tasks.model.route import Step
 from tasks.pipeline.final_failures import CANNOT_SEARCH
 from tests.worker.cli.conftest import CommandLine
@@ -17,6 +21,12 @@ def test_show_gives_a_delivered_job_with_its_receipt(chartpost: CommandLine, job
     assert shown.keys() >= FIELDS
     assert shown["receipt"]["record"] == {"id": "77", "url": None}
     assert shown["error"] is None
+
+
+def test_the_job_of_a_call_whose_id_is_written_in_capitals_is_found(chartpost: CommandLine, jobs: Jobs) -> None:
+    document, task_id = jobs.received().document, str(uuid4()).upper()
+    jobs.ledger.open(task_id, replace(document, patient_id="8"), "pracsuite")
+    assert [job["id"] for job in chartpost.rows("show", task_id)] == [task_id]
 
 
 def test_show_gives_a_failed_job_with_its_error_and_what_to_do(chartpost: CommandLine, jobs: Jobs) -> None:
@@ -37,15 +47,15 @@ def test_show_says_how_to_end_an_open_outcome(chartpost: CommandLine, jobs: Jobs
 def test_show_says_how_long_a_document_is_searched_for_after_a_lost_answer(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.presigned(jobs.received())
     lease = jobs.lease(job, Step.POST)
-    jobs.ledger.committed(lease)
-    jobs.ledger.outcome_unknown(lease, due_in=60.0, calls=1)
+    jobs.ledger.commit(lease)
+    jobs.ledger.apply(lease, moves.outcome_unknown(lease.job, due_in=60.0, calls=1))
     (shown,) = chartpost.rows("show", job.id)
     assert "for 1800 s (confirm.look_seconds)" in shown["next"]
 
 
 def test_show_says_once_what_to_do_where_nothing_can_be_searched(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.received()
-    jobs.ledger.failed(jobs.lease(job, Step.PRESIGN), CANNOT_SEARCH, calls=1)
+    jobs.ledger.apply(jobs.lease(job, Step.PRESIGN), moves.failed(CANNOT_SEARCH, calls=1))
     (shown,) = chartpost.rows("show", job.id)
     assert shown["next"].count(f"chartpost resolve {job.id} --delivered") == 1
     assert shown["next"].count(f"chartpost retry {job.id} --send-again") == 1
@@ -75,11 +85,13 @@ def test_show_names_the_job_of_the_same_name_that_another_waits_for(chartpost: C
     assert "of the same name and patient" in shown["next"]
 
 
-def test_show_takes_the_id_of_a_stream_entry(chartpost: CommandLine, jobs: Jobs) -> None:
+@pytest.mark.parametrize("opened_by", ["this version", "the version before"])
+def test_show_takes_the_id_of_a_stream_entry(chartpost: CommandLine, jobs: Jobs, opened_by: str) -> None:
     entry = "1795258063188-1"
-    opened = jobs.received().document
-    job_id = str(uuid5(NAMESPACE_OID, entry))
-    jobs.ledger.open(job_id, opened, "pracsuite")
+    document = replace(jobs.received().document, stream_id=entry)
+    before = opened_by == "the version before"
+    job_id = str(uuid5(NAMESPACE_OID, entry)) if before else jobs.ledger.seal.entry_job_id(entry)
+    jobs.ledger.open(job_id, document, "pracsuite")
     (shown,) = chartpost.rows("show", entry)
     assert shown["id"] == job_id
 

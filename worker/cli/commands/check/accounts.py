@@ -51,11 +51,13 @@ def skip_accounts(accounts: Accounts) -> Iterator[CheckResult]:
 def _check_account(account: Account, statuses: AccountStatuses) -> CheckResult:
     try:
         account.provider.probe()
-        status = statuses.health(account.name).status
+        health = statuses.health(account.name)
     except (StepError, redis.RedisError) as error:
         message = account.reason(error) if isinstance(error, StepError) else str(error)
         return failed("account", message, account.name)
     message = "The provider answers and accepts the credentials."
-    if status in ("parked", "down"):
-        message += f" It is still {status} until the next probe, or `chartpost accounts resume {account.name}`."
+    if health.status == "ok" and health.reason:  # it works, and something of it waits all the same
+        return failed("account", health.reason, account.name)
+    if health.status in ("parked", "down"):
+        message += f" It is still {health.status} until the next probe, or `chartpost accounts resume {account.name}`."
     return passed("account", message, account.name)

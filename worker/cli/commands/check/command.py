@@ -9,11 +9,15 @@ import click
 from tasks.folders.free_space import disk_folders
 from tasks.folders.inbox_counts import read_inbox_counts
 from tasks.folders.layout import Folders
+from tasks.ledger import keys
 from tasks.sources.writers import Writers
 from worker.cli.commands.check.accounts import check_accounts, skip_accounts
+from worker.cli.commands.check.dead import check_dead_letters
 from worker.cli.commands.check.disk import check_disk
+from worker.cli.commands.check.doors import check_doors
 from worker.cli.commands.check.folders import check_file_roots, check_folders
 from worker.cli.commands.check.inbox import check_inbox, check_writers
+from worker.cli.commands.check.keys import check_keys
 from worker.cli.commands.check.ledger import check_ledger
 from worker.cli.commands.check.machines import check_machines
 from worker.cli.commands.check.name import COLUMNS as COLUMNS_OF_NAMES
@@ -22,6 +26,7 @@ from worker.cli.commands.check.redis import check_identity, check_redis
 from worker.cli.commands.check.result import CheckResult, failed
 from worker.cli.commands.check.settings import check_settings
 from worker.cli.commands.check.staging import check_staging
+from worker.cli.commands.check.streams import check_streams
 from worker.cli.context import Context, pass_context
 from worker.cli.output import Output, output_option
 from worker.cli.params import TextOrFile
@@ -40,8 +45,8 @@ _COLUMNS = ("check", "account", "ok", "message")
 def check(context: Context, deep: bool, file: str | None, output: Output) -> None:
     """Check that everything is set up as it must be.
 
-    That is settings, folders, staging, Redis, the clock, machines and each account's credentials. Also lists the files
-    in the inbox that are not accepted.
+    That is settings, folders, staging, Redis, the clock, machines, messages that became no job, and each account's
+    credentials. Also lists the files in the inbox that are not accepted.
     """
     if file is not None:
         readings = check_name(file, context.settings.inbox.name_patterns)
@@ -71,7 +76,7 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
     yield from check_disk(
         disk_folders(settings.data_dir).values(), (account.max_bytes for account in settings.accounts.values())
     )
-    yield from check_file_roots(settings.file_roots)
+    yield from check_file_roots(settings)
     try:
         runtime = open_runtime(context, examine=False)
     except click.ClickException as error:  # there is no address to ask
@@ -84,7 +89,12 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
         redis_results = [*check_redis(runtime.redis, ours=not refusals), *refusals]
         yield from redis_results
         if all(result.ok for result in redis_results if result.check == "redis"):
+            groups = {name: account.provider.limit_group for name, account in runtime.accounts.items()}
+            yield from check_keys(runtime.redis, groups, settings.producers)
+            yield from check_streams(runtime.redis, [keys.INTAKE, *map(keys.producer_stream, settings.producers)])
+            yield from check_doors(runtime.redis, settings.producers)
             yield from check_machines(runtime.redis, runtime.workers, staging=runtime.staging is not None)
+            yield check_dead_letters(runtime.dead_letters)
             is_tried_already = inbox_claims(runtime).is_tried_already
             _, lasting = read_inbox_counts(runtime.redis)
             yield from check_accounts(runtime.accounts, runtime.account_statuses)

@@ -37,6 +37,8 @@ REASONS = {
     Reason.SIDECAR_IN_DOUBT: "a sidecar that may belong to it has another name than its own and .meta.json",
     Reason.UNREADABLE: "it cannot be read; correct its permissions",
     Reason.FOLDER_NOT_WRITABLE: "it cannot be taken out of its folder; give this user the right to write to the folder",
+    Reason.HARD_LINK: "it has a second name elsewhere (a hard link), and this system lets anyone give one to a file "
+    "that is not theirs; put a copy there, or set fs.protected_hardlinks to 1",
     Reason.FOLDER_STICKY: "its folder has the sticky bit, so that only the file's owner may move it; take that bit off "
     "the folder (chmod -t)",
     Reason.STILL_CHANGING: "it is still changing; it is taken once it has held still",

@@ -10,9 +10,9 @@ from itertools import chain
 
 from tasks.folders.claims import Claims, Damaged
 from tasks.folders.layout import Folders
+from tasks.ledger import keys
 from tasks.ledger.consistency import Consistency, Inconsistency
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import PREFIX
 from worker.cli.commands.check.result import CheckResult, failed, passed
 
 _BATCH = 500
@@ -42,7 +42,9 @@ def check_ledger(ledger: Ledger, folders: Folders, claims: Claims, machine: str 
 def documents_without_jobs(ledger: Ledger, claims: Claims) -> Iterator[Inconsistency]:
     """Documents in processing/ whose jobs the ledger does not know."""
     for orphan in claims.orphans(ledger.known):
-        if isinstance(orphan, Damaged):
+        if isinstance(orphan, Damaged) and orphan.is_too_new:
+            what, advice = "document of a newer version", orphan.reason
+        elif isinstance(orphan, Damaged):
             what, advice = "document with a damaged job.json", "Move the file to the inbox again."
         else:
             what, advice = "document without job", "The watcher opens its job again: check that it runs."
@@ -51,8 +53,8 @@ def documents_without_jobs(ledger: Ledger, claims: Claims) -> Iterator[Inconsist
 
 def jobs_without_documents(ledger: Ledger, folders: Folders, machine: str | None = None) -> Iterator[Inconsistency]:
     """Jobs of this machine that have not been uploaded yet, and whose file is gone from processing/."""
-    for key in ledger.redis.scan_iter(PREFIX + "job:*", count=_BATCH):
-        job_id = str(key).removeprefix(PREFIX + "job:")
+    for key in ledger.redis.scan_iter(keys.job("*"), count=_BATCH):
+        job_id = str(key).removeprefix(keys.job(""))
         # Only these fields, which are in the clear: opening every sealed row would take long.
         door, stage, step = ledger.redis.hmget(str(key), "door", "stage", "step")
         needs_file = door in ("inbox", "send") and stage in ("received", "presigned") and bool(step)

@@ -9,9 +9,10 @@ from typing import Any
 
 import redis
 
+from tasks.ledger import keys
 from tasks.ledger.clock import LedgerClock
 from tasks.ledger.identity import LedgerIdentity, LedgerRefused
-from tasks.ledger.redis import REDIS_ERRORS, WRITE_TEST_KEY
+from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.times import iso
 from worker.cli.commands.check.result import CheckResult, failed, passed
 from worker.cli.errors import REDIS_AWAY, refusal
@@ -33,7 +34,7 @@ def check_redis(client: redis.Redis, *, ours: bool = True) -> Iterator[CheckResu
         return
     writable = True
     try:
-        client.set(WRITE_TEST_KEY, "1", px=1)
+        client.set(keys.WRITE_TEST, "1", px=1)
     except redis.RedisError as error:  # it answers, and takes no writes
         writable = False
         yield failed("redis", refusal(error))

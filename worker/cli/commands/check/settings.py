@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from config.settings import Settings
@@ -16,3 +17,19 @@ def check_settings(settings: Settings) -> Iterator[CheckResult]:
         yield failed("settings", f"They name no account: add an [accounts.<name>] table. {settings.origin}")
     for warning in settings.warnings:
         yield passed("settings", warning)
+    yield from _check_proxy(settings)
+
+
+# Upper and lower case, as programs that honour them do.
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+
+
+def _check_proxy(settings: Settings) -> Iterator[CheckResult]:
+    """The environment's proxy, which is not used. Its address may hold a password, so it is not shown."""
+    named = [name for name in _PROXIES if os.environ.get(name)]
+    if not named or settings.proxy.get_secret_value():
+        return
+    without = [name for name, account in settings.accounts.items() if account.proxy is None]
+    if without or not settings.accounts:
+        message = f"The environment names a proxy ({named[0]}), and chartpost uses none of the environment's: "
+        yield passed("proxy", message + "set `proxy` if the providers can only be reached through it.")

@@ -89,4 +89,12 @@ def retries_of(runtime: Runtime, *, closing_seconds: float = 5.0) -> Retries:
         opener=job_opener(runtime),
         inbox_claims=claims,
     )
-    return Retries(runtime.ledger, runtime.accounts, runtime.sources, failed_documents, claims, closing_seconds)
+    return Retries(
+        runtime.ledger,
+        runtime.accounts,
+        runtime.producers,
+        runtime.documents,
+        failed_documents,
+        claims,
+        closing_seconds,
+    )

@@ -7,22 +7,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from tasks.folders.claims import ClaimedDocument, Claims
-from tasks.folders.companions import read_companion
-from tasks.folders.job_json import job_file_in
+from tasks.folders.claims import ClaimedDocument, Claims, NotBelieved
+from tasks.folders.job_json import Commit, JobFile, JobFileTooNew, job_file_in
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.staging import Staging
 from tasks.model.document import Document
-from tasks.model.errors import DocumentRefused, RetryLater
+from tasks.model.errors import UNCERTAIN_CODES, DocumentRefused, RetryLater
+from tasks.model.job import Job
 from worker.inbox.claim import InboxClaims
 from worker.inbox.opening import JobOpener
 from worker.inbox.sidecar import Sidecar
 
-# What job.json says of a document of which nothing was sent.
+# What the commit in job.json says of a document of which nothing was sent. A record that was made for it stays.
 _NOTHING_SENT: dict[str, Any] = {
-    "committed": False,
-    "unknown_since": None,
+    "stands": False,
+    "noted_at": None,
     "snapshot": None,
     "key": None,
     "provider_facts": {},
@@ -41,6 +41,20 @@ def refusals_as_not_retried() -> Iterator[None]:
     except DocumentRefused as refusal:
         raise NotRetried(f"{refusal.message} {refusal.hint}".strip()) from None
     except RetryLater as error:
+        raise NotRetried(str(error)) from None
+
+
+@contextmanager
+def _not_retried_for_the_folder() -> Iterator[None]:
+    """Raise NotRetried where people have taken our right to a folder, or a newer version must go on.
+
+    The others are sent again all the same.
+    """
+    try:
+        yield
+    except PermissionError:
+        raise NotRetried("its folder in failed/ cannot be read or written by this user.") from None
+    except JobFileTooNew as error:
         raise NotRetried(str(error)) from None
 
 
@@ -64,24 +78,36 @@ class FailedDocuments:
         self._opener = opener
         self._inbox_claims = inbox_claims
 
-    def check(self, job_id: str, account: str, patient_id: str | None) -> None:
-        """Raises NotRetried for a document that cannot come back from failed/ as it lies there."""
-        error_file = self._outcomes.find_error_file(job_id, account, patient_id)
-        if error_file is None or not error_file.document.exists():
-            raise NotRetried("its file is not in failed/ on this machine; put it into the inbox instead.")
+    def check(self, job_id: str, account: str, patient_id: str | None, job: Job | None) -> None:
+        """Raises NotRetried for a document that cannot come back from failed/ as it lies there.
+
+        `job` is what the ledger knows of it: without it, the error file must be believed.
+        """
+        with _not_retried_for_the_folder():
+            error_file = self._outcomes.find_error_file(job_id, account, patient_id)
+            if error_file is None or not error_file.document.exists():
+                raise NotRetried("its file is not in failed/ on this machine; put it into the inbox instead.")
+        if job is None and not error_file.believed:
+            raise NotRetried(str(NotBelieved()))
         if error_file.sidecar.exists():
             # A sidecar that is still faulty keeps its document in failed/: it must not go out without what it asks for.
             with refusals_as_not_retried():
                 Sidecar.read(error_file.sidecar)
-        elif job_file := job_file_in(read_companion(error_file.companion)):
-            with refusals_as_not_retried():
-                self._inbox_claims.check_names(job_file)
+        elif error_file.believed:
+            with _not_retried_for_the_folder():
+                job_file = job_file_in(error_file.content)
+            if job_file:
+                with refusals_as_not_retried():
+                    self._inbox_claims.check_names(job_file)
 
-    def reopen(self, job_id: str, account: str, patient_id: str | None) -> ClaimedDocument:
+    def reopen(self, job_id: str, account: str, patient_id: str | None, job: Job | None) -> ClaimedDocument:
         """Bring the document back from failed/. Raises NotRetried."""
-        self.check(job_id, account, patient_id)
+        self.check(job_id, account, patient_id, job)
         try:
-            return self._claims.reopen_failed(job_id, account, patient_id)
+            with _not_retried_for_the_folder():
+                return self._claims.reopen_failed(job_id, account, patient_id, _job_file_of(job) if job else None)
+        except NotBelieved as error:
+            raise NotRetried(str(error)) from None
         except FileNotFoundError:
             raise NotRetried("its file is not in failed/ on this machine; put it into the inbox instead.") from None
 
@@ -89,11 +115,11 @@ class FailedDocuments:
         """Let job.json say that nothing was sent yet, so that the document is not searched for."""
         if self._staging:
             self._staging.remove(document.job_id)  # workers on other machines keep their notes of it there
-        return replace(document, job_file=self._folders.update_job_file(document.job_id, **_NOTHING_SENT))
+        return replace(document, job_file=self._folders.update_commit(document.job_id, **_NOTHING_SENT))
 
     def let_go_as_it_is(self, document: ClaimedDocument) -> ClaimedDocument:
         """Let job.json say that the document is sent even if its end is missing."""
-        return replace(document, job_file=self._folders.update_job_file(document.job_id, as_it_is=True))
+        return replace(document, job_file=self._folders.update_document(document.job_id, as_it_is=True))
 
     def locate(self, document: ClaimedDocument) -> Document:
         """The document as its sidecar asks for it now, where workers can read it. Raises NotRetried."""
@@ -101,3 +127,23 @@ class FailedDocuments:
             document = self._inbox_claims.reread_sidecar(document)
             _, located = self._opener.locate(document.job_file, document.path)
         return located
+
+
+def _job_file_of(job: Job) -> JobFile:
+    """The job.json of a document, by what the ledger knows of it: its error file may be of an earlier version."""
+    facts = job.facts
+    return JobFile(
+        job_id=job.id,
+        document=replace(job.document, home=None),  # which only a staged copy's job.json says
+        disk_name=job.document.file_name,
+        received_at=job.created_at,
+        commit=Commit(
+            stands=job.code in UNCERTAIN_CODES,
+            record_id=facts.record.id if facts.record and not facts.record.shared else None,
+            noted_at=job.uncertainty.unknown_since,
+            snapshot=facts.snapshot,
+            key=facts.key,
+            provider_facts=facts.provider,
+        ),
+        content_remarks=facts.content_remarks,
+    )

@@ -6,15 +6,23 @@ import time
 from dataclasses import dataclass, replace
 
 from tasks.accounts.account import Accounts
+from tasks.folders.claims import NotBelieved
+from tasks.intake.producers import Producers
+from tasks.intake.relabeling import check_unblocking
+from tasks.ledger import moves
 from tasks.ledger.ledger import Ledger
 from tasks.model.document import Document
 from tasks.model.job import Job
-from tasks.sources.sources import Sources
+from tasks.sources.documents import Documents
 from worker.cli.commands.retry.failed_documents import FailedDocuments, NotRetried, refusals_as_not_retried
 from worker.cli.commands.retry.targets import Target
 from worker.inbox.claim import InboxClaims
 
 _POLL_SECONDS = 0.1
+_RECEIPT_NOT_BELIEVED = (
+    "its receipt in delivered/ does not bear this installation's signature, so it proves nothing. Look into the chart; "
+    "if the document is not there, move its file back to the inbox."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +43,16 @@ class Retries:
         self,
         ledger: Ledger,
         accounts: Accounts,
-        sources: Sources,
+        producers: Producers,
+        documents: Documents,
         failed_documents: FailedDocuments,
         inbox_claims: InboxClaims,
         closing_seconds: float,
     ) -> None:
         self._ledger = ledger
         self._accounts = accounts
-        self._sources = sources
+        self._producers = producers
+        self._documents = documents
         self._failed_documents = failed_documents
         self._inbox_claims = inbox_claims
         self._closing_seconds = closing_seconds
@@ -52,6 +62,8 @@ class Retries:
         job = target.job
         if job is None and target.on_disk is None:
             raise NotRetried("no such job is known.")
+        if target.on_disk and not target.on_disk.believed:
+            raise NotRetried(_RECEIPT_NOT_BELIEVED if target.on_disk.delivered else str(NotBelieved()))
         if target.delivered:
             raise NotRetried("it has arrived.")
         if job and not job.stage.final:
@@ -59,10 +71,15 @@ class Retries:
         if target.account not in self._accounts:
             raise NotRetried("the settings no longer name its account.")
         document = job.document if job and not job.document.door.has_folder else None
-        if document and not document.relabeling:  # a relabeling has no file
+        if job and document:
+            # It may have been refused for what its producer may not do, and the settings may have changed since.
+            with refusals_as_not_retried():
+                self._producers.check(document)
+                check_unblocking(document)
+        if job and document and not document.relabeling:  # a relabeling has no file
             # The sender may have corrected the file since: it is taken as it is now.
             with refusals_as_not_retried():
-                located = self._sources.locate(document.source)
+                located = self._documents.locate(job.id, document)
             document = replace(
                 document,
                 size_bytes=located.size_bytes,
@@ -77,7 +94,7 @@ class Retries:
         target = plan.target
         # A file that is still being moved to failed/ will be there.
         if plan.document is None and (target.job is None or "files" in target.job.closed):
-            self._failed_documents.check(target.job_id, target.account or "", target.patient_id)
+            self._failed_documents.check(target.job_id, target.account or "", target.patient_id, target.job)
 
     def carry_out(self, plan: Plan) -> None:
         """Let the job begin again, or open it if it has left Redis. Raises NotRetried."""
@@ -85,7 +102,7 @@ class Retries:
         if document is None:
             if target.job:
                 self._wait_until_closed(target.job)
-            claimed = self._failed_documents.reopen(target.job_id, target.account or "", target.patient_id)
+            claimed = self._failed_documents.reopen(target.job_id, target.account or "", target.patient_id, target.job)
             if plan.forget_sending:
                 claimed = self._failed_documents.forget_sending(claimed)
             if plan.as_it_is:
@@ -109,8 +126,8 @@ class Retries:
 
     def _restart(self, job: Job, document: Document, *, search_first: bool) -> None:
         first = self._accounts[document.account].provider.route(document).first
-        restart = self._ledger.retry_reconciling if search_first else self._ledger.retry
-        result = restart(job, document, first=first)
+        restart = moves.retry_reconciling if search_first else moves.retry
+        result = self._ledger.take_over(job, restart(job, document, first=first))
         if result == "ok":
             return
         # Another command or the watcher may have been faster: then the document is on its way, as was asked.

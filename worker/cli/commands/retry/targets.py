@@ -8,7 +8,7 @@ from tasks.folders.outcomes import Outcomes
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.queries import LedgerQueries, Wanted
 from tasks.model.errors import UNCERTAIN_CODES, Code
-from tasks.model.job import Job, still_reconciling
+from tasks.model.job import Job
 from tasks.model.route import Stage
 from worker.cli.lookup import JobOnDisk, find_job, find_on_disk
 
@@ -40,7 +40,7 @@ class Target:
     def delivered(self) -> bool:
         if self.job:
             return self.job.stage is Stage.DELIVERED
-        return self.on_disk is not None and self.on_disk.delivered
+        return self.on_disk is not None and self.on_disk.believed and self.on_disk.delivered
 
     @property
     def needs_search_first(self) -> bool:
@@ -48,10 +48,11 @@ class Target:
         if self.code not in UNCERTAIN_CODES:
             return False
         # After a day of searching in vain, not_confirmed needs no further search.
-        return self.job is None or self.code == Code.OUTCOME_UNKNOWN or still_reconciling(self.job)
+        return self.job is None or self.code == Code.OUTCOME_UNKNOWN or self.job.still_reconciling
 
     def _written(self, field: str) -> str | None:
-        return self.on_disk.content.get(field) if self.on_disk else None
+        value = self.on_disk.content.get(field) if self.on_disk else None
+        return value if isinstance(value, str) else None
 
 
 class TargetSearch:
@@ -73,9 +74,10 @@ class TargetSearch:
         wanted = Wanted(state, account, code)
         # As a list: a job that is sent again may fail again, and would be listed a second time.
         targets = [Target(job.id, job) for job in self._queries.jobs(wanted)]
-        for _, error in self._outcomes.error_files():
+        for closed in self._outcomes.error_files():
+            error = closed.content
             if wanted.fits(error.get("state"), error.get("account"), error.get("code")):
                 job_id = error["job_id"]
                 if not self._ledger.known(job_id):
-                    targets.append(Target(job_id, on_disk=JobOnDisk(job_id, error)))
+                    targets.append(Target(job_id, on_disk=JobOnDisk(job_id, error, closed.believed)))
         return targets

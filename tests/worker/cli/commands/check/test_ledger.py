@@ -9,8 +9,8 @@ import redis
 
 from tasks.folders.claims import Claims
 from tasks.folders.layout import Folders
+from tasks.ledger.keys import PREFIX
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.redis import PREFIX
 from tasks.ledger.seal import Seal
 from tasks.model.document import Door
 from tasks.runtime import Runtime

@@ -61,7 +61,9 @@ def test_a_default_user_that_may_not_replay_the_file_is_found(tmp_path: Path) ->
         assert not list(check_default_user(client, affected))
         everything = {"keys": ["*"], "channels": ["*"], "categories": ["+@all"]}
         client.acl_setuser("app", enabled=True, passwords=["+x"], **everything)  # type: ignore[arg-type]
-        app = redis.Redis.from_url(url.replace("redis://:", "redis://app:").replace(urlsplit(url).password or "", "x"))
+        app = redis.Redis.from_url(
+            url.replace("redis://default:", "redis://app:").replace(urlsplit(url).password or "", "x")
+        )
         client.acl_setuser("default", enabled=False, reset_keys=True, categories=["-@all"])
         assert [result.ok for result in check_default_user(app, affected)] == [False]
         assert not list(check_default_user(app, {"valkey_version": "9.1.2"}))

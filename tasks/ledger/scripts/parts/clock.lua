@@ -1,4 +1,4 @@
--- The ledger's clock. `load_script` puts this text before every script.
+-- The ledger's clock.
 --
 -- Redis's own clock may be set at any moment: by NTP, by a person, by a machine that boots with a wrong one. Leases, due
 -- times and budgets therefore go by the ledger's clock, which counts the time that was seen passing. It moves as far as
@@ -10,7 +10,7 @@
 -- a machine `boot:<id>`, the ledger's time less the time since that boot. All in ms.
 --
 -- boot, boot_ms  a machine's boot, and the ms since then; nil if the caller does not know them
--- Returns        the ledger's time and Redis's, both in ms since 1970
+-- Returns        the ledger's time and Redis's, both in ms since 1970; and Redis's in microseconds
 local LARGEST_MOVE = 5000  -- feeders look every 0.3 s; a smaller lease than this is for tests
 local FINEST_NOTE = 100  -- a move that is smaller is added up with the next, so that not every script writes
 local function read_clock(prefix, boot, boot_ms)
@@ -33,6 +33,6 @@ local function read_clock(prefix, boot, boot_ms)
   if not seen or moved < 0 or moved > FINEST_NOTE or offset ~= tonumber(ahead) then
     redis.call('HSET', key, 'seen', wall, 'ahead', offset)
   end
-  return wall + offset, wall
+  return wall + offset, wall, time[1] * 1000000 + time[2]
 end
 

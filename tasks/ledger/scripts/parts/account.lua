@@ -1,0 +1,40 @@
+-- What a move of a job tells of its account: that it answers, that documents get through, how long it takes.
+local VALIDATIONS_KEPT = 20
+
+local function read_account(prefix, name)
+  local fields = {'state', 'failures', 'trial', 'interval', 'sick_ms', 'validations'}
+  local account = {key = prefix .. 'account:' .. name}
+  for i, value in ipairs(redis.call('HMGET', account.key, unpack(fields))) do account[fields[i]] = value or nil end
+  return account
+end
+
+-- healthy     the provider has answered as it should
+-- progress    a document has got through, as far as this stage
+-- validation  '<from>-<until>' in ms, or nil; not of a job for which nobody looked while the account was parked or down,
+--             whose time of that was `sick_before`
+local function note_account(account, now, healthy, progress, validation, sick_before)
+  local noted, gone = {}, {}
+  if healthy then
+    noted = {'answered_at', now}  -- take_due.lua keeps slots for such accounts
+    if account.failures then gone[#gone + 1] = 'failures' end
+    -- Half-open becomes closed. An open circuit stays open: this document may have left before it opened.
+    if not account.state and (account.trial or account.interval) then
+      gone[#gone + 1] = 'trial'
+      gone[#gone + 1] = 'interval'
+    end
+  end
+  if progress then
+    noted[#noted + 1] = 'progress_at'
+    noted[#noted + 1] = now
+  end
+  if validation and not account.state and (account.sick_ms or '0') == (sick_before or '0') then
+    local kept = {}
+    for each in string.gmatch(account.validations or '', '%S+') do kept[#kept + 1] = each end
+    kept[#kept + 1] = validation
+    noted[#noted + 1] = 'validations'
+    noted[#noted + 1] = table.concat(kept, ' ', math.max(1, #kept - VALIDATIONS_KEPT + 1))
+  end
+  if #noted > 0 then redis.call('HSET', account.key, unpack(noted)) end
+  if #gone > 0 then redis.call('HDEL', account.key, unpack(gone)) end
+end
+
