@@ -132,7 +132,8 @@ class Ledger:
             self.redis.set(keys.name(row["name"]), job_id)
         fields = [str(part) for pair in row.items() for part in pair]
         look = "1" if maybe_sent is None and failure is None and not document.door.has_folder else ""
-        kind, found = self._run("open", job_id, lane, key, self.codec.fingerprint(document), look, *fields)
+        in_order = row["name"] if document.in_order else ""
+        kind, found = self._run("open", job_id, lane, key, self.codec.fingerprint(document), look, in_order, *fields)
         if kind == "forgotten":
             sent = self._read_commit(job_id, found)
             return self.open(job_id, document, provider, maybe_sent=sent, reserve_key=reserve_key, route=route)
@@ -149,10 +150,10 @@ class Ledger:
             for job_id, document, provider, route in openings:
                 key, fingerprint = self.codec.idempotency_key(document), self.codec.fingerprint(document)
                 look = "" if document.door.has_folder else "1"
-                fields = [
-                    text for pair in self.codec.opening(job_id, document, provider, route).items() for text in pair
-                ]
-                args = [PREFIX, job_id, document.account, key, fingerprint, look, *map(str, fields)]
+                row = self.codec.opening(job_id, document, provider, route)
+                in_order = row["name"] if document.in_order else ""
+                fields = [str(text) for pair in row.items() for text in pair]
+                args = [PREFIX, job_id, document.account, key, fingerprint, look, in_order, *fields]
                 self._scripts["open"](args=args, client=pipe)
             answers = pipe.execute(raise_on_error=False)
         told = [answer if isinstance(answer, list) and answer[0] != "forgotten" else None for answer in answers]

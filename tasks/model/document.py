@@ -102,6 +102,11 @@ class Document:
     producer: str | None = None
 
     @property
+    def in_order(self) -> bool:
+        """True if it replaces what another has set: the one that was asked for last must be sent last."""
+        return self.relabeling is not None or bool(self.options.get("document_id"))
+
+    @property
     def bound_to(self) -> str | None:
         """The machine that alone can work on it, since its file lies in that machine's folders. None: any can."""
         # A document that was staged to S3 can be read everywhere; only the closing of its files needs its machine.

@@ -99,11 +99,14 @@ def hand_in(clinic: Installation, paper: Paper) -> AsyncResult[Any] | None:
 
 
 def relabel(clinic: Installation, run: str, number: int) -> AsyncResult[Any]:
-    """Eight documents, one of them twice, one whose first answer is lost; by both payloads."""
+    """Nine documents, one of them twice, one whose first answer is lost; by both payloads."""
     document = {3: f"{run}-2", 7: f"LOST-{run}"}.get(number, f"{run}-{number}")
     labels = (NORMAL, BLOCKED) if number % 2 else (BLOCKED,)
     payload = "resource" if number % 3 else "json-patch"
-    return clinic.relabel(document, *labels, payload=payload, account="nhn_hospital")
+    call = clinic.relabel(document, *labels, payload=payload, account="nhn_hospital")
+    # Two processes may take two calls that lie in the queue at once. The promise is the order in which they are taken.
+    wait_until(lambda: clinic.command("show", call.id).returncode == 0, "it is taken")
+    return call
 
 
 def assert_labels(clinic: Installation, run: str) -> None:

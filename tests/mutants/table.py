@@ -435,9 +435,23 @@ MUTANTS = (
     ),
     Mutant(
         "two documents of one name are sent at once",
-        "tasks/ledger/scripts/reserve_name.lua",
+        "tasks/ledger/scripts/parts/names.lua",
         "if holder and holder ~= id and",
         "if false and",
+        (LEDGER,),
+    ),
+    Mutant(
+        "the first of two relabelings of one document stands",
+        "tasks/ledger/scripts/open.lua",
+        "if in_order ~= '' and",
+        "if false and",
+        (LEDGER,),
+    ),
+    Mutant(
+        "a name that two wait for goes to whoever asks first",
+        "tasks/ledger/scripts/parts/names.lua",
+        "if home then redis.call('DEL', key) else",
+        "if true then redis.call('DEL', key) else",
         (LEDGER,),
     ),
     Mutant(

@@ -1,6 +1,6 @@
 -- Open a job, once per id and once per idempotency key.
 --
--- Needs: clock, due, sealed
+-- Needs: clock, due, sealed, names
 --
 -- ARGV[1]  key prefix
 -- ARGV[2]  job id
@@ -8,11 +8,12 @@
 -- ARGV[4]  idempotency key (an HMAC), or ''
 -- ARGV[5]  fingerprint of the request (an HMAC): tells whether two calls with one idempotency key ask for the same
 -- ARGV[6]  '1' to open nothing that Redis had forgotten a commit of, or ''
--- ARGV[7…] the row and its sealed parts: field, value, field, value, ...
+-- ARGV[7]  the job's name, if jobs of one name must be worked on in the order in which they were opened; or ''
+-- ARGV[8…] the row and its sealed parts: field, value, field, value, ...
 -- Returns  {kind, job id}: 'opened'; 'exists' (the same id before); 'same' (the id is an alias, or the idempotency key
 --          has opened another job); 'conflict' (the idempotency key was used for another document); 'forgotten' and the
 --          commit, as `Ledger.remember` has kept it
-local prefix, id, lane, idempotency_key, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local prefix, id, lane, idempotency_key, fingerprint, in_order = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[7]
 local MONTH = 2592000  -- seconds
 local now, wall = read_clock(prefix)
 
@@ -41,7 +42,7 @@ if idempotency_key ~= '' then
 end
 
 local given, fields = {}, {}
-for at = 7, #ARGV, 2 do given[ARGV[at]] = ARGV[at + 1] end
+for at = 8, #ARGV, 2 do given[ARGV[at]] = ARGV[at + 1] end
 local account, home = given.account, given.home
 for _, part in ipairs(SEALED) do
   if given[part] then redis.call('SET', sealed_key(prefix, part, id), given[part]) end
@@ -61,6 +62,11 @@ redis.call('HSET', prefix .. 'job:' .. id, unpack(fields))
 -- First of the lists, so that a job whose row is there is due too. If this key has become another type, the lane stands
 -- still, and whoever mends it makes the lane's entries again: the job must be open until then.
 redis.pcall('ZADD', due_key(prefix, lane, home), now, id)
+if in_order ~= '' and given.stage ~= 'failed' then
+  -- Behind the last one, also if both were opened within a millisecond, or the clock was put back between them.
+  local last = redis.call('ZRANGE', prefix .. 'name-queue:' .. in_order, -1, -1, 'WITHSCORES')[2]
+  ask_for_name(prefix, in_order, id, math.max(wall, tonumber(last or 0) + 0.01))
+end
 redis.call('SADD', prefix .. 'accounts', account)
 if home then redis.call('SADD', prefix .. 'machines', home) end
 redis.call('ZADD', prefix .. 'jobs', wall, id)

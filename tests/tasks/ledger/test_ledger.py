@@ -17,7 +17,7 @@ from tasks.ledger.seal import Seal
 from tasks.model.document import Document
 from tasks.model.errors import Code, LeaseLost
 from tasks.model.job import Facts, Failure, Form, Record, Stored
-from tasks.model.route import Stage, Step
+from tasks.model.route import Route, Stage, Step
 from tests.harness.valkey import everything_in
 
 STORED = Stored("temp/scan.pdf", "e" * 32, True, "5" * 64, "e" * 32)
@@ -285,6 +285,28 @@ def test_documents_that_go_into_the_same_one_wait_for_one_another(ledger: Ledger
     assert ledger.reserve_name(second).holder == first.id
     assert ledger.reserve_name(elsewhere).holder == elsewhere.id
     assert ledger.name_holder(document(file_name="x", options={"document_id": "d-1"})) == first.id
+
+
+def test_what_replaces_the_same_thing_is_worked_on_in_the_order_in_which_it_was_opened(ledger: Ledger) -> None:
+    jobs = [str(uuid4()) for _ in range(4)]
+    asked = document(patient_id=None, options={"document_id": "d-1"})
+    openings = [(job, asked, "ovok", Route()) for job in jobs]
+    ledger.open(*openings[0][:3])
+    ledger.open_together(openings[1:3])
+    ledger.open(*openings[3][:3])
+    first, second, third, last = (ledger.get(job) for job in jobs)
+    assert first
+    assert second
+    assert third
+    assert last
+    assert [ledger.reserve_name(job).holder for job in (last, third, second)] == [first.id] * 3
+    ledger.take_over(third, moves.cancel(third))
+    ledger.take_over(first, moves.cancel(first))
+    assert [ledger.reserve_name(job).holder for job in (last, second)] == [second.id] * 2
+    ledger.take_over(second, moves.cancel(second))
+    assert ledger.name_holder(asked) == last.id
+    ledger.take_over(last, moves.cancel(last))
+    assert ledger.name_holder(asked) is None
 
 
 def test_owners_can_be_read_one_by_one_and_are_forgotten_after_a_month(ledger: Ledger, job_id: str) -> None:

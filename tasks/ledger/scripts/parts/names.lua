@@ -1,13 +1,41 @@
--- Give a document's name back, and wake the job that has waited for it longest. Needs `due`.
+-- A document's name is held by one job at a time, and handed on to the one of those that wait which was opened first.
+-- Needs `due`.
+
+-- Ask for a name. Returns the id of the job that holds it, which is the caller's if it does now.
+--
+-- place  where the caller's job waits otherwise: the lowest is next
+local function ask_for_name(prefix, name, id, place)
+  local key, queue = prefix .. 'name:' .. name, prefix .. 'name-queue:' .. name
+  local holder = redis.call('GET', key)
+  -- A holder whose row is gone will never give the name back.
+  if holder and holder ~= id and redis.call('EXISTS', prefix .. 'job:' .. holder) == 1 then
+    redis.call('ZADD', queue, 'NX', place, id)
+    return holder
+  end
+  redis.call('SET', key, id)
+  redis.call('ZREM', queue, id)
+  return id
+end
+
+-- Hand a name on to the job that has waited longest, and wake that one.
 local function free_name(prefix, name, id, now)
-  if redis.call('GET', prefix .. 'name:' .. name) ~= id then return end
-  redis.call('DEL', prefix .. 'name:' .. name)
-  local next_id = redis.call('ZPOPMIN', prefix .. 'name-queue:' .. name)[1]
-  if not next_id then return end
-  local lane, step, home = unpack(redis.call('HMGET', prefix .. 'job:' .. next_id, 'lane', 'step', 'home'))
-  -- A job that was cancelled or has gone on meanwhile is not woken. XX: one that has no due entry gets none.
-  if step == 'presign' or step == 'post' or step == 'register' then
-    redis.call('ZADD', due_key(prefix, lane, home), 'XX', now, next_id)
+  local key, queue = prefix .. 'name:' .. name, prefix .. 'name-queue:' .. name
+  if redis.call('GET', key) ~= id then return end
+  while true do
+    local next_id = redis.call('ZPOPMIN', queue)[1]
+    if not next_id then
+      redis.call('DEL', key)
+      return
+    end
+    local lane, step, home = unpack(redis.call('HMGET', prefix .. 'job:' .. next_id, 'lane', 'step', 'home'))
+    -- One that was cancelled or has gone on meanwhile has no more use for it.
+    if step == 'presign' or step == 'post' or step == 'register' then
+      -- One whose machine is away must not hold up the others.
+      if home then redis.call('DEL', key) else redis.call('SET', key, next_id) end
+      -- XX: one that has no due entry gets none.
+      redis.call('ZADD', due_key(prefix, lane, home), 'XX', now, next_id)
+      return
+    end
   end
 end
 
