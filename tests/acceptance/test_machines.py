@@ -156,6 +156,7 @@ def test_a_closed_job_whose_document_is_still_in_our_care_is_closed_once(
     watcher = here.start("worker", "watch")
     here.drop(patient, "scan.pdf", b"a scan")
     [folder] = wait_until(lambda: in_care(here), "it is in our care")
+    wait_until(lambda: here.stage(folder.name) == "received", "its job is open, so its folder is whole")
     kept = here.folder / "kept"
     shutil.copytree(folder, kept)
     worker = here.start_worker()
@@ -171,6 +172,7 @@ def test_a_closed_job_whose_document_is_still_in_our_care_is_closed_once(
     [again] = wait_until(here.receipts, "the receipt is here")
     assert (again["job_id"], again["record"]) == (receipt["job_id"], receipt["record"])
     wait_until(lambda: not in_care(here), "no document is left in our care")
+    watcher.stop()
     assert watcher.log.count("document_closed") == 1
     assert "document_recovered" not in watcher.log
     assert len(here.chart(patient_id=patient)) == 1
