@@ -8,7 +8,7 @@ from config.errors import KeyPath, dotted
 from config.settings import Settings
 from config.types import Section
 
-NEEDS_RESTART = ("data_dir", "secret_key", "redis.url", "inbox.enabled", "worker.processes")
+NEEDS_RESTART = ("data_dir", "secret_key", "redis.url", "inbox.enabled", "worker.processes", "web.enabled")
 """The processes of one installation must agree on the first three at all times. The others decide what `run` starts."""
 
 

@@ -9,7 +9,7 @@ from config.errors import KeyPath, Problem, did_you_mean, dotted, missing
 from config.hosts import is_loopback
 from config.producers import SHARED
 from config.roots import BucketRoot, FileRoot, holds, why_not_apart
-from config.settings import Settings
+from config.settings import Settings, Web
 from config.types import ALGORITHMS_OF_KEYS, key_kind
 
 LAST_PORT = 65_535
@@ -28,6 +28,7 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
     yield from _too_few_ports(settings)
     yield from _roots_of_ours(settings)
     yield from _unfit_producers(settings)
+    yield from _unsafe_page(settings.web)
     for name in settings.inbox.name_patterns.keys() - settings.accounts.keys():
         hint = did_you_mean(name, settings.accounts, "name an account of these settings")
         yield Problem((("inbox", "name_patterns", name), ("accounts",)), f"is not an account: {hint}")
@@ -75,6 +76,22 @@ def _too_few_ports(settings: Settings) -> Iterator[Problem]:
     if settings.metrics.port and settings.metrics.port + count - 1 > LAST_PORT:
         message = f"leaves too few ports after it for {count} worker processes: name a smaller one"
         yield Problem((("metrics", "port"), ("worker", "processes")), message)
+
+
+def _unsafe_page(web: Web) -> Iterator[Problem]:
+    """Settings with which strangers could read passwords, or be believed to be somebody."""
+    if bool(web.tls_certificate) != bool(web.tls_key):
+        there, absent = ("tls_certificate", "tls_key") if web.tls_certificate else ("tls_key", "tls_certificate")
+        yield _missing_beside(("web", absent), ("web", there), "TLS needs both")
+    if not is_loopback(web.address) and not web.secure:
+        message = (
+            "lets other machines in, and passwords would cross the network in the clear: set web.tls_certificate and "
+            "web.tls_key, or web.url to the https address of a proxy before it"
+        )
+        yield Problem((("web", "address"), ("web", "url")), message)
+    if web.user_header and not web.trusted_proxies:
+        message = "must name the addresses of the proxies that say who somebody is; others could say that too"
+        yield Problem((("web", "trusted_proxies"), ("web", "user_header")), message)
 
 
 def _roots_of_ours(settings: Settings) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr
 
-from config.accounts import Account, AccountName, AnyAccount
+from config.accounts import Account, AccountName, AnyAccount, OptionalFile
 from config.origin import Origin
 from config.producers import Producer, ProducerName
 from config.roots import AnyBucketRoot, AnyFileRoot
@@ -18,10 +18,13 @@ from config.types import (
     CountOrCores,
     Days,
     DaysOrForEver,
+    HeaderName,
     HostName,
+    Hours,
     IgnorePattern,
     IpAddress,
     LeaseSeconds,
+    Minutes,
     NamePatterns,
     OptionalSecret,
     OptionalWebAddress,
@@ -32,6 +35,7 @@ from config.types import (
     S3Prefix,
     Seconds,
     Section,
+    WebPort,
     read_proxy,
 )
 
@@ -114,6 +118,31 @@ class Metrics(Section):
     address: IpAddress = "127.0.0.1"  # on which interface; 0.0.0.0 and :: are all of them
 
 
+class Web(Section):
+    """The page for the clinic's staff."""
+
+    enabled: bool = False  # whether `chartpost run` starts it
+    address: IpAddress = "127.0.0.1"  # on which interface; 0.0.0.0 and :: are all of them
+    port: WebPort = 8025
+    # Where people reach it, if not at http://<address>:<port>: https://chartpost.clinic.example, say. Other host names
+    # are refused.
+    url: OptionalWebAddress = ""
+    # TLS by chartpost itself: files in PEM. Both empty: a proxy does it, or the page is for this machine alone.
+    tls_certificate: OptionalFile = None
+    tls_key: OptionalFile = None
+    # Proxies, whose X-Forwarded-For is believed. With `user_header` (such as "X-Remote-User") they say who somebody is,
+    # and nobody is asked for a password.
+    trusted_proxies: tuple[IpAddress, ...] = ()
+    user_header: HeaderName = ""
+    session_idle_minutes: Minutes = 30.0  # a session ends when nothing was asked for so long
+    session_hours: Hours = 12.0  # and after this at the latest
+
+    @property
+    def secure(self) -> bool:
+        """True if people reach it over https."""
+        return bool(self.tls_certificate) or self.url.startswith("https:")
+
+
 class Settings(Section):
     """The settings of one process. `config.load` reads them and checks them against each other."""
 
@@ -135,6 +164,7 @@ class Settings(Section):
     retention: Retention = Retention()
     log: Log = Log()
     metrics: Metrics = Metrics()
+    web: Web = Web()
     accounts: dict[AccountName, AnyAccount] = Field(default_factory=dict)
     # Without any, every caller may send to every account, from file_roots and s3_buckets.
     producers: dict[ProducerName, Producer] = Field(default_factory=dict)

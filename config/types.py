@@ -65,6 +65,9 @@ CountOrCores = Annotated[int, Field(ge=0, le=256), Number]
 Days = Annotated[int, Field(ge=1, le=3650), Number]
 DaysOrForEver = Annotated[int, Field(ge=0, le=3650), Number]
 Port = Annotated[int, Field(ge=0, le=65_535), Number]
+WebPort = Annotated[int, Field(ge=1, le=65_535), Number]
+Minutes = Annotated[float, Field(ge=1, le=1440, allow_inf_nan=False), Number]
+Hours = Annotated[float, Field(ge=0.1, le=168, allow_inf_nan=False), Number]
 
 
 # Paths, hosts and addresses
@@ -88,6 +91,12 @@ def _host_name(value: str) -> str:
 def _ip_address(value: str) -> str:
     if not is_address(value):
         raise ValueError('must be an IP address of this machine, such as "127.0.0.1", or "0.0.0.0" for all')
+    return value
+
+
+def _header_name(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", value):
+        raise ValueError('must be the name of a header, such as "X-Remote-User"')
     return value
 
 
@@ -132,6 +141,7 @@ def _s3_prefix(value: str) -> str:
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 HostName = Annotated[str, AfterValidator(_host_name)]
 IpAddress = Annotated[str, AfterValidator(_ip_address)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
 HostPattern = Annotated[str, AfterValidator(_host_pattern)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 OptionalWebAddress = Annotated[str, AfterValidator(lambda value: value and _web_address(value))]

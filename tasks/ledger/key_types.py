@@ -54,6 +54,7 @@ _SHARED = {
 _CELERY = {"unacked": "hash", "unacked_index": "zset"}
 _FAMILIES = {
     "account": "hash",
+    "acts": "list",
     "alias": "string",
     "aliases": "set",
     "cached": "string",
@@ -82,6 +83,8 @@ _FAMILIES = {
     "remark": "string",
     "sent": "hash",
     "waiting": "set",
+    "web-logins": "string",
+    "web-session": "string",
     "worker": "string",
 }
 """Families of keys: what stands between the prefix and the next colon."""

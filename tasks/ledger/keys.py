@@ -180,3 +180,21 @@ def producer_stream(producer: str) -> str:
 def rejected(job_id: str) -> str:
     """The entry of a message that was rejected under this id."""
     return f"{PREFIX}rejected:{job_id}"
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def web_session(digest: str) -> str:
+    """A session of the page, by the HMAC of its token."""
+    return f"{PREFIX}web-session:{digest}"
+
+
+def web_logins(digest: str) -> str:
+    """How often passwords were tried lately, under a name or from an address."""
+    return f"{PREFIX}web-logins:{digest}"
+
+
+def acts(job_id: str) -> str:
+    """What people have done about a job: who, what and when."""
+    return f"{PREFIX}acts:{job_id}"

@@ -39,6 +39,8 @@ COMMANDS = {
     "records": Entry("worker.cli.commands.records:records", "List, show and archive the records in a chart."),
     "dead": Entry("worker.cli.commands.dead:dead", "Look at messages that no worker takes."),
     "flower": Entry("worker.cli.commands.flower:flower", "Show workers, queues and steps in a browser."),
+    "web": Entry("worker.cli.commands.serve:web", "Serve the page for the clinic's staff."),
+    "users": Entry("worker.cli.commands.users:users", "Say who may use the page, and what each may do."),
     "reload": Entry("worker.cli.commands.reload:reload", "Let all running processes take up changed settings."),
     "check": Entry("worker.cli.commands.check.command:check", "Check that everything is set up as it must be."),
     "health": Entry("worker.cli.commands.health:health", "Exit with 0 only if documents can move."),

@@ -70,6 +70,7 @@ class Supervisor:
         self._parts = [
             *(SupervisedProcess(command, *arguments) for command in commands),
             *(_worker(number, arguments) for number in range(1, settings.worker.process_count + 1)),
+            *([SupervisedProcess("web", *arguments)] if settings.web.enabled else []),
         ]
 
     def run(self) -> Sequence[str] | None:
@@ -176,6 +177,8 @@ def import_for_parts(settings: Settings) -> None:
         import_module(name)
     if settings.metrics.port:
         import_module("worker.celery.metrics")
+    if settings.web.enabled:
+        import_module("worker.web.server")
     for kind in {account.provider for account in settings.accounts.values()}:
         KINDS[kind].provider()
 

@@ -93,6 +93,31 @@ def intake(context: Context, empty: bool) -> None:
     reloader.restart_if_due()
 
 
+@click.command
+@_empty_option
+@pass_context
+def web(context: Context, empty: bool) -> None:
+    """Serve the page for the clinic's staff.
+
+    `chartpost users` says who may use it. web.address and web.port say where it is.
+    """
+    try:
+        from worker.web.server import PageServer  # late: it needs the extra, and only this command does
+    except ModuleNotFoundError as error:
+        raise click.ClickException("The page needs the extra: pip install 'chartpost[web]'.") from error
+    runtime = start_service(context, empty=empty)
+    page = context.settings.web
+    try:
+        server = PageServer(runtime)
+    except OSError as error:
+        raise click.ClickException(
+            f"The page cannot listen at {page.address}:{page.port}: {error.strerror}."
+        ) from error
+    reloader = start_reloader(context, runtime, "web")
+    server.run()
+    reloader.restart_if_due()
+
+
 def start_reloader(context: Context, runtime: Runtime, part: str) -> Reloader:
     """Reload when asked; end for good with SIGTERM and Ctrl-C. Both set `runtime.stopping`."""
     reloader = Reloader(context.settings, part, ReloadRequests(runtime.redis), runtime.stopping.set)

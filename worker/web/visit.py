@@ -1,0 +1,228 @@
+"""One request of one person: who it is, what was sent, and what the answer is made with.
+
+Pages are plain functions from a `Visit` to a response. They run in threads, since Redis, disk and the ledger are read
+with blocking calls. `page` makes Starlette's endpoint of one: it finds out who asks, refuses strangers, and checks that
+a form came from our own page.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import quote, urlsplit
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from config.redaction import crash_site
+from config.settings import Web
+from tasks.ledger.redis import REDIS_ERRORS
+from worker.web.language import language_of
+from worker.web.services import Services
+from worker.web.sessions import Session
+from worker.web.templates import render
+from worker.web.users import Right, User, UsersDamaged
+
+log = structlog.get_logger()
+
+_MOST_FIELDS = 2000  # a list of a thousand documents, ticked
+_MOST_FILES = 100
+_FIELD_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    services: Services
+    user: User
+    # Of the browser, or of the proxy's client.
+    address: str
+    language: str
+    # What a form must bring along: it follows from the session, which no other site knows.
+    form_token: str
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    # None for someone whom a proxy lets in.
+    session: Session | None = None
+    form: FormData = field(default_factory=FormData)
+    # True: htmx asks for a part of the page.
+    partial: bool = False
+
+    def accounts(self, right: Right = Right.LOOK) -> list[str]:
+        """The accounts at which this person has the right."""
+        return self.user.accounts(right, self.services.settings.accounts)
+
+    def text(self, name: str) -> str:
+        """A field of the form, without blanks around it; empty if it is not there."""
+        value = self.form.get(name, "")
+        return value.strip() if isinstance(value, str) else ""
+
+    def texts(self, name: str) -> Sequence[str]:
+        """All values of a field, as of boxes that are ticked."""
+        return [value for value in self.form.getlist(name) if isinstance(value, str)]
+
+    def files(self, name: str) -> Sequence[UploadFile]:
+        return [value for value in self.form.getlist(name) if isinstance(value, UploadFile) and value.filename]
+
+    def render(self, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
+        """A page, or the part of one that htmx has asked for."""
+        shown = render(template, self.language, visit=self, Right=Right, **values)
+        return HTMLResponse(shown, status_code=status)
+
+    def looked(self, what: str, **where: str | None) -> None:
+        self.services.audit.looked(self.user.name, self.address, what, **where)
+
+    def did(self, act: str, outcome: str, **where: str | None) -> None:
+        self.services.audit.did(self.user.name, self.address, act, outcome, **where)
+
+
+Handler = Callable[[Visit], Response]
+
+
+class Refused(Exception):
+    """The request is answered with this status and a page that says so."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        # A word of `templates/refused.html`.
+        self.reason = reason
+
+
+def page(handler: Handler, *, most_bytes: int = _FIELD_BYTES * 16) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint for someone who is logged in. A form may have `most_bytes`; files are spooled to disk."""
+
+    async def endpoint(request: Request) -> Response:
+        services: Services = request.app.state.services
+        try:
+            who = await run_in_threadpool(_who, request, services)
+            if who is None:
+                return _to_login(request)
+            if request.method != "POST":
+                return await run_in_threadpool(handler, _visit(request, who, FormData()))
+            check_origin(request)
+            async with read_form(request, most_bytes) as form:
+                visit = _visit(request, who, form)
+                # Before anything else of the form is used.
+                if not hmac.compare_digest(visit.text("form_token").encode(), visit.form_token.encode()):
+                    raise Refused(403, "forged")
+                return await run_in_threadpool(handler, visit)
+        except Refused as refused:
+            return refusal(request, refused)
+        except UsersDamaged as error:
+            log.error("web_users_damaged", reason=str(error))
+            return refusal(request, Refused(503, "users"))
+        except REDIS_ERRORS:
+            return refusal(request, Refused(503, "redis"))
+        except OSError as error:
+            log.error("page_failed", **crash_site(error))
+            return refusal(request, Refused(500, "disk"))
+
+    return endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class _Who:
+    user: User
+    address: str
+    session: Session | None
+
+
+def _visit(request: Request, who: _Who, form: FormData) -> Visit:
+    services: Services = request.app.state.services
+    # It follows from the session, or from the person whom a proxy lets in, and no other site knows the key.
+    known = f"session {who.session.digest}" if who.session else f"proxy {who.user.name} {who.user.stamp}"
+    return Visit(
+        services=services,
+        user=who.user,
+        address=who.address,
+        language=language_of(request, services.settings),
+        form_token=services.runtime.seal.sign("web form", known),
+        path=request.path_params,
+        query=request.query_params,
+        session=who.session,
+        form=form,
+        partial=request.headers.get("HX-Request") == "true",
+    )
+
+
+def refusal(request: Request, refused: Refused) -> Response:
+    services: Services = request.app.state.services
+    language = language_of(request, services.settings)
+    shown = render("refused.html", language, visit=None, reason=refused.reason, status=refused.status)
+    return HTMLResponse(shown, status_code=refused.status)
+
+
+def _who(request: Request, services: Services) -> _Who | None:
+    """None for a stranger. Raises Refused, UsersDamaged and REDIS_ERRORS."""
+    web = services.settings.web
+    address = address_of(request, web)
+    if web.user_header and _peer(request) in web.trusted_proxies:
+        name = request.headers.get(web.user_header, "")
+        user = services.users.get(name) if name else None
+        if user is None:
+            raise Refused(403, "unknown_user")
+        return _Who(user, address, None)
+    token = request.cookies.get(cookie_name(web.secure))
+    session = services.sessions.find(token) if token else None
+    user = services.users.get(session.user) if session else None
+    # The password or the rights were changed since the session began, or the person was removed.
+    if session is None or user is None or user.stamp != session.stamp:
+        return None
+    return _Who(user, address, session)
+
+
+def address_of(request: Request, web: Web) -> str:
+    """The browser's address: what a trusted proxy says, else the connection's."""
+    peer = _peer(request)
+    if peer not in web.trusted_proxies:
+        return peer
+    # The last is what that proxy has seen; those before it are the browser's to write.
+    return request.headers.get("X-Forwarded-For", peer).rpartition(",")[2].strip() or peer
+
+
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def cookie_name(secure: bool) -> str:
+    # Browsers accept a cookie of the first name over https alone, for this host alone, from no other path.
+    return "__Host-chartpost" if secure else "chartpost"
+
+
+def _to_login(request: Request) -> Response:
+    """After login the person goes on here, if it is a page."""
+    if request.headers.get("HX-Request") == "true":
+        return Response(status_code=401, headers={"HX-Redirect": "/login"})
+    there = request.url.path if request.method == "GET" else "/"
+    return RedirectResponse("/login" if there == "/" else f"/login?next={quote(there)}", status_code=303)
+
+
+def check_origin(request: Request) -> None:
+    """Raises Refused for a form that a browser says another site has sent."""
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("Host")
+    if site not in (None, "same-origin", "none") or foreign:
+        raise Refused(403, "forged")
+
+
+@asynccontextmanager
+async def read_form(request: Request, most_bytes: int) -> AsyncIterator[FormData]:
+    """The form; its files are removed at the end of the block. Raises Refused for one too large or malformed."""
+    length = request.headers.get("Content-Length", "")
+    # A body of unknown length could fill the disk before it ends.
+    if not length.isdecimal() or int(length) > most_bytes:
+        raise Refused(413, "too_large")
+    try:
+        form = await request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES)
+    except HTTPException as error:
+        raise Refused(400, "malformed") from error
+    try:
+        yield form
+    finally:
+        await form.close()
