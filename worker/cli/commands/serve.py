@@ -18,11 +18,11 @@ from worker.reload.stop_deadline import SERVICE_SECONDS, StopDeadline
 from worker.stream.build import stream_readers
 from worker.supervisor.run import Supervisor
 
-_empty_option = click.option("--empty", is_flag=True, help="Start although the settings name no account.")
+empty_option = click.option("--empty", is_flag=True, help="Start although the settings name no account.")
 
 
 @click.command
-@_empty_option
+@empty_option
 @pass_context
 def run(context: Context, empty: bool) -> None:
     """Run everything on this machine.
@@ -63,7 +63,7 @@ def worker(context: Context, arguments: tuple[str, ...]) -> None:
 
 @click.command
 @click.option("--once", is_flag=True, help="Take in what is complete now, then exit.")
-@_empty_option
+@empty_option
 @pass_context
 def watch(context: Context, once: bool, empty: bool) -> None:
     """Watch the inbox and take in new documents."""
@@ -79,7 +79,7 @@ def watch(context: Context, once: bool, empty: bool) -> None:
 
 
 @click.command
-@_empty_option
+@empty_option
 @pass_context
 def intake(context: Context, empty: bool) -> None:
     """Read documents from chartpost:intake and each producer's stream.
@@ -90,31 +90,6 @@ def intake(context: Context, empty: bool) -> None:
     reloader = start_reloader(context, runtime, "intake")
     backlog_helper(runtime).start()
     stream_readers(runtime).run()
-    reloader.restart_if_due()
-
-
-@click.command
-@_empty_option
-@pass_context
-def web(context: Context, empty: bool) -> None:
-    """Serve the page for the clinic's staff.
-
-    `chartpost users` says who may use it. web.address and web.port say where it is.
-    """
-    try:
-        from worker.web.server import PageServer  # late: it needs the extra, and only this command does
-    except ModuleNotFoundError as error:
-        raise click.ClickException("The page needs the extra: pip install 'chartpost[web]'.") from error
-    runtime = start_service(context, empty=empty)
-    page = context.settings.web
-    try:
-        server = PageServer(runtime)
-    except OSError as error:
-        raise click.ClickException(
-            f"The page cannot listen at {page.address}:{page.port}: {error.strerror}."
-        ) from error
-    reloader = start_reloader(context, runtime, "web")
-    server.run()
     reloader.restart_if_due()
 
 
