@@ -107,6 +107,10 @@ class JobCodec:
     def seal_document(self, job_id: str, document: Document) -> str:
         return self._sealed(job_id, "document", _DOCUMENT.dump_json(document, exclude_defaults=True))
 
+    def document(self, job_id: str, sealed: str) -> Document:
+        """Raises SealBroken."""
+        return _DOCUMENT.validate_json(self._seal.open(sealed, place=f"{job_id}:document"))
+
     def seal_facts(self, job_id: str, facts: Facts) -> str:
         return self._sealed(job_id, "facts", _FACTS.dump_json(facts, exclude_defaults=True))
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,7 +67,7 @@ class Audit:
         """`what` is a page. `where`: `account`, `job`."""
         self._write(user, address, what, where, durable=False)
 
-    def searched(self, user: str, address: str, patients: dict[str, str]) -> None:
+    def searched(self, user: str, address: str, patients: Mapping[str, str]) -> None:
         """Somebody searched for a patient: account -> patient id."""
         for account, patient_id in patients.items():
             digest = self._seal.lookup("patient", account, patient_id)

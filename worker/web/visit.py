@@ -77,6 +77,9 @@ class Visit:
     def looked(self, what: str, **where: str | None) -> None:
         self.services.audit.looked(self.user.name, self.address, what, **where)
 
+    def searched(self, patients: Mapping[str, str]) -> None:
+        self.services.audit.searched(self.user.name, self.address, patients)
+
     def did(self, act: str, outcome: str, **where: str | None) -> None:
         self.services.audit.did(self.user.name, self.address, act, outcome, **where)
 

@@ -2,13 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
 from starlette.responses import Response
 
+from tasks.accounts.status import AccountStatus
+from tasks.model.job import Job
+from tasks.model.times import to_ms
+from worker.web.explain import Explained, Explainer
+from worker.web.job_index import Search
+from worker.web.left_in_inbox import LeftAlone
 from worker.web.visit import Visit
+
+_MOST_WAITING = 5
+_MOST_LEFT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Clinic:
+    status: AccountStatus
+    # Why it takes no documents; None while it does.
+    trouble: Explained | None
+    delivered: int
+    on_the_way: int
+    attention: int
+    # Those that have waited for long, and why.
+    waiting: Sequence[tuple[Job, Explained]]
+    left: Sequence[LeftAlone]
 
 
 def today(visit: Visit) -> Response:
-    accounts = visit.accounts()
     visit.looked("today")
-    rows = [status for status in visit.services.runtime.account_statuses.all() if status.name in accounts]
-    return visit.render("today.html", rows=rows)
+    accounts = visit.accounts()
+    return visit.render("today.html", clinics=_clinics(visit, accounts))
+
+
+def _clinics(visit: Visit, accounts: Collection[str]) -> Sequence[Clinic]:
+    services = visit.services
+    explainer = Explainer(services.runtime, visit.language)
+    delivered = services.index.delivered_since(to_ms(_midnight()))
+    left = services.left_in_inbox.by_account()
+    return [
+        Clinic(
+            status=status,
+            trouble=explainer.account(status),
+            delivered=delivered.get(status.name, 0),
+            on_the_way=status.waiting + status.in_flight,
+            attention=services.index.count(Search([status.name], state="attention")),
+            waiting=_waiting(visit, status, explainer),
+            left=left.get(status.name, ())[:_MOST_LEFT],
+        )
+        for status in services.runtime.account_statuses.all()
+        if status.name in accounts
+    ]
+
+
+def _waiting(visit: Visit, status: AccountStatus, explainer: Explainer) -> Sequence[tuple[Job, Explained]]:
+    """The documents that have waited for longer than a note waits, the oldest first."""
+    ledger, after = visit.services.runtime.ledger, visit.services.settings.notes.after_minutes
+    before = datetime.now(UTC) - timedelta(minutes=after)
+    if status.oldest_at is None or status.oldest_at > before:
+        return ()
+    jobs = map(ledger.get, visit.services.runtime.queries.oldest_open(status.name, before, _MOST_WAITING))
+    return [(job, explainer.waiting(job)) for job in jobs if job and not job.stage.final]
+
+
+def _midnight() -> datetime:
+    """When today began, by this machine's clock."""
+    return datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+
+

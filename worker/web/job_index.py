@@ -1,0 +1,262 @@
+"""What the pages search: of each job in Redis a few fields, kept in this process and brought up to date when asked.
+
+A row tells its patient by an HMAC, and its file's name is sealed, so that Redis can search neither. Reading all rows
+for each page would take seconds. Here they are read once, and then only what is new. It holds file names in memory, and
+at most MOST_JOBS jobs, the newest; older ones are found by their id.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import redis
+
+from tasks.ledger import keys
+from tasks.ledger.codec import JobCodec
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.seal import SealBroken
+from tasks.model.job import Job
+from tasks.model.route import Stage
+
+MOST_JOBS = 50_000
+
+_FRESH_SECONDS = 1.0
+_BATCH = 500
+_Item = TypeVar("_Item")
+_REREAD = 2000  # ended jobs that may change: the newest of those that were not delivered
+
+
+@dataclass(slots=True)
+class Entry:
+    """A job as the index knows it. `stage` is None while it has not ended."""
+
+    job_id: str
+    # Milliseconds since the epoch, by Redis's clock, as `ended_at`.
+    created_at: int
+    account: str
+    # The HMAC of account and patient (`JobCodec`).
+    patient: str
+    # In lower case; empty if it could not be unsealed.
+    file_name: str
+    ended_at: int | None = None
+    stage: str | None = None
+    code: str | None = None
+    dismissed: bool = False
+
+    @property
+    def needs_attention(self) -> bool:
+        return self.stage == Stage.FAILED and not self.dismissed
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which jobs to find; None or empty stands for all."""
+
+    accounts: Collection[str]
+    # Account -> the HMAC of the patient there.
+    patients: Mapping[str, str] | None = None
+    # Part of a file's name, in any case.
+    file_name: str = ""
+    # From then on and before then, in milliseconds: when it came in.
+    since: int | None = None
+    until: int | None = None
+    # A final stage; "open": not ended; "attention": failed, and nobody has dealt with it.
+    state: str = ""
+    # Failed with one of these.
+    codes: Collection[str] | None = None
+
+    def fits(self, entry: Entry) -> bool:
+        return (
+            entry.account in self.accounts
+            and (self.patients is None or self.patients.get(entry.account) == entry.patient)
+            and (not self.file_name or self.file_name in entry.file_name)
+            and (self.since is None or entry.created_at >= self.since)
+            and (self.until is None or entry.created_at < self.until)
+            and self._is_in_state(entry)
+            and (self.codes is None or entry.code in self.codes)
+        )
+
+    def _is_in_state(self, entry: Entry) -> bool:
+        match self.state:
+            case "":
+                return True
+            case "open":
+                return entry.stage is None
+            case "attention":
+                return entry.needs_attention
+        return entry.stage == self.state
+
+
+class JobIndex:
+    def __init__(
+        self,
+        client: redis.Redis,
+        codec: JobCodec,
+        *,
+        most_jobs: int = MOST_JOBS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis = client
+        self._codec = codec
+        self._most_jobs = most_jobs
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._entries: dict[str, Entry] = {}
+        self._newest = 0
+        self._last_ended = 0
+        self._ended = 0
+        self._fresh_until = 0.0
+
+    def find(self, search: Search, most: int, skip: int = 0) -> Sequence[Entry]:
+        """The jobs that fit, newest first. Raises REDIS_ERRORS, as all of these do."""
+        with self._lock:
+            self._refresh()
+            return list(islice(self._fitting(search), skip, skip + most))
+
+    def count(self, search: Search) -> int:
+        with self._lock:
+            self._refresh()
+            return sum(1 for _ in self._fitting(search))
+
+    def delivered_since(self, since: int) -> Mapping[str, int]:
+        """Account -> how many of its documents were delivered from then on."""
+        counts: dict[str, int] = {}
+        with self._lock:
+            self._refresh()
+            for entry in self._entries.values():
+                if entry.stage == Stage.DELIVERED and entry.ended_at and entry.ended_at >= since:
+                    counts[entry.account] = counts.get(entry.account, 0) + 1
+        return counts
+
+    def with_beginning(self, beginning: str, accounts: Collection[str]) -> Sequence[str]:
+        """The ids that begin so, newest first."""
+        with self._lock:
+            self._refresh()
+            fitting = (entry for entry in reversed(self._entries.values()) if entry.job_id.startswith(beginning))
+            return [entry.job_id for entry in fitting if entry.account in accounts]
+
+    def with_record(self, record_id: str, accounts: Collection[str], ledger: Ledger) -> Job | None:
+        """The job that a record of the provider proves. It takes a command for each patient."""
+        with self._lock:
+            self._refresh()
+            entries = [entry for entry in reversed(self._entries.values()) if entry.account in accounts]
+        # Which jobs a record proves is kept for a patient, or for a whole account (`Job.scope`).
+        scopes = dict.fromkeys(entry.patient for entry in entries)
+        scopes |= dict.fromkeys(ledger.seal.lookup("scope", account) for account in accounts)
+        for batch in _batches(list(scopes)):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for scope in batch:
+                    pipe.hget(keys.claims(scope), record_id)
+                for job_id in pipe.execute():
+                    if job_id and (job := ledger.get(str(job_id))):
+                        return job
+        return None
+
+    def forget_freshness(self) -> None:
+        """Somebody has changed a job: the next question reads what is new."""
+        with self._lock:
+            self._fresh_until = 0.0
+
+    def _fitting(self, search: Search) -> Iterator[Entry]:
+        return (entry for entry in reversed(self._entries.values()) if search.fits(entry))
+
+    # --- bringing it up to date --------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        now = self._clock()
+        if now < self._fresh_until:
+            return
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.zcard(keys.JOBS)
+            pipe.zrange(keys.JOBS, 0, 0, withscores=True)
+            pipe.zcard(keys.FINISHED)
+            known, oldest, ended = pipe.execute()
+        self._drop_before(oldest[0][1] if oldest else float("inf"))
+        if known < len(self._entries):  # another Redis, or one that has forgotten jobs
+            self._entries, self._newest, self._last_ended, self._ended = {}, 0, 0, 0
+        self._add_new()
+        self._note_ended(int(ended))
+        self._reread()
+        self._fresh_until = self._clock() + _FRESH_SECONDS
+
+    def _drop_before(self, oldest: float) -> None:
+        """Drop jobs that have left Redis: entries are in the order in which their jobs came."""
+        gone = []
+        for job_id, entry in self._entries.items():
+            if entry.created_at >= oldest:
+                break
+            gone.append(job_id)
+        for job_id in gone:
+            del self._entries[job_id]
+
+    def _add_new(self) -> None:
+        """The newest of those that came since the last look."""
+        found = self._redis.zrevrangebyscore(
+            keys.JOBS, "+inf", self._newest, start=0, num=self._most_jobs, withscores=True
+        )
+        new = [(str(job_id), int(score)) for job_id, score in reversed(found) if str(job_id) not in self._entries]
+        for batch in _batches(new):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for job_id, _ in batch:
+                    pipe.hmget(keys.job(job_id), "account", "patient")
+                    pipe.get(keys.sealed("document", job_id))
+                answers = pipe.execute()
+            for (job_id, created_at), (account, patient), sealed in zip(
+                batch, answers[::2], answers[1::2], strict=True
+            ):
+                self._newest = max(self._newest, created_at)
+                if account:
+                    name = self._file_name(job_id, sealed)
+                    self._entries[job_id] = Entry(job_id, created_at, str(account), str(patient), name)
+        for job_id in list(islice(self._entries, max(0, len(self._entries) - self._most_jobs))):
+            del self._entries[job_id]
+
+    def _file_name(self, job_id: str, sealed: str | None) -> str:
+        if sealed is None:
+            return ""
+        try:
+            return self._codec.document(job_id, sealed).file_name.casefold()
+        except (SealBroken, ValueError):  # of another key, or of no version of ours
+            return ""
+
+    def _note_ended(self, ended: int) -> None:
+        """Those that have ended since. One that was sent again is not in that list any more: `_reread` sees that."""
+        since = self._last_ended if ended >= self._ended else 0
+        found = self._redis.zrangebyscore(keys.FINISHED, since, "+inf", withscores=True)
+        self._ended = ended
+        changed = []
+        for job_id, score in found:
+            entry, at = self._entries.get(str(job_id)), int(score)
+            self._last_ended = max(self._last_ended, at)
+            if entry and entry.ended_at != at:
+                entry.ended_at = at
+                changed.append(entry)
+        self._read(changed)
+
+    def _reread(self) -> None:
+        """What has not been delivered may be sent again, resolved or dismissed."""
+        undelivered = (entry for entry in reversed(self._entries.values()) if entry.stage not in (None, "delivered"))
+        self._read(list(islice(undelivered, _REREAD)))
+
+    def _read(self, entries: Sequence[Entry]) -> None:
+        for batch in _batches(entries):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for entry in batch:
+                    pipe.hmget(keys.job(entry.job_id), "stage", "code", "dismissed")
+                answers = pipe.execute()
+            for entry, (stage, code, dismissed) in zip(batch, answers, strict=True):
+                final = stage is not None and Stage(stage).final
+                entry.stage, entry.code, entry.dismissed = (
+                    (stage, code, bool(dismissed)) if final else (None, None, False)
+                )
+                if not final:
+                    entry.ended_at = None
+
+
+def _batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    return (items[at : at + _BATCH] for at in range(0, len(items), _BATCH))

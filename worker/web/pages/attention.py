@@ -1,0 +1,79 @@
+"""Needs attention: each failure in a sentence, with the buttons that fit it, for one or several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from tasks.model.errors import Code
+from tasks.model.job import Job
+from worker.web.acts import Act, Shown, acts_for
+from worker.web.explain import Explained, Explainer
+from worker.web.job_index import Search
+from worker.web.pages.acting import Told, act_on
+from worker.web.users import Right
+from worker.web.visit import Visit
+
+_MOST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    job: Job
+    shown: Shown
+    explained: Explained
+    acts: Sequence[Act]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Failures of one clinic for one reason."""
+
+    account: str
+    title: str
+    rows: Sequence[Row]
+    # The acts that fit all of them.
+    acts: Sequence[Act]
+    may_act: bool
+
+
+def attention(visit: Visit) -> Response:
+    visit.looked("attention")
+    return _page(visit)
+
+
+def act_on_several(visit: Visit) -> Response:
+    """One act for all that are ticked."""
+    return _page(visit, act_on(visit))
+
+
+def _page(visit: Visit, told: Sequence[Told] = ()) -> Response:
+    account, code = visit.query.get("account", ""), visit.query.get("code", "")
+    accounts = [name for name in visit.accounts() if account in ("", name)]
+    search = Search(accounts, state="attention", codes=[code] if code in Code else None)
+    entries = visit.services.index.find(search, _MOST)
+    jobs = [visit.services.runtime.ledger.get(entry.job_id) for entry in entries]
+    kinds = _by_kind(visit, [job for job in jobs if job])
+    total = visit.services.index.count(search)
+    return visit.render(
+        "attention.html", kinds=kinds, total=total, shown=sum(len(kind.rows) for kind in kinds), told=told
+    )
+
+
+def _by_kind(visit: Visit, jobs: Sequence[Job]) -> Sequence[Kind]:
+    explainer = Explainer(visit.services.runtime, visit.language)
+    grouped: dict[tuple[str, str], list[Row]] = {}
+    for job in jobs:
+        explained = explainer.failure(job)
+        row = Row(job, Shown.of(job), explained, acts_for(job))
+        grouped.setdefault((job.account, explained.title), []).append(row)
+    return [
+        Kind(account, title, rows, _shared(rows), visit.user.may(Right.ACT, account))
+        for (account, title), rows in grouped.items()
+    ]
+
+
+def _shared(rows: Sequence[Row]) -> Sequence[Act]:
+    return [act for act in rows[0].acts if all(act in row.acts for row in rows)]

@@ -1,0 +1,115 @@
+"""Find: what became of a document, by patient, file name, date, state, clinic, job or record.
+
+The form is sent by POST, since addresses stand in histories and logs of proxies, and must not name a patient.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from starlette.responses import RedirectResponse, Response
+
+from tasks.model.job import Job
+from tasks.model.route import Stage
+from tasks.model.times import to_ms
+from worker.web.explain import Explained, Explainer
+from worker.web.job_index import Search
+from worker.web.visit import Refused, Visit
+
+_MOST = 30
+_LAST_PAGE = 200
+_STATES = ("", "open", "attention", "delivered", "failed", "cancelled")
+_ID = re.compile(r"[0-9a-f-]{6,36}")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    job: Job
+    # Why it failed or waits; None of a delivered one.
+    explained: Explained | None
+
+
+def find(visit: Visit) -> Response:
+    return visit.render("find.html", asked={}, found=None, more=False, number=0, states=_STATES)
+
+
+def search(visit: Visit) -> Response:
+    fields = ("patient", "file_name", "reference", "since", "until", "state", "account")
+    asked = {name: visit.text(name) for name in fields}
+    reference = asked["reference"].casefold()
+    if reference and (job_id := _by_reference(visit, reference)):
+        visit.looked("find", job=job_id)
+        return RedirectResponse(f"/document/{job_id}", status_code=303)
+    wanted = None if reference else _search(visit, asked)
+    number = _page_number(visit)
+    entries = visit.services.index.find(wanted, _MOST + 1, number * _MOST) if wanted else ()
+    if wanted and wanted.patients is not None:
+        visit.searched(dict.fromkeys(wanted.accounts, asked["patient"]))
+    else:
+        visit.looked("find")
+    jobs = [visit.services.runtime.ledger.get(entry.job_id) for entry in entries[:_MOST]]
+    found = _explained(visit, [job for job in jobs if job])
+    return visit.render(
+        "find.html", asked=asked, found=found, more=len(entries) > _MOST, number=number, states=_STATES
+    )
+
+
+def _search(visit: Visit, asked: dict[str, str]) -> Search:
+    """Raises Refused for what our form cannot have sent."""
+    seal = visit.services.runtime.seal
+    accounts = [name for name in visit.accounts() if asked["account"] in ("", name)]
+    patient = asked["patient"]
+    if asked["state"] not in _STATES:
+        raise Refused(400, "malformed")
+    return Search(
+        accounts,
+        # As `JobCodec` keeps it in a row.
+        {name: seal.lookup("patient", name, patient) for name in accounts} if patient else None,
+        asked["file_name"].casefold(),
+        _day(asked["since"]),
+        _day(asked["until"], days_later=1),
+        asked["state"],
+    )
+
+
+def _day(text: str, days_later: int = 0) -> int | None:
+    """The beginning of a day by this machine's clock, in milliseconds. Raises Refused."""
+    if not text:
+        return None
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d") + timedelta(days=days_later)  # noqa: DTZ007, made local below
+        return to_ms(day.astimezone())
+    except (ValueError, OverflowError, OSError):
+        raise Refused(400, "malformed") from None
+
+
+def _page_number(visit: Visit) -> int:
+    text = visit.text("number") or "0"
+    if not text.isdecimal() or len(text) > 4 or int(text) > _LAST_PAGE:
+        raise Refused(400, "malformed")
+    return int(text)
+
+
+def _by_reference(visit: Visit, reference: str) -> str | None:
+    """The id of the one job that a reference means: the beginning of its id, or the id of its record."""
+    index, accounts = visit.services.index, visit.accounts()
+    if _ID.fullmatch(reference) and len(ids := index.with_beginning(reference, accounts)) == 1:
+        return ids[0]
+    ledger = visit.services.runtime.ledger
+    # An older one than the index holds.
+    job = ledger.get(reference) or index.with_record(visit.text("reference"), accounts, ledger)
+    return job.id if job and job.account in accounts else None
+
+
+def _explained(visit: Visit, jobs: Sequence[Job]) -> Sequence[Found]:
+    explainer = Explainer(visit.services.runtime, visit.language)
+    return [Found(job, _why(explainer, job)) for job in jobs]
+
+
+def _why(explainer: Explainer, job: Job) -> Explained | None:
+    if job.stage is Stage.DELIVERED:
+        return None
+    return explainer.failure(job) if job.stage.final else explainer.waiting(job)
