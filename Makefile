@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench mutants chaos hostile lock clean licences audit
+.PHONY: demo test lint bench mutants chaos hostile lock clean licences audit translations
 
 .venv: .venv/.stamp
 
@@ -48,6 +48,10 @@ chaos: .venv/.stamp
 # Strangers send and answer what no honest one does. For options: make hostile HOSTILE="--seed 7 --messages 500".
 hostile: .venv/.stamp
 	$(BIN)/python -m tests.hostile.campaign $(HOSTILE)
+
+# The sentences for a front desk: collects them into the .po files of each language, and compiles these.
+translations: .venv/.stamp
+	$(BIN)/python -m tests.translations
 
 # The lock files hold every platform's hashes and no index address.
 lock: .venv/.stamp

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from config.fingerprint import fingerprint
 from config.hosts import AMAZON_S3
 from config.types import (
+    AnyLanguage,
     ApiKey,
     Coding,
     Contact,
@@ -84,6 +85,7 @@ class Account(Section):
     duplicates: Literal["skip", "send"] = "skip"
     confirm: Confirm = Confirm()
     max_in_flight: Count | None = None  # steps that may run at once over all workers; None: half of all slots
+    language: AnyLanguage | None = None  # of the notes for its front desk; None: `notes.language`
 
     @property
     def limit_group(self) -> str:

@@ -14,6 +14,7 @@ from config.producers import Producer, ProducerName
 from config.roots import AnyBucketRoot, AnyFileRoot
 from config.types import (
     AbsolutePath,
+    AnyLanguage,
     Count,
     CountOrCores,
     Days,
@@ -35,6 +36,7 @@ from config.types import (
     S3Prefix,
     Seconds,
     Section,
+    Sentence,
     WebPort,
     read_proxy,
 )
@@ -101,6 +103,15 @@ class Retention(Section):
     delivered_days: DaysOrForEver = 0  # 0: for ever
 
 
+class Notes(Section):
+    """The notes for people that lie beside documents which have failed, and in waiting/."""
+
+    enabled: bool = True
+    after_minutes: Minutes = 15.0  # a document that is not finished after this gets its note in waiting/
+    contact: Sentence = ""  # whom a front desk is to ask, such as "IT, extension 212"
+    language: AnyLanguage = "en"
+
+
 Level = Literal["debug", "info", "warning", "error"]
 
 
@@ -162,6 +173,7 @@ class Settings(Section):
     worker: Worker = Worker()
     retry: Retry = Retry()
     retention: Retention = Retention()
+    notes: Notes = Notes()
     log: Log = Log()
     metrics: Metrics = Metrics()
     web: Web = Web()
@@ -176,6 +188,11 @@ class Settings(Section):
     def proxy_of(self, account: Account) -> ProxyAddress | None:
         """The proxy of an account: its own, else everybody's. An empty one of its own means none."""
         return read_proxy(self.proxy if account.proxy is None else account.proxy)
+
+    def language_of(self, account: str) -> str:
+        """In which language an account's front desk reads; also of an account that has left the settings."""
+        known = self.accounts.get(account)
+        return (known.language if known else None) or self.notes.language
 
     @property
     def warnings(self) -> tuple[str, ...]:

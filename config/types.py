@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
@@ -59,6 +59,7 @@ def _not_a_truth_value(value: object) -> object:
 
 Number = BeforeValidator(_not_a_truth_value)
 Seconds = Annotated[float, Field(gt=0, le=TEN_YEARS_IN_SECONDS, allow_inf_nan=False), Number]
+Minutes = Annotated[float, Field(gt=0, le=TEN_YEARS_IN_SECONDS / 60, allow_inf_nan=False), Number]
 LeaseSeconds = Annotated[float, Field(ge=1, le=3600, allow_inf_nan=False), Number]
 Count = Annotated[int, Field(ge=1), Number]
 CountOrCores = Annotated[int, Field(ge=0, le=256), Number]
@@ -66,7 +67,6 @@ Days = Annotated[int, Field(ge=1, le=3650), Number]
 DaysOrForEver = Annotated[int, Field(ge=0, le=3650), Number]
 Port = Annotated[int, Field(ge=0, le=65_535), Number]
 WebPort = Annotated[int, Field(ge=1, le=65_535), Number]
-Minutes = Annotated[float, Field(ge=1, le=1440, allow_inf_nan=False), Number]
 Hours = Annotated[float, Field(ge=0.1, le=168, allow_inf_nan=False), Number]
 
 
@@ -254,6 +254,13 @@ def _contact(value: str) -> str:
     return value
 
 
+def _sentence(value: str) -> str:
+    value = value.strip()
+    if not value.isprintable() or len(value) > 200:
+        raise ValueError('must be a sentence of at most 200 characters on one line, such as "IT, extension 212"')
+    return value
+
+
 def _coding(value: str) -> str:
     system, _, rest = value.partition("|")
     code = rest.partition("|")[0]
@@ -273,8 +280,19 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 HeaderText = Annotated[str, Field(min_length=1), AfterValidator(_header_text)]
 PathSegment = Annotated[str, AfterValidator(_path_segment)]
 Contact = Annotated[str, AfterValidator(_contact)]
+Sentence = Annotated[str, AfterValidator(_sentence)]
 Coding = Annotated[str, AfterValidator(_coding)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
+
+
+# Languages
+
+
+Language = Literal["en", "de", "nb", "nl"]
+"""Those that the sentences for a front desk are written in (`tasks.wording`)."""
+AnyLanguage = Annotated[
+    Language, BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value)
+]
 
 
 # Secrets and keys

@@ -19,6 +19,7 @@ from tasks.app import app, queue_of, task_name
 from tasks.closing.callback import Callback
 from tasks.closing.closing import Closing
 from tasks.closing.files import DocumentFiles
+from tasks.closing.notes import FailureNotes
 from tasks.closing.results import Results
 from tasks.dispatch.feeder import Feeder
 from tasks.dispatch.housekeeping import Housekeeping
@@ -105,6 +106,11 @@ class Runtime(LedgerRuntime):
     @cached_property
     def outcomes(self) -> Outcomes:
         return Outcomes(self.folders)
+
+    def document_files(self, *, owns_folders: bool = False) -> DocumentFiles:
+        """Closes the files of jobs that have ended."""
+        notes = FailureNotes(self.settings)
+        return DocumentFiles(self.folders, self.outcomes, self.staging, notes, owns_folders=owns_folders)
 
     @cached_property
     def commit_log(self) -> CommitLog:
@@ -231,7 +237,7 @@ class Runtime(LedgerRuntime):
         return Closing(
             ledger=self.ledger,
             lease_renewer=self.lease_renewer,
-            files=DocumentFiles(self.folders, self.outcomes, self.staging, owns_folders=self.owns_folders),
+            files=self.document_files(owns_folders=self.owns_folders),
             documents=self.documents,
             results=self.results,
             callback=callback,

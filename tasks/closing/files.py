@@ -7,9 +7,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from tasks.closing.notes import FailureNotes
 from tasks.closing.receipts import error_file, receipt
 from tasks.folders.job_json import JobFileDamaged
 from tasks.folders.layout import Folders
+from tasks.folders.notes import NoteText
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.set_aside import SentDocument, remark_of
 from tasks.folders.staging import Staging, is_staged, staging_of
@@ -19,14 +21,24 @@ from tasks.model.route import Stage
 
 
 class DocumentFiles:
-    """`owns_folders` is true in the watcher, which alone has the folders of documents that it staged to S3."""
+    """`owns_folders` is true in the watcher, which alone has the folders of documents that it staged to S3.
+
+    Without `notes`, a document that has failed gets no notes for people.
+    """
 
     def __init__(
-        self, folders: Folders, outcomes: Outcomes, staging: Staging | None, *, owns_folders: bool = False
+        self,
+        folders: Folders,
+        outcomes: Outcomes,
+        staging: Staging | None,
+        notes: FailureNotes | None = None,
+        *,
+        owns_folders: bool = False,
     ) -> None:
         self._folders = folders
         self._outcomes = outcomes
         self._staging = staging
+        self._notes = notes
         self._owns_folders = owns_folders
 
     def close(self, job: Job) -> Facts:
@@ -44,8 +56,11 @@ class DocumentFiles:
             closed = self._outcomes.deliver(job.id, job.account, document.patient_id, receipt(job), sent)
             return _with_remark(job, closed.content)
         self._bring_commit_home(job)
-        self._outcomes.fail(job.id, job.account, document.patient_id, error_file(job))
+        self._outcomes.fail(job.id, job.account, document.patient_id, error_file(job), lambda name: self._of(job, name))
         return job.facts
+
+    def _of(self, job: Job, disk_name: str) -> Mapping[str, NoteText]:
+        return self._notes.of(job, disk_name) if self._notes else {}
 
     def earlier_receipt(self, job: Job) -> Mapping[str, Any] | None:
         """The receipt of a job that has failed in the ledger and was delivered on disk; None if there is none.

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tasks.model.errors import Code
-from tasks.model.job import Job
+from tasks.model.job import Job, Statement
 from tasks.model.route import Stage
 from tasks.model.times import iso
 from tasks.providers.table import assurance_of
@@ -50,6 +50,8 @@ def receipt(job: Job) -> dict[str, Any]:
         content |= {"code": Code.DUPLICATE, "duplicate_of": None if job.duplicate_hidden else job.duplicate_of}
     if job.resolved_by_human:
         content["resolved_by"] = "human"
+        if job.facts.resolution:
+            content["resolution"] = _statement(job.facts.resolution)
     if remarks := [*job.facts.content_remarks, *job.facts.remarks]:
         content["remarks"] = remarks
     if document.relabeling:
@@ -58,8 +60,9 @@ def receipt(job: Job) -> dict[str, Any]:
 
 
 def public_receipt(job: Job) -> dict[str, Any]:
-    """The receipt without what must not be in the clear in Redis: patient, file name and storage key."""
+    """The receipt without what must not be in the clear in Redis: patient, file name, storage key, a person's words."""
     content = receipt(job)
+    content.pop("resolution", None)
     for private in ("patient_id", "file_name"):
         del content[private]
     del content["stored"]["key"]
@@ -84,7 +87,12 @@ def error_file(job: Job) -> dict[str, Any]:
         "stage": str(stages[-1] if stages else Stage.RECEIVED),  # the last one that the job had reached
         "at": iso(job.times.get(job.stage) or job.updated_at),
         "final": not job.still_reconciling,  # false while a search may still turn it into a delivery
+        **({"dismissed": _statement(job.dismissal)} if job.dismissal else {}),
     }
+
+
+def _statement(statement: Statement) -> dict[str, Any]:
+    return {"by": statement.by, "at": iso(statement.at), "note": statement.note}
 
 
 def event_of(job: Job) -> dict[str, str]:

@@ -38,14 +38,15 @@ _NAMES_SEARCHED = 12  # for an earlier try; a thirteenth file of one name would 
 _LARGEST_COMPANION = 4 << 20  # anything larger is not ours
 _DEEPEST_CONTENT = 250  # a sidecar may be nested 200 deep; what reads a deeper one later has no room on its stack
 _MOST_REPORTED = 10_000
-_DEEPEST = 8  # people may have sorted what we put two levels deep; more is somebody's trap
+DEEPEST = 8  # people may have sorted what we put two levels deep; more is somebody's trap
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedDocument:
     """Where a document, its companion and its sidecar are in delivered/ or failed/, or would be.
 
-    `content` is what the companion says; `believed` is true if it bears our signature for the folder it lies in.
+    `content` is what the companion says, and `written` how it stands in the file, where job.json is sealed. `believed`
+    is true if it bears our signature for the folder it lies in.
     """
 
     document: Path
@@ -53,6 +54,7 @@ class ClosedDocument:
     sidecar: Path
     content: Mapping[str, Any] = field(default_factory=dict)
     believed: bool = False
+    written: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,11 @@ class CompanionFolder:
             with suppress(FileNotFoundError, NotADirectoryError), opened_below(self.root, path) as folder:
                 names = self._names(outcome.disk_name, outcome.job_id)
                 for document, companion, sidecar in islice(names, _NAMES_SEARCHED):
-                    content = read_companion(Entry(companion, folder.descriptor))
+                    written = read_companion(Entry(companion, folder.descriptor))
+                    content = self._opened(written)
                     # An error file of an earlier round is stale: the job was taken up again since.
                     if content.get("job_id") == outcome.job_id and round_of(content) >= outcome.round:
-                        if self._believes(content, outcome.account, outcome.patient_id):
+                        if self._believes(written, outcome.account, outcome.patient_id):
                             return ClosedDocument(
                                 path / document, path / companion, path / sidecar, content, believed=True
                             )
@@ -128,7 +131,7 @@ class CompanionFolder:
                 for closed in self._closed_in(folder):
                     if closed.content["job_id"] != job_id:
                         continue
-                    if self._believes(closed.content, account, patient_id):
+                    if self._believes(closed.written, account, patient_id):
                         return replace(closed, believed=True)
                     not_believed = not_believed or closed
         if not_believed:
@@ -139,26 +142,27 @@ class CompanionFolder:
         """Every document that was closed here. Believed is what was signed for the patient that it names."""
         with suppress(FileNotFoundError), OpenFolder.of(self.root) as root:
             for path, folders, _, descriptor in os.fwalk(dir_fd=root.descriptor):
-                if path.count("/") >= _DEEPEST:
+                if path.count("/") >= DEEPEST:
                     folders.clear()
                 for closed in self._closed_in(OpenFolder(descriptor, self.root / path)):
                     job_file = closed.content.get("job_file")
                     written = {**closed.content, **(job_file if isinstance(job_file, dict) else {})}
                     account, patient_id = str(written.get("account")), written.get("patient_id")
-                    yield replace(closed, believed=self._believes(closed.content, account, patient_id))
+                    yield replace(closed, believed=self._believes(closed.written, account, patient_id))
 
     def amend(self, closed: ClosedDocument, content: Mapping[str, Any], outcome: Outcome) -> None:
         """Change the companion to say this; what else it says stays."""
         with self.opened(closed) as folder:
             companion = folder.entry(closed.companion.name)
-            before = read_companion(companion)
+            written = read_companion(companion)
+            before = self._opened(written)
             after: Mapping[str, Any] = {**before, **content}
             if after == before:
                 return
-            if self._believes(before, outcome.account, outcome.patient_id):
+            if self._believes(written, outcome.account, outcome.patient_id):
                 after = self.sign(after, outcome.account, outcome.patient_id)
             else:  # what else it says is not ours: it must not get our signature
-                after = {name: value for name, value in after.items() if name != SIGNATURE}
+                after = {name: value for name, value in {**written, **content}.items() if name != SIGNATURE}
             durable.replace(companion, to_bytes(after), folder.entry(OURS + outcome.job_id), DOCUMENT_MODE)
 
     def opened(self, closed: ClosedDocument) -> AbstractContextManager[OpenFolder]:
@@ -168,6 +172,10 @@ class CompanionFolder:
     def sign(self, content: Mapping[str, Any], account: str, patient_id: str | None) -> dict[str, Any]:
         assert self._evidence is not None, "without a key nothing can be closed"  # noqa: S101
         return self._evidence.signed(self._kind, content, account, patient_id)
+
+    def _opened(self, written: Mapping[str, Any]) -> dict[str, Any]:
+        """What a companion says, with job.json as an object."""
+        return self._evidence.opened(written) if self._evidence else dict(written)
 
     def _believes(self, content: Mapping[str, Any], account: str, patient_id: str | None) -> bool:
         return self._evidence is not None and self._evidence.believes(self._kind, content, account, patient_id)
@@ -184,9 +192,9 @@ class CompanionFolder:
         for name in sorted(names):
             # A file that has a companion is a document, even if its own name looks like a companion's.
             if name.endswith(self._ending) and name != self._ending and name + self._ending not in names:
-                content = read_companion(folder.entry(name))
-                if is_job_id(content.get("job_id")):
-                    yield self._closed_document(folder.path / name, content)
+                written = read_companion(folder.entry(name))
+                if is_job_id(written.get("job_id")):
+                    yield replace(self._closed_document(folder.path / name, self._opened(written)), written=written)
 
     def _closed_document(self, companion: Path, content: Mapping[str, Any]) -> ClosedDocument:
         """The document that a companion belongs to."""

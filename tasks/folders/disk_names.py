@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from itertools import count
 
-from tasks.model.errors import invalid_request
+from tasks.model.errors import About, invalid_request
 
 MAX_NAME_BYTES = 255
 SIDECAR_ENDING = ".meta.json"
@@ -27,6 +27,7 @@ def check_is_text(disk_name: str) -> None:
             "The file's name is not in UTF-8: a program with another character set gave it.",
             "Rename the file; in the inbox its sidecar may give file_name instead. For IT: mount a share with "
             "iocharset=utf8.",
+            about=About.FILE_NAME,
         )
 
 

@@ -1,4 +1,4 @@
-"""The four folders of the public contract: inbox/, processing/, delivered/ and failed/."""
+"""The folders of the public contract: inbox/, processing/, delivered/ and failed/, and waiting/ with its notes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tasks.folders.companions import CompanionFolder
 from tasks.folders.evidence import Evidence
 from tasks.folders.job_folder import JobFolder
 from tasks.folders.job_json import JobFile, is_job_id
+from tasks.folders.notes import Notes
 from tasks.ledger.seal import Seal
 from tasks.sources.entries import OpenFolder, opened_below
 
@@ -21,8 +22,8 @@ from tasks.sources.entries import OpenFolder, opened_below
 class Folders:
     """The folders below `data_dir`, and the jobs in `processing/`.
 
-    `seal` signs receipts and error files. Without it nothing can be closed, and nothing in delivered/ and failed/ is
-    believed.
+    `seal` signs receipts, error files and notes. Without it nothing can be closed, and nothing in delivered/ and
+    failed/ is believed.
     """
 
     def __init__(self, data_dir: Path, seal: Seal | None = None) -> None:
@@ -31,8 +32,11 @@ class Folders:
         self.processing = data_dir / "processing"
         self.delivered = data_dir / "delivered"
         self.failed = data_dir / "failed"
+        # Made when the first document waits for long. Holds notes and nothing else.
+        self.waiting = data_dir / "waiting"
         self.receipts = CompanionFolder(self.delivered, "receipt", evidence)
         self.error_files = CompanionFolder(self.failed, "error", evidence)
+        self.notes = Notes(seal)
 
     def create(self) -> None:
         """Make the folders that are missing."""

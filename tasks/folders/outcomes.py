@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import errno
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from config.late_log import LateLog
 from tasks.folders import durable
-from tasks.folders.companions import ClosedDocument, CompanionFolder, Outcome
-from tasks.folders.disk_names import clean
-from tasks.folders.job_folder import JobFolder
+from tasks.folders.companions import DEEPEST, ClosedDocument, CompanionFolder, Outcome
+from tasks.folders.disk_names import beside, clean
+from tasks.folders.job_folder import OURS, JobFolder
 from tasks.folders.job_json import JobFile, job_file_in
 from tasks.folders.layout import Folders
+from tasks.folders.notes import ENDINGS, NOT_SENT, NoteText, is_note_of
 from tasks.folders.set_aside import SentDocument, remark_of, set_aside
 from tasks.model.document import Document, Door
-from tasks.sources.entries import Entry, Place
+from tasks.sources.entries import Entry, OpenFolder, Place, one_name, opened_below
+
+log = LateLog(__name__)
 
 
 class Outcomes:
@@ -100,11 +106,18 @@ class Outcomes:
             job.write(job_file)
         return job_file
 
-    def fail(self, job_id: str, account: str, patient_id: str | None, error: Mapping[str, Any]) -> Path:
+    def fail(
+        self,
+        job_id: str,
+        account: str,
+        patient_id: str | None,
+        error: Mapping[str, Any],
+        notes: Callable[[str], Mapping[str, NoteText]] = lambda _: {},
+    ) -> Path:
         """Write the error file into failed/ and move the document and its sidecar beside it.
 
-        An error file of this round that was written before gets the new content. Returns where the document is, or
-        would be.
+        An error file of this round that was written before gets the new content. `notes` gives the notes for people, by
+        what the document is called there. Returns where the document is, or would be.
         """
         job = self._folders.job_folder(job_id)
         with job.lock():
@@ -123,8 +136,44 @@ class Outcomes:
             )
             closed = _close(self._folders.error_files, job, outcome)
             self._folders.error_files.amend(closed, error, outcome)
+            self._put_notes(closed, job_id, notes(closed.document.name))
             job.remove()
             return closed.document
+
+    def _put_notes(self, closed: ClosedDocument, job_id: str, texts: Mapping[str, NoteText]) -> None:
+        """Write the notes beside a document in failed/; none if a person has moved it away since."""
+        # A note is not worth holding the closing up for: where it cannot be written, the error file tells the same.
+        try:
+            with self._folders.error_files.opened(closed) as folder:
+                if folder.entry(closed.document.name).exists():
+                    draft = folder.entry(OURS + job_id)
+                    self._folders.notes.put(folder, closed.document.name, NOT_SENT, job_id, texts, draft)
+        except OSError as error:
+            log.warning("note_not_written", job=job_id, error=errno.errorcode.get(error.errno or 0, "OSError"))
+
+    def drop_stale_notes(self) -> int:
+        """Remove the notes in failed/ whose documents are there no more; returns how many."""
+        dropped = 0
+        with suppress(FileNotFoundError), OpenFolder.of(self._folders.failed) as root:
+            for path, folders, names, descriptor in os.fwalk(dir_fd=root.descriptor):
+                if path.count("/") >= DEEPEST:
+                    folders.clear()
+                folder, here = OpenFolder(descriptor, self._folders.failed / path), frozenset(names)
+                for name in names:
+                    if NOT_SENT in name and name.endswith(ENDINGS) and not _has_document(name, here):
+                        with suppress(OSError):  # somebody else's folder
+                            dropped += self._folders.notes.remove_note(folder.entry(name))
+        return dropped
+
+    def drop_notes_left_behind(self, account: str, patient_id: str | None, disk_name: str) -> None:
+        """Remove the notes in failed/ of a document that has come back by the inbox."""
+        # Where it lay under another patient, `drop_stale_notes` finds them.
+        with suppress(OSError, ValueError):
+            path = self._folders.failed / one_name(account) / (one_name(patient_id) if patient_id else "")
+            with opened_below(self._folders.failed, path) as folder:
+                if not folder.entry(disk_name).exists():
+                    for ending in ENDINGS:
+                        self._folders.notes.remove_note(folder.entry(beside(disk_name, "", NOT_SENT + ending)))
 
     def find_error_file(self, job_id: str, account: str, patient_id: str | None) -> ClosedDocument | None:
         """Where a failed job's error file is, and its document unless a person has moved it."""
@@ -156,6 +205,13 @@ class Outcomes:
             return True
 
 
+def _has_document(note: str, names: Collection[str]) -> bool:
+    """True if a document among these names is the one that a note of this name belongs to."""
+    stem = note.rpartition(NOT_SENT)[0]
+    # Most are found by name; only a cut or tagged one is compared with every name.
+    return stem in names or any(is_note_of(note, name) for name in names if name != note)
+
+
 def drop_stale_error_file(folders: Folders, failed: ClosedDocument | None, job: JobFolder) -> None:
     """Remove the error file of a document that is not in failed/ any more, or is in our care as well."""
     if failed is None:
@@ -172,6 +228,8 @@ def drop_stale_error_file(folders: Folders, failed: ClosedDocument | None, job: 
             with suppress(FileNotFoundError):
                 job.take_sidecar(sidecar)
         sidecar.unlink(missing_ok=True)
+        with suppress(PermissionError):  # of a folder that people have taken from us: the document is what counts
+            folders.notes.remove(folder, failed.document.name, NOT_SENT, str(failed.content["job_id"]))
         # Last: while the error file is there, a repetition finds the rest by it.
         folder.entry(failed.companion.name).unlink(missing_ok=True)
 

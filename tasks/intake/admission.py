@@ -159,7 +159,7 @@ class Admission:
 
     def open_refused(self, job_id: str, document: Document, refusal: DocumentRefused) -> None:
         """Open a job that has failed already, so that a refusal is listed, closed and shown like any other failure."""
-        failure = Failure(refusal.code, refusal.message, refusal.hint, refusal.detail)
+        failure = Failure(refusal.code, refusal.message, refusal.hint, refusal.detail, refusal.about)
         account = self._accounts.get(document.account)
         opened = self._ledger.open(job_id, document, account.provider.kind if account else "", failure=failure)
         if opened.kind == "opened":

@@ -12,13 +12,14 @@ from pydantic import TypeAdapter
 from config.producers import SHARED
 from tasks.ledger.seal import Seal
 from tasks.model.document import Document
-from tasks.model.job import Counts, Facts, Failure, Job, Since, Uncertainty
+from tasks.model.job import Counts, Facts, Failure, Job, Since, Statement, Uncertainty
 from tasks.model.route import Route, Stage, Step
 from tasks.model.times import from_ms
 
 _DOCUMENT = TypeAdapter(Document)
 _FACTS = TypeAdapter(Facts)
 _FAILURE = TypeAdapter(Failure)
+_STATEMENT = TypeAdapter(Statement)
 
 _TRIED_STEPS = (Step.PRESIGN, Step.POST, Step.REGISTER)
 """Each start of one of these is a try at the document. `start.lua` counts them."""
@@ -33,13 +34,13 @@ ROW_FIELDS = frozenset(
         *("failing_since", "blocked_since", "sick_before"),
         *("committed", "unknown_since", "unknown_step", "sent_before", "looking_for", "looked", "long_look", "held"),
         "was_unknown",
-        *("code", "closed", "closing_error", "duplicate_of", "twin_hidden", "human"),
+        *("code", "closed", "closing_error", "duplicate_of", "twin_hidden", "human", "dismissed"),
     )
 )
 """Every field of a row, but for the times of its stages (`at_<stage>`, `since_<stage>`)."""
 
 SEALED_PARTS = ("document", "facts", "failure")
-"""Of these fields, those that are sealed. Each has a key of its own (`scripts/parts/sealed.lua`)."""
+"""Of these fields, those that are sealed and large. Each has a key of its own (`scripts/parts/sealed.lua`)."""
 
 
 class JobCodec:
@@ -121,6 +122,9 @@ class JobCodec:
     def seal_failure(self, job_id: str, failure: Failure) -> str:
         return self._sealed(job_id, "failure", _FAILURE.dump_json(failure, exclude_defaults=True))
 
+    def seal_dismissal(self, job_id: str, dismissal: Statement) -> str:
+        return self._sealed(job_id, "dismissed", _STATEMENT.dump_json(dismissal, exclude_defaults=True))
+
     def _sealed(self, job_id: str, part: str, text: bytes) -> str:
         return self._seal.seal(text.decode(), place=f"{job_id}:{part}")
 
@@ -153,7 +157,7 @@ class JobCodec:
         if facts is None:
             sealed_facts = unsealed("facts")
             facts = _FACTS.validate_json(sealed_facts) if sealed_facts else Facts()
-        failure = unsealed("failure")
+        failure, dismissed = unsealed("failure"), unsealed("dismissed")
         # Some fields have other names in the row: workers of an earlier version read and write the same rows.
         return Job(
             id=job_id,
@@ -198,6 +202,7 @@ class JobCodec:
             # Rows of an earlier version have no scope.
             scope=row.get("scope") or row.get("patient", ""),
             failure=_FAILURE.validate_json(failure) if failure else None,
+            dismissal=_STATEMENT.validate_json(dismissed) if dismissed else None,
             duplicate_of=row.get("duplicate_of"),
             duplicate_hidden=row.get("twin_hidden") == "1",
             resolved_by_human=row.get("human") == "1",

@@ -353,6 +353,7 @@ class Ledger:
             **({"facts": self.codec.seal_facts(job.id, move.facts)} if move.facts else {}),
             **({"facts": move.sealed_facts} if move.sealed_facts else {}),
             **({"failure": self.codec.seal_failure(job.id, move.failure)} if move.failure else {}),
+            **({"dismissed": self.codec.seal_dismissal(job.id, move.dismissal)} if move.dismissal else {}),
         }
         due_in = self._lease_ms if move.message_sent else None if move.due_in is None else _ms(move.due_in)
         sha256 = move.delivered_sha256

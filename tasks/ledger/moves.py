@@ -17,7 +17,7 @@ from tasks.ledger.keys import CALLBACK_LANE, CLOSING_LANE
 from tasks.ledger.lease import Lease
 from tasks.model.document import Document, same_producer
 from tasks.model.errors import Code
-from tasks.model.job import Facts, Failure, Job, Record
+from tasks.model.job import Facts, Failure, Job, Record, Statement
 from tasks.model.polling import Validation
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 from tasks.model.times import to_ms
@@ -138,6 +138,9 @@ TRANSITIONS: Mapping[str, Transition] = {
         (Step.CONFIRM,),
         "a person continues it: search first, send only after that",
     ),
+    "dismissed": Transition(
+        (Stage.FAILED, Stage.CANCELLED), means="a person has dealt with the failure: it needs no attention any more"
+    ),
     "resolve_delivered": Transition(_FAILED, (Stage.DELIVERED,), (Step.NOTIFY,), "a person found it in the chart"),
 }
 
@@ -205,6 +208,7 @@ class Move:
     facts: Facts | None = None
     sealed_facts: str = ""
     failure: Failure | None = None
+    dismissal: Statement | None = None
     # Field -> value; fields that go; field -> how much more. `codec.ROW_FIELDS` lists them.
     fields: Mapping[str, str | int] = field(default_factory=dict)
     clears: tuple[str, ...] = ()
@@ -237,7 +241,7 @@ class Move:
         return self.only_in or TRANSITIONS[self.name].allowed
 
 
-OUTCOME_FIELDS = ("code", "failure", "closed", "failing_since", "closing_error")
+OUTCOME_FIELDS = ("code", "failure", "closed", "failing_since", "closing_error", "dismissed")
 """Of the row, what says how the job has ended."""
 UNKNOWN_OUTCOME_FIELDS = (
     "committed",
@@ -342,7 +346,7 @@ def delivered(
         # The snapshot has served its purpose, and may be of thousands of ids.
         facts=replace(facts or job.facts, record=record, snapshot=None),
         fields={"failures": 0, **({"sha256": sha256} if sha256 else {})},
-        clears=("code", "failure", *UNKNOWN_OUTCOME_FIELDS, "failing_since", "closed"),
+        clears=("code", "failure", "dismissed", *UNKNOWN_OUTCOME_FIELDS, "failing_since", "closed"),
         adds={"calls": calls},
         frees_name=True,
         provider_answered=True,
@@ -706,12 +710,17 @@ def retry_reconciling(job: Job, document: Document | None = None, *, first: Step
     )
 
 
-def resolve_delivered(job: Job, record: Record | None) -> Move:
+def dismissed(dismissal: Statement) -> Move:
+    """A person has dealt with the failure. What is left to be done goes on; the document stays where it is."""
+    return Move("dismissed", dismissal=dismissal, keeps_lease=True)
+
+
+def resolve_delivered(job: Job, record: Record | None, resolution: Statement | None = None) -> Move:
     """A person has found the document in the chart, and perhaps its record. It counts as delivered from now on."""
     return _ended(
         "resolve_delivered",
         Stage.DELIVERED,
-        facts=replace(job.facts, record=record or job.facts.record),
+        facts=replace(job.facts, record=record or job.facts.record, resolution=resolution),
         fields={"human": "1"},
         clears=(*OUTCOME_FIELDS, *UNKNOWN_OUTCOME_FIELDS),
         frees_name=True,

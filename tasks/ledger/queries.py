@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 
 from tasks.ledger import keys
 from tasks.ledger.ledger import Ledger
 from tasks.model.job import Job
 from tasks.model.route import Stage
+from tasks.model.times import to_ms
 
 _BATCH = 500
 
@@ -38,6 +40,11 @@ class LedgerQueries:
             job = self._ledger.get(job_id)
             if job and wanted.fits(job.stage, job.account, job.code):
                 yield job
+
+    def oldest_open(self, account: str, before: datetime, most: int) -> list[str]:
+        """The ids of an account's jobs that came before then and have not ended, the oldest first."""
+        found = self._redis.zrangebyscore(keys.open_jobs(account), "-inf", f"({to_ms(before)}", start=0, num=most)
+        return [str(job_id) for job_id in found]
 
     def _fitting(self, wanted: Wanted) -> Iterator[str]:
         """Ids by the fields in the clear: to unseal a row costs much more, so most rows are left sealed."""

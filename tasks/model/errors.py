@@ -28,6 +28,14 @@ class Code(StrEnum):
     CANCELLED = "cancelled"
 
 
+class About(StrEnum):
+    """What of a document a refusal is about, where its code alone does not tell whether a front desk can mend it."""
+
+    PATIENT = "patient"
+    FILE_NAME = "file_name"
+    SIDECAR = "sidecar"
+
+
 UNCERTAIN_CODES = (Code.NOT_CONFIRMED, Code.OUTCOME_UNKNOWN)
 """A document that failed with one of these may be in the chart all the same."""
 
@@ -73,7 +81,9 @@ class DocumentRefused(StepError):
     With the code `outcome_unknown` it needs a person: an earlier sending may have arrived.
     """
 
-    def __init__(self, code: Code, message: str, *, hint: str = "", detail: str = "") -> None:
+    def __init__(
+        self, code: Code, message: str, *, hint: str = "", detail: str = "", about: About | None = None
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         # Our own sentence: safe for logs, events and Celery's result.
@@ -81,6 +91,7 @@ class DocumentRefused(StepError):
         self.hint = hint
         # The provider's words. They may name the patient, so only the error file and `chartpost show` have them.
         self.detail = detail
+        self.about = about
 
 
 class AccountBlocked(StepError):
@@ -124,6 +135,8 @@ class LeaseLost(StepError):
     """
 
 
-def invalid_request(message: str, hint: str = "Correct the request and send it again.") -> DocumentRefused:
+def invalid_request(
+    message: str, hint: str = "Correct the request and send it again.", *, about: About | None = None
+) -> DocumentRefused:
     """What the caller asks for cannot be done."""
-    return DocumentRefused(Code.INVALID_REQUEST, message, hint=hint)
+    return DocumentRefused(Code.INVALID_REQUEST, message, hint=hint, about=about)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from tasks.model.document import Document
-from tasks.model.errors import UNCERTAIN_CODES, Code
+from tasks.model.errors import UNCERTAIN_CODES, About, Code
 from tasks.model.route import Stage, Step
 
 
@@ -20,8 +20,18 @@ class Assurance(StrEnum):
     ACCEPTED = "accepted"  # the provider's durable acceptance; it gives no later sign
 
 
-# Record, Form, Stored, Facts and Failure are sealed in the ledger by field name. A renamed field would make the jobs of
-# an earlier version unreadable.
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a person has said of a job."""
+
+    by: str
+    at: datetime
+    # Why; it may name the patient.
+    note: str = ""
+
+
+# Record, Form, Stored, Facts, Failure and Statement are sealed in the ledger by field name. A renamed field would make
+# the jobs of an earlier version unreadable.
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,8 @@ class Facts:
     remarks: tuple[str, ...] = ()
     # Sentences for the receipt, about the document's content.
     content_remarks: tuple[str, ...] = ()
+    # Who has found it in the chart, of a job that a person has resolved.
+    resolution: Statement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,8 @@ class Failure:
     hint: str = ""
     # The provider's words. They may name the patient, so they are shown only beside the file and in the terminal.
     detail: str = ""
+    # What of the document is wrong, where the code alone does not say it.
+    about: About | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +225,8 @@ class Job:
 
     # --- how it ended ---
     failure: Failure | None = None
+    # A person has dealt with the failure: it needs no attention any more.
+    dismissal: Statement | None = None
     # The job that delivered the same document before.
     duplicate_of: str | None = None
     # Another producer's, which must not be told of it.

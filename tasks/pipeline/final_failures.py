@@ -109,4 +109,4 @@ def refused(error: DocumentRefused, job: Job) -> Failure:
     for private in (job.document.file_name, job.document.patient_id):
         if private and len(private) > 1:
             words = words.replace(private, "…")
-    return Failure(error.code, error.message, error.hint, words[:500])
+    return Failure(error.code, error.message, error.hint, words[:500], error.about)

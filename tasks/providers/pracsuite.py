@@ -19,7 +19,7 @@ from tasks.http.api import check_json, not_understood, parse_answer
 from tasks.http.exchange import Answer
 from tasks.http.json_values import whole_number
 from tasks.model.document import Document
-from tasks.model.errors import Code, DocumentRefused, RetryLater
+from tasks.model.errors import About, Code, DocumentRefused, RetryLater
 from tasks.model.job import Assurance, Facts, Form, Job, Record
 from tasks.model.names import check_file_name, composed, upload_name
 from tasks.model.route import Route, Stage
@@ -353,6 +353,7 @@ _STATUSES = StatusTable(
             "PracSuite knows no such patient.",
             "Check the patient id: it must be the one that PracSuite's addresses show.",
             _words,
+            About.PATIENT,
         ),
         401: locked_out("PracSuite refused the keys (401): check vendor_api_key and api_key of this account."),
         # As AWS words a wrong path too: "the requested endpoint does not exist".

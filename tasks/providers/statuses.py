@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from tasks.http.exchange import Answer
 from tasks.http.retry_after import asked_wait, longer_wait, retry_after
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StepError
+from tasks.model.errors import About, AccountBlocked, Code, DocumentRefused, RetryLater, StepError
 
 Meaning = Callable[[Answer], StepError]
 Words = Callable[[Answer], str]
@@ -82,9 +82,11 @@ class StatusTable:
         )
 
 
-def refused(message: str, hint: str, words: Words) -> Meaning:
+def refused(message: str, hint: str, words: Words, about: About | None = None) -> Meaning:
     """The document, or what it asks for, is refused."""
-    return lambda answer: DocumentRefused(Code.REFUSED_BY_PROVIDER, message, hint=hint, detail=words(answer)[:2000])
+    return lambda answer: DocumentRefused(
+        Code.REFUSED_BY_PROVIDER, message, hint=hint, detail=words(answer)[:2000], about=about
+    )
 
 
 def locked_out(message: str) -> Meaning:

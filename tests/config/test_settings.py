@@ -43,6 +43,11 @@ probe_cap_seconds = 20
 [retention]
 jobs_days = 7
 delivered_days = 90
+[notes]
+enabled = false
+after_minutes = 0.5
+contact = " IT, extension 212 "
+language = "NB"
 [log]
 format = "console"
 level = "WARNING"
@@ -63,6 +68,7 @@ confirm.cap_seconds = 3
 confirm.give_up_after_seconds = 60
 confirm.look_seconds = 90
 max_in_flight = 2
+language = "de"
 proxy = ""
 """
 
@@ -119,6 +125,7 @@ def test_an_account_needs_only_a_provider_and_its_keys(read: Read) -> None:
             "look_seconds": 1800.0,
         },
         "max_in_flight": None,
+        "language": None,
         "proxy": None,
     }
 
@@ -135,6 +142,13 @@ def test_every_key_of_the_contract_is_read(read: Read, tmp_path: Path, monkeypat
         "stage_inbox": "s3://staging/inbox",
     }
     assert settings.log.model_dump() == {"format": "console", "level": "warning"}
+    assert settings.notes.model_dump() == {
+        "enabled": False,
+        "after_minutes": 0.5,
+        "contact": "IT, extension 212",
+        "language": "nb",
+    }
+    assert (settings.language_of("north_clinic"), settings.language_of("another")) == ("de", "nb")
     account = settings.accounts["north_clinic"]
     assert account.base_url == "http://127.0.0.1:9000/v1"
     assert account.upload_hosts == ("*.s3.example.org", "127.0.0.1")
@@ -362,6 +376,13 @@ def test_account_names_are_lower_case_words(problems: Problems, name: str) -> No
         ('log.format = "xml"', "log.format must be one of 'json' or 'console'."),
         ('log.level = "loud"', "log.level must be one of 'debug', 'info', 'warning' or 'error'."),
         ("log.level = 3", "log.level must be one of 'debug', 'info', 'warning' or 'error'."),
+        ('notes.language = "se"', "notes.language must be one of 'en', 'de', 'nb' or 'nl'."),
+        ("notes.language = 3", "notes.language must be one of 'en', 'de', 'nb' or 'nl'."),
+        ("notes.after_minutes = 0", "notes.after_minutes must be greater than 0."),
+        (
+            'notes.contact = "two\\nlines"',
+            'notes.contact must be a sentence of at most 200 characters on one line, such as "IT, extension 212".',
+        ),
         ("metrics.port = 65536", "metrics.port must be at most 65535."),
         (
             's3.endpoint_url = "minio:9000"',
@@ -387,6 +408,7 @@ def test_a_value_that_cannot_be_used_is_named_with_what_it_must_be(problems: Pro
     ("line", "problem"),
     [
         ('duplicates = "maybe"', "duplicates must be one of 'skip' or 'send'."),
+        ('language = "deutsch"', "language must be one of 'en', 'de', 'nb' or 'nl'."),
         ("max_in_flight = 0", "max_in_flight must be at least 1."),
         ("requests_per_minute = 0", "requests_per_minute must be at least 1."),
         ("max_bytes = 0", "max_bytes must be at least 1."),

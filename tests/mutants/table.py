@@ -112,8 +112,8 @@ MUTANTS = (
     Mutant(
         "a receipt without our signature proves a delivery",
         "tasks/folders/companions.py",
-        "if self._believes(content, outcome.account, outcome.patient_id):",
-        "if True:",
+        "if self._believes(written, outcome.account, outcome.patient_id):\n                            return",
+        "if True:\n                            return",
         (f"{EVIDENCE}::test_a_forged_receipt_does_not_make_a_document_count_as_delivered",),
     ),
     Mutant(
@@ -128,8 +128,8 @@ MUTANTS = (
     Mutant(
         "what stands in an error file that was edited gets our signature with its next change",
         "tasks/folders/companions.py",
-        "if self._believes(before, outcome.account, outcome.patient_id):",
-        "if True:",
+        "if self._believes(written, outcome.account, outcome.patient_id):\n                after",
+        "if True:\n                after",
         (f"{EVIDENCE}::test_an_unsigned_error_file_gets_new_content_and_no_signature",),
     ),
     Mutant(

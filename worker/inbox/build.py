@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tasks.closing.files import DocumentFiles
 from tasks.folders.retention import Retention
 from tasks.runtime import Runtime
 from worker.inbox.chores import FolderChores
@@ -20,7 +19,7 @@ def job_opener(runtime: Runtime) -> JobOpener:
         admission=runtime.admission,
         documents=runtime.documents,
         staging=runtime.staging,
-        files=DocumentFiles(runtime.folders, runtime.outcomes, runtime.staging, owns_folders=True),
+        files=runtime.document_files(owns_folders=True),
         data_dir=runtime.settings.data_dir,
     )
 

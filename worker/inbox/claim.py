@@ -35,7 +35,7 @@ from tasks.folders.durable import StillWritten
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
 from tasks.model.document import Document, Door
-from tasks.model.errors import Code, DocumentRefused, invalid_request
+from tasks.model.errors import About, Code, DocumentRefused, invalid_request
 from tasks.model.job import Failure
 from tasks.model.names import check_file_name, check_patient_id
 from tasks.sources.base import incomplete
@@ -270,7 +270,7 @@ class InboxClaims:
             check_patient_id(document.patient_id)
         except DocumentRefused as refusal:
             hint = "Put the file into a folder named by the patient's id, as the provider's web addresses show it."
-            raise invalid_request(refusal.message, hint) from None
+            raise invalid_request(refusal.message, hint, about=About.PATIENT) from None
         check_file_name(document.file_name)
         self._opener.check(document)
 
@@ -290,4 +290,4 @@ class InboxClaims:
 
 
 def _failure(refusal: DocumentRefused) -> Failure:
-    return Failure(refusal.code, refusal.message, refusal.hint, refusal.detail)
+    return Failure(refusal.code, refusal.message, refusal.hint, refusal.detail, refusal.about)

@@ -21,7 +21,7 @@ from datetime import date
 from functools import cache
 
 from config.name_patterns import NameField, NamePattern
-from tasks.model.errors import Code, DocumentRefused
+from tasks.model.errors import About, Code, DocumentRefused
 from tasks.model.names import check_patient_id
 from tasks.providers.media_types import ENDINGS
 
@@ -56,6 +56,7 @@ class NameReader:
                     f"The file's name can be read in more than one way by the pattern {pattern.text}.",
                     hint="Rename the file so that its parts are clear, or put it into a folder named by the patient's "
                     "id. chartpost check --name shows how a name is read.",
+                    about=About.FILE_NAME,
                 )
             for reading in readings:
                 return reading
@@ -65,6 +66,7 @@ class NameReader:
             f"The file's name does not fit the pattern {wanted}, so that its patient is not known.",
             hint="Rename the file so that it fits, or put it into a folder named by the patient's id. "
             "chartpost check --name shows how a name is read.",
+            about=About.FILE_NAME,
         )
 
 

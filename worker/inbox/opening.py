@@ -151,7 +151,9 @@ class JobOpener:
         """Open the job of a document that fails at once. Its closing brings the file to failed/."""
         refused = job_file.refused
         assert refused is not None  # noqa: S101
-        refusal = DocumentRefused(refused.code, refused.message, hint=refused.hint, detail=refused.detail)
+        refusal = DocumentRefused(
+            refused.code, refused.message, hint=refused.hint, detail=refused.detail, about=refused.about
+        )
         document = replace(job_file.document_at(path), home=machine_name(self._data_dir))
         self._admission.open_refused(job_file.job_id, document, refusal)
 

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from tasks.folders.disk_names import clean
 from tasks.model.document import Document
-from tasks.model.errors import Code, DocumentRefused
+from tasks.model.errors import About, Code, DocumentRefused
 from tasks.model.names import check_file_name
 from tasks.sources.entries import Place, entry
 
@@ -109,4 +109,5 @@ def _refused(fault: str) -> DocumentRefused:
         Code.INVALID_REQUEST,
         f"The sidecar file (.meta.json) cannot be understood: {fault}.",
         hint="Correct the sidecar, then move it and the document back to the inbox.",
+        about=About.SIDECAR,
     )

@@ -1,7 +1,7 @@
 """What the buttons do: the same as the commands, for one document or several.
 
-A button carries what its page showed (`Shown`): a document that has changed since is left alone, and the person is told.
-So a page that stood open over lunch does no harm, and neither do two tabs, or a button that is pressed twice.
+A button carries what its page showed (`Shown`): a document that has changed since is left alone, and the person is
+told. So a page that stood open over lunch does no harm, and neither do two tabs, or a button that is pressed twice.
 """
 
 from __future__ import annotations

@@ -16,6 +16,10 @@ from starlette.staticfiles import StaticFiles
 
 from config.settings import Web
 from worker.web.pages import login
+from worker.web.pages.attention import act_on_several, attention
+from worker.web.pages.document import act_on_document, document, download
+from worker.web.pages.find import find, search
+from worker.web.pages.send import MOST_BYTES, send, send_form
 from worker.web.pages.today import today
 from worker.web.services import Services
 from worker.web.visit import Refused, page, refusal
@@ -54,6 +58,15 @@ _STATIC = "/static"
 def build_app(services: Services) -> Starlette:
     routes = [
         Route("/", page(today), methods=["GET"]),
+        Route("/attention", page(attention), methods=["GET"]),
+        Route("/attention", page(act_on_several), methods=["POST"]),
+        Route("/find", page(find), methods=["GET"]),
+        Route("/find", page(search), methods=["POST"]),
+        Route("/document/{job}", page(document), methods=["GET"]),
+        Route("/document/{job}", page(act_on_document), methods=["POST"]),
+        Route("/document/{job}/file", page(download), methods=["GET"]),
+        Route("/send", page(send_form), methods=["GET"]),
+        Route("/send", page(send, most_bytes=MOST_BYTES), methods=["POST"]),
         *login.routes(),
         Mount(_STATIC, StaticFiles(packages=[("worker.web", "static")]), name="static"),
     ]

@@ -206,10 +206,9 @@ class JobIndex:
                     pipe.hmget(keys.job(job_id), "account", "patient")
                     pipe.get(keys.sealed("document", job_id))
                 answers = pipe.execute()
-            for (job_id, created_at), (account, patient), sealed in zip(
-                batch, answers[::2], answers[1::2], strict=True
-            ):
+            for (job_id, created_at), row, sealed in zip(batch, answers[::2], answers[1::2], strict=True):
                 self._newest = max(self._newest, created_at)
+                account, patient = row[0], row[1]
                 if account:
                     name = self._file_name(job_id, sealed)
                     self._entries[job_id] = Entry(job_id, created_at, str(account), str(patient), name)
@@ -249,7 +248,8 @@ class JobIndex:
                 for entry in batch:
                     pipe.hmget(keys.job(entry.job_id), "stage", "code", "dismissed")
                 answers = pipe.execute()
-            for entry, (stage, code, dismissed) in zip(batch, answers, strict=True):
+            for entry, row in zip(batch, answers, strict=True):
+                stage, code, dismissed = row[0], row[1], row[2]
                 final = stage is not None and Stage(stage).final
                 entry.stage, entry.code, entry.dismissed = (
                     (stage, code, bool(dismissed)) if final else (None, None, False)

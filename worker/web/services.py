@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from tasks.runtime import Runtime
+from worker.cli.commands.send import Sender, sender_of
+from worker.web.acts import Acts
 from worker.web.audit import Audit
+from worker.web.job_index import JobIndex
+from worker.web.left_in_inbox import LeftInInbox
 from worker.web.login_limit import LoginLimit
 from worker.web.sessions import Sessions
 from worker.web.users import Users
@@ -20,10 +24,15 @@ class Services:
     sessions: Sessions
     login_limit: LoginLimit
     audit: Audit
+    index: JobIndex
+    acts: Acts
+    sender: Sender
+    left_in_inbox: LeftInInbox
 
 
 def build_services(runtime: Runtime) -> Services:
     settings, redis, seal = runtime.settings, runtime.redis, runtime.seal
+    index = JobIndex(redis, runtime.ledger.codec)
     return Services(
         settings=settings,
         runtime=runtime,
@@ -36,4 +45,8 @@ def build_services(runtime: Runtime) -> Services:
         ),
         login_limit=LoginLimit(redis, seal),
         audit=Audit(settings.data_dir, redis, seal, jobs_days=settings.retention.jobs_days),
+        index=index,
+        acts=Acts(runtime, index.forget_freshness),
+        sender=sender_of(runtime),
+        left_in_inbox=LeftInInbox(settings, runtime.folders, runtime.writers),
     )

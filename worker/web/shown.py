@@ -1,20 +1,112 @@
-"""How times, sizes and ages are written on the page."""
+"""How the pages write times, sizes, states and what came of an act."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+
+from tasks.model.route import Stage
+from tasks.wording.language import Words
+from worker.inbox.filter import Reason
+from worker.web.acts import Act, Outcome
+from worker.web.users import Right
 
 
-def moment(time: datetime | None) -> str:
-    """A time as the clinic's clock has it, to the minute; year first, so that nobody reads a day as a month."""
-    return time.astimezone().strftime("%Y-%m-%d %H:%M") if time else ""
+class Shows:
+    """In one language."""
 
+    def __init__(self, words: Words) -> None:
+        self._words = words
 
-def machine_moment(time: datetime | None) -> str:
-    """The same for programs: of the attribute `datetime`."""
-    return time.astimezone(UTC).isoformat(timespec="seconds") if time else ""
+    def moment(self, time: datetime) -> str:
+        return self._words.moment(time)
 
+    def machine_moment(self, time: datetime) -> str:
+        """Of the attribute `datetime`."""
+        return time.astimezone(UTC).isoformat(timespec="seconds")
 
-FILTERS: Mapping[str, Callable[..., Any]] = {"moment": moment, "machine_moment": machine_moment}
+    def size(self, size_bytes: int) -> str:
+        return self._words.sizes(size_bytes)[0]
+
+    def stage(self, stage: str) -> str:
+        """How far a document has come."""
+        say = self._words.say
+        return {
+            Stage.RECEIVED: say("Received"),
+            Stage.PRESIGNED: say("Upload prepared"),
+            Stage.STORED: say("Uploaded"),
+            Stage.REGISTERED: say("Announced to the practice system"),
+            Stage.DELIVERED: say("In the chart"),
+            Stage.FAILED: say("Failed"),
+            Stage.CANCELLED: say("Stopped"),
+        }[Stage(stage)]
+
+    def state(self, state: str) -> str:
+        """What one can look for."""
+        say = self._words.say
+        return {
+            "": say("All"),
+            "open": say("On the way"),
+            "attention": say("Needs attention"),
+            "delivered": say("In the chart"),
+            "failed": say("Failed"),
+            "cancelled": say("Stopped"),
+        }[state]
+
+    def act(self, act: str) -> str:
+        """What a button says."""
+        say = self._words.say
+        return {
+            Act.SEND_AGAIN: say("Send again"),
+            Act.IN_CHART: say("It is in the chart"),
+            Act.NOT_IN_CHART: say("It is not in the chart: send it"),
+            Act.DISMISS: say("Dealt with"),
+            Act.CANCEL: say("Stop it"),
+        }[Act(act)]
+
+    def did(self, act: str) -> str:
+        """What somebody did, as the timeline says it."""
+        say = self._words.say
+        return {
+            Act.SEND_AGAIN: say("sent it again"),
+            Act.IN_CHART: say("found it in the chart"),
+            Act.NOT_IN_CHART: say("did not find it in the chart, and had it sent"),
+            Act.DISMISS: say("marked it as dealt with"),
+            Act.CANCEL: say("stopped it"),
+            "send": say("sent it"),
+            "download": say("downloaded the file"),
+        }.get(act, act)
+
+    def outcome(self, outcome: Outcome) -> str:
+        """What came of an act."""
+        say = self._words.say
+        return {
+            Outcome.DONE: say("Done."),
+            Outcome.CHANGED: say("It has changed since this page was shown, so nothing was done. Look at it again."),
+            Outcome.NOT_FITTING: say("That cannot be done with it as it is now. Look at it again."),
+            Outcome.REFUSED: say("It was not done."),
+            Outcome.RECORD_TAKEN: say("That record belongs to another document. Check its number."),
+            Outcome.TOO_LATE: say("Too late: it may be in the chart already. It goes on until that is known."),
+        }[outcome]
+
+    def right(self, right: Right) -> str:
+        say = self._words.say
+        return {Right.LOOK: say("look"), Right.ACT: say("act"), Right.ADMIN: say("administer")}[right]
+
+    def left_alone(self, reason: Reason) -> str:
+        """Why something is left in the inbox, and what to do."""
+        say = self._words.say
+        told = {
+            Reason.NO_ACCOUNT: say("It lies beside the clinics' folders. Put it into the patient's folder."),
+            Reason.UNKNOWN_ACCOUNT: say("The folder's name is none of the clinics. Correct it."),
+            Reason.TOO_DEEP: say("It is a folder inside a patient's folder. Put the files into the patient's folder."),
+            Reason.SYNC_CONFLICT: say("A synchronising program made it when two versions met. Keep the right one."),
+            Reason.SHORTCUT: say("It only points at a document. Put the document itself there."),
+            Reason.NOT_A_REGULAR_FILE: say("It only points at a document. Put the document itself there."),
+            Reason.STILL_CHANGING: say("It is still being written."),
+            Reason.OPEN_FOR_WRITING: say("A program has it open. Close it there."),
+            Reason.INCOMPLETE: say("Its end is missing. It waits for the rest; if none comes, scan it again."),
+            Reason.EARLIER_TRY: say("An earlier try of the same document is on its way."),
+            Reason.NAME_TOO_LONG: say("Its name is too long. Shorten it."),
+            Reason.WAITING: say("It has not been taken yet. If it stays, tell IT."),
+        }
+        return told.get(reason) or say("It cannot be taken as it is. Tell IT.")

@@ -125,6 +125,9 @@ def page(handler: Handler, *, most_bytes: int = _FIELD_BYTES * 16) -> Callable[[
         except OSError as error:
             log.error("page_failed", **crash_site(error))
             return refusal(request, Refused(500, "disk"))
+        except Exception as error:  # noqa: BLE001, the server would log a traceback, which may quote a patient
+            log.error("page_failed", **crash_site(error))
+            return refusal(request, Refused(500, "failed"))
 
     return endpoint
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, FailFast, StrictBool, StrictStr, ValidationError
 from tasks.http.api import not_understood, parse_answer
 from tasks.http.exchange import Answer
 from tasks.http.json_values import whole_number
-from tasks.model.errors import Code, DocumentRefused
+from tasks.model.errors import About, Code, DocumentRefused
 from tasks.model.job import Job
 from tasks.model.names import composed
 from tasks.model.route import Stage
@@ -199,6 +199,7 @@ PATIENT_STATUSES = StatusTable(
             "Cliniko knows no such patient.",
             "Check the patient id: it must be the one that Cliniko's addresses show, and of this account's shard.",
             words,
+            About.PATIENT,
         ),
     },
     throttled_seconds=_THROTTLED_SECONDS,

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from tasks.http.api import check_json, not_understood, parse_answer
 from tasks.http.exchange import Answer
 from tasks.model.document import Label
-from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StepError
+from tasks.model.errors import About, AccountBlocked, Code, DocumentRefused, RetryLater, StepError
 from tasks.providers.auth.dpop import NONCE_WANTED, PROOF_REFUSED, proof_error
 from tasks.providers.fhir import Issue, issues_of, outcome_in, sentences, words_of
 from tasks.providers.nhn.bundle import Ids
@@ -246,7 +246,7 @@ _NO_DOCUMENT = refused(
     "Check the document's id, and home_community_id and base_url in the settings.",
     words_of,
 )
-_NO_PATIENT = refused("NHN does not know this patient.", "Check the patient's national id.", words_of)
+_NO_PATIENT = refused("NHN does not know this patient.", "Check the patient's national id.", words_of, About.PATIENT)
 _NOT_RELABELED = refused("NHN refused the labels.", "Read its words, and correct the labels.", words_of)
 _NOT_TAKEN = refused("NHN refused the document.", "Read its words, and correct the document or its metadata.", words_of)
 

@@ -10,9 +10,12 @@ from typing import Any
 
 from tasks.folders.claims import Claims
 from tasks.folders.disk_names import clean
+from tasks.folders.evidence import Evidence
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
+from tasks.ledger.seal import Seal
 from tasks.model.document import Document, Door
+from tests.harness.keys import SEAL
 
 JOB = "11111111-2222-4333-8444-555555555555"
 OTHER_JOB = "99999999-2222-4333-8444-555555555555"
@@ -54,6 +57,11 @@ def said(companion: Path) -> dict[str, Any]:
     values = json.loads(companion.read_bytes())
     assert isinstance(values, dict)
     return values
+
+
+def opened(companion: Path, seal: Seal = SEAL) -> dict[str, Any]:
+    """What an error file says, with job.json as an object, as earlier versions wrote it."""
+    return Evidence(seal).opened(said(companion))
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from tasks.folders.disk_names import MAX_NAME_BYTES, beside, byte_length, clean,
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tests.harness.keys import SEAL
-from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, error, files_in, receipt, said
+from tests.tasks.folders.documents import ACCOUNT, PATIENT, claim, drop, error, files_in, opened, receipt
 
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may slow the machine
 
@@ -136,4 +136,4 @@ def test_any_program_can_read_what_an_error_file_says_of_a_name_that_is_not_utf8
     failed = Outcomes(folders).fail(str(UUID(int=1)), ACCOUNT, PATIENT, error(str(UUID(int=1)), "M_ller.pdf"))
     companion = failed.with_name(failed.name + ".error.json")
     companion.read_bytes().decode()  # raises for what is not UTF-8
-    assert said(companion)["job_file"]["disk_name"] == "M\udcfcller.pdf"
+    assert opened(companion)["job_file"]["disk_name"] == "M\udcfcller.pdf"

@@ -31,6 +31,7 @@ from tests.tasks.folders.documents import (
     error,
     files_in,
     job_file,
+    opened,
     receipt,
     said,
 )
@@ -50,7 +51,7 @@ def failed(folders: Folders, *, committed: bool = False, code: str = "refused_by
 
 def edit(companion: Path, **changes: Any) -> None:
     """`job_file` changes fields of it."""
-    content = said(companion)
+    content = opened(companion)
     content["job_file"] |= changes.pop("job_file", {})
     companion.write_text(json.dumps({**content, **changes}))
 
@@ -78,7 +79,7 @@ def test_an_error_file_with_another_name_writes_nowhere(folders: Folders, tmp_pa
 @pytest.mark.parametrize("name", ["../../x", "..", "a/b", "a\0b", ""])
 def test_a_name_that_leads_elsewhere_is_refused_even_with_our_signature(folders: Folders, name: str) -> None:
     companion = failed(folders)
-    content = said(companion)
+    content = opened(companion)
     content["job_file"]["disk_name"] = name
     signed = folders.error_files.sign(content, ACCOUNT, PATIENT)
     companion.write_text(json.dumps(signed))

@@ -23,6 +23,7 @@ from tests.tasks.folders.documents import (
     error,
     files_in,
     job_file,
+    opened,
     receipt,
     said,
 )
@@ -212,7 +213,7 @@ def test_an_error_file_of_the_same_round_gets_the_new_content(folders: Folders) 
     claim(folders, drop(folders))
     fail(folders, code="not_confirmed", final=False)
     failed = fail(folders, code="not_confirmed", final=True)
-    told = said(failed.with_name("referral.pdf.error.json"))
+    told = opened(failed.with_name("referral.pdf.error.json"))
     assert told["final"] is True
     assert told["job_file"]["disk_name"] == "referral.pdf"
     assert sorted(files_in(failed.parent)) == ["referral.pdf", "referral.pdf.error.json"]

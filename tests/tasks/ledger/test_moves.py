@@ -15,7 +15,7 @@ from tasks.ledger.lease import Lease
 from tasks.ledger.moves import TRANSITIONS, Move
 from tasks.model.document import Document, Door
 from tasks.model.errors import Code
-from tasks.model.job import Facts, Failure, Job, Record, Uncertainty
+from tasks.model.job import Facts, Failure, Job, Record, Statement, Uncertainty
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -84,6 +84,7 @@ MADE: dict[str, list[Callable[[], Move]]] = {
         lambda: moves.retry_reconciling(JOB),
         lambda: moves.retry_reconciling(JOB, DOCUMENT, first=Step.REGISTER),
     ],
+    "dismissed": [lambda: moves.dismissed(Statement("Anna", NOW, "faxed"))],
     "resolve_delivered": [lambda: moves.resolve_delivered(JOB, RECORD), lambda: moves.resolve_delivered(JOB, None)],
 }
 CASES = [pytest.param(name, make, id=f"{name}-{n}") for name, all_of in MADE.items() for n, make in enumerate(all_of)]

@@ -19,6 +19,7 @@ from tasks.ledger.ledger import Ledger
 from tasks.model.document import Document, Door
 from tasks.model.errors import DocumentRefused
 from tasks.model.names import check_file_name, check_patient_id
+from tasks.runtime import Runtime
 from tasks.sources.base import empty, incomplete, irregular, still_written
 from tasks.sources.writers import Writers
 from worker.cli.context import Context, pass_context
@@ -63,9 +64,7 @@ def send(
     if len(dict(options)) < len(options):
         raise click.BadParameter("the same option is given twice.", param_hint="--option")
     runtime = open_runtime(context)
-    sender = Sender(
-        runtime.ledger, runtime.folders, runtime.claims, job_opener(runtime), inbox_claims(runtime), runtime.writers
-    )
+    sender = sender_of(runtime)
     document = Document(
         account,
         patient,
@@ -101,6 +100,12 @@ def _error_fields(file: Path, document: Document, refusal: DocumentRefused) -> d
         "message": refusal.message,
         "hint": refusal.hint,
     }
+
+
+def sender_of(runtime: Runtime) -> Sender:
+    return Sender(
+        runtime.ledger, runtime.folders, runtime.claims, job_opener(runtime), inbox_claims(runtime), runtime.writers
+    )
 
 
 class Sender:

@@ -52,7 +52,7 @@ def act_on_several(visit: Visit) -> Response:
 def _page(visit: Visit, told: Sequence[Told] = ()) -> Response:
     account, code = visit.query.get("account", ""), visit.query.get("code", "")
     accounts = [name for name in visit.accounts() if account in ("", name)]
-    search = Search(accounts, state="attention", codes=[code] if code in Code else None)
+    search = Search(accounts, state="attention", codes=[code] if code in {str(each) for each in Code} else None)
     entries = visit.services.index.find(search, _MOST)
     jobs = [visit.services.runtime.ledger.get(entry.job_id) for entry in entries]
     kinds = _by_kind(visit, [job for job in jobs if job])

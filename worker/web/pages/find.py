@@ -21,6 +21,7 @@ from worker.web.visit import Refused, Visit
 
 _MOST = 30
 _LAST_PAGE = 200
+_FIELDS = ("patient", "file_name", "reference", "since", "until", "state", "account")
 _STATES = ("", "open", "attention", "delivered", "failed", "cancelled")
 _ID = re.compile(r"[0-9a-f-]{6,36}")
 
@@ -33,12 +34,11 @@ class Found:
 
 
 def find(visit: Visit) -> Response:
-    return visit.render("find.html", asked={}, found=None, more=False, number=0, states=_STATES)
+    return visit.render("find.html", asked=dict.fromkeys(_FIELDS, ""), found=None, more=False, number=0, states=_STATES)
 
 
 def search(visit: Visit) -> Response:
-    fields = ("patient", "file_name", "reference", "since", "until", "state", "account")
-    asked = {name: visit.text(name) for name in fields}
+    asked = {name: visit.text(name) for name in _FIELDS}
     reference = asked["reference"].casefold()
     if reference and (job_id := _by_reference(visit, reference)):
         visit.looked("find", job=job_id)
@@ -52,9 +52,7 @@ def search(visit: Visit) -> Response:
         visit.looked("find")
     jobs = [visit.services.runtime.ledger.get(entry.job_id) for entry in entries[:_MOST]]
     found = _explained(visit, [job for job in jobs if job])
-    return visit.render(
-        "find.html", asked=asked, found=found, more=len(entries) > _MOST, number=number, states=_STATES
-    )
+    return visit.render("find.html", asked=asked, found=found, more=len(entries) > _MOST, number=number, states=_STATES)
 
 
 def _search(visit: Visit, asked: dict[str, str]) -> Search:

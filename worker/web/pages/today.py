@@ -72,5 +72,3 @@ def _waiting(visit: Visit, status: AccountStatus, explainer: Explainer) -> Seque
 def _midnight() -> datetime:
     """When today began, by this machine's clock."""
     return datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-
-

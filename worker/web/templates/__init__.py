@@ -6,9 +6,9 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from worker.web import shown
+from tasks.wording.language import Words
 from worker.web.language import LANGUAGES
-from worker.web.translations import translations
+from worker.web.shown import Shows
 
 
 @cache
@@ -17,13 +17,11 @@ def _environment(language: str) -> Environment:
         loader=PackageLoader("worker.web"),
         autoescape=True,
         undefined=StrictUndefined,
-        extensions=["jinja2.ext.i18n"],
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
-    environment.filters |= shown.FILTERS
-    environment.globals |= {"languages": LANGUAGES, "language": language}
+    words = Words(language)
+    environment.globals |= {"languages": LANGUAGES, "language": language, "say": words.say, "show": Shows(words)}
     return environment
 
 

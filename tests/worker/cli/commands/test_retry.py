@@ -16,7 +16,7 @@ from tasks.model.errors import Code
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
 from tests.harness.rights import modes_count
-from tests.tasks.folders.documents import files_in
+from tests.tasks.folders.documents import files_in, opened
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import Jobs
 from worker.cli.commands.retry.command import retries_of
@@ -93,7 +93,7 @@ def test_a_document_of_a_newer_version_stays_in_failed_and_the_others_are_sent(
     newer, other = jobs.failed(jobs.in_care()), jobs.failed(jobs.received())
     companions = jobs.runtime.folders.error_files
     (path,) = jobs.runtime.folders.failed.rglob("*.error.json")
-    content = json.loads(path.read_bytes())
+    content = opened(path, jobs.runtime.seal)
     content["job_file"] |= {"version": SCHEMA + 1, "written_by": "7.1.0"}
     path.write_text(json.dumps(companions.sign(content, newer.account, newer.document.patient_id)))
     before = files_in(jobs.runtime.folders.failed)
@@ -244,7 +244,7 @@ def test_nothing_to_retry_is_exit_code_0(chartpost: CommandLine) -> None:
 def edit(jobs: Jobs, *, public: dict[str, object] | None = None, **job_file: object) -> Path:
     """Edits the only error file; returns it."""
     (error_file,) = jobs.runtime.folders.failed.rglob("*.error.json")
-    content = json.loads(error_file.read_bytes())
+    content = opened(error_file, jobs.runtime.seal)
     content["job_file"] |= job_file
     error_file.write_text(json.dumps({**content, **(public or {})}))
     return error_file
