@@ -73,14 +73,13 @@ class Done:
     why: str = ""
 
 
-def acts_for(job: Job) -> Sequence[Act]:
+def acts_for(job: Job, *, trying_again_helps: bool = True) -> Sequence[Act]:
     """The acts that fit a document, the likeliest first."""
     if job.stage in (Stage.FAILED, Stage.CANCELLED):
-        uncertain = job.stage is Stage.FAILED and job.code in UNCERTAIN_CODES
         dismiss = () if job.dismissal else (Act.DISMISS,)
-        if uncertain:
+        if job.stage is Stage.FAILED and job.code in UNCERTAIN_CODES:
             return (Act.IN_CHART, Act.NOT_IN_CHART, *dismiss)
-        return (Act.SEND_AGAIN, *dismiss)
+        return (Act.SEND_AGAIN, *dismiss) if trying_again_helps else (*dismiss, Act.SEND_AGAIN)
     # What may have arrived cannot be stopped any more.
     if job.stage.final or job.uncertainty.committed or job.step is Step.CONFIRM:
         return ()

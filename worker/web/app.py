@@ -20,7 +20,7 @@ from worker.web.pages.attention import act_on_several, attention
 from worker.web.pages.document import act_on_document, document, download
 from worker.web.pages.find import find, search
 from worker.web.pages.send import MOST_BYTES, send, send_form
-from worker.web.pages.today import today
+from worker.web.pages.today import resume, today
 from worker.web.services import Services
 from worker.web.visit import Refused, page, refusal
 
@@ -58,6 +58,7 @@ _STATIC = "/static"
 def build_app(services: Services) -> Starlette:
     routes = [
         Route("/", page(today), methods=["GET"]),
+        Route("/resume", page(resume), methods=["POST"]),
         Route("/attention", page(attention), methods=["GET"]),
         Route("/attention", page(act_on_several), methods=["POST"]),
         Route("/find", page(find), methods=["GET"]),

@@ -229,8 +229,8 @@ class JobIndex:
         found = self._redis.zrangebyscore(keys.FINISHED, since, "+inf", withscores=True)
         self._ended = ended
         changed = []
-        for job_id, score in found:
-            entry, at = self._entries.get(str(job_id)), int(score)
+        for pair in found:
+            entry, at = self._entries.get(str(pair[0])), int(pair[1])
             self._last_ended = max(self._last_ended, at)
             if entry and entry.ended_at != at:
                 entry.ended_at = at

@@ -153,7 +153,7 @@ def _visit(request: Request, who: _Who, form: FormData) -> Visit:
         query=request.query_params,
         session=who.session,
         form=form,
-        partial=request.headers.get("HX-Request") == "true",
+        partial=_is_partial(request),
     )
 
 
@@ -175,12 +175,17 @@ def _who(request: Request, services: Services) -> _Who | None:
             raise Refused(403, "unknown_user")
         return _Who(user, address, None)
     token = request.cookies.get(cookie_name(web.secure))
-    session = services.sessions.find(token) if token else None
+    session = services.sessions.find(token, by_person=not _is_partial(request)) if token else None
     user = services.users.get(session.user) if session else None
     # The password or the rights were changed since the session began, or the person was removed.
     if session is None or user is None or user.stamp != session.stamp:
         return None
     return _Who(user, address, session)
+
+
+def _is_partial(request: Request) -> bool:
+    """True if htmx asks, for a part of a page that it brings up to date."""
+    return request.headers.get("HX-Request") == "true"
 
 
 def address_of(request: Request, web: Web) -> str:
@@ -203,7 +208,7 @@ def cookie_name(secure: bool) -> str:
 
 def _to_login(request: Request) -> Response:
     """After login the person goes on here, if it is a page."""
-    if request.headers.get("HX-Request") == "true":
+    if _is_partial(request):
         return Response(status_code=401, headers={"HX-Redirect": "/login"})
     there = request.url.path if request.method == "GET" else "/"
     return RedirectResponse("/login" if there == "/" else f"/login?next={quote(there)}", status_code=303)

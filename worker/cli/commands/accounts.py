@@ -46,12 +46,12 @@ def resume(context: Context, name: str, forget_calls: bool) -> None:
     the accounts that share its limit of calls: all of them go on, even if a provider has asked to wait for longer.
     """
     require_account(context.settings.accounts, name, param_hint="NAME")
-    done = list(_resumed(open_ledger(context), name, forget_calls=forget_calls))
+    done = list(resumed(open_ledger(context), name, forget_calls=forget_calls))
     for sentence in done or ["was neither parked nor down, nor was its limit group waiting"]:
         click.echo(f"{name}: {sentence}")
 
 
-def _resumed(runtime: LedgerRuntime, name: str, *, forget_calls: bool) -> Iterator[str]:
+def resumed(runtime: LedgerRuntime, name: str, *, forget_calls: bool = False) -> Iterator[str]:
     """What was done, a sentence for each."""
     circuit = runtime.breaker.state(name)
     if runtime.breaker.half_open(name):

@@ -67,7 +67,7 @@ def _by_kind(visit: Visit, jobs: Sequence[Job]) -> Sequence[Kind]:
     grouped: dict[tuple[str, str], list[Row]] = {}
     for job in jobs:
         explained = explainer.failure(job)
-        row = Row(job, Shown.of(job), explained, acts_for(job))
+        row = Row(job, Shown.of(job), explained, acts_for(job, trying_again_helps=explained.trying_again_helps))
         grouped.setdefault((job.account, explained.title), []).append(row)
     return [
         Kind(account, title, rows, _shared(rows), visit.user.may(Right.ACT, account))

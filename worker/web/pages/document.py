@@ -86,6 +86,7 @@ def _page(visit: Visit, job: Job, told: Sequence[Told] = ()) -> Response:
         explained = explainer.failure(job)
     elif not job.stage.final:
         explained = explainer.waiting(job)
+    acts = acts_for(job, trying_again_helps=explained is None or explained.trying_again_helps)
     return visit.render(
         "document.html",
         job=job,
@@ -93,7 +94,7 @@ def _page(visit: Visit, job: Job, told: Sequence[Told] = ()) -> Response:
         explained=explained,
         events=_events(visit, job),
         receipt=receipt(job) if job.stage is Stage.DELIVERED else None,
-        acts=acts_for(job) if visit.user.may(Right.ACT, job.account) else (),
+        acts=acts if visit.user.may(Right.ACT, job.account) else (),
         has_file=_has_file(visit, job),
         told=told,
     )

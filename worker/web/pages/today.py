@@ -6,15 +6,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from tasks.accounts.status import AccountStatus
 from tasks.model.job import Job
 from tasks.model.times import to_ms
+from worker.cli.commands.accounts import resumed
 from worker.web.explain import Explained, Explainer
 from worker.web.job_index import Search
 from worker.web.left_in_inbox import LeftAlone
-from worker.web.visit import Visit
+from worker.web.users import EVERY_ACCOUNT, Right
+from worker.web.visit import Refused, Visit
 
 _MOST_WAITING = 5
 _MOST_LEFT = 10
@@ -31,12 +33,25 @@ class Clinic:
     # Those that have waited for long, and why.
     waiting: Sequence[tuple[Job, Explained]]
     left: Sequence[LeftAlone]
+    may_resume: bool
 
 
 def today(visit: Visit) -> Response:
-    visit.looked("today")
-    accounts = visit.accounts()
-    return visit.render("today.html", clinics=_clinics(visit, accounts))
+    if not visit.partial:  # the page asks for itself again and again
+        visit.looked("today")
+    # What lies beside the clinics' folders is nobody's, and its name may be a patient's.
+    beside = visit.services.left_in_inbox.by_account().get("", ()) if visit.user.may(Right.LOOK, EVERY_ACCOUNT) else ()
+    return visit.render("today.html", clinics=_clinics(visit, visit.accounts()), beside=beside[:_MOST_LEFT])
+
+
+def resume(visit: Visit) -> Response:
+    """Let an account that is parked or down be tried now, as `chartpost accounts resume` does."""
+    account = visit.text("account")
+    if account not in visit.accounts(Right.ADMIN):
+        raise Refused(403, "not_allowed")
+    visit.did("resume", "begun", account=account)
+    list(resumed(visit.services.runtime, account))
+    return RedirectResponse("/", status_code=303)
 
 
 def _clinics(visit: Visit, accounts: Collection[str]) -> Sequence[Clinic]:
@@ -53,6 +68,7 @@ def _clinics(visit: Visit, accounts: Collection[str]) -> Sequence[Clinic]:
             attention=services.index.count(Search([status.name], state="attention")),
             waiting=_waiting(visit, status, explainer),
             left=left.get(status.name, ())[:_MOST_LEFT],
+            may_resume=visit.user.may(Right.ADMIN, status.name),
         )
         for status in services.runtime.account_statuses.all()
         if status.name in accounts
