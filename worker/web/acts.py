@@ -46,21 +46,26 @@ class Shown:
     """A document as a page showed it."""
 
     job_id: str
-    # When it had last changed, in milliseconds.
-    updated_at: int
+    # How and when it had ended, and whether that was dealt with. A search that goes on by itself does not change it.
+    state: str
 
     @classmethod
     def of(cls, job: Job) -> Shown:
-        return cls(job.id, to_ms(job.updated_at))
+        if not job.stage.final:
+            return cls(job.id, "open")
+        ended_at = job.times.get(job.stage, job.created_at)
+        return cls(job.id, f"{job.stage}-{to_ms(ended_at)}{'-dealt-with' if job.dismissal else ''}")
 
     @classmethod
     def read(cls, text: str) -> Shown:
         """Raises ValueError."""
-        job_id, _, updated_at = text.rpartition("@")
-        return cls(job_id, int(updated_at))
+        job_id, at, state = text.rpartition("@")
+        if not at:
+            raise ValueError("names no document")
+        return cls(job_id, state)
 
     def __str__(self) -> str:
-        return f"{self.job_id}@{self.updated_at}"
+        return f"{self.job_id}@{self.state}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ class Acts:
     def do(self, act: Act, shown: Shown, user: str, note: str = "", record: str = "") -> Done:
         """Raises REDIS_ERRORS and OSError. `note` and `record` may name the patient."""
         job = self._ledger.get(shown.job_id)
-        if job is None or to_ms(job.updated_at) != shown.updated_at:
+        if job is None or Shown.of(job) != shown:
             return Done(shown.job_id, Outcome.CHANGED)
         if act not in acts_for(job):
             return Done(job.id, Outcome.NOT_FITTING)
