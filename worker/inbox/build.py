@@ -55,6 +55,7 @@ def inbox_service(runtime: Runtime) -> InboxService:
             settings.data_dir / "retention",
             redis_clock=lambda: runtime.redis.time()[0],
         ),
+        outcomes=runtime.outcomes,
         left_in_inbox=lambda: watcher.report.counts,
         stop=runtime.stopping,
     )
