@@ -22,6 +22,7 @@ from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import REDIS_ERRORS, is_outage, log_redis_error
 from tasks.sources.objects import StorageFault
+from worker.inbox.waiting_notes import WaitingNotes
 
 log = structlog.get_logger()
 
@@ -49,6 +50,7 @@ class FolderChores:
         staging: Staging | None,
         retention: Retention,
         outcomes: Outcomes,
+        waiting_notes: WaitingNotes,
         left_in_inbox: Callable[[], Mapping[tuple[str, str], int]],
         stop: threading.Event,
     ) -> None:
@@ -59,6 +61,7 @@ class FolderChores:
         self._machine = machine
         self._retention = retention
         self._outcomes = outcomes
+        self._waiting_notes = waiting_notes
         self._left_in_inbox = left_in_inbox
         self._stop = stop
         self.refused: LedgerRefused | None = None
@@ -78,6 +81,7 @@ class FolderChores:
                 if time.monotonic() - published_at > _PUBLISH_SECONDS:
                     self.publish()
                     published_at = time.monotonic()
+                self._waiting_notes.run()
                 if time.monotonic() >= notes_due_at:
                     started = time.monotonic()
                     self._drop_stale_notes()

@@ -23,6 +23,7 @@ from tasks.runtime import Runtime
 from tests.harness.waiting import wait_until
 from worker.inbox.build import inbox_service
 from worker.inbox.chores import FolderChores
+from worker.inbox.waiting_notes import WaitingNotes
 from worker.supervisor.valkey import EmbeddedValkey
 
 
@@ -69,6 +70,7 @@ def test_a_closing_that_crashes_holds_up_no_other_and_no_chore(
         staging=None,
         retention=cast(Retention, NoRetention()),
         outcomes=Outcomes(Folders(tmp_path)),
+        waiting_notes=cast(WaitingNotes, NoRetention()),
         left_in_inbox=left_in_inbox,
         stop=stop,
     )
@@ -90,7 +92,7 @@ def test_a_fault_of_ours_in_one_round_ends_no_later_one(valkey: redis.Redis, tmp
         return {}
 
     parts: dict[str, Any] = {"folders": Folders(tmp_path), "staging": None, "retention": NoRetention()}
-    parts["outcomes"] = Outcomes(Folders(tmp_path))
+    parts |= {"outcomes": Outcomes(Folders(tmp_path)), "waiting_notes": NoRetention()}
     machine = Machine(valkey, tmp_path)
     chores = FolderChores(
         closing=cast(Closing, Closings(ValueError())),
