@@ -21,7 +21,7 @@ _NOT_IN_SETTINGS = "The settings do not name this account any more: add it again
 
 _KEY_OF_WRONG_TYPE = "A key of this account in Redis has become another type: `chartpost check` names it."
 
-_LIMIT_USED_UP = "The limit of requests is used up."
+LIMIT_USED_UP = "The limit of requests is used up."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class AccountStatuses:
             return AccountHealth(circuit.status, circuit.reason, circuit.probe_at)
         group = self._accounts[name].limit_group
         if until := self._rate_limit.throttled_until(group):
-            return AccountHealth("throttled", self._rate_limit.throttled_reason(group) or _LIMIT_USED_UP, until)
+            return AccountHealth("throttled", self._rate_limit.throttled_reason(group) or LIMIT_USED_UP, until)
         return AccountHealth("ok", self._breaker.remarked(name))
 
     def _unreadable(self, name: str) -> AccountStatus:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from tasks.folders.durable import ChangedMeanwhile, FileIdentity
 from tasks.folders.job_folder import JobFolder
 from tasks.folders.job_json import JobFile, JobFileTooNew, job_file_in, round_of
 from tasks.folders.layout import Folders
-from tasks.folders.outcomes import drop_stale_error_file
+from tasks.folders.outcomes import drop_notes_left_behind, drop_stale_error_file
 from tasks.folders.set_aside import set_aside
 from tasks.model.document import Document, Door
 from tasks.model.errors import UNCERTAIN_CODES
@@ -80,12 +80,14 @@ class Claims:
         seen: FileIdentity | None = None,
         sidecar: Path | None = None,
         continues: bool = False,
+        notes: Sequence[str] = (),
         has_writer: Callable[[Place], bool] = lambda _: False,
     ) -> Path:
         """Move a file and its sidecar from the inbox into `processing/<job id>/`; returns where the file is now.
 
         `seen` is the file that was checked; another file of its name is not taken. `continues`: the document belongs
-        to a job that has failed, and came back by the inbox. `has_writer` tells whether a program has the file open for
+        to a job that has failed, and came back by the inbox. `notes` are the names of our notes that came with it: they
+        go, as those that were left behind in failed/ do. `has_writer` tells whether a program has the file open for
         writing. The folder of the file is reached without following a link.
         Raises ChangedMeanwhile, StillWritten, AlreadyInCare and OSError; the file is then where it was.
         """
@@ -106,10 +108,14 @@ class Claims:
                     if sidecar is not None:
                         folder.take_sidecar(place.entry(sidecar.name))
                     document = folder.take(place, path.name, seen, has_writer)
+                    for name in notes:
+                        with suppress(OSError):  # not worth holding the document up for
+                            self._folders.notes.remove_note(place.entry(name))
             except (OSError, ChangedMeanwhile):
                 self._tidy(folder)
                 raise
             drop_stale_error_file(self._folders, failed, folder)
+            drop_notes_left_behind(self._folders, account, patient_id, path.name)
             return document
 
     def adopt_copy(self, source: Path | BinaryIO, job_id: str, job_file: JobFile) -> Path:

@@ -67,26 +67,35 @@ class Notes:
     ) -> None:
         """Write the notes of a document beside it, or bring those that are there up to date.
 
-        `kind` is NOT_SENT or WAITING. Overwrites nothing but notes as we wrote them. Raises OSError.
+        `kind` is NOT_SENT or WAITING. Overwrites nothing but notes as we wrote them; of those that wait, several may
+        have one name, and each has notes of its own. Raises OSError.
         """
         if self._seal is None:
             return
         for ending, text in texts.items():
             mark = f"{job_id} {self._seal.sign(_KIND, text(''))}"
             content = text(mark).encode("utf-8", "replace")
-            for name in note_names(document, kind + ending, job_id):
-                place = folder.entry(name)
-                if place.exists() and not self.is_unchanged(place):
-                    continue
+            places = [folder.entry(name) for name in note_names(document, kind + ending, job_id)]
+            own = [place for place in places if self._is_of(place, job_id)]
+            free = [place for place in places if self._is_free(place, job_id if kind == WAITING else None)]
+            for place in (*own, *free)[:1]:
                 if _content(place) != content:
                     durable.replace(place, content, draft, DOCUMENT_MODE)
-                break
 
     def remove(self, folder: OpenFolder, document: str, kind: str, job_id: str) -> None:
         """Remove a document's notes, as far as they are as we wrote them. Raises OSError."""
         for ending in ENDINGS:
-            for name in note_names(document, kind + ending, job_id):
-                self.remove_note(folder.entry(name))
+            for place in map(folder.entry, note_names(document, kind + ending, job_id)):
+                if kind != WAITING or self._is_of(place, job_id):
+                    self.remove_note(place)
+
+    def _is_of(self, place: Entry, job_id: str) -> bool:
+        mark = _mark(_content(place))
+        return mark is not None and mark.job_id == job_id and self.is_unchanged(place)
+
+    def _is_free(self, place: Entry, only_of: str | None) -> bool:
+        """True if nothing has the name, or a note as we wrote it; of this job alone, if one is named."""
+        return not place.exists() or (self._is_of(place, only_of) if only_of else self.is_unchanged(place))
 
     def remove_note(self, place: Entry) -> bool:
         """Remove a note if it is as we wrote it; False if it is not, or not there. Raises OSError."""

@@ -165,16 +165,6 @@ class Outcomes:
                             dropped += self._folders.notes.remove_note(folder.entry(name))
         return dropped
 
-    def drop_notes_left_behind(self, account: str, patient_id: str | None, disk_name: str) -> None:
-        """Remove the notes in failed/ of a document that has come back by the inbox."""
-        # Where it lay under another patient, `drop_stale_notes` finds them.
-        with suppress(OSError, ValueError):
-            path = self._folders.failed / one_name(account) / (one_name(patient_id) if patient_id else "")
-            with opened_below(self._folders.failed, path) as folder:
-                if not folder.entry(disk_name).exists():
-                    for ending in ENDINGS:
-                        self._folders.notes.remove_note(folder.entry(beside(disk_name, "", NOT_SENT + ending)))
-
     def find_error_file(self, job_id: str, account: str, patient_id: str | None) -> ClosedDocument | None:
         """Where a failed job's error file is, and its document unless a person has moved it."""
         return self._folders.error_files.find(job_id, account, patient_id)
@@ -203,6 +193,19 @@ class Outcomes:
             folder.entry(delivered.document.name).unlink(missing_ok=True)
             receipt.unlink()
             return True
+
+
+def drop_notes_left_behind(folders: Folders, account: str, patient_id: str | None, disk_name: str) -> None:
+    """Remove the notes in failed/ of a document that has come back by the inbox.
+
+    Those that lie elsewhere, since it came back under another patient or name, `drop_stale_notes` removes later.
+    """
+    with suppress(OSError, ValueError):
+        path = folders.failed / one_name(account) / (one_name(patient_id) if patient_id else "")
+        with opened_below(folders.failed, path) as folder:
+            if not folder.entry(disk_name).exists():
+                for ending in ENDINGS:
+                    folders.notes.remove_note(folder.entry(beside(disk_name, "", NOT_SENT + ending)))
 
 
 def _has_document(note: str, names: Collection[str]) -> bool:

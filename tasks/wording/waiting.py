@@ -35,7 +35,7 @@ class WaitingFacts:
     reason: WaitingReason
     # The kind of provider, as the settings name it.
     provider: str = ""
-    # When it is given up, unless it gets through before. None: never.
+    # When it is given up, unless it gets through before; or when the search for it ends. None: never.
     until: datetime | None = None
 
 
@@ -47,6 +47,11 @@ def explain_waiting(words: Words, facts: WaitingFacts) -> Explanation:
 
 def until_when(words: Words, facts: WaitingFacts) -> str:
     """Until when it is tried, as a sentence."""
+    if facts.until and facts.reason is WaitingReason.UNKNOWN_OUTCOME:
+        return words.say(
+            "We look until {moment}. If it is not in the chart by then, it is sent again.",
+            moment=words.moment(facts.until),
+        )
     if facts.until is None:
         return words.say("It is sent by itself as soon as that is possible, however long it takes.")
     return words.say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasks.accounts.waiting import WaitingReasons
 from tasks.folders.retention import Retention
 from tasks.runtime import Runtime
 from worker.inbox.chores import FolderChores
@@ -9,6 +10,7 @@ from worker.inbox.claim import InboxClaims
 from worker.inbox.name_patterns import name_readers
 from worker.inbox.opening import JobOpener
 from worker.inbox.service import InboxService
+from worker.inbox.waiting_notes import WaitingNotes
 from worker.inbox.watcher import Watcher
 
 
@@ -28,6 +30,16 @@ def inbox_claims(runtime: Runtime) -> InboxClaims:
     readers = name_readers(runtime.settings.inbox.name_patterns)
     return InboxClaims(
         runtime.folders, runtime.claims, job_opener(runtime), writers=runtime.writers, name_readers=readers
+    )
+
+
+def waiting_notes(runtime: Runtime) -> WaitingNotes:
+    settings = runtime.settings
+    reasons = WaitingReasons(
+        runtime.ledger, runtime.account_statuses, runtime.breaker, settings.accounts, settings.retry
+    )
+    return WaitingNotes(
+        settings, runtime.folders, runtime.ledger, reasons, workers=runtime.workers, writers=runtime.writers
     )
 
 
@@ -55,6 +67,8 @@ def inbox_service(runtime: Runtime) -> InboxService:
             settings.data_dir / "retention",
             redis_clock=lambda: runtime.redis.time()[0],
         ),
+        outcomes=runtime.outcomes,
+        waiting_notes=waiting_notes(runtime),
         left_in_inbox=lambda: watcher.report.counts,
         stop=runtime.stopping,
     )

@@ -15,12 +15,14 @@ from tasks.closing.closing import Closing
 from tasks.folders.inbox_counts import publish_inbox_counts
 from tasks.folders.layout import Folders
 from tasks.folders.machines import Machine
+from tasks.folders.outcomes import Outcomes
 from tasks.folders.retention import Retention
 from tasks.folders.staging import Staging
 from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.redis import REDIS_ERRORS, is_outage, log_redis_error
 from tasks.sources.objects import StorageFault
+from worker.inbox.waiting_notes import WaitingNotes
 
 log = structlog.get_logger()
 
@@ -28,6 +30,7 @@ _CLOSING_SECONDS = 1.0
 _SWEEP_SECONDS = 3600.0
 _STAGED_AT_LEAST = timedelta(hours=1)  # what is younger may belong to a document that is being claimed
 _PUBLISH_SECONDS = 10.0
+_NOTES_SECONDS = 60.0
 _UNTAKEN_SECONDS = 3.0  # a worker on this machine takes closing work within a second
 
 
@@ -46,6 +49,8 @@ class FolderChores:
         folders: Folders,
         staging: Staging | None,
         retention: Retention,
+        outcomes: Outcomes,
+        waiting_notes: WaitingNotes,
         left_in_inbox: Callable[[], Mapping[tuple[str, str], int]],
         stop: threading.Event,
     ) -> None:
@@ -55,6 +60,8 @@ class FolderChores:
         self._staging = staging
         self._machine = machine
         self._retention = retention
+        self._outcomes = outcomes
+        self._waiting_notes = waiting_notes
         self._left_in_inbox = left_in_inbox
         self._stop = stop
         self.refused: LedgerRefused | None = None
@@ -64,7 +71,7 @@ class FolderChores:
 
         A Redis that this process must not use ends the process: `refused` says why.
         """
-        swept_at = published_at = float("-inf")
+        swept_at = published_at = notes_due_at = float("-inf")
         put_off = ""
         while not self._stop.wait(_CLOSING_SECONDS):
             try:
@@ -74,6 +81,12 @@ class FolderChores:
                 if time.monotonic() - published_at > _PUBLISH_SECONDS:
                     self.publish()
                     published_at = time.monotonic()
+                self._waiting_notes.run()
+                if time.monotonic() >= notes_due_at:
+                    started = time.monotonic()
+                    self._drop_stale_notes()
+                    # A tenth of a percent of the time at most, however many documents have failed.
+                    notes_due_at = started + max(_NOTES_SECONDS, 1000 * (time.monotonic() - started))
                 if time.monotonic() - swept_at > _SWEEP_SECONDS:
                     swept_at = time.monotonic()
                     self._retention.run()
@@ -108,6 +121,12 @@ class FolderChores:
         except ValueError:
             return True
         return in_care or self._ledger.known(job_id)
+
+    def _drop_stale_notes(self) -> None:
+        """Remove the notes in failed/ whose documents people have taken away."""
+        dropped = self._outcomes.drop_stale_notes()
+        if dropped:
+            log.info("notes_dropped", count=dropped)
 
     def _close_left(self) -> None:
         """Close what workers elsewhere left to this machine, and what no worker here has taken."""

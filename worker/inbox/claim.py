@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import structlog
@@ -34,6 +35,7 @@ from tasks.folders.disk_names import check_is_text, clean
 from tasks.folders.durable import StillWritten
 from tasks.folders.job_json import JobFile
 from tasks.folders.layout import Folders
+from tasks.folders.notes import note_on
 from tasks.model.document import Document, Door
 from tasks.model.errors import About, Code, DocumentRefused, invalid_request
 from tasks.model.job import Failure
@@ -85,6 +87,9 @@ class InboxClaims:
         come before or after the claim; a document that was claimed by then is an orphan, and waits for `open_orphan`.
         """
         with self._folders.open_folder(candidate.path.parent) as folder:
+            # Whatever people have made of its name: a note of ours is never sent.
+            if note_on(folder.entry(candidate.path.name)):
+                raise NotWhole(Reason.OUTCOME_FILE)
             files = [folder.entry(path.name) for path in (candidate.path, candidate.sidecar) if path]
             if any(has_writer(file, self._writers) for file in files):
                 raise NotWhole(Reason.OPEN_FOR_WRITING)
@@ -101,6 +106,7 @@ class InboxClaims:
                 # A sidecar that is not a regular file stays where it is: it is not ours to move.
                 sidecar=candidate.sidecar if candidate.sidecar_identity else None,
                 continues=earlier is not None,
+                notes=candidate.notes,
                 # Again after the move: a program may have opened it since.
                 has_writer=self._has_writer,
             )
@@ -111,6 +117,11 @@ class InboxClaims:
             # Read back from disk: what its error file knew of the earlier try has been added.
             job_file = self._folders.read_job_file(job_id)
         self._open(ClaimedDocument(job_id, job_file, path, None), new=earlier is None)
+
+    def drop_note(self, path: Path) -> None:
+        """Remove a note of ours from the inbox, if it is as we wrote it."""
+        with suppress(OSError, ValueError), self._folders.open_folder(path.parent) as folder:
+            self._folders.notes.remove_note(folder.entry(path.name))
 
     def is_tried_already(self, candidate: Candidate) -> bool:
         """True if the document continues an earlier job whose own document is still in our care.

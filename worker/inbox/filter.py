@@ -73,7 +73,7 @@ class Reason(StrEnum):
 
     HIDDEN = "hidden"  # begins with . or ~: editors, Office lock files, and the senders that hide unfinished files
     UNFINISHED = "unfinished"  # named as unfinished downloads and locks are
-    OUTCOME_FILE = "of_ours"  # a receipt or an error file that was moved here together with its document
+    OUTCOME_FILE = "of_ours"  # a receipt, an error file or a note that was moved here together with its document
     SYSTEM_FILE = "of_the_system"  # Windows, macOS or a NAS puts it into every folder
     IGNORED_BY_SETTINGS = "in_the_settings"  # inbox.ignore names it
     SYNC_CONFLICT = "sync_conflict"  # a synchronising program's second version of a file

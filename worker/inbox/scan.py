@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tasks.folders.disk_names import SIDECAR_ENDING
 from tasks.folders.durable import FileIdentity
+from tasks.folders.notes import is_note_of, may_be_note, note_on
 from tasks.sources.entries import OpenFolder
 from worker.inbox.filter import InboxFilter, Reason
 from worker.inbox.rights import FolderRights
@@ -40,6 +41,8 @@ class Candidate:
     identity: FileIdentity
     sidecar: Path | None = None
     sidecar_identity: FileIdentity | None = None
+    # Our notes about an earlier try of it, which came along.
+    notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> Hashable:
@@ -66,10 +69,13 @@ class Scan:
 
     candidates: dict[Path, Candidate] = field(default_factory=dict)
     ignored: list[Ignored] = field(default_factory=list)
+    # Those of the ignored that are notes of ours, and lie beside no document of theirs.
+    lone_notes: list[Path] = field(default_factory=list)
 
     def add(self, other: Scan) -> None:
         self.candidates.update(other.candidates)
         self.ignored += other.ignored
+        self.lone_notes += other.lone_notes
 
 
 def scan(inbox: Path, accounts: Collection[str], ignore: Sequence[str] = ()) -> Scan:
@@ -120,7 +126,10 @@ def _scan_open(
     folders: dict[str, os.stat_result] = {}
     for entry, status in _entries(folder):
         reason = why_ignored(entry.name, status.st_mode)
-        if reason is None and stat.S_ISDIR(status.st_mode):
+        # By what is in it and not by its name alone, since people may call a document so.
+        if reason is None and may_be_note(entry.name) and note_on(folder.entry(entry.name)):
+            content.add_note(entry.name)
+        elif reason is None and stat.S_ISDIR(status.st_mode):
             folders[entry.name] = status
         elif reason is not Reason.TOO_DEEP or looks_like_sidecar(entry.name) or not is_empty(folder, entry.name):
             content.add(entry.name, status, reason)
@@ -141,6 +150,7 @@ class FolderContent:
         self._documents: dict[str, os.stat_result] = {}
         self._sidecars: dict[str, os.stat_result | None] = {}  # without a status: it is not a regular file
         self._ignored: dict[str, Reason] = {}
+        self._notes: list[str] = []
 
     def add(self, name: str, status: os.stat_result, reason: Reason | None) -> None:
         """`reason` is why the entry is left alone by its name and kind alone."""
@@ -152,6 +162,11 @@ class FolderContent:
         elif reason is None:
             self._documents[name] = status
 
+    def add_note(self, name: str) -> None:
+        """A note of ours, which is never sent."""
+        self._ignored[name] = Reason.OUTCOME_FILE
+        self._notes.append(name)
+
     def is_sidecar(self, name: str) -> bool:
         return SidecarNames(self._documents).belongs(name)
 
@@ -160,6 +175,9 @@ class FolderContent:
         found = Scan()
         for name, reason in self._ignored.items():
             found.ignored.append(Ignored(self._folder / name, self._account, reason))
+        notes = self._notes_of_documents()
+        with_document = {note for of_one in notes.values() for note in of_one}
+        found.lone_notes += [self._folder / note for note in self._notes if note not in with_document]
         in_doubt = self._odd_sidecars(found)
         if not self._documents:
             return found
@@ -179,8 +197,16 @@ class FolderContent:
                 FileIdentity.of(status),
                 self._folder / sidecar if sidecar in self._sidecars else None,
                 FileIdentity.of(sidecar_status) if sidecar_status else None,
+                tuple(notes.get(name, ())),
             )
         return found
+
+    def _notes_of_documents(self) -> dict[str, list[str]]:
+        """Document -> the notes that belong to it, as they are called; only documents that have some."""
+        if not self._notes:
+            return {}
+        pairs = {name: [note for note in self._notes if is_note_of(note, name)] for name in self._documents}
+        return {name: notes for name, notes in pairs.items() if notes}
 
     def _odd_sidecars(self, found: Scan) -> dict[str, list[str]]:
         """Note the sidecars that belong to no document. Returns the documents that wait for them, with their names."""

@@ -78,6 +78,7 @@ class Watcher:
         self._held_back: dict[Path, tuple[float, Reason]] = {}  # could not be claimed -> when to try again, and why
         self._orphans: Iterator[ClaimedDocument | Damaged] | None = None  # still to be opened in this sweep
         self._ignored: Sequence[Ignored] = ()  # what the last scan left alone
+        self._lone_notes: dict[Path, float] = {}  # when a note of ours was first seen here without its document
         self._scan_at = self._scan_not_before = self._orphans_due_at = -math.inf
 
     def run(self) -> None:
@@ -169,10 +170,19 @@ class Watcher:
         # A pass that does not come back cannot wait a minute, and does not know what merely takes its time.
         left = found.ignored if once else [*found.ignored, *self._not_taken_yet(found, settled)]
         self.report.ignored(left, left_seconds=0.0 if once else LEFT_SECONDS)
+        if not once:
+            self._drop_lone_notes(found.lone_notes, started)
         rest = _SCAN_WHILE_BUSY_SECONDS if self._ready else self._settings.rescan_seconds
         next_at = self.report.next_at or math.inf
         self._scan_at = min(started + rest, self._tracker.next_at or math.inf, self._waiting.next_at, next_at)
         self._scan_not_before = self._clock() + (self._clock() - started) * _REST_PER_SCAN
+
+    def _drop_lone_notes(self, notes: Collection[Path], now: float) -> None:
+        """Remove our notes that have lain here for a minute without their document: it was taken before they came."""
+        self._lone_notes = {path: self._lone_notes.get(path, now) for path in notes}
+        for path, since in self._lone_notes.items():
+            if now - since >= LEFT_SECONDS:
+                self._claims.drop_note(path)
 
     def _not_taken_yet(self, found: Scan, settled: Collection[Path]) -> Iterator[Ignored]:
         """The documents that lie in the inbox at this moment, each with the reason."""
@@ -207,6 +217,8 @@ class Watcher:
             raise
         except NotWhole as wait:
             next_at = incomplete_until if wait.reason is Reason.INCOMPLETE else now + self._settings.settle_seconds
+            if wait.reason is Reason.OUTCOME_FILE:  # a note, until somebody writes something else into it
+                next_at = math.inf
             self._waiting.add(candidate, wait.reason, next_at)
             self._scan_at = min(self._scan_at, next_at)
             return

@@ -15,6 +15,7 @@ from config.load import load
 from tasks.closing.closing import Closing
 from tasks.folders.layout import Folders
 from tasks.folders.machines import Machine
+from tasks.folders.outcomes import Outcomes
 from tasks.folders.retention import Retention
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.seal import Seal, SealBroken
@@ -22,6 +23,7 @@ from tasks.runtime import Runtime
 from tests.harness.waiting import wait_until
 from worker.inbox.build import inbox_service
 from worker.inbox.chores import FolderChores
+from worker.inbox.waiting_notes import WaitingNotes
 from worker.supervisor.valkey import EmbeddedValkey
 
 
@@ -67,6 +69,8 @@ def test_a_closing_that_crashes_holds_up_no_other_and_no_chore(
         folders=Folders(tmp_path),
         staging=None,
         retention=cast(Retention, NoRetention()),
+        outcomes=Outcomes(Folders(tmp_path)),
+        waiting_notes=cast(WaitingNotes, NoRetention()),
         left_in_inbox=left_in_inbox,
         stop=stop,
     )
@@ -88,6 +92,7 @@ def test_a_fault_of_ours_in_one_round_ends_no_later_one(valkey: redis.Redis, tmp
         return {}
 
     parts: dict[str, Any] = {"folders": Folders(tmp_path), "staging": None, "retention": NoRetention()}
+    parts |= {"outcomes": Outcomes(Folders(tmp_path)), "waiting_notes": NoRetention()}
     machine = Machine(valkey, tmp_path)
     chores = FolderChores(
         closing=cast(Closing, Closings(ValueError())),

@@ -19,7 +19,7 @@ from worker.inbox.scan import Candidate, Ignored
 REASONS = {
     Reason.HIDDEN: "its name begins with . or ~",
     Reason.UNFINISHED: "its name is that of an unfinished file, or of a lock",
-    Reason.OUTCOME_FILE: "it is a receipt or an error file, which came back together with its document",
+    Reason.OUTCOME_FILE: "it is a receipt, an error file or a note, which came back together with its document",
     Reason.SYSTEM_FILE: "Windows, macOS or a NAS puts it into every folder",
     Reason.IGNORED_BY_SETTINGS: "inbox.ignore in the settings names it",
     Reason.SYNC_CONFLICT: "a synchronising program made it when two versions met; keep the right one under the "

@@ -40,7 +40,7 @@ def test_an_error_file_that_came_back_with_its_document_is_listed_and_is_not_a_f
     (folder / "scan.pdf.error.json").write_text("{}")
     (row,) = lines_of(chartpost, "inbox")
     assert row["ok"] is True
-    assert "a receipt or an error file" in row["message"]
+    assert "a receipt, an error file or a note" in row["message"]
 
 
 def test_every_reason_has_a_sentence() -> None:
