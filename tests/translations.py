@@ -1,4 +1,4 @@
-"""`python -m tests.translations`: the messages of `tasks.wording`, in the `.po` and `.mo` files of each language.
+"""`python -m tests.translations`: the messages of `tasks.wording` and of the page, in each language's `.po` and `.mo`.
 
 New messages are added to the `.po` files without a translation, and those that the code has no more are dropped. Each
 `.mo` is compiled from its `.po`.
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import polib
+from jinja2 import Environment, nodes
 
 from tasks.wording.language import DOMAIN, LOCALE
 from tests.harness.sandbox import ROOT
@@ -32,6 +33,13 @@ def messages() -> dict[str, list[str]]:
             place = path.relative_to(ROOT).as_posix()
             if place not in places:
                 places.append(place)
+    for template in sorted((ROOT / "worker" / "web" / "templates").glob("*.html")):
+        tree = Environment(autoescape=True).parse(template.read_text())
+        for call in tree.find_all(nodes.Call):
+            if isinstance(call.node, nodes.Name) and call.node.name == "say" and isinstance(call.args[0], nodes.Const):
+                place = template.relative_to(ROOT).as_posix()
+                if place not in (places := found.setdefault(str(call.args[0].value), [])):
+                    places.append(place)
     return found
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tasks.accounts.status import AccountStatus
+from tasks.accounts.waiting import WaitingReasons
 from tasks.closing.notes import facts_of
 from tasks.dispatch.waiting import MachinesWaitedFor
+from tasks.ledger.clock import LedgerClock
 from tasks.model.document import Document
 from tasks.model.errors import DocumentRefused
 from tasks.model.job import Failure, Job
-from tasks.model.route import Stage, Step
 from tasks.runtime import Runtime
 from tasks.wording.explanation import Explanation
 from tasks.wording.failures import FailureFacts, explain_failure
 from tasks.wording.language import Words
-from tasks.wording.waiting import WaitingFacts, WaitingReason, explain_waiting
+from tasks.wording.waiting import WaitingFacts, WaitingReason, explain_waiting, until_when
 
 Explained = Explanation
 
@@ -33,6 +34,14 @@ class Explainer:
         self._runtime = runtime
         self._words = Words(language)
         self._machines = MachinesWaitedFor(runtime.redis, runtime.workers)
+        self._clock = LedgerClock(runtime.redis).read()
+        self._reasons = WaitingReasons(
+            runtime.ledger,
+            runtime.account_statuses,
+            runtime.breaker,
+            runtime.settings.accounts,
+            runtime.settings.retry,
+        )
 
     def failure(self, job: Job) -> Explained:
         return explain_failure(self._words, facts_of(job, self._runtime.settings.accounts))
@@ -60,22 +69,7 @@ class Explainer:
         return replace(told, what_to_do=told.what_to_do[:-1])  # the last is about one document
 
     def waiting(self, job: Job) -> Explained:
-        return explain_waiting(self._words, WaitingFacts(self._reason(job), job.provider))
-
-    def _reason(self, job: Job) -> WaitingReason:
-        """What holds the whole account up comes before what holds this document up."""
-        if job.account not in self._runtime.settings.accounts:
-            return WaitingReason.NOT_IN_SETTINGS
-        health = self._runtime.account_statuses.health(job.account)
-        if health.status in _REASONS:
-            return _REASONS[health.status]
-        if self._machines.of_job(job):
-            return WaitingReason.ANOTHER_MACHINE
-        if job.uncertainty.unknown_since or job.uncertainty.earlier_sending_unknown:
-            return WaitingReason.UNKNOWN_OUTCOME
-        if job.step is Step.CONFIRM:
-            return WaitingReason.VALIDATION
-        holder = self._runtime.ledger.name_holder(job.document) if job.stage is Stage.RECEIVED else None
-        if holder and holder != job.id:
-            return WaitingReason.SAME_NAME
-        return WaitingReason.TROUBLE if job.counts.failures else WaitingReason.IN_TURN
+        """Why it waits, and until when it is tried."""
+        facts = self._reasons.of(job, self._clock, machine_is_idle=bool(self._machines.of_job(job)))
+        told = explain_waiting(self._words, facts)
+        return replace(told, what_to_do=(until_when(self._words, facts), *told.what_to_do))

@@ -8,7 +8,6 @@ from tasks.model.route import Stage
 from tasks.wording.language import Words
 from worker.inbox.filter import Reason
 from worker.web.acts import Act, Outcome
-from worker.web.users import Right
 
 
 class Shows:
@@ -87,10 +86,6 @@ class Shows:
             Outcome.RECORD_TAKEN: say("That record belongs to another document. Check its number."),
             Outcome.TOO_LATE: say("Too late: it may be in the chart already. It goes on until that is known."),
         }[outcome]
-
-    def right(self, right: Right) -> str:
-        say = self._words.say
-        return {Right.LOOK: say("look"), Right.ACT: say("act"), Right.ADMIN: say("administer")}[right]
 
     def left_alone(self, reason: Reason) -> str:
         """Why something is left in the inbox, and what to do."""
