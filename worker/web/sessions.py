@@ -53,8 +53,8 @@ class Sessions:
         self._keep(session)
         return token
 
-    def find(self, token: str) -> Session | None:
-        """The session of this token, which lives on for another `idle_seconds`; None if there is none any more."""
+    def find(self, token: str, *, renew: bool = True) -> Session | None:
+        """The session of this token; None if there is none any more. With `renew` its idle time begins again."""
         digest = self._digest(token)
         key = keys.web_session(digest)
         sealed = self._redis.get(key)
@@ -68,7 +68,8 @@ class Sessions:
         if not 0 < left <= self._longest_seconds:  # more is left than it was given: the clock was set back since
             self._redis.delete(key)
             return None
-        self._redis.expire(key, self._lifetime(ends_at))
+        if renew:
+            self._redis.expire(key, self._lifetime(ends_at))
         return Session(digest, user, stamp, ends_at)
 
     def end(self, session: Session) -> None:

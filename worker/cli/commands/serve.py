@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
+from config.redaction import OUR_PACKAGES
 from tasks.runtime import Runtime
 from worker.celery.build import backlog_helper
 from worker.cli.context import Context, pass_context
+from worker.cli.errors import WrongSettings
 from worker.cli.startup import require_accounts, start_logs, start_service
 from worker.inbox.build import inbox_service
 from worker.reload.reloader import Reloader
@@ -17,6 +20,10 @@ from worker.reload.requests import ReloadRequests
 from worker.reload.stop_deadline import SERVICE_SECONDS, StopDeadline
 from worker.stream.build import stream_readers
 from worker.supervisor.run import Supervisor
+from worker.web.certificate import CertificateUnusable
+
+if TYPE_CHECKING:
+    from worker.web.server import PageServer
 
 _empty_option = click.option("--empty", is_flag=True, help="Start although the settings name no account.")
 
@@ -31,6 +38,8 @@ def run(context: Context, empty: bool) -> None:
     SIGTERM and Ctrl-C stop them in order.
     """
     require_accounts(context.settings, empty=empty)
+    if context.settings.web.enabled:
+        _page_server()  # before anything starts: the page would only ever end and be started again
     start_logs(context.settings)
     part = Supervisor(context.settings).run()
     if part:  # this process is a child of the supervisor's now
@@ -101,14 +110,13 @@ def web(context: Context, empty: bool) -> None:
 
     `chartpost users` says who may use it. web.address and web.port say where it is.
     """
-    try:
-        from worker.web.server import PageServer  # late: it needs the extra, and only this command does
-    except ModuleNotFoundError as error:
-        raise click.ClickException("The page needs the extra: pip install 'chartpost[web]'.") from error
+    page_server = _page_server()
     runtime = start_service(context, empty=empty)
     page = context.settings.web
     try:
-        server = PageServer(runtime)
+        server = page_server(runtime)
+    except CertificateUnusable as error:
+        raise WrongSettings([str(error)]) from error
     except OSError as error:
         raise click.ClickException(
             f"The page cannot listen at {page.address}:{page.port}: {error.strerror}."
@@ -116,6 +124,28 @@ def web(context: Context, empty: bool) -> None:
     reloader = start_reloader(context, runtime, "web")
     server.run()
     reloader.restart_if_due()
+
+
+def _page_server() -> type[PageServer]:
+    """Raises PageNotInstalled."""
+    try:
+        from worker.web.server import PageServer  # late: it needs the extra, and only the page does
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] in OUR_PACKAGES:
+            raise
+        raise PageNotInstalled from error
+    return PageServer
+
+
+class PageNotInstalled(click.ClickException):
+    """The settings ask for the page, and what it needs is not there."""
+
+    exit_code = 2
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The page needs packages that are not installed: pip install 'chartpost[web]', or set web.enabled = false."
+        )
 
 
 def start_reloader(context: Context, runtime: Runtime, part: str) -> Reloader:
