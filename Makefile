@@ -57,7 +57,8 @@ translations: .venv/.stamp
 lock: .venv/.stamp
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --no-annotate --upgrade pyproject.toml --output-file requirements.lock
+		--no-emit-find-links --no-header --no-annotate --upgrade --extra web pyproject.toml \
+		--output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --no-annotate --upgrade --extra test --group build pyproject.toml \
 		--output-file requirements-dev.lock

@@ -1,6 +1,7 @@
 """What single values cannot show: settings that contradict each other, and settings that are allowed but unwise."""
 
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -83,12 +84,14 @@ def _unsafe_page(web: Web) -> Iterator[Problem]:
     if bool(web.tls_certificate) != bool(web.tls_key):
         there, absent = ("tls_certificate", "tls_key") if web.tls_certificate else ("tls_key", "tls_certificate")
         yield _missing_beside(("web", absent), ("web", there), "TLS needs both")
-    if not is_loopback(web.address) and not web.secure:
+    if not ip_address(web.address).is_loopback and not web.secure:  # 0.0.0.0 and :: let others in, too
         message = (
             "lets other machines in, and passwords would cross the network in the clear: set web.tls_certificate and "
             "web.tls_key, or web.url to the https address of a proxy before it"
         )
         yield Problem((("web", "address"), ("web", "url")), message)
+    if urlsplit(web.url).path:
+        yield Problem((("web", "url"),), "must have no path: a proxy can give the page a host name of its own")
     if web.user_header and not web.trusted_proxies:
         message = "must name the addresses of the proxies that say who somebody is; others could say that too"
         yield Problem((("web", "trusted_proxies"), ("web", "user_header")), message)

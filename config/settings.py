@@ -24,6 +24,7 @@ from config.types import (
     Hours,
     IgnorePattern,
     IpAddress,
+    IpNetwork,
     LeaseSeconds,
     Minutes,
     NamePatterns,
@@ -141,9 +142,9 @@ class Web(Section):
     # TLS by chartpost itself: files in PEM. Both empty: a proxy does it, or the page is for this machine alone.
     tls_certificate: OptionalFile = None
     tls_key: OptionalFile = None
-    # Proxies, whose X-Forwarded-For is believed. With `user_header` (such as "X-Remote-User") they say who somebody is,
-    # and nobody is asked for a password.
-    trusted_proxies: tuple[IpAddress, ...] = ()
+    # Proxies, by address or network, whose X-Forwarded-For is believed. With `user_header` (such as "X-Remote-User")
+    # they say who somebody is, and nobody is asked for a password.
+    trusted_proxies: tuple[IpNetwork, ...] = ()
     user_header: HeaderName = ""
     session_idle_minutes: Minutes = 30.0  # a session ends when nothing was asked for so long
     session_hours: Hours = 12.0  # and after this at the latest

@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from fnmatch import translate
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -94,6 +95,13 @@ def _ip_address(value: str) -> str:
     return value
 
 
+def _ip_network(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError:
+        raise ValueError('must be an IP address such as "192.0.2.1", or a network such as "192.0.2.0/24"') from None
+
+
 def _header_name(value: str) -> str:
     if value and not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", value):
         raise ValueError('must be the name of a header, such as "X-Remote-User"')
@@ -141,6 +149,7 @@ def _s3_prefix(value: str) -> str:
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 HostName = Annotated[str, AfterValidator(_host_name)]
 IpAddress = Annotated[str, AfterValidator(_ip_address)]
+IpNetwork = Annotated[str, AfterValidator(_ip_network)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HostPattern = Annotated[str, AfterValidator(_host_pattern)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
+import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from config.redaction import crash_site
 from config.settings import Web
+from worker.web.origin import is_known_host
 from worker.web.pages import login
 from worker.web.pages.attention import act_on_several, attention
 from worker.web.pages.document import act_on_document, document, download
@@ -29,6 +30,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = structlog.get_logger()
 
 # Nothing from elsewhere, and no script or style inside a page: a file name that is markup can do nothing.
 _POLICY = "; ".join(
@@ -55,7 +58,7 @@ _HEADERS = {
 _STATIC = "/static"
 
 
-def build_app(services: Services) -> Starlette:
+def build_app(services: Services) -> Application:
     routes = [
         Route("/", page(today), methods=["GET"]),
         Route("/resume", page(resume), methods=["POST"]),
@@ -71,22 +74,36 @@ def build_app(services: Services) -> Starlette:
         *login.routes(),
         Mount(_STATIC, StaticFiles(packages=[("worker.web", "static")]), name="static"),
     ]
-    middleware = [
-        Middleware(HeadersEverywhere, web=services.settings.web),
-        Middleware(KnownHost, web=services.settings.web),
-    ]
-    app = Starlette(
-        routes=routes,
-        middleware=middleware,
-        exception_handlers={HTTPException: _not_here},
-    )
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _not_here, Exception: _failed})
+    app.router.redirect_slashes = False  # it would send people to an address made of the Host that they have sent
     app.state.services = services
-    return app
+    web = services.settings.web
+    # Around Starlette, not inside it: its own answer to an error passes no middleware.
+    return HeadersEverywhere(ErrorsUntold(KnownHost(app, web)), web)
 
 
 async def _not_here(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return refusal(request, Refused(status, "not_here" if status in (404, 405) else "failed"))
+    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+    answer = refusal(request, Refused(status, "not_here" if status in (404, 405) else "failed"))
+    answer.headers.update(headers or {})  # `Allow`, for a method that is not known here
+    return answer
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return refusal(request, Refused(500, "failed"))
+
+
+class ErrorsUntold:
+    """Logs where an error happened, and not what it says: that may quote a document, or a password that was typed."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:  # noqa: BLE001  Starlette has answered, and hands it on for the log
+            log.error("page_failed", **crash_site(error))
 
 
 class HeadersEverywhere:
@@ -101,9 +118,10 @@ class HeadersEverywhere:
             if message["type"] == "http.response.start":
                 kept = [(name, value) for name, value in message["headers"] if name.lower() not in _HEADERS]
                 kept = [(name, value) for name, value in kept if name.lower() != b"cache-control"]
-                # What lies in /static is the same for everybody, and names nobody.
-                age = b"max-age=3600" if scope["path"].startswith(f"{_STATIC}/") else b"no-store"
-                ours = [*_HEADERS.items(), (b"cache-control", age)]
+                # What lies in /static is the same for everybody, and names nobody. It is asked for each time (304 says
+                # that it is the same), so that no page of a new version meets the style of the one before.
+                static = scope["path"].startswith(f"{_STATIC}/") and message["status"] in (200, 304)
+                ours = [*_HEADERS.items(), (b"cache-control", b"no-cache" if static else b"no-store")]
                 if self._secure:
                     ours.append((b"strict-transport-security", b"max-age=31536000"))
                 message["headers"] = [*kept, *ours]
@@ -117,13 +135,12 @@ class KnownHost:
 
     def __init__(self, app: Application, web: Web) -> None:
         self._app = app
-        named = urlsplit(web.url).hostname if web.url else None
-        self._hosts = {"localhost", "127.0.0.1", "::1", web.address, *([named] if named else [])}
+        self._web = web
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
-            if (urlsplit(f"//{host}").hostname or "") not in self._hosts:
+            if not is_known_host(host, scope["server"][0], self._web):
                 answer = PlainTextResponse("This name is not one of this page's: set web.url to it.\n", 421)
                 await answer(scope, receive, send)
                 return

@@ -24,6 +24,7 @@ import redis
 import structlog
 
 from config.data_dir import make_data_dir
+from tasks.folders.durable import sync_folder
 from tasks.ledger import keys
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.ledger.seal import Seal
@@ -101,20 +102,25 @@ class Audit:
         make_data_dir(self._folder.parent)
         self._folder.mkdir(mode=0o700, exist_ok=True)
         path = self._folder / f"{at:%Y-%m}.jsonl"
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # A link could lead out of the folder.
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            _write_all(descriptor, line)
+            is_new = _write_all(descriptor, line)
             if durable:
                 os.fsync(descriptor)
+            if is_new:
+                sync_folder(self._folder)
         finally:
             os.close(descriptor)
         return at
 
 
-def _write_all(descriptor: int, line: bytes) -> None:
-    """Append a whole line, or nothing: half a line on a full disk would spoil the next one."""
+def _write_all(descriptor: int, line: bytes) -> bool:
+    """Append a whole line, or nothing: half a line on a full disk would spoil the next one. True if it is the first."""
     end = os.lseek(descriptor, 0, os.SEEK_END)
+    if end and os.pread(descriptor, 1, end - 1) != b"\n":  # a power cut has left half a line
+        line = b"\n" + line
     written = 0
     try:
         while written < len(line):
@@ -122,3 +128,4 @@ def _write_all(descriptor: int, line: bytes) -> None:
     except OSError:
         os.ftruncate(descriptor, end)
         raise
+    return end == 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from worker.cli.commands.serve import empty_option, start_reloader
+from worker.cli.commands.serve import empty_option, require_page, start_reloader
 from worker.cli.context import Context, pass_context
+from worker.cli.errors import WrongSettings
 from worker.cli.startup import start_service
 
 
@@ -17,14 +18,17 @@ def web(context: Context, empty: bool) -> None:
 
     `chartpost users` says who may use it. web.address and web.port say where it is.
     """
-    try:
-        from worker.web.server import PageServer  # late: it needs the extra, and only this command does
-    except ModuleNotFoundError as error:
-        raise click.ClickException("The page needs the extra: pip install 'chartpost[web]'.") from error
+    require_page()
+    # Late: they need the extra.
+    from worker.web.certificate import CertificateUnusable
+    from worker.web.server import PageServer
+
     runtime = start_service(context, empty=empty)
     page = context.settings.web
     try:
         server = PageServer(runtime)
+    except CertificateUnusable as error:
+        raise WrongSettings([str(error)]) from error
     except OSError as error:
         raise click.ClickException(
             f"The page cannot listen at {page.address}:{page.port}: {error.strerror}."

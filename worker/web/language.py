@@ -1,4 +1,4 @@
-"""In which language somebody sees the page: as chosen on it, else as the browser asks, else as the settings say."""
+"""In which language somebody sees the page: as chosen on it, else as the browser asks, else in English."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import unicodedata
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -11,12 +12,15 @@ from worker.web.users import User
 
 LEAST_CHARACTERS = 12
 _MOST_CHARACTERS = 1024
+_LEAST_DIFFERENT = 5  # characters: "111111111111" is what is guessed first
+_TELLING_NAME = 4  # characters of a name that a password must not hold; shorter ones are in many words
 _AT_ONCE = 2  # each takes 64 MiB and a core for a moment
 
 _hasher = PasswordHasher()
 _slots = threading.BoundedSemaphore(_AT_ONCE)
-# Checked when there is no such person, so that the answer takes as long as for one who is there.
-_NOBODY = _hasher.hash("nobody has this password")
+# Checked when there is no such person, so that the answer takes as long as for one who is there: a random password,
+# with the hasher's own parameters.
+_NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$MGVQM8FQe4Xf2emvtT3PHg$YQ0j3znWHJBmZNf/p7JQdlAyPikMGU5n/JkHPE5IVfw"
 
 
 def hash_password(password: str, name: str) -> str:
@@ -25,10 +29,16 @@ def hash_password(password: str, name: str) -> str:
         raise ValueError(f"A password needs {LEAST_CHARACTERS} characters or more; a few words are easy to remember.")
     if len(password) > _MOST_CHARACTERS:
         raise ValueError(f"A password has at most {_MOST_CHARACTERS} characters.")
-    if name in password.casefold():
+    if len(set(password)) < _LEAST_DIFFERENT:
+        raise ValueError(f"A password needs {_LEAST_DIFFERENT} different characters or more.")
+    if len(name) >= _TELLING_NAME and name in password.casefold():
         raise ValueError("A password must not hold the person's name.")
+    try:
+        same = _same_on_every_keyboard(password)
+    except UnicodeEncodeError:
+        raise ValueError("A password must be text.") from None  # the error would quote it
     with _slots:
-        return _hasher.hash(password)
+        return _hasher.hash(same)
 
 
 def is_password_of(user: User | None, password: str) -> bool:
@@ -38,7 +48,12 @@ def is_password_of(user: User | None, password: str) -> bool:
         password, known = "", None
     with _slots:
         try:
-            matches = _hasher.verify(known or _NOBODY, password)
-        except (VerificationError, InvalidHashError):
+            matches = _hasher.verify(known or _NOBODY, _same_on_every_keyboard(password))
+        except (VerificationError, InvalidHashError, UnicodeEncodeError):
             return False
     return matches and known is not None
+
+
+def _same_on_every_keyboard(password: str) -> bytes:
+    """Some systems send an Ü as one character, others as U and two dots (NFC, as RFC 8265 has it)."""
+    return unicodedata.normalize("NFC", password).encode()

@@ -53,11 +53,8 @@ class Sessions:
         self._keep(session)
         return token
 
-    def find(self, token: str, *, by_person: bool = True) -> Session | None:
-        """The session of this token; None if there is none any more.
-
-        `by_person`: it lives on for another `idle_seconds`. What a page asks for by itself keeps no session alive.
-        """
+    def find(self, token: str, *, renew: bool = True) -> Session | None:
+        """The session of this token; None if there is none any more. With `renew` its idle time begins again."""
         digest = self._digest(token)
         key = keys.web_session(digest)
         sealed = self._redis.get(key)
@@ -71,7 +68,7 @@ class Sessions:
         if not 0 < left <= self._longest_seconds:  # more is left than it was given: the clock was set back since
             self._redis.delete(key)
             return None
-        if by_person:
+        if renew:
             self._redis.expire(key, self._lifetime(ends_at))
         return Session(digest, user, stamp, ends_at)
 

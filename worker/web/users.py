@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import stat
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,13 +23,15 @@ from enum import IntEnum
 from pathlib import Path
 
 from config.data_dir import make_data_dir
-from tasks.folders.durable import FileIdentity
+from tasks.folders.durable import FileIdentity, sync_folder
 
 EVERY_ACCOUNT = "*"
 FILE_NAME = "web-users.json"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _VERSION = 1
+# A link would lead to a file that can change unseen, or be written over.
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Right(IntEnum):
@@ -106,8 +109,9 @@ class Users:
     def _changing(self) -> Iterator[dict[str, User]]:
         make_data_dir(self._path.parent)
         # A lock file of its own: the file itself is replaced, and with it whatever lock is on it.
-        lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
         try:
+            self._give_to_owner(lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
             users = dict(self._load())
             yield users
@@ -117,14 +121,29 @@ class Users:
 
     def _load(self) -> Mapping[str, User]:
         try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
+            content = json.loads(self._content())
             if content["version"] != _VERSION:
                 raise UsersDamaged(f"{self._path} is of version {content['version']}: start the version that wrote it.")
             return {name: _user(name, fields) for name, fields in content["users"].items()}
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise UsersDamaged(f"{self._path} cannot be read: {error.strerror}.") from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsersDamaged(f"{self._path} cannot be understood. Restore it from a copy, or remove it.") from error
+
+    def _content(self) -> bytes:
+        """Raises OSError, and UsersDamaged if others could have written it."""
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise UsersDamaged(f"{self._path} is not a file.")
+            # Of ours, root's, or whoever owns the folder: a container's volume may have another owner than its process.
+            owners = (os.geteuid(), 0, self._path.parent.stat().st_uid)
+            if status.st_uid not in owners or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise UsersDamaged(f"{self._path} may have been written by others: look at it, then `chmod 600` it.")
+            return file.read()
 
     def _store(self, users: Mapping[str, User]) -> None:
         content = {
@@ -139,17 +158,21 @@ class Users:
             },
         }
         draft = self._path.with_name(f".{FILE_NAME}.new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        draft.unlink(missing_ok=True)  # of a command that was killed
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            self._give_to_owner(descriptor)
             json.dump(content, file, indent=1)
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
         draft.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._path.parent)
+
+    def _give_to_owner(self, descriptor: int) -> None:
+        """After `sudo chartpost users add` the page's own user must be able to read it."""
+        if os.geteuid() == 0:
+            folder = self._path.parent.stat()
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
 
 
 def check_name(name: str) -> str:

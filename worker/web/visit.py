@@ -7,23 +7,24 @@ a form came from our own page.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from config.redaction import crash_site
-from config.settings import Web
 from tasks.ledger.redis import REDIS_ERRORS
 from worker.web.language import language_of
+from worker.web.origin import address_of, is_our_page, user_told_by_proxy
 from worker.web.services import Services
 from worker.web.sessions import Session
 from worker.web.templates import render
@@ -34,6 +35,11 @@ log = structlog.get_logger()
 _MOST_FIELDS = 2000  # a list of a thousand documents, ticked
 _MOST_FILES = 100
 _FIELD_BYTES = 64 * 1024
+# A form may take so long: half a minute, and as long as its bytes need on a slow line.
+_FORM_SECONDS, _BYTES_A_SECOND = 30.0, 32 * 1024
+
+REFRESH_HEADER = "Chartpost-Refresh"
+"""What a page sends along when it asks by itself, without anybody at it: this keeps no session alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +131,6 @@ def page(handler: Handler, *, most_bytes: int = _FIELD_BYTES * 16) -> Callable[[
         except OSError as error:
             log.error("page_failed", **crash_site(error))
             return refusal(request, Refused(500, "disk"))
-        except Exception as error:  # noqa: BLE001, the server would log a traceback, which may quote a patient
-            log.error("page_failed", **crash_site(error))
-            return refusal(request, Refused(500, "failed"))
 
     return endpoint
 
@@ -153,7 +156,7 @@ def _visit(request: Request, who: _Who, form: FormData) -> Visit:
         query=request.query_params,
         session=who.session,
         form=form,
-        partial=_is_partial(request),
+        partial=request.headers.get("HX-Request") == "true",
     )
 
 
@@ -168,37 +171,19 @@ def _who(request: Request, services: Services) -> _Who | None:
     """None for a stranger. Raises Refused, UsersDamaged and REDIS_ERRORS."""
     web = services.settings.web
     address = address_of(request, web)
-    if web.user_header and _peer(request) in web.trusted_proxies:
-        name = request.headers.get(web.user_header, "")
+    name = user_told_by_proxy(request, web)
+    if name is not None:
         user = services.users.get(name) if name else None
         if user is None:
             raise Refused(403, "unknown_user")
         return _Who(user, address, None)
     token = request.cookies.get(cookie_name(web.secure))
-    session = services.sessions.find(token, by_person=not _is_partial(request)) if token else None
+    session = services.sessions.find(token, renew=REFRESH_HEADER not in request.headers) if token else None
     user = services.users.get(session.user) if session else None
     # The password or the rights were changed since the session began, or the person was removed.
     if session is None or user is None or user.stamp != session.stamp:
         return None
     return _Who(user, address, session)
-
-
-def _is_partial(request: Request) -> bool:
-    """True if htmx asks, for a part of a page that it brings up to date."""
-    return request.headers.get("HX-Request") == "true"
-
-
-def address_of(request: Request, web: Web) -> str:
-    """The browser's address: what a trusted proxy says, else the connection's."""
-    peer = _peer(request)
-    if peer not in web.trusted_proxies:
-        return peer
-    # The last is what that proxy has seen; those before it are the browser's to write.
-    return request.headers.get("X-Forwarded-For", peer).rpartition(",")[2].strip() or peer
-
-
-def _peer(request: Request) -> str:
-    return request.client.host if request.client else ""
 
 
 def cookie_name(secure: bool) -> str:
@@ -208,7 +193,7 @@ def cookie_name(secure: bool) -> str:
 
 def _to_login(request: Request) -> Response:
     """After login the person goes on here, if it is a page."""
-    if _is_partial(request):
+    if request.headers.get("HX-Request") == "true":
         return Response(status_code=401, headers={"HX-Redirect": "/login"})
     there = request.url.path if request.method == "GET" else "/"
     return RedirectResponse("/login" if there == "/" else f"/login?next={quote(there)}", status_code=303)
@@ -216,22 +201,29 @@ def _to_login(request: Request) -> Response:
 
 def check_origin(request: Request) -> None:
     """Raises Refused for a form that a browser says another site has sent."""
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("Host")
-    if site not in (None, "same-origin", "none") or foreign:
+    web = request.app.state.services.settings.web
+    sites, origins = request.headers.getlist("Sec-Fetch-Site"), request.headers.getlist("Origin")
+    ours = all(is_our_page(origin, request.headers.get("Host", ""), web) for origin in origins)
+    if not ours or set(sites) - {"same-origin", "none"}:
         raise Refused(403, "forged")
 
 
 @asynccontextmanager
 async def read_form(request: Request, most_bytes: int) -> AsyncIterator[FormData]:
-    """The form; its files are removed at the end of the block. Raises Refused for one too large or malformed."""
+    """The form; its files are removed at the end of the block.
+
+    Raises Refused for one that is too large, malformed, or too slow.
+    """
     length = request.headers.get("Content-Length", "")
-    # A body of unknown length could fill the disk before it ends.
-    if not length.isdecimal() or int(length) > most_bytes:
+    # A body of unknown length could fill the disk before it ends. Beside Transfer-Encoding the length says nothing.
+    if not length.isdecimal() or int(length) > most_bytes or "Transfer-Encoding" in request.headers:
         raise Refused(413, "too_large")
     try:
-        form = await request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES)
-    except HTTPException as error:
+        async with asyncio.timeout(_FORM_SECONDS + int(length) / _BYTES_A_SECOND):
+            form = await request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES)
+    except TimeoutError as error:
+        raise Refused(408, "malformed") from error
+    except (HTTPException, ClientDisconnect) as error:
         raise Refused(400, "malformed") from error
     try:
         yield form

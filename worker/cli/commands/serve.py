@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import click
 
@@ -18,6 +19,8 @@ from worker.reload.stop_deadline import SERVICE_SECONDS, StopDeadline
 from worker.stream.build import stream_readers
 from worker.supervisor.run import Supervisor
 
+_PAGE_NEEDS = ("argon2", "jinja2", "python_multipart", "starlette", "uvicorn")  # the extra `web`
+
 empty_option = click.option("--empty", is_flag=True, help="Start although the settings name no account.")
 
 
@@ -31,6 +34,8 @@ def run(context: Context, empty: bool) -> None:
     SIGTERM and Ctrl-C stop them in order.
     """
     require_accounts(context.settings, empty=empty)
+    if context.settings.web.enabled:
+        require_page()  # before anything starts: the page would only ever end and be started again
     start_logs(context.settings)
     part = Supervisor(context.settings).run()
     if part:  # this process is a child of the supervisor's now
@@ -91,6 +96,23 @@ def intake(context: Context, empty: bool) -> None:
     backlog_helper(runtime).start()
     stream_readers(runtime).run()
     reloader.restart_if_due()
+
+
+def require_page() -> None:
+    """Raises PageNotInstalled."""
+    if not all(map(find_spec, _PAGE_NEEDS)):
+        raise PageNotInstalled
+
+
+class PageNotInstalled(click.ClickException):
+    """The settings ask for the page, and what it needs is not there."""
+
+    exit_code = 2
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The page needs packages that are not installed: pip install 'chartpost[web]', or set web.enabled = false."
+        )
 
 
 def start_reloader(context: Context, runtime: Runtime, part: str) -> Reloader:

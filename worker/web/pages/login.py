@@ -5,23 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 
+import anyio
 import structlog
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from config.redaction import crash_site
 from tasks.ledger.redis import REDIS_ERRORS
 from worker.web.language import LANGUAGE_COOKIE, LANGUAGES, language_of
+from worker.web.origin import address_of
 from worker.web.passwords import is_password_of
 from worker.web.services import Services
 from worker.web.templates import render
 from worker.web.users import UsersDamaged
-from worker.web.visit import Refused, Visit, address_of, check_origin, cookie_name, page, read_form, refusal
+from worker.web.visit import Refused, Visit, check_origin, cookie_name, page, read_form, refusal
 
 log = structlog.get_logger()
 
 _FORM_BYTES = 8192
+_THREADS = 4  # of the process's forty: passwords take long, and must not keep those who are logged in from their pages
 _YEAR_SECONDS = 31_536_000
 # A page of ours, and nothing that a browser would take for another host's.
 _OUR_PAGE = re.compile(r"/(?!/)[A-Za-z0-9/_-]*")
@@ -37,27 +40,30 @@ def routes() -> Sequence[Route]:
 
 
 async def show_login(request: Request) -> Response:
-    return _login_page(request)
+    return _login_page(request, there=request.query_params.get("next", "/"))
 
 
 def log_in(request: Request, form: dict[str, str]) -> Response:
     services: Services = request.app.state.services
     name, password = form.get("name", "").strip().casefold()[:64], form.get("password", "")
+    there = form.get("next", "/")
     address = address_of(request, services.settings.web)
     if not services.login_limit.take(name, address):
         log.warning("login_limited", address=address)
-        return _login_page(request, "limited", 429)
+        return _login_page(request, "limited", 429, there)
     user = services.users.get(name)
     if not is_password_of(user, password) or user is None:
         # The name only if somebody has it: people type their password into the wrong field.
         log.warning("login_failed", address=address, user=user.name if user else None)
         services.audit.did(user.name if user else "", address, "log_in", "refused")
-        return _login_page(request, "wrong", 403)
+        return _login_page(request, "wrong", 403, there)
     services.login_limit.forget(name, address)
     services.audit.did(user.name, address, "log_in", "done")
-    there = form.get("next", "/")
-    answer = RedirectResponse(there if _OUR_PAGE.fullmatch(there) else "/", status_code=303)
+    answer = RedirectResponse(our_page(there), status_code=303)
     secure = services.settings.web.secure
+    earlier = request.cookies.get(cookie_name(secure))
+    if earlier and (session := services.sessions.find(earlier, renew=False)):
+        services.sessions.end(session)  # somebody else sat at this browser
     token = services.sessions.begin(user)
     answer.set_cookie(cookie_name(secure), token, httponly=True, samesite="strict", secure=secure, path="/")
     return answer
@@ -77,7 +83,7 @@ def log_out(visit: Visit) -> Response:
 
 def choose_language(request: Request, form: dict[str, str]) -> Response:
     there, language = form.get("next", "/"), form.get("language", "")
-    answer = RedirectResponse(there if _OUR_PAGE.fullmatch(there) else "/", status_code=303)
+    answer = RedirectResponse(our_page(there), status_code=303)
     if language in LANGUAGES:
         secure = request.app.state.services.settings.web.secure
         answer.set_cookie(
@@ -86,10 +92,14 @@ def choose_language(request: Request, form: dict[str, str]) -> Response:
     return answer
 
 
-def _login_page(request: Request, problem: str = "", status: int = 200) -> Response:
+def our_page(address: str) -> str:
+    """The address, if it is a page of ours; else the first page."""
+    return address if _OUR_PAGE.fullmatch(address) else "/"
+
+
+def _login_page(request: Request, problem: str = "", status: int = 200, there: str = "/") -> Response:
     services: Services = request.app.state.services
-    there = request.query_params.get("next", "/")
-    values = {"visit": None, "problem": problem, "next": there if _OUR_PAGE.fullmatch(there) else "/"}
+    values = {"visit": None, "problem": problem, "next": our_page(there)}
     return HTMLResponse(render("login.html", language_of(request, services.settings), **values), status_code=status)
 
 
@@ -97,13 +107,14 @@ def _for_strangers(
     handler: Callable[[Request, dict[str, str]], Response],
 ) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint for a form that needs no session: from our own page all the same."""
+    threads = anyio.CapacityLimiter(_THREADS)
 
     async def endpoint(request: Request) -> Response:
         try:
             check_origin(request)
             async with read_form(request, _FORM_BYTES) as form:
                 fields = {name: value for name, value in form.items() if isinstance(value, str)}
-            return await run_in_threadpool(handler, request, fields)
+            return await anyio.to_thread.run_sync(handler, request, fields, limiter=threads)
         except Refused as refused:
             return refusal(request, refused)
         except UsersDamaged as error:
@@ -111,5 +122,8 @@ def _for_strangers(
             return refusal(request, Refused(503, "users"))
         except REDIS_ERRORS:
             return refusal(request, Refused(503, "redis"))
+        except OSError as error:
+            log.error("page_failed", **crash_site(error))
+            return refusal(request, Refused(500, "disk"))
 
     return endpoint
