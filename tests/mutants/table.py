@@ -51,7 +51,7 @@ MUTANTS = (
         "tasks/ledger/scripts/move.lua",
         "if change.in_flight or change.goes_on then",
         "if change.in_flight then",
-        (GOING_ON,),
+        ("tests/tasks/ledger/test_spared_commands.py",),
     ),
     Mutant(
         "a worker that was asked to end goes on",
