@@ -1091,6 +1091,20 @@ MUTANTS = (
         (f"{PARTS}::test_a_process_with_a_second_thread_does_not_fork",),
     ),
     Mutant(
+        "a resting feeder is not told of what another process opens",
+        "tasks/dispatch/wakeup.py",
+        '("CLIENT", "CACHING", "YES")',
+        '("CLIENT", "CACHING", "NO")',
+        ("tests/tasks/dispatch/test_wakeup.py",),
+    ),
+    Mutant(
+        "a feeder rests while a job is in flight whose lease may run out",
+        "tasks/dispatch/wakeup.py",
+        "        return not there\n",
+        "        return True\n",
+        ("tests/tasks/dispatch/test_wakeup.py",),
+    ),
+    Mutant(
         "the workers of one run bear the same name for Celery",
         "worker/supervisor/run.py",
         "name = () if number == 1 else",

@@ -24,7 +24,7 @@ from tasks.sources.objects import StorageFault
 
 log = structlog.get_logger()
 
-_CLOSING_SECONDS = 1.0
+_CLOSING_SECONDS = 2.0
 _SWEEP_SECONDS = 3600.0
 _STAGED_AT_LEAST = timedelta(hours=1)  # what is younger may belong to a document that is being claimed
 _PUBLISH_SECONDS = 10.0

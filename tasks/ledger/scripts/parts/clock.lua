@@ -15,7 +15,7 @@
 -- boot, boot_ms  a machine's boot, and the ms since then; nil if the caller does not know them
 -- told           the ledger's time and Redis's as an earlier script has told them ('<ms> <ms>'); nil or '' to read the hash
 -- Returns        the ledger's time and Redis's, both in ms since 1970; and Redis's in microseconds
-local LARGEST_MOVE = 5000  -- feeders look every 0.3 s; a smaller lease than this is for tests
+local LARGEST_MOVE = 5000  -- feeders look every 0.3 s, and every 3 s while they rest; a smaller lease than this is for tests
 local FINEST_NOTE = 100  -- a move that is smaller is added up with the next, so that not every script writes
 local function read_clock(prefix, boot, boot_ms, told)
   local key = prefix .. 'clock'
