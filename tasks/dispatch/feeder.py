@@ -9,7 +9,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
 import redis
@@ -25,12 +25,13 @@ from tasks.dispatch.housekeeping import Housekeeping
 from tasks.dispatch.key_guard import KeyGuard
 from tasks.dispatch.probes import Probes
 from tasks.dispatch.skipped import SkippedLanes
+from tasks.dispatch.wakeup import Wakeup
 from tasks.dispatch.workers import LiveWorker, Workers
 from tasks.folders.forgotten_commits import ForgottenCommits
 from tasks.folders.machines import Machine
 from tasks.ledger.clock import boot, since_boot_ms
 from tasks.ledger.identity import LedgerIdentity, LedgerRefused
-from tasks.ledger.keys import CALLBACK_LANE, CLOSING_LANE, PREFIX
+from tasks.ledger.keys import CALLBACK_LANE, CLOSING_LANE, PREFIX, due
 from tasks.ledger.redis import REDIS_ERRORS, RedisTrouble, error_code, is_outage
 from tasks.ledger.script_loader import load_script
 from tasks.model.errors import RetryLater
@@ -38,6 +39,7 @@ from tasks.model.errors import RetryLater
 log = structlog.get_logger()
 
 _TICK_SECONDS = 0.3
+_REST_SECONDS = 3.0  # while there is nothing to do at all; signs of life come as often then
 _LEAST_TICK_SECONDS = 0.03  # a worker full of short tasks pokes hundreds of times a second; one round serves them all
 _REDIS_PAUSE_SECONDS = 2.0
 _WINDOW_PER_SLOT = 2  # one job that runs and one that waits for it: workers never idle, and queues stay short
@@ -79,16 +81,18 @@ class Feeder:
         self._tick_seconds = tick_seconds
         self._take_due = load_script(client, "take_due")
         self._probes = Probes(breaker, accounts, on_resumed=self.poke)
-        self._poked = threading.Event()
+        self._wakeup = Wakeup(client)
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._housekeeping = housekeeping
         self._housekeeping_at = 0.0
-        self._live: Collection[LiveWorker] = ()
+        self._live: Mapping[str, LiveWorker] = {}
         self._look_for_workers_at = float("-inf")
         self._trouble = RedisTrouble(part="feeder")
         self._failed_rounds = 0
         self._next_due_seconds = math.inf
+        self._woken = True
+        self._at_rest = False
         self._skipped = SkippedLanes(client, self._groups, lease_seconds)
         self._key_guard = KeyGuard(client, self._groups, make_due_again, producers)
         self._report = FeederReport(client, workers.name)
@@ -99,19 +103,21 @@ class Feeder:
     def stop(self) -> None:
         """Send no more jobs. Does not wait for probes."""
         self._stopped.set()
-        self._poked.set()  # ends the thread's wait
+        self._wakeup.poke()  # ends the thread's wait
         if self._thread:
             self._thread.join(timeout=10)
+            if not self._thread.is_alive():
+                self._wakeup.close()
         self._probes.stop()
 
     def poke(self) -> None:
         """Something may be due, or a slot is free: begin the next round at once."""
-        self._poked.set()
+        self._wakeup.poke()
 
     def tick(self) -> int:
         """Send the jobs that are due and have a slot, and start the probes that are due. Returns how many were sent."""
         live = self._live_workers()
-        machine = (self._machine.name() if self._machine else None) or ""
+        machine = self._machine_name()
         slots = sum(worker.slots for worker in live)
         slots_here = sum(worker.slots for worker in live if worker.machine == machine)
         window = _WINDOW_PER_SLOT * slots
@@ -129,11 +135,12 @@ class Feeder:
         return len(taken) // 4
 
     def _live_workers(self) -> Collection[LiveWorker]:
-        # A round may come every 30 ms, and workers begin and end seldom.
-        if time.monotonic() >= self._look_for_workers_at:
-            self._live = self._workers.live().values()
+        # A round may come every 30 ms, and workers begin and end seldom. After an undisturbed rest there is nothing to
+        # give them.
+        if not self._at_rest and time.monotonic() >= self._look_for_workers_at:
+            self._live = self._workers.live()
             self._look_for_workers_at = time.monotonic() + _WORKERS_SECONDS
-        return self._live
+        return self._live.values()
 
     def _most_unsure(self, slots: int) -> int:
         """How many slots the accounts that do not answer may hold together; -1: any number.
@@ -164,20 +171,47 @@ class Feeder:
     def _run(self) -> None:
         while not self._stopped.is_set():
             # Before the round, so that a poke during it leads to another one.
-            self._poked.clear()
+            self._wakeup.clear()
             try:
-                self._round()
+                sent = self._round()
                 self._after_good_round()
+                self._at_rest = not sent and self._nothing_to_do()
             except LedgerRefused as refused:
                 self._on_refused(refused)
                 return
             except Exception as error:  # noqa: BLE001, outermost
+                self._at_rest = False
                 self._after_failed_round(error)
             self._stopped.wait(_LEAST_TICK_SECONDS)
-            rest = min(self._tick_seconds, self._next_due_seconds)
-            self._poked.wait(_REDIS_PAUSE_SECONDS if self._failed_rounds else rest)
+            self._woken = self._wakeup.wait(self._rest_seconds())
+            self._at_rest = self._at_rest and not self._woken
 
-    def _round(self) -> None:
+    def _rest_seconds(self) -> float:
+        if self._failed_rounds:
+            return _REDIS_PAUSE_SECONDS
+        if self._at_rest:
+            return max(self._tick_seconds, _REST_SECONDS)
+        return min(self._tick_seconds, self._next_due_seconds)
+
+    def _nothing_to_do(self) -> bool:
+        """True if no job waits that this feeder could send, now or later, and it will be told of the next one.
+
+        Each job with work left has a due entry, in flight too. It is not asked after each poke, but once a round came
+        by time alone and had nothing to send.
+        """
+        if self._woken or self._next_due_seconds < math.inf or self._skipped.trouble():
+            return False
+        if self._workers.name not in self._live:  # it does not consume yet, and must say so as soon as it does
+            return False
+        machine = self._machine_name()
+        lanes, homes = (CLOSING_LANE, CALLBACK_LANE, *self._accounts), (None, machine) if machine else (None,)
+        return self._wakeup.watch([due(lane, home) for lane in lanes for home in homes])
+
+    def _machine_name(self) -> str:
+        return (self._machine.name() if self._machine else None) or ""
+
+    def _round(self) -> int:
+        """As `tick`, with what comes now and then."""
         if self._identity:
             self._identity.confirm()
         if self._machine:
@@ -194,7 +228,7 @@ class Feeder:
             self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
             self._key_guard.look(of_groups=True)
             self._housekeeping.run()
-        self.tick()
+        return self.tick()
 
     def _after_good_round(self) -> None:
         self._failed_rounds = 0

@@ -19,7 +19,7 @@ from tasks.ledger.redis import REDIS_ERRORS, log_redis_error
 
 log = structlog.get_logger()
 
-_LOOK_SECONDS = 2.0
+_LOOK_SECONDS = 5.0
 # The rate limit of a group, which a minute makes again.
 _OF_GROUPS = tuple(f"{PREFIX}{family}:" for family in ("gate", "gate-reason", "calls-of"))
 

@@ -22,7 +22,6 @@ class SealedCache:
     def __init__(self, client: redis.Redis, seal: Seal) -> None:
         self._redis = client
         self._seal = seal
-        self._read = load_script(client, "read_cached")
         self._take_lock_script = load_script(client, "take_lock")
         self._hold_lock = load_script(client, "hold_lock")
 
@@ -32,13 +31,18 @@ class SealedCache:
 
     def get_with_age(self, topic: str, key: str) -> tuple[str, float] | None:
         digest = self._seal.lookup(topic, key)
-        kept, left_ms = self._read(keys=[keys.cached(digest)]) or ("", 0)
+        # First the time, since most of what is asked for is not there. A value that is replaced before the second call
+        # seems older than it is, never younger; one that ends is a miss.
+        left_ms = int(self._redis.pttl(keys.cached(digest)))
+        if left_ms < 0:
+            return None
+        kept = self._redis.get(keys.cached(digest)) or ""
         given_ms, _, sealed = str(kept).partition(" ")
         # With more time left than it was given, Redis's clock was set back since: it would stay for as long.
-        if not sealed or not 0 <= int(left_ms) <= int(given_ms):
+        if not sealed or left_ms > int(given_ms):
             return None
         try:
-            return self._seal.open(sealed, place=digest), (int(given_ms) - int(left_ms)) / 1000
+            return self._seal.open(sealed, place=digest), (int(given_ms) - left_ms) / 1000
         except SealBroken:  # secret_key was changed: the same as a miss
             return None
 
@@ -84,7 +88,12 @@ class SealedCache:
 
     def _take_lock(self, name: str, seconds: float) -> str:
         """What stands in the lock from now on; empty if another has it."""
-        return str(self._take_lock_script(keys=[name], args=[uuid4().hex, _ms(seconds)]))
+        mark, given_ms = uuid4().hex, _ms(seconds)
+        written = f"{given_ms} {mark}"
+        # Usually it is free. Only where it is not, the script looks whether it was left behind.
+        if self._redis.set(name, written, nx=True, px=given_ms):
+            return written
+        return str(self._take_lock_script(keys=[name], args=[mark, given_ms]))
 
 
 def _ms(seconds: float) -> int:

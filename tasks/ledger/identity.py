@@ -2,12 +2,13 @@
 
 Two keys without an expiry mark a ledger. `chartpost:seal-check` is a digest under the `secret_key` of whoever wrote
 first; `chartpost:schema` is the number of the rows' form. They are written by the first process that writes anything,
-and read again about once a second: a wipe takes them away, and a failover may lead to another Redis altogether.
+and read again about once a second, or before the next write where that comes later: a wipe takes them away, and a
+failover may lead to another Redis altogether.
 
 The schema belongs to the whole ledger, not to a row: a job has entries in many keys, which must fit together. A version
-that knows a higher one raises it at its start, and from then on every earlier version leaves the ledger alone within a
-second, wherever it runs. `chartpost:schema-version` names the version that raised it, for the sentence that the earlier
-ones say.
+that knows a higher one raises it at its start, and from then on every earlier version leaves the ledger alone within
+seconds, wherever it runs. `chartpost:schema-version` names the version that raised it, for the sentence that the
+earlier ones say.
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ class Lease:
     token: str
     # When the step started, by the ledger's clock.
     now: datetime
+    # That moment by the ledger's clock and by Redis's, in ms, as `move.lua` takes it; empty if they were not told.
+    clock: str = ""
     # When Redis was asked for it, by `steady_seconds`: from then on it runs.
     taken_at: float = field(default_factory=steady_seconds)
     # As the ledger had them then: the records that prove a job of the same patient, and those jobs; None where they are

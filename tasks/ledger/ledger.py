@@ -272,7 +272,9 @@ class Ledger:
                 if started_id == job_id:
                     raise
                 continue
-            leases.append(Lease(job, str(token), from_ms(now), asked_at, *seen_then))
+            leases.append(
+                Lease(job, str(token), from_ms(now), f"{now} {wall}", self._taken_at(asked_at, now, row), *seen_then)
+            )
         return leases
 
     def renew(self, leases: Iterable[tuple[str, str]], slow: Collection[str] = ()) -> list[bool]:
@@ -309,13 +311,18 @@ class Ledger:
         change = {**self._change(job, move), "due_in": self._lease_ms, "goes_on": move.step}
         change.pop("in_flight", None)
         asked_at = steady_seconds()
-        answer = self._run("move", job.id, lease.token, ",".join(move.allowed), json.dumps(change))
+        answer = self._run("move", job.id, lease.token, ",".join(move.allowed), json.dumps(change), lease.clock)
         if isinstance(answer, list):
-            flat_row, now, wall = answer
+            flat_row, now, wall, validations = answer
+            row = _pairs(flat_row)
             moved = self.codec.job(
-                job.id, _pairs(flat_row), ahead_ms=now - wall, document=job.document, facts=move.facts or job.facts
+                job.id, row, ahead_ms=now - wall, document=job.document, facts=move.facts or job.facts
             )
-            return replace(lease, job=moved, now=from_ms(now), taken_at=asked_at)
+            taken_at = self._taken_at(asked_at, now, row)
+            times = read_validations(str(validations))
+            return replace(
+                lease, job=moved, now=from_ms(now), clock=f"{now} {wall}", taken_at=taken_at, validations=times
+            )
         if answer != "owned_by_another":
             raise _lost(str(answer))
         return None
@@ -328,22 +335,26 @@ class Ledger:
         answer = self._apply(lease, moves.committed(facts, run_mark))
         return None if answer == "another_run" else int(answer.removeprefix("ok "))
 
+    def _taken_at(self, asked_at: float, now: int, row: Mapping[str, str]) -> float:
+        """Since when the lease of this row runs, by `steady_seconds`: perhaps a little longer (`parts/lease.lua`)."""
+        return asked_at - (now + self._lease_ms - int(row["lease_until"])) / 1000
+
     def take_over(self, job: Job, move: Move) -> str:
         """Carry out a move without a lease; it takes the job from the worker that holds it.
 
         Returns 'ok', or why nothing was changed: 'committed', 'moved' (to another stage), 'owned_by_another', 'gone'.
         """
-        return self._move(job, "", move)
+        return self._move(job, "", move, clock="")
 
     def _apply(self, lease: Lease, move: Move) -> str:
-        answer = self._move(lease.job, lease.token, move)
+        answer = self._move(lease.job, lease.token, move, lease.clock)
         if not answer.startswith("ok") and answer not in ("owned_by_another", "another_run"):
             raise _lost(answer)
         return answer
 
-    def _move(self, job: Job, token: str, move: Move) -> str:
+    def _move(self, job: Job, token: str, move: Move, clock: str) -> str:
         change = self._change(job, move)
-        return str(self._run("move", job.id, token, ",".join(move.allowed), json.dumps(change)))
+        return str(self._run("move", job.id, token, ",".join(move.allowed), json.dumps(change), clock))
 
     def _change(self, job: Job, move: Move) -> dict[str, Any]:
         """A move as `move.lua` reads it. What stays as it is, is left out."""

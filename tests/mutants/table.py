@@ -42,7 +42,7 @@ MUTANTS = (
     Mutant(
         "a worker that goes on with a job has no lease on it any more",
         "tasks/ledger/scripts/move.lua",
-        "  set('lease_until', now + change.due_in)\n",
+        "  set('lease_until', due_at)\n",
         "  set('lease_until', 0)\n",
         (GOING_ON,),
     ),
@@ -51,7 +51,7 @@ MUTANTS = (
         "tasks/ledger/scripts/move.lua",
         "if change.in_flight or change.goes_on then",
         "if change.in_flight then",
-        (GOING_ON,),
+        ("tests/tasks/ledger/test_spared_commands.py",),
     ),
     Mutant(
         "a worker that was asked to end goes on",
@@ -343,7 +343,7 @@ MUTANTS = (
     Mutant(
         "a forward move leaves no due entry",
         "tasks/ledger/scripts/move.lua",
-        "    redis.call('ZADD', due, now + change.due_in, id)\n",
+        "    redis.call('ZADD', due, due_at, id)\n",
         "    redis.call('ZREM', due, id)\n",
         (LEDGER,),
     ),
@@ -357,8 +357,8 @@ MUTANTS = (
     Mutant(
         "a record proves two jobs",
         "tasks/ledger/scripts/parts/owners.lua",
-        "if owner and owner ~= id then return false end",
-        "",
+        " and redis.call('HGET', owners, record) ~= id then return false end",
+        " and false then return false end",
         (LEDGER,),
     ),
     Mutant(
@@ -408,7 +408,7 @@ MUTANTS = (
     Mutant(
         "what is sealed of a job stays when its row has left",
         "tasks/ledger/scripts/move.lua",
-        "    keep_sealed(prefix, id, seconds)\n",
+        "    keep_sealed(prefix, id, is, seconds)\n",
         "",
         ("tests/tasks/ledger/test_sealed_parts.py",),
     ),
@@ -436,7 +436,7 @@ MUTANTS = (
     Mutant(
         "two documents of one name are sent at once",
         "tasks/ledger/scripts/parts/names.lua",
-        "if holder and holder ~= id and",
+        "if holder ~= id and",
         "if false and",
         (LEDGER,),
     ),
@@ -548,8 +548,8 @@ MUTANTS = (
     Mutant(
         "a lock that was taken before the clock was set back stays for an hour",
         "tasks/ledger/scripts/take_lock.lua",
-        "if lasts and redis.call('PTTL', KEYS[1]) > lasts then redis.call('DEL', KEYS[1]) end\n",
-        "",
+        "if not lasts or redis.call('PTTL', KEYS[1]) <= lasts then return '' end\n",
+        "if true then return '' end\n",
         (CLOCK, "-k", "lock"),
     ),
     Mutant(
@@ -1089,6 +1089,20 @@ MUTANTS = (
         'len(list(Path("/proc/self/task").iterdir())) == 1',
         "True",
         (f"{PARTS}::test_a_process_with_a_second_thread_does_not_fork",),
+    ),
+    Mutant(
+        "a resting feeder is not told of what another process opens",
+        "tasks/dispatch/wakeup.py",
+        '("CLIENT", "CACHING", "YES")',
+        '("CLIENT", "CACHING", "NO")',
+        ("tests/tasks/dispatch/test_wakeup.py",),
+    ),
+    Mutant(
+        "a feeder rests while a job is in flight whose lease may run out",
+        "tasks/dispatch/wakeup.py",
+        "        return not there\n",
+        "        return True\n",
+        ("tests/tasks/dispatch/test_wakeup.py",),
     ),
     Mutant(
         "the workers of one run bear the same name for Celery",

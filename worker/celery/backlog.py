@@ -42,7 +42,7 @@ BATCH = 64
 
 _MOST_BYTES = 16 * 1024 * 1024  # of one batch
 _LOCK_MS = 5000
-_REST_SECONDS = 0.5
+_REST_SECONDS = 1.0
 _AWAY_SECONDS = 2.0
 
 

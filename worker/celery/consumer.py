@@ -16,6 +16,8 @@ log = structlog.get_logger()
 
 # Documents wait this long once Redis is back. kombu's own pauses grow to 30 seconds (Connection.ensure_connection).
 _PAUSES = {"interval_start": 1, "interval_step": 1, "interval_max": 3}
+# Celery's own is 2. Only Flower reads them, and takes a worker for gone after two that did not come.
+_HEARTBEAT_SECONDS = 5.0
 _NOISY_LOGGERS = ("celery.worker.request", "celery.app.trace", "celery.worker.loops", "celery.bootsteps")
 
 
@@ -24,6 +26,7 @@ class PatientConsumer(Consumer):
         # Gossip and mingle let workers know of each other, which nothing here needs. With Celery 5.7.0 a consumer with
         # gossip (celery/worker/consumer/gossip.py) does not start again after a lost connection.
         options = {**(worker_options or {}), "without_gossip": True, "without_mingle": True}
+        options["heartbeat_interval"] = options.get("heartbeat_interval") or _HEARTBEAT_SECONDS
         super().__init__(*args, **{**kwargs, "worker_options": options})
 
     def ensure_connected(self, conn: Any) -> Any:

@@ -373,6 +373,16 @@ def guard_kombu() -> None:
     virtual.emergency_dump_state = drop_emergency_dump  # type: ignore[attr-defined]  # the stubs leave it out
 
 
+def stop_needless_timer(connection: Any) -> None:
+    """Call it for each new connection of a worker.
+
+    Each second kombu wakes the worker's event loop for the bindings of queues that expire; those that a worker consumes
+    never do.
+    """
+    # Private to kombu; `guard_kombu` has seen to the version.
+    connection.transport.cycle._binding_expiry_tref.cancel()
+
+
 def drop_emergency_dump(messages: list[Any], **_: Any) -> None:
     """Instead of `QoS.restore_unacked_once` writing a file: Redis has the entry messages, and a due entry each step."""
     log.warning("messages_left_unacknowledged", count=len(messages))

@@ -24,7 +24,7 @@ from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.runtime import current
 from worker.celery.build import metrics_endpoint
-from worker.celery.kombu_guard import GuardedChannel
+from worker.celery.kombu_guard import GuardedChannel, stop_needless_timer
 from worker.celery.watchdog import LivenessCheck, Watchdog, messages_in
 from worker.reload.reloader import Reloader
 from worker.reload.requests import ReloadRequests
@@ -34,8 +34,8 @@ if TYPE_CHECKING:  # it imports prometheus_client, which is for installations wi
 
 log = structlog.get_logger()
 
-_TICK_SECONDS = 1.0
-_SILENCE_SECONDS = 5.0
+_TICK_SECONDS = 2.0
+_SILENCE_SECONDS = 5.0  # at each tick the event loop turns
 REFUSED_EXIT_CODE = 2  # as for settings that cannot be used
 
 
@@ -62,11 +62,13 @@ class EventLoopMonitorStep(bootsteps.StartStopStep):
     requires = ("celery.worker.consumer.tasks:Tasks",)  # after the step that begins to consume
 
     def start(self, parent: Any) -> None:
-        self._timer = parent.timer.call_repeatedly(_TICK_SECONDS, _event_loop.note_turn)
+        # At each turn; a timer of its own would make the loop turn for nothing else.
+        parent.hub.on_tick.add(_event_loop.note_turn)
         _event_loop.note_turn()
+        stop_needless_timer(parent.connection)
 
     def stop(self, parent: Any) -> None:
-        self._timer.cancel()
+        parent.hub.on_tick.discard(_event_loop.note_turn)
 
 
 class MachineQueueStep(bootsteps.StartStopStep):

@@ -26,7 +26,7 @@ from worker.inbox.waiting_notes import WaitingNotes
 
 log = structlog.get_logger()
 
-_CLOSING_SECONDS = 1.0
+_CLOSING_SECONDS = 2.0
 _SWEEP_SECONDS = 3600.0
 _STAGED_AT_LEAST = timedelta(hours=1)  # what is younger may belong to a document that is being claimed
 _PUBLISH_SECONDS = 10.0

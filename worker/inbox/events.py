@@ -18,7 +18,7 @@ from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError  # t
 log = structlog.get_logger()
 
 _GATHER_MS = 400  # events that come together are one hint
-_STEP_MS = 100
+_STEP_MS = 200  # how often watchfiles looks, also whether to stop
 _REOPEN_SECONDS = 0.5
 _LIMIT = "the system's limit of watches"
 

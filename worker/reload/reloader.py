@@ -33,7 +33,7 @@ from worker.reload.requests import Answer, ReloadRequests
 
 log = structlog.get_logger()
 
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 2.0
 _LONGEST_END_SECONDS = 60.0  # as `chartpost run` gives each part
 # What a process leaves to the one that replaces it, as JSON in the environment. It must not begin with CHARTPOST_, or
 # it would be reported as an unknown setting.

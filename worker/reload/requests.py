@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -14,7 +16,8 @@ import redis
 
 from tasks.ledger import keys
 
-_ALIVE_MS = 10_000  # ten beats
+_SAY_SECONDS = 4.0
+_ALIVE_MS = 15_000  # longer than three of these
 _ANSWERS_SECONDS = 600
 
 
@@ -27,18 +30,20 @@ class Answer:
 
 
 class ReloadRequests:
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = client
+        self._clock = clock
+        self._said_at = float("-inf")
 
     # --- a part ------------------------------------------------------------------------------------------------
 
     def poll(self, part: str) -> int:
-        """Say that this part is there. Returns the number of the last request; 0 before the first one."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(keys.part(part), "1", px=_ALIVE_MS)
-            pipe.sadd(keys.PARTS, part)
-            pipe.get(keys.RELOAD)
-            return int(pipe.execute()[-1] or 0)
+        """Say now and then that this part is there. Returns the number of the last request; 0 before the first one."""
+        if self._clock() - self._said_at >= _SAY_SECONDS:
+            self._redis.set(keys.part(part), "1", px=_ALIVE_MS)
+            self._redis.sadd(keys.PARTS, part)
+            self._said_at = self._clock()
+        return int(self._redis.get(keys.RELOAD) or 0)
 
     def leave(self, part: str) -> None:
         """The part has ended. If Redis is away, its key expires."""

@@ -15,7 +15,7 @@ from worker.stream.reader import StreamReader
 from worker.stream.readers import StreamReaders
 from worker.stream.rejected import rejected_stream
 
-_BLOCK_MS = 250  # SIGTERM waits at most this long for a read to return
+_BLOCK_MS = 1000  # SIGTERM waits at most this long for a read to return
 
 
 def stream_readers(runtime: Runtime) -> StreamReaders:

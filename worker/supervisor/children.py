@@ -125,6 +125,11 @@ class SupervisedProcess:
         if self._child is None and now >= self._restart_at:
             self.start()
 
+    @property
+    def runs(self) -> bool:
+        """False from when its end was noticed until it is started again."""
+        return self._child is not None
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the child, if it runs."""
         if self._child and self._child.exit_code() is None:

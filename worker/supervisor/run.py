@@ -27,11 +27,13 @@ from tasks.providers.table import KINDS
 from worker.reload.reloader import at_terminal
 from worker.supervisor.children import SupervisedProcess
 from worker.supervisor.fork import may_fork
+from worker.supervisor.signal_wait import SignalWait
 from worker.supervisor.valkey import EmbeddedValkey, ValkeyNotStarted
 
 log = structlog.get_logger()
 
 _CHECK_SECONDS = 0.25
+_REST_SECONDS = 5.0  # while all runs: a signal tells of an end, and this is for one that did not
 _GRACE_SECONDS = 60.0
 _VALKEY_RETRY_SECONDS = 2.0
 # What the parts import. Not `worker.celery.worker_app`, which patches kombu and is for workers alone.
@@ -115,14 +117,19 @@ class Supervisor:
 
     def _keep_running(self) -> None:
         runtime, ready = LedgerRuntime(self._settings), False
-        while not self._stop.wait(_CHECK_SECONDS):
-            if self._valkey and not self._valkey.alive():
-                self._restart_valkey(self._valkey)
-            for part in self._parts:
-                part.restart_if_ended()
-            if not ready and is_consuming(runtime.workers):
-                ready = True
-                log.info("ready", parts=[part.name for part in self._parts], pid=os.getpid())
+        with SignalWait() as signals:
+            while not self._stop.is_set():
+                if self._valkey and not self._valkey.alive():
+                    self._restart_valkey(self._valkey)
+                for part in self._parts:
+                    part.restart_if_ended()
+                if not ready and is_consuming(runtime.workers):
+                    ready = True
+                    log.info("ready", parts=[part.name for part in self._parts], pid=os.getpid())
+                signals.wait(_REST_SECONDS if ready and self._all_run() else _CHECK_SECONDS)
+
+    def _all_run(self) -> bool:
+        return all(part.runs for part in self._parts) and (self._valkey is None or self._valkey.alive())
 
     def _end(self) -> None:
         log.info("stopping")

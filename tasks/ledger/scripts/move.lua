@@ -1,6 +1,6 @@
 -- Move a job, if it is still where the caller has read it and the caller still holds it.
 --
--- Needs: clock, due, sealed, owners, account, stages, names, outcome
+-- Needs: clock, due, lease, pairs, sealed, owners, account, stages, names, outcome
 --
 -- ARGV[1]  key prefix
 -- ARGV[2]  job id
@@ -29,25 +29,19 @@
 --            show               {key, text, seconds}: what the caller's result shows from now on, as Celery stores it
 --            outcome            {key_head, text_head, text_tail, seconds, called}: what the results of the calls that asked
 --                               for this job show from now on; `called`: the job's own id is one of theirs
+-- ARGV[6]  the ledger's time and Redis's as the caller was told them with its lease (`parts/clock.lua`), or ''
 -- Returns  'ok'; after a commit 'ok' and its number; with goes_on {the row as a flat list, the ledger's time, Redis's
---          time}; or why nothing was changed: 'gone', 'fenced', 'moved', 'committed', 'another_run',
+--          time, how long the account's last validations took, or ''}; or why nothing was changed: 'gone', 'fenced', 'moved', 'committed', 'another_run',
 --          'owned_by_another'
 local prefix, id, token, stages = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local change = cjson.decode(ARGV[5])
 local DELIVERIES_KEPT = 2592000  -- seconds: 30 days, as the public contract has it
 local EVENTS_KEPT = 10000
 local PROGRESS = {stored = true, registered = true, delivered = true}
-local now, wall = read_clock(prefix)
+local now, wall = read_clock(prefix, nil, nil, ARGV[6])
 local row = prefix .. 'job:' .. id
 
--- Read at once: what decides, and the fields that may be dropped or counted up.
-local was = {}
-local read = {'stage', 'token', 'lane', 'account', 'patient', 'name', 'committed', 'sent_before', 'scope', 'home', 'step',
-  'created_at', 'unknown_since', 'sick_before', 'sent_at', 'next_at', 'document'}
-for _, field in ipairs(change.unset or {}) do read[#read + 1] = field end
-for field in pairs(change.incr or {}) do read[#read + 1] = field end
-if change.goes_on then read[#read + 1] = 'tried_' .. change.goes_on end
-for i, value in ipairs(redis.call('HMGET', row, unpack(read))) do was[read[i]] = value or nil end
+local was = to_table(redis.call('HGETALL', row))
 
 -- --- may it move? Nothing is written before the last of these checks ---
 
@@ -86,6 +80,13 @@ local account = (change.healthy or reaches or change.validation) and read_accoun
 
 for field, value in pairs(change.set or {}) do set(field, value) end
 for _, field in ipairs(change.unset or {}) do drop(field) end
+local home = was.home
+if dropped.home then home = nil end
+home = fields.home or home  -- a document that is taken up again may lie on another machine by now
+local due_before, due = due_key(prefix, was.lane, was.home), due_key(prefix, lane, home)
+local due_at, listed = change.due_in and now + change.due_in, false
+if change.goes_on then due_at, listed = lease_end(now, change.due_in, due == due_before and was.lease_until) end
+
 if change.unknown and (dropped.unknown_since or not was.unknown_since) then set('unknown_since', now) end
 set('updated_at', wall)
 if change.step then set('step', change.step) end
@@ -99,15 +100,15 @@ if reaches then
   set('sick_before', account.sick_ms or '0')
 end
 if change.goes_on then
-  set('lease_until', now + change.due_in)
-  drop('sent_at')
+  set('lease_until', due_at)
   if change.goes_on ~= 'confirm' and change.goes_on ~= 'notify' then add('tried_' .. change.goes_on, 1) end
 elseif not change.keep then
   set('lease_until', 0)
-  if change.in_flight then set('sent_at', now) else drop('sent_at') end  -- when its Celery message went
 end
+-- When its Celery message went; 0 if none is on its way.
+if not change.keep then set('sent_at', change.in_flight and now or 0) end
 if change.due_in then
-  if change.due_in < 0 then drop('next_at') else set('next_at', now + change.due_in) end
+  set('next_at', change.due_in < 0 and '' or due_at)
 end
 if token == '' then add('token', 1) end  -- fences the worker that holds the job
 for field, by in pairs(change.incr or {}) do add(field, by) end
@@ -115,22 +116,18 @@ for field, by in pairs(change.incr or {}) do add(field, by) end
 for _, part in ipairs(SEALED) do
   if fields[part] then
     redis.call('SET', sealed_key(prefix, part, id), fields[part])
-    fields[part] = nil
-    if was.document then dropped[part], was[part] = true, true end  -- the row of an earlier version
-  elseif dropped[part] then
+    drop(part)  -- from the row of an earlier version
+  elseif dropped[part] and may_have(was, part) then
     redis.call('DEL', sealed_key(prefix, part, id))
   end
 end
 
-local written, gone = {}, {}
-for field, value in pairs(fields) do
-  written[#written + 1] = field
-  written[#written + 1] = value
+redis.call('HSET', row, unpack(to_list(fields)))
+local is, gone = {}, {}  -- the row as it is from now on
+for field, value in pairs(was) do
+  if dropped[field] then gone[#gone + 1] = field else is[field] = value end
 end
-for field in pairs(dropped) do
-  if was[field] then gone[#gone + 1] = field end
-end
-redis.call('HSET', row, unpack(written))
+for field, value in pairs(fields) do is[field] = value end
 if #gone > 0 then redis.call('HDEL', row, unpack(gone)) end
 
 -- --- what else knows of the job ---
@@ -141,7 +138,7 @@ if account then
 end
 if reaches and list_stage(prefix, id, was.account, was.created_at, was.stage, change.stage, wall) then
   redis.call('PERSIST', row)  -- it was to leave after the retention time
-  keep_sealed(prefix, id, nil)
+  keep_sealed(prefix, id, is, nil)
 end
 if change.delivery then
   local deliveries = prefix .. 'sent:' .. change.delivery[1]
@@ -162,38 +159,33 @@ if change.outcome then
 end
 
 -- The patient's jobs that wait for a confirmation: one search serves them all.
-local step = change.step or was.step
-if step == 'confirm' then
+if is.step == 'confirm' and was.step ~= 'confirm' then
   redis.call('SADD', prefix .. 'waiting:' .. was.patient, id)
-elseif was.step == 'confirm' then
+elseif is.step ~= 'confirm' and was.step == 'confirm' then
   redis.call('SREM', prefix .. 'waiting:' .. was.patient, id)
 end
 
 -- --- the lane, the due entry and the slot ---
 
-local home = was.home
-if dropped.home then home = nil end
-home = fields.home or home  -- a document that is taken up again may lie on another machine by now
-local due_before, due = due_key(prefix, was.lane, was.home), due_key(prefix, lane, home)
 if lane ~= was.lane then redis.call('ZREM', prefix .. 'flying:' .. was.lane, id) end
 if due ~= due_before then redis.call('ZREM', due_before, id) end
-if change.due_in then
+if change.due_in and not listed then
   if change.due_in < 0 then
     redis.call('ZREM', due, id)
     local seconds = math.floor(change.expire_days * 86400)
     redis.call('EXPIRE', row, seconds)
-    keep_sealed(prefix, id, seconds)
+    keep_sealed(prefix, id, is, seconds)
   else
-    redis.call('ZADD', due, now + change.due_in, id)
+    redis.call('ZADD', due, due_at, id)
   end
   if change.in_flight or change.goes_on then
-    redis.call('ZADD', prefix .. 'flying:' .. lane, now + change.due_in, id)
+    redis.call('ZADD', prefix .. 'flying:' .. lane, due_at, id)
   elseif lane == was.lane then
     redis.call('ZREM', prefix .. 'flying:' .. lane, id)
   end
 end
 
 if change.release and was.name then free_name(prefix, was.name, id, now) end
-if change.goes_on then return {redis.call('HGETALL', row), now, wall} end
+if change.goes_on then return {to_list(is), now, wall, account and account.validations or ''} end
 if change.commits then return 'ok ' .. redis.call('INCR', prefix .. 'commits') end
 return 'ok'

@@ -17,13 +17,13 @@ local prefix, id, lane, idempotency_key, fingerprint, in_order = ARGV[1], ARGV[2
 local MONTH = 2592000  -- seconds
 local now, wall = read_clock(prefix)
 
-local alias = redis.call('GET', prefix .. 'alias:' .. id)
-if alias then return {'same', alias} end
-if redis.call('EXISTS', prefix .. 'job:' .. id) == 1 then return {'exists', id} end
-
--- Here, so that a job is either there when its commit is remembered, or is opened as one that may have been sent.
-if ARGV[6] == '1' then
-  local commit = redis.call('GET', prefix .. 'forgotten:' .. id)
+-- At once whether the id is known at all, which it usually is not.
+if redis.call('EXISTS', prefix .. 'alias:' .. id, prefix .. 'job:' .. id, prefix .. 'forgotten:' .. id) > 0 then
+  local alias = redis.call('GET', prefix .. 'alias:' .. id)
+  if alias then return {'same', alias} end
+  if redis.call('EXISTS', prefix .. 'job:' .. id) == 1 then return {'exists', id} end
+  -- Here, so that a job is either there when its commit is remembered, or is opened as one that may have been sent.
+  local commit = ARGV[6] == '1' and redis.call('GET', prefix .. 'forgotten:' .. id)
   if commit then return {'forgotten', commit} end
 end
 
@@ -63,9 +63,11 @@ redis.call('HSET', prefix .. 'job:' .. id, unpack(fields))
 -- still, and whoever mends it makes the lane's entries again: the job must be open until then.
 redis.pcall('ZADD', due_key(prefix, lane, home), now, id)
 if in_order ~= '' and given.stage ~= 'failed' then
-  -- Behind the last one, also if both were opened within a millisecond, or the clock was put back between them.
-  local last = redis.call('ZRANGE', prefix .. 'name-queue:' .. in_order, -1, -1, 'WITHSCORES')[2]
-  ask_for_name(prefix, in_order, id, math.max(wall, tonumber(last or 0) + 0.01))
+  ask_for_name(prefix, in_order, id, function()
+    -- Behind the last one, also if both were opened within a millisecond, or the clock was put back between them.
+    local last = redis.call('ZRANGE', prefix .. 'name-queue:' .. in_order, -1, -1, 'WITHSCORES')[2]
+    return math.max(wall, tonumber(last or 0) + 0.01)
+  end)
 end
 redis.call('SADD', prefix .. 'accounts', account)
 if home then redis.call('SADD', prefix .. 'machines', home) end

@@ -9,6 +9,8 @@
 -- Returns  {the id of the job that holds the name: the caller's if it does now; such deliveries of the last 30 days: SHA-256,
 --          job id, SHA-256, job id, ...}
 local prefix, id, name, sent = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local holder = ask_for_name(prefix, name, id, redis.call('HGET', prefix .. 'job:' .. id, 'created_at') or 0)
+local holder = ask_for_name(prefix, name, id, function()
+  return redis.call('HGET', prefix .. 'job:' .. id, 'created_at') or 0
+end)
 if holder ~= id then return {holder, {}} end
 return {id, redis.call('HGETALL', prefix .. 'sent:' .. sent)}

@@ -31,11 +31,18 @@ local unsure_window, unsure_window_here = tonumber(ARGV[11] or -1), tonumber(ARG
 if unsure_window < 0 then unsure_window = math.huge end
 if unsure_window_here < 0 then unsure_window_here = math.huge end
 local ANSWER_COUNTS = 600000  -- ms: an account that has answered within this time counts as one that answers
--- Of work that any machine can do, and of work for this machine alone.
+-- Of work that any machine can do, and of work for this machine alone, if there is any.
 local waiting = {[''] = redis.call('LLEN', queue)}
-if machine ~= '' then waiting[machine] = redis.call('LLEN', machine_queue) end
 -- Messages that wait for this machine alone must not fill the window: the other machines would have nothing to do.
-local room = machine ~= '' and machine_slots - waiting[machine] or 0
+local room = 0
+local own_lists = {}
+for i, lane in ipairs(lanes) do own_lists[i] = due_key(prefix, lane.lane, machine) end
+for i = 1, machine ~= '' and #own_lists or 0, 1000 do  -- Lua passes a few thousand arguments at most
+  if not waiting[machine] and redis.call('EXISTS', unpack(own_lists, i, math.min(i + 999, #own_lists))) > 0 then
+    waiting[machine] = redis.call('LLEN', machine_queue)
+    room = machine_slots - waiting[machine]
+  end
+end
 
 -- --- a key of one lane that is not what it should be stops that lane, and no other ---
 
@@ -53,6 +60,27 @@ local function skip(lane, job, failure)
   faults[#faults + 1] = lane.lane
   faults[#faults + 1] = job
   faults[#faults + 1] = code
+end
+
+-- --- what is sent ---
+
+-- What is sent is written for all jobs together. What can fail, as a key of another type, has been read by then.
+local queued = {}  -- queue -> messages
+
+-- The due entry moves to the end of a lease: if the message is lost, the job is due again then.
+local function take_slot(lane, home, id)
+  local entries = lane.sent[home] or {}
+  entries[#entries + 1] = now + lease
+  entries[#entries + 1] = id
+  lane.sent[home] = entries
+end
+
+local function write_slots(lane)
+  for home, entries in pairs(lane.sent) do
+    redis.call('ZADD', due_key(prefix, lane.lane, home), unpack(entries))
+    redis.call('ZADD', prefix .. 'flying:' .. lane.lane, unpack(entries))
+  end
+  lane.sent = {}
 end
 
 -- --- lanes ---
@@ -74,7 +102,7 @@ local function read_due(lane)
     return {entries = entries, at = 1, count = count, perhaps_more = count == most}
   end
   local most = math.min(lane.free, window - in_flight)
-  lane.any, lane.own = read('', most), read(machine, machine ~= '' and math.min(most, room) or 0)
+  lane.any, lane.own = read('', most), read(machine, math.min(most, room))
 end
 
 -- The first that is left of such a list, and since when it is due.
@@ -87,7 +115,10 @@ end
 local function next_due(lane)
   local used_up = lane.any and not first_of(lane.any) and not first_of(lane.own)
   -- Whatever was read before is due no more: it was taken, postponed or removed.
-  if not lane.any or (used_up and (lane.any.perhaps_more or lane.own.perhaps_more)) then read_due(lane) end
+  if not lane.any or (used_up and (lane.any.perhaps_more or lane.own.perhaps_more)) then
+    write_slots(lane)
+    read_due(lane)
+  end
   local any, any_at = first_of(lane.any)
   local own, own_at = nil, math.huge
   if room > 0 then own, own_at = first_of(lane.own) end
@@ -107,20 +138,25 @@ local function most_unsure(lane, most)
   return most - math.floor(most / 6)
 end
 
+local shut = {}  -- limit group -> whether its gate is shut; many accounts may be of one group
+
 local function stopped(lane, state)
   if state == 'parked' or state == 'down' then return true end
-  local gate = prefix .. 'gate:' .. lane.group
-  local shut_until = tonumber(redis.call('GET', gate) or 0)
-  if shut_until > now then return true end
-  if shut_until > 0 then redis.call('DEL', gate) end
-  return false
+  if shut[lane.group] == nil then
+    local gate = prefix .. 'gate:' .. lane.group
+    local shut_until = tonumber(redis.call('GET', gate) or 0)
+    shut[lane.group] = shut_until > now
+    if shut_until > 0 and shut_until <= now then redis.call('DEL', gate) end
+  end
+  return shut[lane.group]
 end
 
 -- Sets how many slots a lane has free, and whether it answers: its last steps ended well within their time.
 local function count_slots(lane)
-  -- A slot whose lease ran out is free: its worker died, or its message was lost.
-  redis.call('ZREMRANGEBYSCORE', prefix .. 'flying:' .. lane.lane, '-inf', now)
-  local taken_slots = redis.call('ZCARD', prefix .. 'flying:' .. lane.lane)
+  -- A slot whose lease ran out is free: its worker died, or its message was lost. It is removed now and then.
+  local slots = prefix .. 'flying:' .. lane.lane
+  if turn % 16 == 0 then redis.call('ZREMRANGEBYSCORE', slots, '-inf', now) end
+  local taken_slots = redis.call('ZCOUNT', slots, string.format('(%.0f', now), '+inf')
   lane.taken = taken_slots
   lane.free = lane.slots - taken_slots
   if not lane.has_breaker then return end
@@ -157,17 +193,9 @@ local function message(id, step, in_queue)
   })
 end
 
--- The due entry moves to the end of a lease: if the message is lost, the job is due again then.
-local function take_slot(lane, home, id)
-  redis.call('ZADD', due_key(prefix, lane, home), now + lease, id)
-  redis.call('ZADD', prefix .. 'flying:' .. lane, now + lease, id)
-end
-
 -- One message confirms all of a patient's waiting documents, so their due entries move with the first one's. Otherwise
 -- each would send a message that finds nothing left to do.
-local function postpone_others_of_patient(lane, home, id)
-  local patient, together = unpack(redis.call('HMGET', prefix .. 'job:' .. id, 'patient', 'together'))
-  if together == '0' then return end
+local function postpone_others_of_patient(lane, home, id, patient)
   for _, other in ipairs(redis.call('SMEMBERS', prefix .. 'waiting:' .. patient)) do
     if other ~= id then
       -- Only those of the same list: a step starts no job of another machine.
@@ -181,6 +209,7 @@ local function postpone_others_of_patient(lane, home, id)
 end
 
 for _, lane in ipairs(lanes) do
+  lane.sent = {}  -- machine -> due entries of what was sent
   local counted, failure = pcall(count_slots, lane)
   if not counted then
     lane.free, lane.taken = 0, lane.taken or 0
@@ -198,13 +227,13 @@ local function take_next(lane)
   if not id then return false end
   if postponed[id] then return true end
   if lane.unsure and home ~= '' and unsure_in_flight >= most_unsure(lane, unsure_window_here) then return false end
-  local fields = redis.pcall('HMGET', prefix .. 'job:' .. id, 'step', 'sent_at')
+  local fields = redis.pcall('HMGET', prefix .. 'job:' .. id, 'step', 'sent_at', 'patient', 'together')
   if fields.err then
     skip(lane, id, fields)
     redis.call('ZADD', due_key(prefix, lane.lane, home), now + lease, id)  -- the lane's other jobs go on
     return true
   end
-  local step, sent_at = unpack(fields)
+  local step, sent_at, patient, together = unpack(fields)
   if not step or step == '' then
     redis.call('ZREM', due_key(prefix, lane.lane, home), id)  -- the row is gone, or has no work left
     return true
@@ -213,16 +242,19 @@ local function take_next(lane)
   lane.taken = lane.taken + 1
   in_flight = in_flight + 1
   if lane.unsure then unsure_in_flight = unsure_in_flight + 1 end
-  take_slot(lane.lane, home, id)
+  take_slot(lane, home, id)
   -- A message that was sent and not started may still wait in the queue. It gets up to five leases while the
   -- queue has messages at all: another one would only make the queue longer.
   local still_queued = sent_at and waiting[home] > 0 and now - tonumber(sent_at) < 5 * lease
   if still_queued then return true end
   local in_queue = home ~= '' and machine_queue or queue
-  redis.call('LPUSH', in_queue, message(id, step, in_queue))
+  queued[in_queue] = queued[in_queue] or {}
+  table.insert(queued[in_queue], message(id, step, in_queue))
   redis.call('HSET', prefix .. 'job:' .. id, 'sent_at', now, 'next_at', now + lease)
-  if step == 'confirm' then
-    local postponed, failure = pcall(postpone_others_of_patient, lane.lane, home, id)
+  local due = home == '' and lane.any or lane.own
+  local others_due = due.at <= due.count or due.perhaps_more
+  if step == 'confirm' and together ~= '0' and others_due then
+    local postponed, failure = pcall(postpone_others_of_patient, lane.lane, home, id, patient)
     if not postponed then skip(lane, id, failure) end
   end
   if home ~= '' then room = room - 1 end
@@ -252,4 +284,6 @@ while more and in_flight < window do
     end
   end
 end
+for _, lane in ipairs(lanes) do write_slots(lane) end
+for in_queue, waiting_there in pairs(queued) do redis.call('LPUSH', in_queue, unpack(waiting_there)) end
 return {taken, faults, probes, next_at < math.huge and math.ceil(next_at - now) or -1}

@@ -316,6 +316,8 @@ def test_owners_can_be_read_one_by_one_and_are_forgotten_after_a_month(ledger: L
     ledger.redis.hset(owners, mapping={"old": "a", "young": "b"})
     now = int(ledger.redis.time()[0]) * 1000
     ledger.redis.zadd(since, {"old": now - 32 * 86_400_000, "young": now})
+    for key in (owners, since):
+        ledger.redis.expire(key, 31 * 86_400)
     known = ledger.record_owners(job)
     assert (known.get("old"), known.get("none")) == ("a", None)
     to_delivered(ledger, job_id, "77")

@@ -138,7 +138,7 @@ def test_while_it_goes_on_the_job_has_its_lease_its_slot_and_its_due_entry(house
             (
                 row["stage"],
                 row["step"],
-                "sent_at" in row,
+                row["sent_at"] != "0",
                 house.ledger.redis.zscore(f"{PREFIX}flying:north_clinic", job) is not None,
             )
         )

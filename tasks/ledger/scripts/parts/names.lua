@@ -3,17 +3,19 @@
 
 -- Ask for a name. Returns the id of the job that holds it, which is the caller's if it does now.
 --
--- place  where the caller's job waits otherwise: the lowest is next
+-- place  tells where the caller's job waits otherwise: the lowest is next
 local function ask_for_name(prefix, name, id, place)
   local key, queue = prefix .. 'name:' .. name, prefix .. 'name-queue:' .. name
-  local holder = redis.call('GET', key)
-  -- A holder whose row is gone will never give the name back.
-  if holder and holder ~= id and redis.call('EXISTS', prefix .. 'job:' .. holder) == 1 then
-    redis.call('ZADD', queue, 'NX', place, id)
-    return holder
+  if not redis.call('SET', key, id, 'NX') then
+    local holder = redis.call('GET', key)
+    -- A holder whose row is gone will never give the name back.
+    if holder ~= id and redis.call('EXISTS', prefix .. 'job:' .. holder) == 1 then
+      redis.call('ZADD', queue, 'NX', place(), id)
+      return holder
+    end
+    redis.call('SET', key, id)
   end
-  redis.call('SET', key, id)
-  redis.call('ZREM', queue, id)
+  redis.call('ZREM', queue, id)  -- one that waited, and asked before it was its turn
   return id
 end
 

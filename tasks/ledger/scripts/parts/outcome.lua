@@ -7,9 +7,11 @@
 -- seconds  to keep it
 -- Returns  true if it is shown
 local function show_outcome(key, result, seconds)
-  local earlier = redis.call('GET', key)
-  if earlier and string.find(earlier, '"status": "SUCCESS"', 1, true) then return false end
-  redis.call('SET', key, result, 'EX', seconds)
+  local earlier = redis.call('SET', key, result, 'EX', seconds, 'GET')
+  if earlier and string.find(earlier, '"status": "SUCCESS"', 1, true) then
+    redis.call('SET', key, earlier, 'EX', seconds)  -- nobody has seen the other: a script is one step
+    return false
+  end
   redis.call('PUBLISH', key, result)
   return true
 end

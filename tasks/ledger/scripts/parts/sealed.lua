@@ -7,26 +7,29 @@ local function sealed_key(prefix, part, id)
   return prefix .. part .. ':' .. id
 end
 
--- Adds the sealed parts of a job to its row, a flat list of fields and values.
+-- A failure is written with its code, and both go together: a row without a code has none.
+local function may_have(row, part)
+  return part ~= 'failure' or row.code
+end
+
+-- Adds the sealed parts of a job to its row.
 local function add_sealed(prefix, id, row)
   local keys = {}
   for i, part in ipairs(SEALED) do keys[i] = sealed_key(prefix, part, id) end
   for i, value in ipairs(redis.call('MGET', unpack(keys))) do
-    if value then
-      row[#row + 1] = SEALED[i]
-      row[#row + 1] = value
-    end
+    if value then row[SEALED[i]] = value end
   end
   return row
 end
 
--- How long the sealed parts stay, as the row does: seconds, or nil for as long as it has work left.
-local function keep_sealed(prefix, id, seconds)
+-- How long the sealed parts of a job in this row stay, as the row does: seconds, or nil for as long as it has work left.
+local function keep_sealed(prefix, id, row, seconds)
   for _, part in ipairs(SEALED) do
-    if seconds then
-      redis.call('EXPIRE', sealed_key(prefix, part, id), seconds)
-    else
-      redis.call('PERSIST', sealed_key(prefix, part, id))
+    local key = sealed_key(prefix, part, id)
+    if not seconds then
+      redis.call('PERSIST', key)
+    elseif may_have(row, part) then
+      redis.call('EXPIRE', key, seconds)
     end
   end
 end

@@ -9,8 +9,8 @@ local function list_stage(prefix, id, account, created_at, from, to, wall)
     redis.call('ZADD', finished, wall, id)
     return false
   end
+  if not FINAL[from] then return false end  -- it is listed since it was opened
   redis.call('ZADD', open, created_at, id)
-  if not FINAL[from] then return false end
   redis.call('ZREM', finished, id)
   return true
 end
