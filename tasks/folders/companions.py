@@ -150,6 +150,17 @@ class CompanionFolder:
                     account, patient_id = str(written.get("account")), written.get("patient_id")
                     yield replace(closed, believed=self._believes(closed.written, account, patient_id))
 
+    def of_patient(self, account: str, patient_id: str) -> Iterator[ClosedDocument]:
+        """Every document of a patient that was closed here and whose companion is believed."""
+        try:
+            path = self._folders(account, patient_id, "")[0]
+        except ValueError:  # no folder can be called so
+            return
+        with suppress(FileNotFoundError, NotADirectoryError), opened_below(self.root, path) as folder:
+            for closed in self._closed_in(folder):
+                if self._believes(closed.content, account, patient_id):
+                    yield replace(closed, believed=True)
+
     def amend(self, closed: ClosedDocument, content: Mapping[str, Any], outcome: Outcome) -> None:
         """Change the companion to say this; what else it says stays."""
         with self.opened(closed) as folder:

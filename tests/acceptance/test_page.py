@@ -182,6 +182,12 @@ def test_a_document_is_found_by_patient_name_state_clinic_day_job_and_record(
         assert found(anna, **asked) == "", asked
     assert anna.post("/find", {"since": "tomorrow"}).status_code == 400
     assert "In the chart" in anna.document(job)
+    clinic.redis.delete(f"chartpost:job:{job}")
+    clinic.redis.zrem("chartpost:jobs", job)
+    page = anna.post("/find", {"patient": patient}).text
+    assert "Older documents" in page
+    assert name in page
+    assert name not in anna.post("/find", {"patient": patient, "state": "failed"}).text
 
 
 def test_files_are_sent_from_the_page_once_or_refused_with_what_to_do(clinic: Installation, anna: Browser) -> None:

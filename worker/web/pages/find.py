@@ -6,9 +6,10 @@ The form is sent by POST, since addresses stand in histories and logs of proxies
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
@@ -23,6 +24,7 @@ _MOST = 30
 _LAST_PAGE = 200
 _FIELDS = ("patient", "file_name", "reference", "since", "until", "state", "account")
 _STATES = ("", "open", "attention", "delivered", "failed", "cancelled")
+_NEVER = datetime.fromtimestamp(0, UTC)
 _ID = re.compile(r"[0-9a-f-]{6,36}")
 
 
@@ -33,8 +35,20 @@ class Found:
     explained: Explained | None
 
 
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """A document whose job has left Redis, by its receipt or error file."""
+
+    account: str
+    file_name: str
+    state: str
+    at: datetime | None
+
+
 def find(visit: Visit) -> Response:
-    return visit.render("find.html", asked=dict.fromkeys(_FIELDS, ""), found=None, more=False, number=0, states=_STATES)
+    return visit.render(
+        "find.html", asked=dict.fromkeys(_FIELDS, ""), found=None, older=(), more=False, number=0, states=_STATES
+    )
 
 
 def search(visit: Visit) -> Response:
@@ -52,7 +66,50 @@ def search(visit: Visit) -> Response:
         visit.looked("find")
     jobs = [visit.services.runtime.ledger.get(entry.job_id) for entry in entries[:_MOST]]
     found = _explained(visit, [job for job in jobs if job])
-    return visit.render("find.html", asked=asked, found=found, more=len(entries) > _MOST, number=number, states=_STATES)
+    return visit.render(
+        "find.html",
+        asked=asked,
+        found=found,
+        older=() if number or not wanted else _older(visit, wanted, asked["patient"]),
+        more=len(entries) > _MOST,
+        number=number,
+        states=_STATES,
+    )
+
+
+def _older(visit: Visit, wanted: Search, patient: str) -> Sequence[OnDisk]:
+    """The patient's documents whose jobs have left Redis, as far as they lie on this machine; the newest first."""
+    if not patient or wanted.state in ("open", "attention"):
+        return ()
+    folders, ledger = visit.services.runtime.folders, visit.services.runtime.ledger
+    found = []
+    for account in wanted.accounts:
+        for companions, state in ((folders.receipts, "delivered"), (folders.error_files, "")):
+            for closed in companions.of_patient(account, patient):
+                state_there = state or str(closed.content.get("state"))
+                older = OnDisk(account, closed.document.name, state_there, _ended_at(closed.content))
+                if state_there in _STATES and _fits(older, wanted) and not ledger.known(closed.content["job_id"]):
+                    found.append(older)
+    return sorted(found, key=lambda each: each.at or _NEVER, reverse=True)[:_MOST]
+
+
+def _fits(older: OnDisk, wanted: Search) -> bool:
+    at = to_ms(older.at) if older.at else 0
+    return (
+        wanted.state in ("", older.state)
+        and wanted.file_name in older.file_name.casefold()
+        and (wanted.since or 0) <= at
+        and (wanted.until is None or at < wanted.until)
+    )
+
+
+def _ended_at(content: Mapping[str, Any]) -> datetime | None:
+    times = content.get("times")
+    text = times.get("delivered") if isinstance(times, Mapping) else content.get("at")
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
 
 
 def _search(visit: Visit, asked: dict[str, str]) -> Search:
