@@ -113,14 +113,6 @@ def find_job(ledger: Ledger, name: str) -> Job | None:
     return former if former and former.document.stream_id == name else None
 
 
-def require_job(ledger: Ledger, name: str) -> Job:
-    """Raises ClickException if the ledger does not know it."""
-    job = find_job(ledger, name)
-    if job is None:
-        raise not_found(name)
-    return job
-
-
 def find_rejected(rejected: RejectedStream, name: str) -> RejectedMessage | None:
     entry = _STREAM_ENTRY.fullmatch(name)
     ids = [rejected.seal.entry_job_id(name), former_job_id_of(name)] if entry else [name, _job_id(name)]
@@ -147,11 +139,15 @@ def find_on_disk(outcomes: Outcomes, name: str) -> JobOnDisk | None:
     return not_believed
 
 
-def not_found(name: str) -> click.ClickException:
+class JobNotFound(click.ClickException):
+    """No job fits an argument."""
+
+
+def not_found(name: str) -> JobNotFound:
     search = "search with `chartpost jobs`, or among the files in delivered/ and failed/."
     if re.fullmatch(r"\d+-\d+", name):
         search = f"if it is an entry of a producer's own stream, write NAME:{name}; else {search}"
-    return click.ClickException(f"No job is known as {name}: {search}")
+    return JobNotFound(f"No job is known as {name}: {search}")
 
 
 def _job_id(name: str) -> str:

@@ -30,7 +30,7 @@ COMMANDS = {
     ),
     "send": Entry("worker.cli.commands.send:send", "Take in a copy of one FILE and send it."),
     "relabel": Entry("worker.cli.commands.relabel:relabel", "Replace all security labels of a document."),
-    "jobs": Entry("worker.cli.commands.jobs:jobs", "List the jobs that Redis knows, oldest first."),
+    "jobs": Entry("worker.cli.commands.jobs:jobs", "List the jobs that Redis knows, newest first."),
     "show": Entry("worker.cli.commands.show:show", "Show one JOB with its receipt or error."),
     "retry": Entry("worker.cli.commands.retry.command:retry", "Send failed documents again."),
     "cancel": Entry("worker.cli.commands.cancel:cancel", "Stop jobs that have not been sent yet."),

@@ -13,6 +13,7 @@ from worker.cli.commands.retry.failed_documents import FailedDocuments, NotRetri
 from worker.cli.commands.retry.retries import Retries
 from worker.cli.commands.retry.targets import Target, TargetSearch
 from worker.cli.context import Context, pass_context
+from worker.cli.job_search import job_search
 from worker.cli.output import Output, note, output_option
 from worker.cli.startup import open_runtime
 from worker.inbox.build import inbox_claims, job_opener
@@ -52,7 +53,7 @@ def retry(
     if (account or code) and not everything:
         raise click.UsageError("--account and --code go with --all.")
     runtime = open_runtime(context)
-    search = TargetSearch(runtime.ledger, runtime.queries, runtime.outcomes)
+    search = TargetSearch(runtime.ledger, runtime.queries, runtime.outcomes, job_search(runtime))
     retries = retries_of(runtime)
     failures: list[Target] = []
 
@@ -70,7 +71,7 @@ def retry(
             outcome = f"not sent again: {reason}"
         return {"id": target.job_id, "account": target.account, "code": target.code, "outcome": outcome}
 
-    targets: Iterable[Target] = search.all_failed(account, code) if everything else map(search.named, jobs)
+    targets: Iterable[Target] = search.all_failed(account, code) if everything else search.named(jobs)
     output.rows(_COLUMNS, map(row, targets))
     if not targets:
         note("No document has failed in that way.")
