@@ -32,8 +32,8 @@ class Output:
             click.echo("\t".join(printable(row.get(column)) or "-" for column in columns))
 
     def summary(self, text: str) -> None:
-        """Print a last line that sums up a list, for people at a terminal and in a pipe."""
-        click.echo(printable(text))
+        """A last line that sums up a list. Not among the lines that a pipe gets: all of them have the same columns."""
+        note(text)
 
     def sheet(self, values: Mapping[str, Any]) -> None:
         """Print one thing: a line for each value that is there. Nested ones are named `outer.inner`."""
@@ -65,7 +65,7 @@ class JsonOutput(Output):
             self.sheet(row)
 
     def summary(self, text: str) -> None:
-        """Nothing: each line is an object of the list."""
+        """Nothing: a program counts itself."""
 
     def sheet(self, values: Mapping[str, Any]) -> None:
         click.echo(json.dumps(values, default=str))

@@ -1,4 +1,4 @@
-"""A table that fits the terminal: one line for each row, no word broken across lines.
+"""A table that fits the terminal: one line for each row, or a last column of sentences, whose words go on below.
 
 What is too long ends in an ellipsis. Where the terminal is too narrow for all columns, the least important are left
 out.
@@ -34,6 +34,8 @@ class Column:
     most: int = 60
     # The column with the highest number is left out first; those with 0 always stay.
     dispensable: int = 0
+    # Sentences that are read whole: they go on in the next line instead of ending in an ellipsis.
+    wraps: bool = False
     style: Callable[[Mapping[str, Any]], str] = lambda row: ""
     right: bool = False
 
@@ -58,8 +60,8 @@ def print_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) ->
         justify: JustifyMethod = "right" if column.right else "default"  # "left" would pad with spaces in the style
         table.add_column(
             Text(column.name, style="bold"),
-            no_wrap=True,
-            overflow="ellipsis",
+            no_wrap=not column.wraps,
+            overflow="fold" if column.wraps else "ellipsis",
             justify=justify,
             min_width=least,
             ratio=ratio,
