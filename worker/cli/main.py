@@ -35,6 +35,7 @@ COMMANDS = {
     "retry": Entry("worker.cli.commands.retry.command:retry", "Send failed documents again."),
     "cancel": Entry("worker.cli.commands.cancel:cancel", "Stop jobs that have not been sent yet."),
     "resolve": Entry("worker.cli.commands.resolve:resolve", "Record that a person found a JOB's document."),
+    "report": Entry("worker.cli.commands.report.command:report", "Report what became of documents."),
     "accounts": Entry("worker.cli.commands.accounts:accounts", "List the accounts, their status and what waits."),
     "records": Entry("worker.cli.commands.records:records", "List, show and archive the records in a chart."),
     "dead": Entry("worker.cli.commands.dead:dead", "Look at messages that no worker takes."),

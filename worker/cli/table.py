@@ -42,9 +42,12 @@ class Column:
 
 def print_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows under the columns' names; nothing without rows."""
-    if not rows:
-        return
-    console = Console()
+    for line in table_lines(columns, rows, Console()) if rows else ():
+        click.echo(line, color=True)  # rich has left out colours where they do not belong
+
+
+def table_lines(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], console: Console) -> list[str]:
+    """Rows under the columns' names, as wide as the console at most. At least one row."""
     cells = {column.name: [printable(column.text(row)) for row in rows] for column in columns}
     # A column without a cell says nothing.
     columns = [column for column in columns if any(cells[column.name])]
@@ -71,10 +74,8 @@ def print_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) ->
         table.add_row(*(Text(cells[column.name][number], style=column.style(row)) for column in columns))
     with console.capture() as printed:
         console.print(table)
-    for line in printed.get().splitlines():
-        click.echo(
-            line.rstrip(), color=True
-        )  # without the padding, which a narrower window would break into blank lines
+    # Without the padding, which a narrower window would break into blank lines.
+    return [line.rstrip() for line in printed.get().splitlines()]
 
 
 def _that_fit(columns: Iterable[Column], widths: Mapping[str, int], room: int) -> list[Column]:

@@ -51,20 +51,20 @@ def local_time(moment: datetime, zone: str = "") -> str:
     """To the minute, in this machine's time zone, such as `30 Nov 08:15`. Its name too, unless it is `zone`."""
     here = moment.astimezone()
     # By hand: strftime's month would be in the language of the locale.
-    text = f"{here.day:2} {_MONTHS[here.month - 1]} {here:%H:%M}"
+    text = f"{here.day:2} {MONTHS[here.month - 1]} {here:%H:%M}"
     return text if zone and here.tzname() == zone else f"{text} {here.tzname()}"
 
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def age(seconds: float) -> str:
-    """A duration in one or two digits and a unit: `8 s`, `45 m`, `36 h`, `12 d`."""
+    """A duration in one or two digits and a unit: `8 s`, `45 min`, `36 h`, `12 d`."""
     seconds = max(0.0, seconds)
     if seconds < 2 * _MINUTE:
         return f"{seconds:.0f} s"
     if seconds < 2 * _HOUR:
-        return f"{seconds // _MINUTE:.0f} m"
+        return f"{seconds // _MINUTE:.0f} min"
     return f"{seconds // _HOUR:.0f} h" if seconds < 2 * _DAY else f"{seconds // _DAY:.0f} d"
 
 

@@ -40,7 +40,7 @@ def test_at_a_terminal_yes_and_no_have_colours_and_sentences_are_read_whole(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.delenv("NO_COLOR", raising=False)
     sentence = "The provider refused access: correct the key of this account."
-    rows = [
+    rows: list[dict[str, object]] = [
         {"check": "redis", "account": None, "ok": True, "message": "Valkey answers."},
         {"check": "account", "account": "north_clinic", "ok": False, "message": sentence},
     ]
