@@ -57,3 +57,4 @@ def expire(client: redis.Redis, *job_ids: str) -> None:
     for job_id in job_ids:
         client.delete(keys.job(job_id))
         client.zrem(keys.FINISHED, job_id)
+        client.zrem(keys.JOBS, job_id)
