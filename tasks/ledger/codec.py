@@ -114,9 +114,10 @@ class JobCodec:
     def file_name(self, job_id: str, sealed: str) -> str | None:
         """Of a sealed document, without all the rest; None if it was sealed with another `secret_key`."""
         try:
-            return str(json.loads(self._seal.open(sealed, place=f"{job_id}:document")).get("file_name"))
+            name = json.loads(self._seal.open(sealed, place=f"{job_id}:document")).get("file_name")
         except SealBroken:
             return None
+        return name if isinstance(name, str) else None
 
     def seal_facts(self, job_id: str, facts: Facts) -> str:
         return self._sealed(job_id, "facts", _FACTS.dump_json(facts, exclude_defaults=True))

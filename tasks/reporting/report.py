@@ -24,6 +24,7 @@ from tasks.reporting.roll_up import read_counts
 
 _SLOWEST = 10
 _DAY = timedelta(days=1)
+_LONGEST = timedelta(days=3660)  # more than `retention.counts_days` can be
 _HOURS_UP_TO = timedelta(days=2)
 _DAYS_UP_TO = timedelta(days=92)
 _MEDIAN, _MOST = 0.5, 0.95
@@ -108,7 +109,7 @@ class Reports:
         """
         seconds, microseconds = map(int, self._redis.time())
         now = datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=microseconds)
-        until = min(until, now)
+        since, until = max(since, now - _LONGEST), min(until, now)
         kept_since = now - timedelta(days=self._jobs_days)
         since = _midnight(since) if since < kept_since else since
         until = _midnight(until + _DAY - timedelta(microseconds=1)) if until < kept_since else max(until, since)

@@ -26,7 +26,7 @@ from tasks.ledger.queries import LedgerQueries, Wanted
 from tasks.ledger_runtime import LedgerRuntime
 from tasks.model.document import Document
 from tasks.model.job import Job
-from worker.cli.lookup import JobOnDisk, find_job, find_on_disk, not_found
+from worker.cli.lookup import JobOnDisk, as_job_id, find_job, find_on_disk, not_found
 from worker.cli.printable import printable
 from worker.cli.times import local_time
 
@@ -100,7 +100,7 @@ class JobSearch:
         """What an argument may mean, the newest first. Raises ClickException for a file that can have no job."""
         if job := find_job(self._ledger, name):
             return By.ID, [Match(job.id, job)]
-        if is_job_id(name.lower()):
+        if is_job_id(as_job_id(name)):
             on_disk = find_on_disk(self._outcomes, name)
             return By.ID, [Match(on_disk.job_id, on_disk=on_disk, believed=on_disk.believed)] if on_disk else []
         if _NO_FILE.fullmatch(name):

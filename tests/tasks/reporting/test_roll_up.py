@@ -179,6 +179,8 @@ def test_a_kill_before_any_of_its_commands_leaves_no_half_of_a_day(
                 killed = True
         client.connection_pool.disconnect()
         seen.append((documents(valkey, 2), documents(valkey, 1)))
+        kept_for_ever = [days_ago for days_ago in (1, 2) if valkey.ttl(keys.counts(day(days_ago).date())) == -1]
+        assert kept_for_ever == []
         if not killed:
             break
     whole = {DELIVERED: 5}

@@ -59,6 +59,8 @@ def _cancel(job: Job, ledger: Ledger, send_closing: Callable[[str], None]) -> No
             send_closing(job.id)
         return
     now = ledger.get(job.id)
+    if now and now.stage is Stage.CANCELLED:  # by another command, or under another of its names in this one
+        return
     if now and now.stage.final:
         raise click.ClickException(f"too late, it is {now.stage} already.")
     # Past the commit point the document may have arrived, and only its own steps can find that out.

@@ -25,7 +25,7 @@ def resolve(context: Context, job: str, delivered: bool, record: str | None) -> 
     """Record that a person found a JOB's document.
 
     It is in the chart, although the job failed with not_confirmed or outcome_unknown. The receipt says that a person
-    has found it.
+    has found it. JOB may also be six characters or more of the id, or a file, as `chartpost show` takes it.
     """
     if not delivered:
         raise click.UsageError("Add --delivered. A document that has not arrived is sent by `chartpost retry`.")
