@@ -15,6 +15,7 @@ from tasks.model.route import Stage
 
 _PAGE = 1000  # Redis does nothing else while it reads one: some milliseconds
 _FIELDS = ("stage", "account", "code", "calls", "at_received", f"at_{Stage.DELIVERED}")
+_FINAL = frozenset(str(stage) for stage in Stage if stage.final)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class EndedJobs:
         while lowest:
             page = json.loads(self._read(args=[PREFIX, lowest, f"({until_ms}", _PAGE, *_FIELDS]))
             last, *rows = page
-            yield from (_ended(*row) for row in rows if Stage(row[2]).final)
+            yield from (_ended(*row) for row in rows if row[2] in _FINAL and row[3])
             lowest = f"({last}" if last else ""
 
 

@@ -66,6 +66,8 @@ def table_lines(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], co
             no_wrap=not column.wraps,
             overflow="fold" if column.wraps else "ellipsis",
             justify=justify,
+            # For rich, the least width of a column with a ratio is its `width`.
+            width=least if ratio else None,
             min_width=least,
             ratio=ratio,
         )

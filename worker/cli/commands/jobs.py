@@ -115,12 +115,12 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
 
     return [
         Column("id", lambda row: ids[row["id"]]),
-        Column(f"received {zone}".strip(), lambda row: local_time(came[row["id"]], zone), dispensable=1),
+        Column(f"received {zone}".strip(), lambda row: local_time(came[row["id"]], zone), dispensable=2),
         Column("waits", waits, style=style, right=True),
-        Column("account", lambda row: row["account"], flexible=True, least=8, most=20, dispensable=3),
+        Column("account", lambda row: row["account"], flexible=True, least=12, most=24, dispensable=3),
         Column("state", lambda row: row["state"], style=style),
         Column("patient", lambda row: row["patient_id"], flexible=True, least=8, most=16, dispensable=4),
-        Column("file", lambda row: row["file_name"], flexible=True, least=10, most=30, dispensable=2),
+        Column("file", lambda row: row["file_name"], flexible=True, least=12, most=30, dispensable=1),
         Column("why", why, flexible=True, least=14, most=80),
     ]
 

@@ -277,17 +277,17 @@ def test_at_a_terminal_jobs_are_in_columns_that_fit_with_colour_where_it_means_s
     job = jobs.failed(jobs.received("a referral with a rather long name.pdf"), detail="word " * 40)
     waiting = jobs.received("waiting.pdf")
     command = [sys.executable, "-m", "worker", "--config", str(chartpost.config), "jobs"]
-    printed = at_terminal(command, columns=60, TERM="xterm", NO_COLOR="")
+    printed = at_terminal(command, columns=90, TERM="xterm", NO_COLOR="")
     assert f"{job.id[:8]}  " in printed
     assert "\x1b[31mfailed" in printed
     assert "\x1b[33m" in printed
+    assert f"received {time.tzname[time.localtime().tm_isdst]}" in printed
     plain = at_terminal(command, columns=60, TERM="xterm", NO_COLOR="1")
     assert "\x1b[3" not in plain
     rows = re.sub(r"\x1b\[[0-9;]*m", "", plain).splitlines()
     assert len(rows) == 3
     assert all(0 < len(row) <= 60 and row == row.rstrip() for row in rows)
     assert rows[1].startswith(waiting.id[:8])
-    assert time.tzname[time.localtime().tm_isdst] in rows[0]
 
 
 def at_terminal(command: list[str], *, columns: int, **environ: str) -> str:

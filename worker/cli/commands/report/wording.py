@@ -33,6 +33,8 @@ def waits(report: Report) -> str:
     waiting = report.total.waiting
     if not waiting or not waiting.documents:
         return "Nothing waits now."
+    if waiting.documents == 1:
+        return f"One waits now, for {oldest(report, report.total)}."
     return f"{waiting.documents} wait now, the oldest for {oldest(report, report.total)}."
 
 

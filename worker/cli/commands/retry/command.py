@@ -46,7 +46,8 @@ def retry(
 
     Also those whose jobs have left Redis. A document whose earlier outcome is unknown is searched for first. With
     --send-again it is sent at once, and the chart may then hold it twice. With --as-it-is a document is sent although
-    it failed as file_incomplete.
+    it failed as file_incomplete. JOB is an id, six characters or more of one, or a file, as `chartpost show` takes it;
+    if one of them fits several jobs, nothing is done.
     """
     if bool(jobs) == everything:
         raise click.UsageError("Name the jobs, or say --all.")
