@@ -102,6 +102,8 @@ class Retention(Section):
 
     jobs_days: Days = 30
     delivered_days: DaysOrForEver = 0  # 0: for ever
+    # What reports count of each day, without patients.
+    counts_days: Days = 1100
 
 
 class Notes(Section):

@@ -51,6 +51,8 @@ from tasks.pipeline.reconciliation import SLOW_SEARCH_CAPS
 from tasks.pipeline.runner import StepRunner
 from tasks.pipeline.slot_reserve import SlotReserve
 from tasks.pipeline.step import StepContext
+from tasks.reporting.chore import RollUpChore
+from tasks.reporting.roll_up import RollUp
 from tasks.sources.documents import Documents
 from tasks.sources.objects import Objects, S3Connection
 from tasks.sources.writers import Writers
@@ -178,6 +180,10 @@ class Runtime(LedgerRuntime):
             jobs_days=settings.retention.jobs_days,
             longest_wait_seconds=max(_LONGEST_WAIT_SECONDS, 2 * settings.retry.cap_seconds, *slowest_searches),
         )
+
+    def roll_up_chore(self) -> RollUpChore:
+        roll_up = RollUp(self.redis, counts_days=self.settings.retention.counts_days)
+        return RollUpChore(roll_up, self.ledger.identity)
 
     def send_closing(self, job_id: str) -> None:
         """Send the closing step of a job now. If the message is lost, a feeder sends it again."""

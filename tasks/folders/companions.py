@@ -138,17 +138,19 @@ class CompanionFolder:
             self._report(job_id)
         return not_believed
 
-    def all(self) -> Iterator[ClosedDocument]:
-        """Every document that was closed here. Believed is what was signed for the patient that it names."""
+    def all(self, document_name: str | None = None) -> Iterator[ClosedDocument]:
+        """Every document that was closed here, or every one of this name. Of the others no companion is read.
+
+        Believed is what was signed for the patient that it names.
+        """
+        companion = beside(document_name, "", self._ending) if document_name else None
         with suppress(FileNotFoundError), OpenFolder.of(self.root) as root:
-            for path, folders, _, descriptor in os.fwalk(dir_fd=root.descriptor):
+            for path, folders, names, descriptor in os.fwalk(dir_fd=root.descriptor):
                 if path.count("/") >= DEEPEST:
                     folders.clear()
-                for closed in self._closed_in(OpenFolder(descriptor, self.root / path)):
-                    job_file = closed.content.get("job_file")
-                    written = {**closed.content, **(job_file if isinstance(job_file, dict) else {})}
-                    account, patient_id = str(written.get("account")), written.get("patient_id")
-                    yield replace(closed, believed=self._believes(closed.written, account, patient_id))
+                if companion is None or companion in names:
+                    for closed in self._closed_in(OpenFolder(descriptor, self.root / path), companion):
+                        yield replace(closed, believed=self._believes_itself(closed))
 
     def of_patient(self, account: str, patient_id: str) -> Iterator[ClosedDocument]:
         """Every document of a patient that was closed here and whose companion is believed."""
@@ -158,8 +160,16 @@ class CompanionFolder:
             return
         with suppress(FileNotFoundError, NotADirectoryError), opened_below(self.root, path) as folder:
             for closed in self._closed_in(folder):
-                if self._believes(closed.content, account, patient_id):
+                if self._believes(closed.written, account, patient_id):
                     yield replace(closed, believed=True)
+
+    def at(self, path: Path) -> ClosedDocument | None:
+        """What was closed where this document, companion or sidecar lies, or lay. Raises OSError."""
+        with suppress(FileNotFoundError, NotADirectoryError), opened_below(self.root, path.parent) as folder:
+            for closed in self._closed_in(folder):
+                if path.name in (closed.document.name, closed.companion.name, closed.sidecar.name):
+                    return replace(closed, believed=self._believes_itself(closed))
+        return None
 
     def amend(self, closed: ClosedDocument, content: Mapping[str, Any], outcome: Outcome) -> None:
         """Change the companion to say this; what else it says stays."""
@@ -191,6 +201,12 @@ class CompanionFolder:
     def _believes(self, content: Mapping[str, Any], account: str, patient_id: str | None) -> bool:
         return self._evidence is not None and self._evidence.believes(self._kind, content, account, patient_id)
 
+    def _believes_itself(self, closed: ClosedDocument) -> bool:
+        """True if it was signed for the patient that it names."""
+        job_file = closed.content.get("job_file")
+        named = {**closed.content, **(job_file if isinstance(job_file, dict) else {})}
+        return self._believes(closed.written, str(named.get("account")), named.get("patient_id"))
+
     def _report(self, job_id: str) -> None:
         """Say once that a companion is not believed."""
         if job_id not in self._reported and len(self._reported) < _MOST_REPORTED:
@@ -198,9 +214,10 @@ class CompanionFolder:
             what = "receipt" if self._kind == "receipt" else "error file"
             log.warning("evidence_not_believed", job=job_id, what=what)
 
-    def _closed_in(self, folder: OpenFolder) -> Iterator[ClosedDocument]:
+    def _closed_in(self, folder: OpenFolder, only: str | None = None) -> Iterator[ClosedDocument]:
+        """What was closed in one folder. `only`: what has the companion of this name."""
         names = set(os.listdir(folder.descriptor))  # noqa: PTH208, by its descriptor
-        for name in sorted(names):
+        for name in sorted(names) if only is None else [only]:
             # A file that has a companion is a document, even if its own name looks like a companion's.
             if name.endswith(self._ending) and name != self._ending and name + self._ending not in names:
                 written = read_companion(folder.entry(name))

@@ -182,6 +182,21 @@ class Outcomes:
         """Every error file in failed/."""
         return self._folders.error_files.all()
 
+    def closed_at(self, path: Path) -> ClosedDocument | None:
+        """What was closed where this file of delivered/ or failed/ lies, or lay: a document or what is beside it.
+
+        None for a file elsewhere. Raises OSError.
+        """
+        for companions in (self._folders.receipts, self._folders.error_files):
+            if path.is_relative_to(companions.root):
+                return companions.at(path)
+        return None
+
+    def closed_as(self, document_name: str) -> Iterator[ClosedDocument]:
+        """Every document of this name in failed/ and delivered/."""
+        yield from self._folders.error_files.all(document_name)
+        yield from self._folders.receipts.all(document_name)
+
     def remove_delivered(self, delivered: ClosedDocument, *, before: float) -> bool:
         """Remove a document and its receipt, if the receipt was written before this time. Raises OSError."""
         with self._folders.receipts.opened(delivered) as folder:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pydantic import TypeAdapter
 
 from config.producers import SHARED
-from tasks.ledger.seal import Seal
+from tasks.ledger.seal import Seal, SealBroken
 from tasks.model.document import Document
 from tasks.model.job import Counts, Facts, Failure, Job, Since, Statement, Uncertainty
 from tasks.model.route import Route, Stage, Step
@@ -51,7 +51,7 @@ class JobCodec:
 
     def opening(self, job_id: str, document: Document, provider: str, route: Route) -> dict[str, str]:
         """The fields of a new row. `open.lua` adds its lane and times."""
-        patient = self._seal.lookup("patient", document.account, document.patient_id or "")
+        patient = self.patient_key(document.account, document.patient_id or "")
         row = {
             "account": document.account,
             "provider": provider,
@@ -66,6 +66,10 @@ class JobCodec:
             "document": self.seal_document(job_id, document),
         }
         return {**row, "home": document.bound_to} if document.bound_to else row
+
+    def patient_key(self, account: str, patient_id: str) -> str:
+        """The digest by which an account's jobs of one patient are found."""
+        return self._seal.lookup("patient", account, patient_id)
 
     def name_key(self, document: Document) -> str:
         """What only one job at a time may work on: a file name of one patient, or a document at the provider."""
@@ -108,9 +112,13 @@ class JobCodec:
     def seal_document(self, job_id: str, document: Document) -> str:
         return self._sealed(job_id, "document", _DOCUMENT.dump_json(document, exclude_defaults=True))
 
-    def document(self, job_id: str, sealed: str) -> Document:
-        """Raises SealBroken."""
-        return _DOCUMENT.validate_json(self._seal.open(sealed, place=f"{job_id}:document"))
+    def file_name(self, job_id: str, sealed: str) -> str | None:
+        """Of a sealed document, without all the rest; None if it was sealed with another `secret_key`."""
+        try:
+            name = json.loads(self._seal.open(sealed, place=f"{job_id}:document")).get("file_name")
+        except SealBroken:
+            return None
+        return name if isinstance(name, str) else None
 
     def seal_facts(self, job_id: str, facts: Facts) -> str:
         return self._sealed(job_id, "facts", _FACTS.dump_json(facts, exclude_defaults=True))

@@ -62,6 +62,7 @@ _FAMILIES = {
     "calls-of": "list",
     "claimed-at": "zset",
     "claims": "hash",
+    "counts": "hash",
     "document": "string",
     "due": "zset",
     "facts": "string",

@@ -5,6 +5,8 @@ The scripts make the same names from the prefix, their first argument.
 
 from __future__ import annotations
 
+from datetime import date
+
 PREFIX = "chartpost:"
 
 CLOSING_LANE = "~closing"  # ~ cannot begin an account's name, so no account's lane is called so
@@ -26,6 +28,11 @@ SEAL_CHECK = PREFIX + "seal-check"  # a digest under the secret key
 SCHEMA = PREFIX + "schema"  # the number of the rows' form
 SCHEMA_VERSION = PREFIX + "schema-version"  # the version that wrote that number
 WRITE_TEST = PREFIX + "writable"  # set for a moment to find out whether Redis accepts writes
+
+
+def counts(day: date) -> str:
+    """How many documents ended on a day of UTC, and how (`reporting/roll_up.py`)."""
+    return f"{PREFIX}counts:{day.isoformat()}"
 
 
 def job(job_id: str) -> str:

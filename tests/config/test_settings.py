@@ -96,7 +96,7 @@ def test_no_file_at_all_means_the_defaults(tmp_path: Path, monkeypatch: pytest.M
         "probe_first_seconds": 15.0,
         "probe_cap_seconds": 300.0,
     }
-    assert settings.retention.model_dump() == {"jobs_days": 30, "delivered_days": 0}
+    assert settings.retention.model_dump() == {"jobs_days": 30, "delivered_days": 0, "counts_days": 1100}
     assert settings.log.model_dump() == {"format": "json", "level": "info"}
     assert settings.s3.model_dump() == {"endpoint_url": "", "stage_inbox": ""}
     assert settings.metrics.port == 0

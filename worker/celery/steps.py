@@ -1,4 +1,4 @@
-"""What a Celery worker process runs beside its tasks: the feeder, the watchdog, and the metrics endpoint.
+"""What a Celery worker process runs beside its tasks: the feeder, the watchdog, the roll-up and the metrics endpoint.
 
 Each is a boot step, which Celery starts and stops with the worker:
 https://docs.celeryq.dev/en/stable/userguide/extending.html
@@ -192,6 +192,17 @@ class MetricsStep(bootsteps.StartStopStep):
         if self._endpoint:
             signals.task_postrun.disconnect(self._endpoint.counters.count_step)
             self._endpoint.close()
+
+
+class RollUpStep(bootsteps.StartStopStep):
+    """Counts each day that is over, for reports, in every worker: any of them may end at any time."""
+
+    def start(self, parent: Any) -> None:
+        self._chore = current().roll_up_chore()
+        self._chore.start()
+
+    def stop(self, parent: Any) -> None:
+        self._chore.stop()
 
 
 class ReloadStep(bootsteps.StartStopStep):

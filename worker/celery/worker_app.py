@@ -27,6 +27,7 @@ from worker.celery.steps import (
     MachineQueueStep,
     MetricsStep,
     ReloadStep,
+    RollUpStep,
     WatchdogStep,
 )
 from worker.celery.task_events import AccountNamingDispatcher, TaskEventsStep
@@ -40,7 +41,7 @@ _stop_deadline = StopDeadline(WORKER_SECONDS)
 
 app.steps["consumer"].update((EventLoopMonitorStep, MachineQueueStep, TaskEventsStep))
 app.events.dispatcher_cls = AccountNamingDispatcher  # type: ignore[assignment]  # a class as well as its name
-app.steps["worker"].update((FeederStep, WatchdogStep, MetricsStep, ReloadStep))
+app.steps["worker"].update((FeederStep, WatchdogStep, MetricsStep, ReloadStep, RollUpStep))
 
 
 @signals.celeryd_init.connect

@@ -103,7 +103,7 @@ def find_job(ledger: Ledger, name: str) -> Job | None:
     entry = _STREAM_ENTRY.fullmatch(name)
     if not entry:
         # A caller may have written its task's id in capitals, which is another id then.
-        return ledger.get(name) or ledger.get(_job_id(name))
+        return ledger.get(name) or ledger.get(as_job_id(name))
     # A message without a job_id opens the job of this id. One that gives a job_id has its entry's name as an alias.
     for job_id in (name, ledger.seal.entry_job_id(name)):
         if job := ledger.get(job_id):
@@ -113,17 +113,9 @@ def find_job(ledger: Ledger, name: str) -> Job | None:
     return former if former and former.document.stream_id == name else None
 
 
-def require_job(ledger: Ledger, name: str) -> Job:
-    """Raises ClickException if the ledger does not know it."""
-    job = find_job(ledger, name)
-    if job is None:
-        raise not_found(name)
-    return job
-
-
 def find_rejected(rejected: RejectedStream, name: str) -> RejectedMessage | None:
     entry = _STREAM_ENTRY.fullmatch(name)
-    ids = [rejected.seal.entry_job_id(name), former_job_id_of(name)] if entry else [name, _job_id(name)]
+    ids = [rejected.seal.entry_job_id(name), former_job_id_of(name)] if entry else [name, as_job_id(name)]
     for job_id in ids:
         found = rejected.find(job_id)
         if found and (not entry or found["id"] == entry[2]):
@@ -137,7 +129,7 @@ def find_on_disk(outcomes: Outcomes, name: str) -> JobOnDisk | None:
 
     A file that is not believed is given only if there is no other.
     """
-    job_id, not_believed = _job_id(name), None
+    job_id, not_believed = as_job_id(name), None
     for closed in chain(outcomes.error_files(), outcomes.receipts()):
         if closed.content["job_id"] in (name, job_id):
             found = JobOnDisk(closed.content["job_id"], closed.content, closed.believed)
@@ -147,14 +139,18 @@ def find_on_disk(outcomes: Outcomes, name: str) -> JobOnDisk | None:
     return not_believed
 
 
-def not_found(name: str) -> click.ClickException:
+class JobNotFound(click.ClickException):
+    """No job fits an argument."""
+
+
+def not_found(name: str) -> JobNotFound:
     search = "search with `chartpost jobs`, or among the files in delivered/ and failed/."
     if re.fullmatch(r"\d+-\d+", name):
         search = f"if it is an entry of a producer's own stream, write NAME:{name}; else {search}"
-    return click.ClickException(f"No job is known as {name}: {search}")
+    return JobNotFound(f"No job is known as {name}: {search}")
 
 
-def _job_id(name: str) -> str:
+def as_job_id(name: str) -> str:
     """A job's id as the ledger writes it."""
     with suppress(ValueError):
         return str(UUID(name))

@@ -18,6 +18,11 @@ _LEAST_WIDTH = 30  # of the last column, for it to be folded
 class Output:
     """What people read. `JsonOutput` is the same for programs; the option `--json` decides once which of them it is."""
 
+    @property
+    def at_terminal(self) -> bool:
+        """True if a person reads it as it is printed: in columns that fit, with colour, and not too much."""
+        return sys.stdout.isatty()
+
     def rows(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         """Print a list: a table at a terminal, else lines with tabs. JSON holds all that a row has, not only these."""
         if sys.stdout.isatty():
@@ -25,6 +30,10 @@ class Output:
             return
         for row in rows:
             click.echo("\t".join(printable(row.get(column)) or "-" for column in columns))
+
+    def summary(self, text: str) -> None:
+        """A last line that sums up a list. Not among the lines that a pipe gets: all of them have the same columns."""
+        note(text)
 
     def sheet(self, values: Mapping[str, Any]) -> None:
         """Print one thing: a line for each value that is there. Nested ones are named `outer.inner`."""
@@ -49,9 +58,14 @@ class Output:
 class JsonOutput(Output):
     """One object a line."""
 
+    at_terminal = False
+
     def rows(self, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
         for row in rows:
             self.sheet(row)
+
+    def summary(self, text: str) -> None:
+        """Nothing: a program counts itself."""
 
     def sheet(self, values: Mapping[str, Any]) -> None:
         click.echo(json.dumps(values, default=str))

@@ -19,7 +19,6 @@ import redis
 from tasks.ledger import keys
 from tasks.ledger.codec import JobCodec
 from tasks.ledger.ledger import Ledger
-from tasks.ledger.seal import SealBroken
 from tasks.model.job import Job
 from tasks.model.route import Stage
 
@@ -218,10 +217,7 @@ class JobIndex:
     def _file_name(self, job_id: str, sealed: str | None) -> str:
         if sealed is None:
             return ""
-        try:
-            return self._codec.document(job_id, sealed).file_name.casefold()
-        except (SealBroken, ValueError):  # of another key, or of no version of ours
-            return ""
+        return (self._codec.file_name(job_id, sealed) or "").casefold()
 
     def _note_ended(self, ended: int) -> None:
         """Those that have ended since. One that was sent again is not in that list any more: `_reread` sees that."""

@@ -12,7 +12,7 @@ from tasks.model.errors import UNCERTAIN_CODES
 from tasks.model.job import Record
 from tasks.model.route import Stage
 from worker.cli.context import Context, pass_context
-from worker.cli.lookup import require_job
+from worker.cli.job_search import job_search, require_job
 from worker.cli.startup import open_runtime
 
 
@@ -25,12 +25,12 @@ def resolve(context: Context, job: str, delivered: bool, record: str | None) -> 
     """Record that a person found a JOB's document.
 
     It is in the chart, although the job failed with not_confirmed or outcome_unknown. The receipt says that a person
-    has found it.
+    has found it. JOB may also be six characters or more of the id, or a file, as `chartpost show` takes it.
     """
     if not delivered:
         raise click.UsageError("Add --delivered. A document that has not arrived is sent by `chartpost retry`.")
     runtime = open_runtime(context)
-    found = require_job(runtime.ledger, job)
+    found = require_job(job_search(runtime), job)
     if found.stage is not Stage.FAILED or found.code not in UNCERTAIN_CODES:
         known = f"{found.stage}, {found.code}" if found.code else str(found.stage)
         raise click.ClickException(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,20 +16,10 @@ from tasks.model.errors import UNCERTAIN_CODES
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
 from worker.cli.context import Context, pass_context
-from worker.cli.lookup import (
-    JobOnDisk,
-    RejectedMessage,
-    find_job,
-    find_on_disk,
-    find_rejected,
-    not_found,
-)
+from worker.cli.lookup import JobOnDisk, RejectedMessage, find_job, find_rejected, not_found
 from worker.cli.open_ledger import open_ledger
-from worker.cli.output import Output, output_option
+from worker.cli.output import Output, note, output_option
 from worker.stream.rejected import rejected_stream
-
-if TYPE_CHECKING:
-    from tasks.folders.outcomes import Outcomes
 
 _NOT_BELIEVED = (
     "Look into the chart: this file does not bear this installation's signature, so it proves nothing. It was edited "
@@ -44,27 +34,35 @@ _NOT_BELIEVED = (
 def show(context: Context, job: str, output: Output) -> None:
     """Show one JOB with its receipt or error.
 
-    JOB is the id of a job, of a Celery call or of a stream entry. Jobs that have left Redis are found by their files
-    in delivered/ and failed/.
+    JOB is the id of a job (six characters or more of it will do), of a Celery call or of a stream entry; a file in
+    chartpost's folders; or the name of a file, of which the newest is shown. Jobs that have left Redis are found by
+    their files in delivered/ and failed/.
     """
     runtime = open_ledger(context)
     if found := find_job(runtime.ledger, job):
         output.sheet(_job_sheet(found, NextStep(runtime).of(found)))
     elif rejected := find_rejected(rejected_stream(runtime), job):
         output.sheet(_rejected_sheet(rejected))
-    # Last, since it reads every file in failed/ and delivered/.
-    elif on_disk := find_on_disk(_outcomes(runtime), job):
-        output.sheet(_on_disk_sheet(on_disk))
     else:
-        raise not_found(job)
+        _show_searched(runtime, job, output)
 
 
-def _outcomes(runtime: LedgerRuntime) -> Outcomes:
-    # Late: most jobs that are asked for are in Redis.
-    from tasks.folders.layout import Folders
-    from tasks.folders.outcomes import Outcomes
+def _show_searched(runtime: LedgerRuntime, name: str, output: Output) -> None:
+    """Raises ClickException if nothing is found, and AmbiguousJob for a short id that fits several jobs."""
+    from worker.cli.job_search import By, ambiguous, job_search  # late: most jobs that are asked for are in Redis
 
-    return Outcomes(Folders(runtime.settings.data_dir, runtime.seal))
+    by, matches = job_search(runtime).all(name)
+    if not matches:
+        raise not_found(name)
+    newest, *others = matches
+    if others and by is By.ID:
+        raise ambiguous(name, matches)
+    if newest.job:
+        output.sheet(_job_sheet(newest.job, NextStep(runtime).of(newest.job)))
+    elif newest.on_disk:
+        output.sheet(_on_disk_sheet(newest.on_disk))
+    if others:
+        note("\n".join(["This is the newest of that name. The others:", *(f"  {match}" for match in others)]))
 
 
 def _job_sheet(job: Job, next_step: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import click
 
@@ -52,17 +53,33 @@ def check(context: Context, deep: bool, file: str | None, output: Output) -> Non
         readings = check_name(file, context.settings.inbox.name_patterns)
         output.rows(COLUMNS_OF_NAMES, readings)
         raise SystemExit(0 if any(reading["ok"] for reading in readings) else 1)
-    all_passed = True
+    counted = Counter[bool]()
 
     def rows() -> Iterator[dict[str, object]]:
-        nonlocal all_passed
         for result in _results(context, deep=deep):
-            all_passed = all_passed and result.ok
+            counted[result.ok] += 1
             yield result.fields()
 
-    output.rows(_COLUMNS, rows())
-    if not all_passed:
+    if output.at_terminal:
+        print_results(list(rows()))
+    else:
+        output.rows(_COLUMNS, rows())
+    output.summary(f"{counted[True]} yes, {counted[False]} no")
+    if counted[False]:
         raise SystemExit(1)
+
+
+def print_results(rows: Sequence[Mapping[str, object]]) -> None:
+    """At a terminal: in columns that fit it, with colours."""
+    from worker.cli.table import Column, print_table  # late: it imports rich, which a pipe does not need
+
+    columns = [
+        Column("check", lambda row: row["check"]),
+        Column("account", lambda row: row["account"], flexible=True, least=20, most=24, dispensable=1),
+        Column("ok", lambda row: row["ok"], style=lambda row: "green" if row["ok"] else "bold red"),
+        Column("message", lambda row: row["message"], flexible=True, least=30, most=200, wraps=True),
+    ]
+    print_table(columns, rows)
 
 
 def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:

@@ -13,6 +13,7 @@ from worker.cli.commands.retry.failed_documents import FailedDocuments, NotRetri
 from worker.cli.commands.retry.retries import Retries
 from worker.cli.commands.retry.targets import Target, TargetSearch
 from worker.cli.context import Context, pass_context
+from worker.cli.job_search import job_search
 from worker.cli.output import Output, note, output_option
 from worker.cli.startup import open_runtime
 from worker.inbox.build import inbox_claims, job_opener
@@ -45,14 +46,15 @@ def retry(
 
     Also those whose jobs have left Redis. A document whose earlier outcome is unknown is searched for first. With
     --send-again it is sent at once, and the chart may then hold it twice. With --as-it-is a document is sent although
-    it failed as file_incomplete.
+    it failed as file_incomplete. JOB is an id, six characters or more of one, or a file, as `chartpost show` takes it;
+    if one of them fits several jobs, nothing is done.
     """
     if bool(jobs) == everything:
         raise click.UsageError("Name the jobs, or say --all.")
     if (account or code) and not everything:
         raise click.UsageError("--account and --code go with --all.")
     runtime = open_runtime(context)
-    search = TargetSearch(runtime.ledger, runtime.queries, runtime.outcomes)
+    search = TargetSearch(runtime.ledger, runtime.queries, runtime.outcomes, job_search(runtime))
     retries = retries_of(runtime)
     failures: list[Target] = []
 
@@ -70,7 +72,7 @@ def retry(
             outcome = f"not sent again: {reason}"
         return {"id": target.job_id, "account": target.account, "code": target.code, "outcome": outcome}
 
-    targets: Iterable[Target] = search.all_failed(account, code) if everything else map(search.named, jobs)
+    targets: Iterable[Target] = search.all_failed(account, code) if everything else search.named(jobs)
     output.rows(_COLUMNS, map(row, targets))
     if not targets:
         note("No document has failed in that way.")

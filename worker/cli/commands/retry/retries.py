@@ -61,7 +61,7 @@ class Retries:
         """What would be done. Changes nothing. Raises NotRetried."""
         job = target.job
         if job is None and target.on_disk is None:
-            raise NotRetried("no such job is known.")
+            raise NotRetried(target.problem or "no such job is known.")
         if target.on_disk and not target.on_disk.believed:
             raise NotRetried(_RECEIPT_NOT_BELIEVED if target.on_disk.delivered else str(NotBelieved()))
         if target.delivered:

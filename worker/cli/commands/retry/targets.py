@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import click
 
 from tasks.folders.outcomes import Outcomes
 from tasks.ledger.ledger import Ledger
@@ -10,7 +13,8 @@ from tasks.ledger.queries import LedgerQueries, Wanted
 from tasks.model.errors import UNCERTAIN_CODES, Code
 from tasks.model.job import Job
 from tasks.model.route import Stage
-from worker.cli.lookup import JobOnDisk, find_job, find_on_disk
+from worker.cli.job_search import AmbiguousJob, JobSearch
+from worker.cli.lookup import JobNotFound, JobOnDisk
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Target:
     job_id: str
     job: Job | None = None
     on_disk: JobOnDisk | None = None
+    # Why none was found.
+    problem: str = ""
 
     @property
     def account(self) -> str | None:
@@ -56,24 +62,34 @@ class Target:
 
 
 class TargetSearch:
-    def __init__(self, ledger: Ledger, queries: LedgerQueries, outcomes: Outcomes) -> None:
+    def __init__(self, ledger: Ledger, queries: LedgerQueries, outcomes: Outcomes, search: JobSearch) -> None:
         self._ledger = ledger
         self._queries = queries
         self._outcomes = outcomes
+        self._search = search
 
-    def named(self, name: str) -> Target:
-        job = find_job(self._ledger, name)
-        if job:
-            return Target(job.id, job)
-        on_disk = find_on_disk(self._outcomes, name)
-        return Target(on_disk.job_id if on_disk else name, on_disk=on_disk)
+    def named(self, names: Iterable[str]) -> list[Target]:
+        """All of them, before anything is done: raises AmbiguousJob if one fits several jobs."""
+        return [self._named(name) for name in names]
+
+    def _named(self, name: str) -> Target:
+        try:
+            match = self._search.only(name)
+        except AmbiguousJob:
+            raise
+        except JobNotFound:
+            return Target(name)
+        except click.ClickException as error:
+            return Target(name, problem=error.message)
+        return Target(match.job_id, match.job, match.on_disk)
 
     def all_failed(self, account: str | None, code: str | None) -> list[Target]:
         """All that have failed, in Redis and on disk. Cancelled ones only if `code` asks for them."""
         state = "cancelled" if code == Code.CANCELLED else "failed"
         wanted = Wanted(state, account, code)
-        # As a list: a job that is sent again may fail again, and would be listed a second time.
-        targets = [Target(job.id, job) for job in self._queries.jobs(wanted)]
+        # As a list: a job that is sent again may fail again, and would be listed a second time. The oldest first, since
+        # they have waited longest.
+        targets = [Target(job.id, job) for job in reversed(list(self._queries.jobs(wanted)))]
         for closed in self._outcomes.error_files():
             error = closed.content
             if wanted.fits(error.get("state"), error.get("account"), error.get("code")):

@@ -1,0 +1,1 @@
+"""Counts of what became of documents, without patients: the roll-up of each day, and reports."""
