@@ -198,7 +198,7 @@ class JobIndex:
         found = self._redis.zrevrangebyscore(
             keys.JOBS, "+inf", self._newest, start=0, num=self._most_jobs, withscores=True
         )
-        new = [(str(job_id), int(score)) for job_id, score in reversed(found) if str(job_id) not in self._entries]
+        new = [(str(pair[0]), int(pair[1])) for pair in reversed(found) if str(pair[0]) not in self._entries]
         for batch in _batches(new):
             with self._redis.pipeline(transaction=False) as pipe:
                 for job_id, _ in batch:
