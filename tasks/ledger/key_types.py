@@ -35,6 +35,7 @@ _SHARED = {
     "commits": "string",
     "dead": "stream",
     "events": "stream",
+    "failures": "zset",
     "finished": "zset",
     "inboxes": "set",
     "intake": "stream",

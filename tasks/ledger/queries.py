@@ -21,9 +21,16 @@ class Wanted:
     state: str | None = None
     account: str | None = None
     code: str | None = None
+    # Whether a person has dismissed the failure.
+    dismissed: bool | None = None
 
-    def fits(self, state: str | None, account: str | None, code: str | None) -> bool:
-        return self.state in (None, state) and self.account in (None, account) and self.code in (None, code)
+    def fits(self, state: str | None, account: str | None, code: str | None, *, dismissed: bool = False) -> bool:
+        return (
+            self.state in (None, state)
+            and self.account in (None, account)
+            and self.code in (None, code)
+            and self.dismissed in (None, dismissed)
+        )
 
 
 class LedgerQueries:
@@ -36,7 +43,7 @@ class LedgerQueries:
         for job_id in self._fitting(wanted):
             # Checked again, since the job may have moved since its fields were read.
             job = self._ledger.get(job_id)
-            if job and wanted.fits(job.stage, job.account, job.code):
+            if job and wanted.fits(job.stage, job.account, job.code, dismissed=job.dismissal is not None):
                 yield job
 
     def _fitting(self, wanted: Wanted) -> Iterator[str]:
@@ -58,7 +65,7 @@ class LedgerQueries:
         while batch := list(islice(ids, _BATCH)):
             pipe = self._redis.pipeline(transaction=False)
             for job_id in batch:
-                pipe.hmget(keys.job(job_id), "stage", "account", "code", "created_at")
-            for job_id, (stage, account, code, created_at) in zip(batch, pipe.execute(), strict=True):
-                if stage and wanted.fits(stage, account, code):
+                pipe.hmget(keys.job(job_id), "stage", "account", "code", "created_at", "dismissed")
+            for job_id, (stage, account, code, created_at, dismissed) in zip(batch, pipe.execute(), strict=True):
+                if stage and wanted.fits(stage, account, code, dismissed=bool(dismissed)):
                     yield int(created_at), job_id

@@ -21,10 +21,16 @@ _COLUMNS = ("id", "account", "state", "code", "patient_id", "file_name", "create
 @click.option("--state", type=click.Choice([str(stage) for stage in Stage]), help="Only those in this state.")
 @click.option("--account", help="Only this account's.")
 @click.option("--code", type=click.Choice([str(code) for code in Code]), help="Only those with this code.")
+@click.option("--dismissed", is_flag=True, help="Only failures that were dismissed.")
 @output_option
 @pass_context
-def jobs(context: Context, state: str | None, account: str | None, code: str | None, output: Output) -> None:
-    """List the jobs that Redis knows, oldest first."""
+def jobs(
+    context: Context, state: str | None, account: str | None, code: str | None, dismissed: bool, output: Output
+) -> None:
+    """List the jobs that Redis knows, oldest first.
+
+    With --state failed, failures that were dismissed are left out.
+    """
     runtime = open_ledger(context)
     waited_for = MachinesWaitedFor(runtime.redis, runtime.workers)
 
@@ -32,4 +38,5 @@ def jobs(context: Context, state: str | None, account: str | None, code: str | N
         machine = waited_for.of_job(job)
         return fields_of(job) | ({"message": waits_for(machine)} if machine else {})
 
-    output.rows(_COLUMNS, map(row, runtime.queries.jobs(Wanted(state, account, code))))
+    wanted = Wanted(state, account, code, dismissed=dismissed or (False if state == Stage.FAILED else None))
+    output.rows(_COLUMNS, map(row, runtime.queries.jobs(wanted)))
