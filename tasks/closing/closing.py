@@ -157,6 +157,8 @@ class Closing:
             elif name == "source" and job.document.delete_source:
                 # Before the caller is told: it may then put its next document there, which a repetition would remove.
                 self._ledger.apply(lease, moves.closed(done))
+        if job.stage is Stage.FAILED and job.dismissal is None:
+            self._ledger.note_failure(job.id)
         if job.still_reconciling:
             account = self._settings.accounts.get(job.account)
             # Of an account that has left the settings nothing is searched for until it is back.

@@ -59,6 +59,12 @@ class DocumentFiles:
         self._outcomes.fail(job.id, job.account, document.patient_id, error_file(job), lambda name: self._of(job, name))
         return job.facts
 
+    def tell_of_dismissal(self, job: Job) -> bool:
+        """Let a failed document's error file and notes say who has dealt with it; False if they do not lie here."""
+        error = error_file(job)
+        patient_id = job.document.patient_id
+        return self._outcomes.tell(job.id, job.account, patient_id, error, lambda name: self._of(job, name))
+
     def _of(self, job: Job, disk_name: str) -> Mapping[str, NoteText]:
         return self._notes.of(job, disk_name) if self._notes else {}
 

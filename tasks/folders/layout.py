@@ -32,7 +32,7 @@ class Folders:
         self.processing = data_dir / "processing"
         self.delivered = data_dir / "delivered"
         self.failed = data_dir / "failed"
-        # Made when the first document waits for long. Holds notes and nothing else.
+        # Holds notes and nothing else.
         self.waiting = data_dir / "waiting"
         self.receipts = CompanionFolder(self.delivered, "receipt", evidence)
         self.error_files = CompanionFolder(self.failed, "error", evidence)
@@ -41,8 +41,8 @@ class Folders:
     def create(self) -> None:
         """Make the folders that are missing."""
         make_data_dir(self.inbox.parent)
-        # Senders and staff use these three; the umask decides which of them may.
-        for folder in (self.inbox, self.delivered, self.failed):
+        # Senders and staff use these; the umask decides which of them may.
+        for folder in (self.inbox, self.delivered, self.failed, self.waiting):
             durable.make_folder(folder, 0o770)
         # Nobody else has business here: a file that changes while it is sent would be refused, or sent half.
         durable.make_folder(self.processing, 0o700)

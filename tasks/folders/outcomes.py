@@ -140,6 +140,31 @@ class Outcomes:
             job.remove()
             return closed.document
 
+    def tell(
+        self,
+        job_id: str,
+        account: str,
+        patient_id: str | None,
+        error: Mapping[str, Any],
+        notes: Callable[[str], Mapping[str, NoteText]] | None = None,
+    ) -> bool:
+        """Let an error file that lies here say this, too; False if it does not lie here, or is not believed.
+
+        `notes` as for `fail`. Without them there will be none any more: they would say what is over.
+        """
+        with self._folders.job_folder(job_id).lock():
+            closed = self._folders.error_files.find(job_id, account, patient_id)
+            if closed is None or not closed.believed:
+                return False
+            outcome = Outcome(job_id, account, patient_id, closed.document.name, error)
+            self._folders.error_files.amend(closed, error, outcome)
+            if notes is not None:
+                self._put_notes(closed, job_id, notes(closed.document.name))
+                return True
+            with self._folders.error_files.opened(closed) as folder:
+                self._folders.notes.remove(folder, closed.document.name, NOT_SENT, job_id)
+            return True
+
     def _put_notes(self, closed: ClosedDocument, job_id: str, texts: Mapping[str, NoteText]) -> None:
         """Write the notes beside a document in failed/; none if a person has moved it away since."""
         # A note is not worth holding the closing up for: where it cannot be written, the error file tells the same.

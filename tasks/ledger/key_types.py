@@ -36,6 +36,7 @@ _SHARED = {
     "commits": "string",
     "dead": "stream",
     "events": "stream",
+    "failures": "zset",
     "finished": "zset",
     "inboxes": "set",
     "intake": "stream",

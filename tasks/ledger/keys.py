@@ -22,6 +22,7 @@ JOBS = PREFIX + "jobs"  # every job, by when it was opened
 FINISHED = PREFIX + "finished"  # those that have ended, by when
 ACCOUNTS = PREFIX + "accounts"  # every account that ever had a job
 CLOSING_GIVEN_UP = PREFIX + "closing-given-up"  # jobs whose closing went on without one of its steps, by when
+FAILURES = PREFIX + "failures"  # jobs whose failure may need a person's attention, by when they were closed
 CLOCK = PREFIX + "clock"  # the ledger's clock (`scripts/parts/clock.lua`)
 RUN = PREFIX + "run"  # which run of Redis this is (`scripts/see_run.lua`)
 SEAL_CHECK = PREFIX + "seal-check"  # a digest under the secret key

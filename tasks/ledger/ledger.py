@@ -18,6 +18,7 @@ import redis
 from tasks.ledger import keys, moves
 from tasks.ledger.clock import LedgerClock
 from tasks.ledger.codec import SEALED_PARTS, JobCodec
+from tasks.ledger.failures import note_failure
 from tasks.ledger.identity import LedgerIdentity
 from tasks.ledger.keys import CLOSING_LANE, PREFIX
 from tasks.ledger.lease import Lease, NotStarted
@@ -425,6 +426,10 @@ class Ledger:
     def note_step_given_up(self, job_id: str) -> None:
         """The closing has gone on without one of its steps: `chartpost check` says so."""
         self.redis.zadd(keys.CLOSING_GIVEN_UP, {job_id: self._clock.read().wall_ms})
+
+    def note_failure(self, job_id: str) -> None:
+        """A failure is closed: it needs a person's attention until it is taken up again or dismissed."""
+        note_failure(self.redis, job_id, self._clock.read().wall_ms, self._jobs_days)
 
     def leave_to(self, machine: str, job_id: str) -> None:
         """Tell the machine that has the document's folders that it must close this job's files."""

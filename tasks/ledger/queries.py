@@ -47,11 +47,19 @@ class Wanted:
     # The first moment that is too late.
     until_ms: int | None = None
 
-    def fits(self, state: str | None, account: str | None, code: str | None) -> bool:
+    # Whether a person has dismissed the failure.
+    dismissed: bool | None = None
+
+    def fits(self, state: str | None, account: str | None, code: str | None, *, dismissed: bool = False) -> bool:
         """True if a job of this state, account and code is wanted, whenever it came and whoever its patient is."""
         if self.unfinished and state not in _UNFINISHED:
             return False
-        return self.state in (None, state) and self.account in (None, account) and self.code in (None, code)
+        return (
+            self.state in (None, state)
+            and self.account in (None, account)
+            and self.code in (None, code)
+            and self.dismissed in (None, dismissed)
+        )
 
     def as_json(self) -> str:
         """For `list_jobs.lua`."""
@@ -83,7 +91,7 @@ class LedgerQueries:
                 return
             for job in self._ledger.get_all(batch):
                 # Checked again, since the job may have moved since its fields were read.
-                if wanted.fits(job.stage, job.account, job.code):
+                if wanted.fits(job.stage, job.account, job.code, dismissed=job.dismissal is not None):
                     found += 1
                     yield job
 

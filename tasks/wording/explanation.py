@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -31,6 +31,11 @@ class Explanation:
     # False: the same bytes, for the same patient, must fail again until something else has changed.
     trying_again_helps: bool
 
+    def as_sentences(self) -> Explanation:
+        """The same, each text beginning with a capital, also where that is the name of something."""
+        to_do = tuple(map(_capital, self.what_to_do))
+        return replace(self, title=_capital(self.title), what_happened=_capital(self.what_happened), what_to_do=to_do)
+
 
 PROVIDERS: Final[Mapping[str, str]] = {
     "pracsuite": "PracSuite",
@@ -41,6 +46,10 @@ PROVIDERS: Final[Mapping[str, str]] = {
 }
 """The kind of provider, as the settings name it -> what people call it."""
 _PAGES_SHOW_PATIENTS = ("pracsuite", "cliniko", "ovok")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def provider_name(words: Words, kind: str) -> str:

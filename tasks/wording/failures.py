@@ -42,7 +42,7 @@ class FailureFacts:
 def explain_failure(words: Words, facts: FailureFacts) -> Explanation:
     """The explanation of a failure in one language."""
     explain = _BY_CODE[facts.code] if facts.code else _not_known
-    return explain(words, facts)
+    return explain(words, facts).as_sentences()
 
 
 def trying_again_helps(facts: FailureFacts) -> bool:

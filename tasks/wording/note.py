@@ -47,7 +47,12 @@ footer { margin-top: 1.75rem; padding-top: .5rem; border-top: 1px solid #ccc; co
 table { border-collapse: collapse; width: 100%; font-size: .8rem; line-height: 1.35; }
 th, td { border: 1px solid #bbb; padding: .3rem .5rem; text-align: left; vertical-align: top; }
 th { background: #f1f3f5; }
+.sheet main { max-width: 75rem; }
 @media print {
+  .sheet { font-size: 8pt; line-height: 1.25; }
+  .sheet h1 { font-size: 14pt; margin-bottom: .25rem; }
+  .sheet table { font-size: 7pt; line-height: 1.2; }
+  .sheet th, .sheet td { padding: .1rem .3rem; }
   @page { margin: 1.5cm; }
   body { font-size: 11pt; }
   main { max-width: none; padding: 0; }
@@ -128,20 +133,20 @@ def to_text(words: Words, note: Note, mark: str = "") -> str:
     return "\ufeff" + "\r\n".join(map(clean_line, lines)) + "\r\n"
 
 
-def html_page(words: Words, title: str, parts: Sequence[str], *, mark: str = "", body_class: str = "") -> str:
-    """A page of ours around these parts, which are HTML."""
+def html_page(words: Words, title: str, parts: Sequence[str], *, body_class: str, mark: str | None = None) -> str:
+    """A page of ours around these parts, which are HTML. With a mark, even an empty one, it is a note."""
     head = [
         "<!doctype html>",
         f'<html lang="{words.language}">',
         "<head>",
         '<meta charset="utf-8">',
-        *([f'<meta name="{MARK_NAME}" content="{escape(mark)}">'] if body_class else []),
+        *([] if mark is None else [f'<meta name="{MARK_NAME}" content="{escape(mark)}">']),
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{_safe(title)}</title>",
         f"<style>{_STYLE}</style>",
         "</head>",
-        f'<body class="{body_class}">' if body_class else "<body>",
+        f'<body class="{body_class}">',
         "<main>",
     ]
     return "\n".join([*head, *parts, "</main>", "</body>", "</html>", ""])

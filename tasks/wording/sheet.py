@@ -54,7 +54,7 @@ def sheet(words: Words, contact: str = "") -> str:
         "</table>",
         *([f"<p><strong>{escape(say('Whom to ask'))}:</strong> {escape(contact)}</p>"] if contact else []),
     ]
-    return html_page(words, heading, parts)
+    return html_page(words, heading, parts, body_class="sheet")
 
 
 def _row(title: str, *cells: str) -> str:

@@ -8,7 +8,8 @@ import re
 import pytest
 
 from tasks.model.errors import Code
-from tests.docs.pages import first_column, page, rows
+from tests.docs.codes import table, who_and_whether
+from tests.docs.pages import coded, first_column, page, rows
 from tests.harness.sandbox import ROOT
 
 TROUBLESHOOTING = page("docs/troubleshooting.md")
@@ -22,6 +23,15 @@ def test_the_troubleshooting_page_explains_every_code() -> None:
 
 def test_the_contract_lists_every_code() -> None:
     assert first_column(CONTRACT.section("Codes")) == CODES
+
+
+def test_the_contract_says_of_every_code_who_acts_and_whether_trying_again_helps() -> None:
+    shown = {coded(row[0])[0]: (row[2], row[3]) for row in rows(CONTRACT.section("Codes"))}
+    assert shown == who_and_whether()
+
+
+def test_the_page_for_the_front_desk_is_what_the_notes_say() -> None:
+    assert "\n".join(table()) in (ROOT / "docs" / "front-desk.md").read_text(), "python -m tests.docs.codes prints it"
 
 
 def said_by_the_product() -> str:

@@ -26,7 +26,7 @@ from tasks.intake.requests import RelabelRequest, Request, RequestedLabel
 from tasks.ledger.keys import PREFIX
 from tasks.model.document import Document, Label, Relabeling
 from tasks.model.errors import Code
-from tasks.model.job import Facts, Failure, Job, Record, Stored
+from tasks.model.job import Facts, Failure, Job, Record, Statement, Stored
 from tasks.model.route import Stage, Step
 from tasks.providers.cliniko.answers import Attachment
 from tests.docs.pages import first_column, page
@@ -45,7 +45,12 @@ def a_job(**changes: Any) -> Job:
         stage=Stage.DELIVERED,
         step=Step.NONE,
         document=Document("north_clinic", "4711", "file:///a.pdf", "a.pdf", 1),
-        facts=Facts(stored=Stored("key", "etag", True, "", ""), record=Record("1"), remarks=("A remark.",)),
+        facts=Facts(
+            stored=Stored("key", "etag", True, "", ""),
+            record=Record("1"),
+            remarks=("A remark.",),
+            resolution=Statement("Anna", NOW, "seen"),
+        ),
         created_at=NOW,
         updated_at=NOW,
         duplicate_of="x",
@@ -64,7 +69,7 @@ def paths(values: Mapping[str, Any], above: str = "") -> set[str]:
 
 A_RELABELING = Document("hospital", None, "", "", 0, relabeling=Relabeling("d", (Label("system", "code", "display"),)))
 A_FAILURE = Failure(Code.REFUSED_BY_PROVIDER, "It is refused.", "Correct it.", "words")
-AN_ERROR = paths(error_file(a_job(stage=Stage.FAILED, failure=A_FAILURE)))
+AN_ERROR = paths(error_file(a_job(stage=Stage.FAILED, failure=A_FAILURE, dismissal=Statement("Anna", NOW, "faxed"))))
 A_RECEIPT = paths(receipt(a_job(document=A_RELABELING)))
 
 

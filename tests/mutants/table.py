@@ -40,6 +40,34 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "a note of ours that was renamed in the inbox is sent",
+        "worker/inbox/claim.py",
+        "            if note_on(folder.entry(candidate.path.name)):",
+        "            if False:",
+        ("tests/worker/inbox/test_notes.py",),
+    ),
+    Mutant(
+        "a document that is called as a note is not sent",
+        "worker/inbox/scan.py",
+        "may_be_note(entry.name) and note_on(folder.entry(entry.name))",
+        "may_be_note(entry.name)",
+        ("tests/worker/inbox/test_notes.py",),
+    ),
+    Mutant(
+        "a note that somebody has written on is removed",
+        "tasks/folders/notes.py",
+        "        if not self.is_unchanged(place):\n            return False",
+        "        if not place.exists():\n            return False",
+        ("tests/tasks/folders/test_notes.py",),
+    ),
+    Mutant(
+        "the note of a document that waits no more stays after a kill",
+        "worker/inbox/waiting_notes.py",
+        "mark.job_id not in waiting and",
+        "False and",
+        ("tests/worker/inbox/test_waiting_notes.py",),
+    ),
+    Mutant(
         "a worker that goes on with a job has no lease on it any more",
         "tasks/ledger/scripts/move.lua",
         "  set('lease_until', due_at)\n",

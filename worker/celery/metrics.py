@@ -26,6 +26,7 @@ from tasks.dispatch.workers import Workers
 from tasks.folders.free_space import disk_folders, free_bytes
 from tasks.folders.inbox_counts import read_inbox_counts
 from tasks.ledger import keys
+from tasks.ledger.failures import needing_attention
 from tasks.ledger.keys import OWN_LANES
 from tasks.ledger.redis import is_outage, log_redis_error
 from tasks.model.route import Step
@@ -74,6 +75,11 @@ class LedgerCollector(Collector):
         words = "How long an account's oldest unfinished document has been with us; 0 when there is none."
         ages = {a.name: max(0.0, now - a.oldest_at.timestamp()) if a.oldest_at else 0.0 for a in accounts}
         yield gauge_by("account", "oldest_unfinished_seconds", words, ages)
+        words = "Documents of an account that have failed, and that nobody has taken up again or dismissed."
+        failed = needing_attention(self._redis)
+        yield gauge_by(
+            "account", "failures_needing_attention", words, {account.name: failed[account.name] for account in accounts}
+        )
         words = "1 for the status that an account has (ok, throttled, parked, down), 0 for the others."
         status_gauge = GaugeMetricFamily("chartpost_account_status", words, labels=["account", "status"])
         for account in accounts:

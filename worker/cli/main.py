@@ -34,6 +34,8 @@ COMMANDS = {
     "show": Entry("worker.cli.commands.show:show", "Show one JOB with its receipt or error."),
     "retry": Entry("worker.cli.commands.retry.command:retry", "Send failed documents again."),
     "cancel": Entry("worker.cli.commands.cancel:cancel", "Stop jobs that have not been sent yet."),
+    "dismiss": Entry("worker.cli.commands.dismiss:dismiss", "Record that failures have been dealt with."),
+    "notes": Entry("worker.cli.commands.notes:notes", "Print a sheet that explains all failures to a front desk."),
     "resolve": Entry("worker.cli.commands.resolve:resolve", "Record that a person found a JOB's document."),
     "report": Entry("worker.cli.commands.report.command:report", "Report what became of documents."),
     "accounts": Entry("worker.cli.commands.accounts:accounts", "List the accounts, their status and what waits."),

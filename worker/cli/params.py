@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -29,6 +31,31 @@ class TextOrFile(click.ParamType[Any]):
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
             self.fail(f"{click.format_filename(text[1:])} cannot be read: {reason}.", param, ctx)
+
+
+class Line(TextOrFile):
+    """Text on one line, of a length that people read."""
+
+    def __init__(self, most_characters: int) -> None:
+        self._most = most_characters
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = " ".join(super().convert(value, param, ctx).split())
+        if not text or not text.isprintable() or len(text) > self._most:
+            self.fail(f"It must be 1 to {self._most} characters that can be printed.", param, ctx)
+        return text
+
+
+def person() -> str:
+    """Who runs this command, by their name on this system."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # an account that the system has no name for, as in a container
+        return f"user {os.getuid()}"
+
+
+by_option = click.option("--by", type=Line(100), help="Who has decided this; without it, the user of this system.")
+note_option = click.option("--note", type=Line(1000), help="Why, for those who look later; @FILE for patient data.")
 
 
 class ProviderId(TextOrFile):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -17,6 +18,7 @@ from tasks.closing.files import DocumentFiles
 from tasks.closing.results import Results
 from tasks.ledger import keys, moves
 from tasks.ledger.clock import LedgerClock
+from tasks.ledger.failures import needing_attention
 from tasks.ledger.keys import CALLBACK_LANE, PREFIX
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
@@ -24,7 +26,7 @@ from tasks.ledger.renewal import LeaseRenewer
 from tasks.ledger.seal import Seal, SealBroken
 from tasks.model.document import Document, Door, Place
 from tasks.model.errors import Code, DocumentRefused, RetryLater
-from tasks.model.job import Failure, Job
+from tasks.model.job import Failure, Job, Statement
 from tasks.model.route import Step
 from tasks.sources.documents import Documents
 from tests.tasks.ledger.test_ledger import document, expire_lease, start, to_delivered, to_stored
@@ -112,6 +114,20 @@ def test_the_steps_are_done_in_their_order_and_no_work_is_left(
     assert now(ledger, job_id).closed == {"files", "staged", "source", "result", "event", "callback"}
     assert now(ledger, job_id).step is Step.NONE
     assert len(events(ledger, job_id)) == 1
+
+
+def test_a_failure_is_listed_as_needing_attention_and_a_delivery_is_not(ledger: Ledger, closing: Closing) -> None:
+    delivered, failed = opened(ledger), opened(ledger)
+    to_delivered(ledger, delivered)
+    job = now(ledger, failed)
+    ledger.take_over(job, moves.failed(Failure(Code.FILE_EMPTY, "The file is empty."), 1))
+    for job_id in (delivered, failed):
+        closing.run(job_id)
+    assert needing_attention(ledger.redis) == {"north": 1}
+    assert ledger.redis.zrange(keys.FAILURES, 0, -1) == [failed]
+    ledger.take_over(now(ledger, failed), moves.dismissed(Statement("Anna", datetime.now(UTC))))
+    assert needing_attention(ledger.redis) == {}
+    assert ledger.redis.zrange(keys.FAILURES, 0, -1) == []
 
 
 @pytest.mark.parametrize("step", ["files", "staged", "source", "result", "callback"])

@@ -294,4 +294,5 @@ def test_data_dir_is_made_for_our_group_alone(tmp_path: Path) -> None:
     modes = {
         path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data", *(tmp_path / "data").iterdir())
     }
-    assert modes == {"data": 0o750, "inbox": 0o770, "processing": 0o700, "delivered": 0o770, "failed": 0o770}
+    shared = dict.fromkeys(("inbox", "delivered", "failed", "waiting"), 0o770)
+    assert modes == {"data": 0o750, "processing": 0o700, **shared}

@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from uuid import uuid4
 
-from tasks.closing.files import DocumentFiles
 from tasks.folders.job_json import JobFile
 from tasks.ledger import moves
 from tasks.ledger.lease import Lease, NotStarted
 from tasks.model.document import Document, Door
 from tasks.model.errors import Code
 from tasks.model.job import Facts, Failure, Form, Job, Record, Stored
-from tasks.model.route import Step
+from tasks.model.route import Stage, Step
 from tasks.runtime import Runtime
 from tasks.sources.files import identity_of
 
@@ -120,6 +119,8 @@ class Jobs:
 
     def _closed(self, job: Job) -> Job:
         lease = self.lease(job, Step.NOTIFY)
-        DocumentFiles(self.runtime.folders, self.runtime.outcomes, self.runtime.staging).close(lease.job)
+        self.runtime.document_files().close(lease.job)
+        if lease.job.stage is Stage.FAILED:
+            self.ledger.note_failure(job.id)
         self.ledger.apply(lease, moves.finished(lease.job, moves.ClosingDone(frozenset({"files"}))))
         return self.get(job.id)

@@ -42,6 +42,7 @@ _STYLES = {"failed": "red", "cancelled": "dim", "delivered": ""}
 @click.option("--until", type=Moment(whole_day=True), help="Only those that came in before; of a date, that day too.")
 @click.option("--unfinished", is_flag=True, help="Only those that have not ended.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many. Without it 50 at a terminal, else all.")
+@click.option("--dismissed", is_flag=True, help="Only failures that were dismissed.")
 @output_option
 @pass_context
 def jobs(
@@ -54,11 +55,13 @@ def jobs(
     until: datetime | None,
     unfinished: bool,
     limit: int | None,
+    dismissed: bool,
     output: Output,
 ) -> None:
     """List the jobs that Redis knows, newest first.
 
     Those that have ended, if only such are asked for, by when they ended; all others by when they came in.
+    With --state failed, failures that were dismissed are left out.
     """
     if unfinished and state and Stage(state).final:
         raise click.UsageError(f"A job that is {state} has ended: leave out --unfinished or --state.")
@@ -68,6 +71,7 @@ def jobs(
         account,
         code,
         unfinished=unfinished,
+        dismissed=dismissed or (False if state == Stage.FAILED else None),
         patients=None if patient is None else _digests(runtime, account, patient),
         since_ms=to_ms(since) if since else None,
         until_ms=to_ms(until) if until else None,

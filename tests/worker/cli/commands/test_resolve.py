@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Any
 
 import pytest
 
-from tasks.closing.receipts import receipt
+from tasks.closing.receipts import public_receipt, receipt
 from tasks.model.job import Job
 from tasks.model.route import Stage
 from tests.worker.cli.conftest import CommandLine
@@ -18,6 +19,23 @@ def test_the_receipt_says_that_a_person_decided(chartpost: CommandLine, jobs: Jo
     assert chartpost("resolve", job.id, "--delivered", "--record", "78").exit_code == 0
     receipt_now = receipt_of(jobs, job)
     assert (receipt_now["record"]["id"], receipt_now["resolved_by"]) == ("78", "human")
+
+
+def test_the_receipt_says_who_decided_and_why(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.not_confirmed(jobs.received())
+    assert chartpost("resolve", job.id, "--delivered", "--by", "Anna", "--note", "seen in the\nchart").exit_code == 0
+    told = receipt_of(jobs, job)["resolution"]
+    assert (told["by"], told["note"]) == ("Anna", "seen in the chart")
+    assert told["at"].startswith("20")
+    assert "resolution" not in public_receipt(jobs.get(job.id))
+    row = jobs.ledger.redis.hgetall(f"chartpost:job:{job.id}")
+    assert "Anna" not in str(row)
+
+
+def test_without_a_name_the_receipt_has_that_of_the_systems_user(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.not_confirmed(jobs.received())
+    assert chartpost("resolve", job.id, "--delivered").exit_code == 0
+    assert receipt_of(jobs, job)["resolution"]["by"] == getpass.getuser()
 
 
 def test_without_a_record_none_is_claimed(chartpost: CommandLine, jobs: Jobs) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -58,7 +60,7 @@ def test_labels_that_nobody_may_set_are_not_sent_by_a_retry(chartpost: CommandLi
         jobs.failed(jobs.received(source="", relabeling=Relabeling("7", (label,), allow_unblock=may)))
         for may in (False, True)
     )
-    result = chartpost("retry", "--all", "--json")
+    result = chartpost("retry", "--all", "--even-hopeless", "--json")
     assert result.exit_code == 1
     rows = {row["id"]: row["outcome"] for row in lines(result)}
     assert "leave out NORS" in rows[refused.id]
@@ -98,7 +100,7 @@ def test_a_document_of_a_newer_version_stays_in_failed_and_the_others_are_sent(
     path.write_text(json.dumps(companions.sign(content, newer.account, newer.document.patient_id)))
     before = files_in(jobs.runtime.folders.failed)
     for options in (["--dry-run"], []):
-        result = chartpost("retry", "--all", *options)
+        result = chartpost("retry", "--all", "--even-hopeless", *options)
         assert result.exit_code == 1
         said = dict(line.split("\t", 1) for line in result.stdout.splitlines())
         assert "Start chartpost 7.1.0 or a later one here." in said[newer.id]
@@ -174,6 +176,7 @@ def test_a_job_that_has_left_redis_and_may_have_arrived_is_sent_at_once_with_sen
 def test_all_of_a_kind_are_retried(chartpost: CommandLine, jobs: Jobs, options: list[str], expected: set[str]) -> None:
     jobs.leave_redis(jobs.failed(jobs.in_care("left.pdf")))
     names = failed_ones(jobs) | {only_error_file(jobs): "left.pdf"}
+    options = ["--even-hopeless", *options]
     dry = chartpost.rows("retry", "--all", "--dry-run", *options)
     assert {names[row["id"]] for row in dry} == expected
     assert all(jobs.ledger.get(job_id) is None or jobs.get(job_id).stage.final for job_id in names)
@@ -203,7 +206,67 @@ def only_error_file(jobs: Jobs) -> str:
 
 def test_a_job_that_redis_knows_and_that_has_an_error_file_is_retried_once(chartpost: CommandLine, jobs: Jobs) -> None:
     job = jobs.failed(jobs.in_care())
+    assert [row["id"] for row in chartpost.rows("retry", "--all", "--even-hopeless")] == [job.id]
+
+
+def test_all_leaves_out_what_must_fail_again_and_says_why(chartpost: CommandLine, jobs: Jobs) -> None:
+    jobs.leave_redis(jobs.failed(jobs.in_care("left.pdf"), Code.FILE_EMPTY))
+    hopeless = [
+        jobs.failed(jobs.received("empty.pdf"), Code.FILE_EMPTY),
+        jobs.failed(jobs.in_care("refused.pdf")),
+        jobs.failed(jobs.received("refused too.pdf")),
+        jobs.failed(jobs.in_care("invalid.pdf"), Code.INVALID_REQUEST),
+    ]
+    good = jobs.failed(jobs.received("good.pdf"), Code.GAVE_UP)
+    dismissed = jobs.failed(jobs.received("dismissed.pdf"), Code.GAVE_UP)
+    assert chartpost("dismiss", dismissed.id).exit_code == 0
+    for options in (["--dry-run"], []):
+        result = chartpost("retry", "--all", *options)
+        assert result.exit_code == 0
+        assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [good.id]
+        assert "2 file_empty, 1 invalid_request, 2 refused_by_provider" in result.stderr
+        assert "--even-hopeless" in result.stderr
+        assert "dismissed them: 1." in result.stderr
+    assert all(jobs.get(job.id).stage is Stage.FAILED for job in (*hopeless, dismissed))
+    assert len(chartpost.rows("retry", "--all", "--even-hopeless")) == 6
+
+
+@pytest.mark.parametrize("corrected", ["size", "content", "sidecar"])
+def test_all_sends_what_a_person_has_corrected_in_failed(chartpost: CommandLine, jobs: Jobs, corrected: str) -> None:
+    job = jobs.failed(jobs.in_care(), Code.INVALID_REQUEST)
+    (document,) = jobs.runtime.folders.failed.rglob("scan.pdf")
+    later = time.time() + 5
+    if corrected == "sidecar":
+        sidecar = document.with_name("scan.pdf.meta.json")
+        sidecar.write_text('{"description": "right now"}')
+        os.utime(sidecar, (later, later))
+    elif corrected == "content":
+        document.write_bytes(b"A SCAN")
+        os.utime(document, (later, later))
+    else:
+        document.write_bytes(b"scanned again, and longer")
+    (row,) = chartpost.rows("retry", "--all")
+    assert (row["id"], row["outcome"]) == (job.id, "is sent again")
+
+
+def test_all_sends_what_its_sender_has_corrected(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.failed(jobs.received(), Code.FILE_EMPTY)
+    (jobs.runtime.settings.file_roots[0].path / "scan.pdf").write_bytes(b"no longer empty")
     assert [row["id"] for row in chartpost.rows("retry", "--all")] == [job.id]
+
+
+def test_all_sends_a_large_file_once_the_account_takes_more(chartpost: CommandLine, jobs: Jobs) -> None:
+    small = jobs.failed(jobs.received("small.pdf"), Code.FILE_TOO_LARGE)
+    large = jobs.failed(jobs.received("large.pdf", size_bytes=1001), Code.FILE_TOO_LARGE)
+    (jobs.runtime.settings.file_roots[0].path / "large.pdf").write_bytes(b"x" * 1001)
+    assert large.document.size_bytes > jobs.runtime.settings.accounts["north_clinic"].max_bytes
+    assert [row["id"] for row in chartpost.rows("retry", "--all")] == [small.id]
+
+
+def test_an_incomplete_file_is_not_hopeless_if_it_is_to_go_as_it_is(chartpost: CommandLine, jobs: Jobs) -> None:
+    job = jobs.failed(jobs.in_care(), Code.FILE_INCOMPLETE)
+    assert chartpost.rows("retry", "--all") == []
+    assert [row["id"] for row in chartpost.rows("retry", "--all", "--as-it-is")] == [job.id]
 
 
 @pytest.mark.parametrize("state", ["received", "stored", "delivered", "unknown"])
@@ -228,7 +291,9 @@ def test_a_job_that_is_still_being_closed_is_not_retried_beside_its_closing(jobs
     assert jobs.get(job.id).stage is Stage.CANCELLED
 
 
-@pytest.mark.parametrize("wrong", [[], ["x", "--all"], ["x", "--code", "gave_up"], ["x", "--account", "a"]])
+@pytest.mark.parametrize(
+    "wrong", [[], ["x", "--all"], ["x", "--code", "gave_up"], ["x", "--account", "a"], ["x", "--even-hopeless"]]
+)
 def test_wrong_usage_is_exit_code_2(chartpost: CommandLine, wrong: list[str]) -> None:
     assert chartpost("retry", *wrong).exit_code == 2
 
@@ -283,7 +348,7 @@ def test_an_edited_error_file_sends_its_document_to_no_one_else(
 ) -> None:
     jobs.leave_redis(job := jobs.not_confirmed(jobs.in_care()))
     edit(jobs, **changes)
-    for options in ([job.id], [job.id, "--dry-run"], ["--all"], [job.id, "--send-again"]):
+    for options in ([job.id], [job.id, "--dry-run"], ["--all", "--even-hopeless"], [job.id, "--send-again"]):
         result = chartpost("retry", *options)
         assert "is sent again" not in result.stdout
         assert "searched for first" not in result.stdout
@@ -344,7 +409,7 @@ def test_a_folder_in_failed_that_may_not_be_read_holds_up_no_other(chartpost: Co
     closed, other = jobs.failed(jobs.in_care(account="south_clinic")), jobs.failed(jobs.in_care())
     (jobs.runtime.folders.failed / "south_clinic" / "4711").chmod(0)
     with modes_count():
-        result = chartpost("retry", "--all")
+        result = chartpost("retry", "--all", "--even-hopeless")
     assert result.exit_code == 1
     said = dict(line.split("\t", 1) for line in result.stdout.splitlines())
     assert "cannot be read or written by this user" in said[closed.id]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 import click
 
@@ -41,6 +43,28 @@ class Target:
     @property
     def patient_id(self) -> str | None:
         return self.job.document.patient_id if self.job else self._written("patient_id")
+
+    @property
+    def size_bytes(self) -> int | None:
+        if self.job:
+            return self.job.document.size_bytes
+        value = self.on_disk.fields()["size_bytes"] if self.on_disk else None
+        return value if isinstance(value, int) else None
+
+    @property
+    def failed_at(self) -> datetime | None:
+        if self.job:
+            return self.job.times.get(self.job.stage)
+        with suppress(ValueError):
+            return datetime.fromisoformat(self._written("at") or "")
+        return None
+
+    @property
+    def dismissed(self) -> bool:
+        """True if a person has dealt with the failure."""
+        if self.job:
+            return self.job.dismissal is not None
+        return self.on_disk is not None and bool(self.on_disk.content.get("dismissed"))
 
     @property
     def delivered(self) -> bool:
