@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+import click
+
 from tasks.ledger import moves
 from tasks.ledger.redis import REDIS_ERRORS
 from tasks.model.errors import UNCERTAIN_CODES
@@ -19,6 +21,7 @@ from tasks.model.job import Job, Record, Statement
 from tasks.model.route import Stage, Step
 from tasks.model.times import to_ms
 from tasks.runtime import Runtime
+from worker.cli.commands.dismiss import dismiss_job
 from worker.cli.commands.retry.command import retries_of
 from worker.cli.commands.retry.failed_documents import NotRetried
 from worker.cli.commands.retry.targets import Target
@@ -120,7 +123,7 @@ class Acts:
                 move = moves.resolve_delivered(job, Record(record) if record else None, statement)
                 return self._take_over(job, move, closing=True)
             case Act.DISMISS:
-                return self._take_over(job, moves.dismissed(statement))
+                return self._dismiss(job, statement)
             case Act.CANCEL:
                 return self._take_over(job, moves.cancel(job), closing=True)
 
@@ -129,6 +132,13 @@ class Acts:
             self._retries.carry_out(self._retries.plan(Target(job.id, job), send_again=at_once))
         except NotRetried as reason:
             return Done(job.id, Outcome.REFUSED, str(reason))
+        return Done(job.id, Outcome.DONE)
+
+    def _dismiss(self, job: Job, statement: Statement) -> Done:
+        try:
+            dismiss_job(self._runtime, job, statement)
+        except click.ClickException as reason:
+            return Done(job.id, Outcome.REFUSED, reason.message)
         return Done(job.id, Outcome.DONE)
 
     def _take_over(self, job: Job, move: moves.Move, *, closing: bool = False) -> Done:

@@ -12,7 +12,7 @@ from tasks.model.route import Stage
 from tasks.model.times import iso
 from tasks.runtime import Runtime
 from worker.cli.context import Context, pass_context
-from worker.cli.lookup import find_job, find_on_disk, not_found
+from worker.cli.job_search import AmbiguousJob, Match, job_search
 from worker.cli.output import note as say
 from worker.cli.params import by_option, note_option, person
 from worker.cli.startup import open_runtime
@@ -27,15 +27,24 @@ def dismiss(context: Context, jobs: tuple[str, ...], by: str | None, note: str |
     """Record that failures have been dealt with.
 
     They leave the list of failures, and what counts those that need attention. The documents stay where they are, and
-    can still be sent again.
+    can still be sent again. JOB is an id, six characters or more of one, or a file, as `chartpost show` takes it. If
+    one of them fits several jobs, nothing is done.
     """
     runtime = open_runtime(context)
-    dismissal = Statement(by or person(), datetime.now(UTC), note or "")
-    failures = 0
+    search, failures, found = job_search(runtime), 0, dict[str, Match]()
+    # All of them first: one that is ambiguous must leave every job as it is.
     for name in jobs:
         try:
-            job = find_job(runtime.ledger, name)
-            told = _dismiss(runtime, job, dismissal) if job else _dismiss_on_disk(runtime, name, dismissal)
+            found[name] = search.only(name)
+        except AmbiguousJob:
+            raise
+        except click.ClickException as error:
+            failures += 1
+            say(f"{name}: {error.message}")
+    dismissal = Statement(by or person(), datetime.now(UTC), note or "")
+    for name, match in found.items():
+        try:
+            told = dismiss_job(runtime, match.job, dismissal) if match.job else _on_disk(runtime, match, dismissal)
         except click.ClickException as error:
             failures += 1
             say(f"{name}: {error.message}")
@@ -47,7 +56,7 @@ def dismiss(context: Context, jobs: tuple[str, ...], by: str | None, note: str |
         raise SystemExit(1)
 
 
-def _dismiss(runtime: Runtime, job: Job, dismissal: Statement) -> str:
+def dismiss_job(runtime: Runtime, job: Job, dismissal: Statement) -> str:
     """Returns what else there is to say. Raises ClickException. One that was dismissed before stays as it is."""
     if job.stage not in (Stage.FAILED, Stage.CANCELLED):
         raise click.ClickException(f"only a failure can be dismissed; this job is {job.stage}.")
@@ -63,12 +72,10 @@ def _dismiss(runtime: Runtime, job: Job, dismissal: Statement) -> str:
     return ""
 
 
-def _dismiss_on_disk(runtime: Runtime, name: str, dismissal: Statement) -> str:
-    """Of a job that has left Redis."""
-    found = find_on_disk(runtime.outcomes, name)
-    if found is None:
-        raise not_found(name)
-    if found.delivered or not found.believed:
+def _on_disk(runtime: Runtime, match: Match, dismissal: Statement) -> str:
+    """Of a job that has left Redis. Raises ClickException."""
+    found = match.on_disk
+    if found is None or found.delivered or not found.believed:
         raise click.ClickException("only a failure can be dismissed, and nothing proves that it is one.")
     if found.content.get("dismissed"):
         return "it was dismissed before."

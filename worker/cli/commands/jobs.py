@@ -19,7 +19,7 @@ from worker.cli.open_ledger import open_ledger
 from worker.cli.output import Output, note, output_option
 from worker.cli.params import ProviderId
 from worker.cli.times import Moment, age, local_time, zone_of
-from worker.cli.waiting_reasons import WaitingReasons
+from worker.cli.why_waiting import WhyWaiting
 
 if TYPE_CHECKING:
     from worker.cli.table import Column
@@ -96,9 +96,9 @@ def _digests(runtime: LedgerRuntime, account: str | None, patient: str) -> froze
 
 
 def _rows(runtime: LedgerRuntime, wanted: Wanted, limit: int | None) -> Iterator[dict[str, Any]]:
-    reasons = WaitingReasons(runtime)
+    why_waiting = WhyWaiting(runtime)
     for job in runtime.queries.jobs(wanted, limit):
-        reason = reasons.of(job)
+        reason = why_waiting.of(job)
         yield fields_of(job) | ({"message": reason} if reason else {})
 
 

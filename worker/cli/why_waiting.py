@@ -12,7 +12,7 @@ from tasks.model.route import Stage, Step
 from worker.cli.times import age
 
 
-class WaitingReasons:
+class WhyWaiting:
     """Asks for each account and for the machines once: good for one command."""
 
     def __init__(self, runtime: LedgerRuntime) -> None:
