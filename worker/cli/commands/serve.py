@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from config.redaction import OUR_PACKAGES
 from tasks.runtime import Runtime
 from worker.celery.build import backlog_helper
 from worker.cli.context import Context, pass_context
 from worker.cli.errors import WrongSettings
+from worker.cli.extra import page_extra
 from worker.cli.startup import require_accounts, start_logs, start_service
 from worker.inbox.build import inbox_service
 from worker.reload.reloader import Reloader
@@ -127,25 +127,10 @@ def web(context: Context, empty: bool) -> None:
 
 
 def _page_server() -> type[PageServer]:
-    """Raises PageNotInstalled."""
-    try:
+    """Raises NotInstalled."""
+    with page_extra():
         from worker.web.server import PageServer  # late: it needs the extra, and only the page does
-    except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] in OUR_PACKAGES:
-            raise
-        raise PageNotInstalled from error
     return PageServer
-
-
-class PageNotInstalled(click.ClickException):
-    """The settings ask for the page, and what it needs is not there."""
-
-    exit_code = 2
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The page needs packages that are not installed: pip install 'chartpost[web]', or set web.enabled = false."
-        )
 
 
 def start_reloader(context: Context, runtime: Runtime, part: str) -> Reloader:
