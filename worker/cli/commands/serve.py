@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -119,7 +120,7 @@ def web(context: Context, empty: bool) -> None:
         raise WrongSettings([str(error)]) from error
     except OSError as error:
         raise click.ClickException(
-            f"The page cannot listen at {page.address}:{page.port}: {error.strerror}."
+            f"The page cannot listen at {page.address}:{page.port}: {os.strerror(error.errno or 0)}."
         ) from error
     reloader = start_reloader(context, runtime, "web")
     server.run()
