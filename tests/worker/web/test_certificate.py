@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+import socket
 import ssl
+import subprocess
+import sys
+import termios
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from tests.harness.page import ServedPage, served_page
+from tests.harness.sandbox import ROOT
 from tests.harness.tls import Authority
 from worker.web.certificate import Certificate, CertificateUnusable
 
@@ -49,9 +58,6 @@ def test_the_page_is_served_over_tls_alone(page: ServedPage) -> None:
 
 
 def test_old_versions_of_tls_are_refused(page: ServedPage) -> None:
-    import socket
-    import warnings
-
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with warnings.catch_warnings():
@@ -95,11 +101,30 @@ def test_files_that_are_no_certificate_are_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_key_with_a_password_does_not_wait_at_a_terminal(tmp_path: Path) -> None:
-    from cryptography.hazmat.primitives import serialization
-
     certificate, key = files(tmp_path, "one")
     secret = serialization.load_pem_private_key(key.read_bytes(), None)
     form, locked = serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
     key.write_bytes(secret.private_bytes(serialization.Encoding.PEM, form, locked))
-    with pytest.raises(CertificateUnusable):
-        Certificate(certificate, key)
+    code = "import sys; from pathlib import Path; from worker.web.certificate import Certificate\n"
+    code += "Certificate(Path(sys.argv[1]), Path(sys.argv[2]))"
+    ours, terminal = os.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(certificate), str(key)],
+        cwd=ROOT,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        preexec_fn=_take_terminal,
+        start_new_session=True,
+    )
+    try:
+        said = child.communicate(timeout=60)[1].decode()  # else OpenSSL would ask there
+    finally:
+        child.kill()
+        os.close(ours)
+        os.close(terminal)
+    assert "CertificateUnusable" in said
+
+
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

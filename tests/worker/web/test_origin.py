@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import httpx
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from config.settings import Web
-from tests.harness.page import ServedPage, served_page
+from tests.harness.page import ServedPage, form_token, served_page
 from worker.web.origin import address_of, is_known_host, is_our_page, peer_of, user_told_by_proxy
 
 PROXY = Web(trusted_proxies=("192.0.2.1", "10.0.0.0/8"), user_header="X-Remote-User")
@@ -136,7 +138,7 @@ url = "https://chart.clinic.example"
 
 
 @pytest.fixture(scope="module")
-def behind(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> object:
+def behind(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedPage]:
     with served_page(tmp_path_factory.mktemp("behind"), valkey_url, BEHIND) as page:
         page.add("anna", password=None)
         yield page
@@ -165,8 +167,6 @@ def test_a_proxy_that_names_nobody_known_lets_nobody_in(behind: ServedPage, name
 
 def test_a_form_of_a_person_behind_a_proxy_needs_their_own_token(behind: ServedPage) -> None:
     behind.add("berta", password=None)
-    from tests.harness.page import form_token
-
     theirs = form_token(as_user(behind, "berta").text)
     own = form_token(as_user(behind, "anna").text)
     with behind.client(headers={"X-Remote-User": "anna", "Origin": "https://chart.clinic.example"}) as client:

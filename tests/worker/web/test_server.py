@@ -16,7 +16,7 @@ from tasks.ledger import keys
 from tests.harness.page import PASSWORD, ServedPage, form_token, logging_as_a_service, rest_of, served_page, status_of
 from tests.harness.valkey import FaultyValkey, everything_in
 from tests.harness.waiting import wait_until
-from worker.web import connections, passwords, visit
+from worker.web import connections, passwords, server, visit
 from worker.web.visit import Visit
 
 HEADERS = {
@@ -46,7 +46,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         ("GET", "/", 303),
         ("HEAD", "/", 303),
         ("GET", "/nothing", 404),
-        ("GET", "/nothing/", 404),
+        ("GET", "/login/", 404),
         ("GET", "/static/nothing.css", 404),
         ("GET", "/static/../users.py", 404),
         ("GET", "/static/%2e%2e/users.py", 404),
@@ -203,6 +203,25 @@ def test_what_follows_a_refusal_is_not_taken_for_ever(page: ServedPage, impatien
     raise AssertionError("the server still listens")
 
 
+def test_one_address_has_only_so_many_connections(page: ServedPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "OF_ONE_ADDRESS", 3)
+    ask = f"HEAD /login HTTP/1.1\r\nHost: {page.host}\r\n\r\n".encode()
+    with ExitStack() as opened:
+        several = [opened.enter_context(page.connect()) for _ in range(5)]
+        for each in several:
+            each.sendall(ask)
+            assert status_of(each.recv(65536)) == 200, "this machine's, and a proxy's, are those of many people"
+    monkeypatch.setattr(server, "is_loopback", lambda _: False)
+    with ExitStack() as opened:
+        first = opened.enter_context(page.connect())
+        first.sendall(ask)
+        assert status_of(first.recv(65536)) == 200
+        others = [opened.enter_context(page.connect()) for _ in range(4)]
+        assert rest_of(others[-1]) == b"", "ended at once"
+        first.sendall(ask)
+        assert status_of(first.recv(65536)) == 200, "and the earlier ones go on"
+
+
 def test_a_connection_may_be_used_again_and_again(page: ServedPage) -> None:
     with page.client() as client:
         for _ in range(3):
@@ -238,21 +257,21 @@ def _counted(page: ServedPage) -> int:
 
 
 def test_while_redis_is_away_a_sentence_says_so(tmp_path: Path) -> None:
-    server = FaultyValkey(tmp_path / "valkey")
-    url = server.start()
+    valkey = FaultyValkey(tmp_path / "valkey")
+    url = valkey.start()
     try:
         with served_page(tmp_path / "page", url) as page:
             page.add("anna")
             with page.logged_in("anna") as client:
-                server.kill()
+                valkey.kill()
                 answer = client.get("/")
                 assert answer.status_code == 503
                 assert "chartpost cannot be reached" in answer.text
                 assert page.log_in(client, "anna").status_code == 503
-                server.start()
+                valkey.start()
                 assert client.get("/").status_code == 200
     finally:
-        server.stop()
+        valkey.stop()
 
 
 def has_ipv6() -> bool:
