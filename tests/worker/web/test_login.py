@@ -161,6 +161,22 @@ def test_logins_are_recorded_with_their_outcome(page: ServedPage) -> None:
     assert {line["address"] for line in lines} == {"127.0.0.1"}
 
 
+def test_who_cannot_be_recorded_does_not_get_in(page: ServedPage) -> None:
+    kept = page.data / "audit-elsewhere"
+    (page.data / "audit").mkdir(exist_ok=True)
+    (page.data / "audit").rename(kept)
+    (page.data / "audit").touch()  # as a disk that takes nothing
+    try:
+        with page.client() as client:
+            answer = page.log_in(client, "anna")
+    finally:
+        (page.data / "audit").unlink()
+        kept.rename(page.data / "audit")
+    assert answer.status_code == 500
+    assert "The disk did not take it" in answer.text
+    assert "set-cookie" not in answer.headers
+
+
 def test_logging_out_ends_the_session_for_everybody_who_has_the_cookie(page: ServedPage) -> None:
     with page.logged_in("anna") as client:
         cookie = client.cookies["chartpost"]
