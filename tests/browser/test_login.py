@@ -6,7 +6,14 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Clinic, NewVisitor
-from tests.browser.visitor import Visitor, assert_accessible, assert_fits, screenshot
+from tests.browser.visitor import (
+    Visitor,
+    assert_accessible,
+    assert_fits,
+    assert_no_complaints,
+    assert_no_foreign_requests,
+    screenshot,
+)
 from tests.harness.page import PASSWORD
 
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True, "color_scheme": "dark"}
@@ -142,3 +149,22 @@ def test_each_page_as_in_the_docs(visitor: Visitor) -> None:
     visitor.go("/no-such-page")
     expect(page.get_by_role("alert")).to_be_visible()
     assert_accessible(page)
+
+
+def test_what_is_wrong_with_a_page_is_noticed(visitor: Visitor) -> None:
+    page = visitor.page
+    page.evaluate("document.querySelector('label').remove()")
+    with pytest.raises(AssertionError, match="label"):
+        assert_accessible(page)
+    page.evaluate("document.querySelector('main').style.minWidth = '3000px'")
+    with pytest.raises(AssertionError, match="pixels in"):
+        assert_fits(page)
+    page.evaluate("fetch('https://elsewhere.example/').catch(() => null)")
+    with pytest.raises(AssertionError, match="elsewhere"):
+        assert_no_complaints(visitor)
+    visitor.complaints.clear()
+    visitor.requests.append("https://elsewhere.example/")
+    with pytest.raises(AssertionError, match="elsewhere"):
+        assert_no_foreign_requests(visitor)
+    visitor.requests.clear()
+    visitor.go("/login")

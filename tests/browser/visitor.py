@@ -57,14 +57,15 @@ class Visitor:
 
 def assert_no_complaints(visitor: Visitor) -> None:
     """No error in a script, nothing that the Content-Security-Policy has stopped."""
-    assert visitor.complaints == []
+    assert not visitor.complaints, visitor.complaints
 
 
 def assert_no_foreign_requests(visitor: Visitor) -> None:
     """Whoever looks after another host learns nothing of the page's visitors."""
     ours = urlsplit(visitor.url).netloc
     assert visitor.requests
-    assert [url for url in visitor.requests if urlsplit(url).netloc != ours and not url.startswith("data:")] == []
+    foreign = [url for url in visitor.requests if urlsplit(url).netloc != ours and not url.startswith("data:")]
+    assert not foreign, foreign
 
 
 def assert_accessible(page: Page) -> None:
@@ -75,7 +76,7 @@ def assert_accessible(page: Page) -> None:
     broken = [
         f"{each['id']}: {each['help']}: {node['html'][:120]}" for each in found["violations"] for node in each["nodes"]
     ]
-    assert broken == []
+    assert not broken, "\n".join(broken)
 
 
 def assert_fits(page: Page) -> None:
