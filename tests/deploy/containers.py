@@ -27,7 +27,7 @@ from tests.harness.servers import VALKEY, Server
 from tests.harness.waiting import PATIENCE_SECONDS
 
 COMPOSE = ROOT / "docker-compose.yml"
-PORTS = {"valkey": 6379, "sandbox": 9000, "flower": 5555, "worker": 9464}
+PORTS = {"valkey": 6379, "sandbox": 9000, "flower": 5555, "worker": 9464, "web": 8025}
 HOSTS = ("valkey", "sandbox")
 EXAMINER = "user examiner on nopass ~* &* +@all\n"
 
@@ -137,6 +137,19 @@ class House:
             timeout=PATIENCE_SECONDS,
             check=False,
         ).returncode
+
+    def run(self, name: str, command: Sequence[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """`docker compose exec -T`."""
+        return subprocess.run(
+            [self._here(name, part) for part in command],
+            env=self._environment_here(name),
+            cwd=self._working_folder(name),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
 
     def stop(self) -> None:
         for container in self.running.values():

@@ -19,7 +19,7 @@ from celery import Celery
 from tests.deploy.containers import House
 from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 
-OURS = ("worker", "watcher", "intake", "flower")
+OURS = ("worker", "watcher", "intake", "web", "flower")
 PATIENT = "Patient-Meier-4711"
 
 
@@ -176,10 +176,28 @@ def test_a_worker_shows_its_metrics(house: House) -> None:
     assert "chartpost_workers 1.0" in text
 
 
+def test_a_person_who_was_added_logs_in_to_the_page(house: House) -> None:
+    password = "a long walk by the sea"
+    added = house.run("web", ["chartpost", "users", "add", "anna", "--may", "admin", "--password", "@-"], password)
+    assert added.returncode == 0, added.stderr
+    page = f"http://127.0.0.1:{house.ports['web']}"
+    with httpx.Client(base_url=page, trust_env=False, timeout=60, headers={"Origin": page}) as client:
+        answer = client.post("/login", data={"name": "anna", "password": password})
+        assert answer.status_code == 303, answer.text
+        token = answer.headers["set-cookie"].partition(";")[0]  # for https, which httpx therefore does not send here
+        assert token.startswith("__Host-chartpost=")
+        assert "north_clinic" in client.get("/", headers={"Cookie": token}).text
+    assert len(list((house.documents / "audit").iterdir())) == 1
+    # What the page keeps beside a job, as the user that it logs in as.
+    acts = redis.Redis.from_url(house.secret("redis_url"))
+    acts.lpush("chartpost:acts:test", "x")
+    acts.ltrim("chartpost:acts:test", 0, 0)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_no_secret_stands_in_the_process_list(house: House) -> None:
     lines = [Path(f"/proc/{each.process.pid}/cmdline").read_bytes().decode() for each in house.running.values()]
-    assert len([line for line in lines if line]) == 6
+    assert len([line for line in lines if line]) == 7
     secrets = [path.read_text().strip() for path in house.secrets.iterdir() if path.name != "valkey_users"]
     assert not [line for line in lines for secret in secrets if secret in line]
 
@@ -202,7 +220,9 @@ def test_health_fails_while_valkey_is_stopped_and_a_restart_loses_nothing(house:
     call(house, "kept.pdf", b"kept").get(timeout=120)
     jobs = examiner(house).zcard("chartpost:jobs")
     assert house.running["valkey"].stop(PATIENCE_SECONDS) == 0
-    assert {name: house.check_health(name) for name in ("valkey", *OURS)} == dict.fromkeys(("valkey", *OURS), 1)
+    health = {name: house.check_health(name) for name in ("valkey", *OURS)}
+    # The page is there to say so, and a restart of it would help nobody.
+    assert health == {**dict.fromkeys(("valkey", *OURS), 1), "web": 0}
     start_well(house, "valkey")
     assert examiner(house).zcard("chartpost:jobs") == jobs > 0
     wait_until_well(house, *OURS)

@@ -35,7 +35,7 @@ each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICE
 
 
 def test_the_house_is_complete_and_the_sandbox_comes_only_when_asked_for() -> None:
-    assert set(SERVICES) == {"valkey", "worker", "watcher", "intake", "flower", "sandbox"}
+    assert set(SERVICES) == {"valkey", "worker", "watcher", "intake", "web", "flower", "sandbox"}
     assert [name for name, service in SERVICES.items() if "profiles" in service] == ["sandbox"]
     assert SERVICES["sandbox"]["profiles"] == ["demo"]
 
@@ -90,7 +90,8 @@ def test_secrets_reach_a_container_as_files_and_only_its_own(service: dict[str, 
     mounted = {f"/run/secrets/{name}" for name in service.get("secrets", [])}
     assert named == mounted - {"/run/secrets/valkey_users"}
     plain = [key for key in service.get("environment", {}) if re.search(r"(KEY|PASSWORD|TOKEN|AUTH|URL)$", key)]
-    assert plain in ([], ["CHARTPOST_SECRET_KEY"])  # Flower's, which is none: it says so
+    # Flower's key is none, as it says; the page's address is known to all who use it.
+    assert plain in ([], ["CHARTPOST_SECRET_KEY"], ["CHARTPOST_WEB__URL"])
 
 
 def test_flower_gets_neither_documents_nor_anybodys_keys() -> None:

@@ -118,6 +118,7 @@ def first_column(text: str) -> set[str]:
 
 def all_pages() -> list[Page]:
     found = [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))]
+    found = [path for path in found if "node_modules" not in path.parts]
     return [Page(path) for path in sorted(found)]
 
 

@@ -95,7 +95,9 @@ def with_files(example: str, folder: Path) -> str:
         file.write_text(contents.get(line["key"], "a secret of some length"))
         return f'{line["key"]} = "{file}"'
 
-    return re.sub(r'^(?P<key>\w+_file|ca_bundle) *= *"[^"]*"', ours, example, flags=re.MULTILINE)
+    return re.sub(
+        r'^(?P<key>\w+_file|ca_bundle|tls_certificate|tls_key) *= *"[^"]*"', ours, example, flags=re.MULTILINE
+    )
 
 
 @cache

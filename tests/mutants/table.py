@@ -25,6 +25,7 @@ STAGING = "tests/tasks/folders/test_staging.py"
 EVIDENCE = "tests/tasks/folders/test_evidence.py"
 RETRY = "tests/worker/cli/commands/test_retry.py"
 RESTORED = "tests/acceptance/test_restored_redis.py"
+PAGE_LOGIN = "tests/worker/web/test_login.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -1194,5 +1195,47 @@ MUTANTS = (
         "if day not in days or counts.total > days[day].total:",
         "if False:",
         ("tests/worker/cli/commands/test_report.py", "-k", "told_by_their_counts"),
+    ),
+    Mutant(
+        "a form of the page is taken without the token of its session",
+        "worker/web/visit.py",
+        'if not hmac.compare_digest(visit.text("form_token").encode(), visit.form_token.encode()):',
+        "if False:",
+        (PAGE_LOGIN,),
+    ),
+    Mutant(
+        "a person whose rights were changed goes on with the earlier ones",
+        "worker/web/visit.py",
+        " or user.stamp != session.stamp",
+        "",
+        (PAGE_LOGIN,),
+    ),
+    Mutant(
+        "a browser says which address it has",
+        "worker/web/origin.py",
+        "while hops and is_trusted(address, web):",
+        "while hops:",
+        ("tests/worker/web/test_origin.py",),
+    ),
+    Mutant(
+        "another host name leads to the page",
+        "worker/web/origin.py",
+        "return name in ours",
+        "return True",
+        ("tests/worker/web/test_server.py",),
+    ),
+    Mutant(
+        "a name may be tried for ever",
+        "worker/web/login_limit.py",
+        "with_both <= _OF_BOTH and ",
+        "",
+        ("tests/worker/web/test_login_limit.py",),
+    ),
+    Mutant(
+        "somebody gets in although it cannot be recorded",
+        "worker/web/pages/login.py",
+        '    services.audit.did(user.name, address, "log_in", "done")\n',
+        "",
+        (PAGE_LOGIN,),
     ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from worker.cli.commands.serve import empty_option, require_page, start_reloader
@@ -31,7 +33,7 @@ def web(context: Context, empty: bool) -> None:
         raise WrongSettings([str(error)]) from error
     except OSError as error:
         raise click.ClickException(
-            f"The page cannot listen at {page.address}:{page.port}: {error.strerror}."
+            f"The page cannot listen at {page.address}:{page.port}: {os.strerror(error.errno or 0)}."
         ) from error
     reloader = start_reloader(context, runtime, "web")
     server.run()

@@ -14,10 +14,10 @@ LEAST_CHARACTERS = 12
 _MOST_CHARACTERS = 1024
 _LEAST_DIFFERENT = 5  # characters: "111111111111" is what is guessed first
 _TELLING_NAME = 4  # characters of a name that a password must not hold; shorter ones are in many words
-_AT_ONCE = 2  # each takes 64 MiB and a core for a moment
+AT_ONCE = 2  # each takes 64 MiB and a core for a moment
 
 _hasher = PasswordHasher()
-_slots = threading.BoundedSemaphore(_AT_ONCE)
+slots = threading.BoundedSemaphore(AT_ONCE)
 # Checked when there is no such person, so that the answer takes as long as for one who is there: a random password,
 # with the hasher's own parameters.
 _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$MGVQM8FQe4Xf2emvtT3PHg$YQ0j3znWHJBmZNf/p7JQdlAyPikMGU5n/JkHPE5IVfw"
@@ -37,7 +37,7 @@ def hash_password(password: str, name: str) -> str:
         same = _same_on_every_keyboard(password)
     except UnicodeEncodeError:
         raise ValueError("A password must be text.") from None  # the error would quote it
-    with _slots:
+    with slots:
         return _hasher.hash(same)
 
 
@@ -46,7 +46,7 @@ def is_password_of(user: User | None, password: str) -> bool:
     known = user.password if user and user.password else None
     if len(password) > _MOST_CHARACTERS:
         password, known = "", None
-    with _slots:
+    with slots:
         try:
             matches = _hasher.verify(known or _NOBODY, _same_on_every_keyboard(password))
         except (VerificationError, InvalidHashError, UnicodeEncodeError):

@@ -33,11 +33,11 @@ class PageServer:
         """Raises OSError if it cannot listen there, and CertificateUnusable."""
         web = runtime.settings.web
         self._stopping = runtime.stopping
-        self._certificate = (
+        self.certificate = (
             Certificate(web.tls_certificate, web.tls_key) if web.tls_certificate and web.tls_key else None
         )
         self._socket = _listening(web)
-        context = self._certificate.context if self._certificate else None
+        context = self.certificate.context if self.certificate else None
         connection: Any = partial(Connection, lambda address: is_loopback(address) or is_trusted(address, web))
         self._services = build_services(runtime)
         config = uvicorn.Config(
@@ -74,8 +74,8 @@ class PageServer:
 
     def _attend(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):
-            if self._certificate:
-                self._certificate.take_up_changes()
+            if self.certificate:
+                self.certificate.take_up_changes()
         self._server.should_exit = True
 
     def _read_jobs(self) -> None:

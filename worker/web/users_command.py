@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from worker.cli.context import Context, pass_context
+from worker.cli.extra import page_extra
 from worker.cli.output import Output, note, output_option
 from worker.cli.params import TextOrFile, require_account
 from worker.web.users import EVERY_ACCOUNT, Right, User, Users, UsersDamaged, check_name, new_stamp
@@ -28,6 +29,15 @@ class RightAt(click.ParamType[Any]):
             self.fail(f"{error}.", param, ctx)
 
 
+class PasswordInFile(TextOrFile):
+    """`@FILE` or `@-`: what stands on a command line is seen by everybody on the machine."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value).startswith("@"):
+            self.fail("others could see a password here: write @FILE or @-, or leave it out to be asked.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _rights_option = click.option(
     "--may",
     "rights",
@@ -36,7 +46,9 @@ _rights_option = click.option(
     required=True,
     help="look, act or admin; for one account NAME=act. May be repeated.",
 )
-_password_option = click.option("--password", type=TextOrFile(), help="@FILE or @- reads it; without it you are asked.")
+_password_option = click.option(
+    "--password", type=PasswordInFile(), help="@FILE or @- reads it; without it you are asked."
+)
 
 
 @click.group
@@ -162,11 +174,9 @@ def _asked_for(password: str | None) -> str:
 
 
 def _hashed(password: str, name: str) -> str:
-    """Raises ClickException for one that must not be used, or without the extra."""
-    try:
+    """Raises ClickException for one that must not be used, and NotInstalled without the extra."""
+    with page_extra():
         from worker.web.passwords import hash_password  # late: only this needs argon2
-    except ImportError as error:
-        raise click.ClickException("Passwords need the extra: pip install 'chartpost[web]'.") from error
     try:
         return hash_password(password, name)
     except ValueError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from importlib.util import find_spec
+from importlib import import_module
 
 import click
 
 from tasks.runtime import Runtime
 from worker.celery.build import backlog_helper
 from worker.cli.context import Context, pass_context
+from worker.cli.extra import page_extra
 from worker.cli.startup import require_accounts, start_logs, start_service
 from worker.inbox.build import inbox_service
 from worker.reload.reloader import Reloader
@@ -18,8 +19,6 @@ from worker.reload.requests import ReloadRequests
 from worker.reload.stop_deadline import SERVICE_SECONDS, StopDeadline
 from worker.stream.build import stream_readers
 from worker.supervisor.run import Supervisor
-
-_PAGE_NEEDS = ("argon2", "jinja2", "python_multipart", "starlette", "uvicorn")  # the extra `web`
 
 empty_option = click.option("--empty", is_flag=True, help="Start although the settings name no account.")
 
@@ -99,20 +98,10 @@ def intake(context: Context, empty: bool) -> None:
 
 
 def require_page() -> None:
-    """Raises PageNotInstalled."""
-    if not all(map(find_spec, _PAGE_NEEDS)):
-        raise PageNotInstalled
-
-
-class PageNotInstalled(click.ClickException):
-    """The settings ask for the page, and what it needs is not there."""
-
-    exit_code = 2
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The page needs packages that are not installed: pip install 'chartpost[web]', or set web.enabled = false."
-        )
+    """Raises NotInstalled."""
+    with page_extra():
+        # By its name: the page's room stands above this one, and needs packages that only the page does.
+        import_module("worker.web.server")
 
 
 def start_reloader(context: Context, runtime: Runtime, part: str) -> Reloader:
