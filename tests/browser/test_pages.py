@@ -1,0 +1,143 @@
+"""The pages in a browser: what staff do on them, on every screen, in every language, with the keyboard alone."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from playwright.sync_api import FilePayload, expect
+
+from tests.browser.conftest import Clinic, NewVisitor
+from tests.browser.test_login import PHONE, ZOOMED, tab_to
+from tests.browser.visitor import Visitor, assert_accessible, assert_fits, screenshot
+from tests.harness.waiting import wait_until
+
+TEXT = b"%PDF-1.4\nA letter.\n%%EOF\n"
+
+
+@pytest.fixture(scope="module")
+def full_clinic(busy_clinic: Clinic) -> Clinic:
+    """With documents in each state: in the chart, on the way, failed in three ways, left alone."""
+    installation = busy_clinic.installation
+    for number in range(3):
+        installation.drop("4711", f"referral {number}.pdf", TEXT)
+    installation.drop("4711", "letter from Dr Müller <b>.pdf", b"")
+    installation.drop("4712", "empty scan.pdf", b"")
+    installation.drop(None, "no patient.pdf", TEXT)
+    installation.drop("4713", "SLOW-600 report.pdf", TEXT, "south_clinic")
+    wait_until(lambda: len(installation.receipts()) == 3, "three have arrived")
+    wait_until(lambda: len(installation.errors()) == 3, "three have failed")
+    return busy_clinic
+
+
+def paths(clinic: Clinic) -> list[str]:
+    failed, delivered = clinic.installation.errors()[0]["job_id"], clinic.installation.receipts()[0]["job_id"]
+    return ["/", "/attention", "/find", "/send", f"/document/{failed}", f"/document/{delivered}"]
+
+
+@pytest.mark.parametrize("screen", [PHONE, ZOOMED], ids=["phone in the dark", "zoomed"])
+def test_every_page_fits_and_is_for_everybody(
+    new_visitor: NewVisitor, full_clinic: Clinic, screen: dict[str, object]
+) -> None:
+    visitor = new_visitor(**screen)
+    page = visitor.log_in("anna")
+    expect(page).to_have_url(f"{visitor.url}/")
+    for path in paths(full_clinic):
+        visitor.go(path)
+        assert_fits(page)
+        assert_accessible(page)
+
+
+@pytest.mark.parametrize(
+    ("locale", "title"),
+    [("de-DE", "Zu erledigen"), ("nb-NO", "Må følges opp"), ("nl-NL", "Vraagt aandacht")],
+    ids=["de", "nb", "nl"],
+)
+def test_every_page_speaks_the_persons_language(
+    new_visitor: NewVisitor, full_clinic: Clinic, locale: str, title: str
+) -> None:
+    visitor = new_visitor(locale=locale)
+    page = visitor.go("/login")
+    page.locator("#name").fill("anna")
+    page.locator("#password").fill("a long walk by the sea")
+    page.locator("button.main").click()
+    expect(page).to_have_url(f"{visitor.url}/")
+    for path in paths(full_clinic):
+        visitor.go(path)
+        text = page.locator("body").inner_text()
+        for word in ("Today", "Needs attention", "Log out", "The file is empty", "What has happened"):
+            assert word not in text, path
+    visitor.go("/attention")
+    expect(page.get_by_role("heading", level=1)).to_have_text(title)
+
+
+def test_a_failure_is_dealt_with_by_the_keyboard_alone(anna: Visitor, full_clinic: Clinic) -> None:
+    name = f"{uuid4()}.pdf"
+    full_clinic.installation.drop("4714", name, b"")
+    wait_until(lambda: any(each["file_name"] == name for each in full_clinic.installation.errors()), "it has failed")
+    page = anna.go("/find")
+    page.get_by_label("Part of the file's name").press_sequentially(name)
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name=name).focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="The file is empty")).to_be_visible()
+    page.get_by_label("Note for colleagues, if you like").press_sequentially("scanned again")
+    tab_to(page, "Dealt with")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status", name="What was done")).to_contain_text("Done.")
+    expect(page.get_by_text("Dealt with by anna.")).to_be_visible()
+    anna.go("/attention")
+    expect(page.get_by_text(name)).to_have_count(0)
+
+
+def test_files_are_sent_and_followed(anna: Visitor, full_clinic: Clinic) -> None:
+    name, patient = f"{uuid4()}.pdf", f"p{uuid4()}"
+    page = anna.go("/send")
+    page.get_by_label("Clinic").select_option("north_clinic")
+    page.get_by_label("Patient's number").fill(patient)
+    page.get_by_label("Files").set_input_files(
+        [
+            FilePayload(name=name, mimeType="application/pdf", buffer=TEXT),
+            FilePayload(name="nothing.pdf", mimeType="application/pdf", buffer=b""),
+        ]
+    )
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_role("status", name="What was sent")).to_contain_text(f"{name} is on its way.")
+    expect(page.get_by_text("nothing.pdf: The file is empty")).to_be_visible()
+    assert_accessible(page)
+    wait_until(lambda: len(full_clinic.installation.chart(patient_id=patient)) == 1, "it is in the chart")
+    wait_until(
+        lambda: any(each["patient_id"] == patient for each in full_clinic.installation.receipts()),
+        "and has its receipt",
+    )
+    page.get_by_role("link", name=f"See how far it has come {name}").click()
+    expect(page.get_by_text("It is in the chart.")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download the file").click()
+    assert download.value.suggested_filename == name
+    assert download.value.path().read_bytes() == TEXT
+
+
+def test_today_brings_itself_up_to_date(anna: Visitor, full_clinic: Clinic) -> None:
+    page = anna.go("/")
+    board = page.locator("#board")
+    expect(board.get_by_role("heading", name="north_clinic")).to_be_visible()
+    page.evaluate("document.querySelector('#board h2').textContent = 'old'")
+    page.evaluate("document.querySelector('#board').dispatchEvent(new Event('refresh'))")
+    expect(page.locator("#board").get_by_role("heading", name="north_clinic")).to_be_visible()
+
+
+def test_each_page_as_in_the_docs(new_visitor: NewVisitor, full_clinic: Clinic) -> None:
+    visitor = new_visitor(viewport={"width": 1000, "height": 760})
+    page = visitor.log_in("anna")
+    expect(page).to_have_url(f"{visitor.url}/")
+    for name, path in zip(
+        ("today", "attention", "find", "send", "failure", "document"), paths(full_clinic), strict=True
+    ):
+        visitor.go(path)
+        if name == "find":
+            page.get_by_label("Patient's number").fill("4711")
+            page.get_by_role("button", name="Find").click()
+            expect(page.get_by_role("heading", name="Found")).to_be_visible()
+        assert_accessible(page)
+        screenshot(page, name)
