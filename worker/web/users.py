@@ -39,7 +39,7 @@ class Right(IntEnum):
 
     LOOK = 1  # see its documents
     ACT = 2  # send, send again, resolve, dismiss, cancel
-    ADMIN = 3  # resume the account, and read who did what
+    ADMIN = 3  # let an account that is parked or down be tried now
 
     @classmethod
     def named(cls, name: str) -> Right:

@@ -67,8 +67,8 @@ def add(
 ) -> None:
     """Add a person.
 
-    look: see an account's documents. act: also send, send again, resolve and dismiss them. admin: also resume the
-    account, and see who did what.
+    look: see an account's documents. act: also send, send again, resolve and dismiss them. admin: also let an
+    account that is parked or down be tried now.
     """
     for account, _ in rights:
         _require_account(context, account)
