@@ -824,6 +824,20 @@ MUTANTS = (
         ("tests/acceptance/test_machines.py", "-k", "closed_once"),
     ),
     Mutant(
+        "a failed document that came back before its job went on is not continued",
+        "worker/inbox/opening.py",
+        "(job.stage.final and job.step is Step.NONE) or self._has_come_back(job):",
+        "(job.stage.final and job.step is Step.NONE):",
+        ("tests/worker/cli/commands/test_retry_interrupted.py", "-k", "whatever_step"),
+    ),
+    Mutant(
+        "a command that comes late forgets a worker's commit",
+        "worker/cli/commands/retry/failed_documents.py",
+        "return noted.with_commit(**_NOTHING_SENT) if noted.commit == document.job_file.commit else noted",
+        "return noted.with_commit(**_NOTHING_SENT)",
+        ("tests/worker/cli/commands/test_retry_interrupted.py", "-k", "later_commit"),
+    ),
+    Mutant(
         "a missing folder is taken for a missing file at once",
         "tasks/pipeline/runner.py",
         "if since is None or lease.now - since < timedelta(seconds=self._ledger.lease_seconds):",
