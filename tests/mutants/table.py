@@ -49,8 +49,8 @@ MUTANTS = (
     Mutant(
         "the slot of a job that is gone on with is given away",
         "tasks/ledger/scripts/move.lua",
-        "if change.in_flight or change.goes_on then",
-        "if change.in_flight then",
+        "if change.message_sent or change.goes_on then",
+        "if change.message_sent then",
         ("tests/tasks/ledger/test_spared_commands.py",),
     ),
     Mutant(
@@ -85,7 +85,7 @@ MUTANTS = (
         "a caller sees a stage that its job has not reached",
         "tasks/ledger/scripts/move.lua",
         "-- --- may it move? Nothing is written before the last of these checks ---\n",
-        "if change.show then redis.call('SET', change.show[1], change.show[2], 'EX', change.show[3]) end\n",
+        "if change.shows then redis.call('SET', change.shows[1], change.shows[2], 'EX', change.shows[3]) end\n",
         (LEDGER,),
     ),
     Mutant(

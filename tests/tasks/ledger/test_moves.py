@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -121,6 +123,14 @@ def test_a_move_leaves_a_job_with_one_due_entry_or_with_no_work_left(name: str, 
     """A move that keeps the lease leaves the due entry as it is. Each other one says when the job is due again."""
     move = make()
     assert [move.keeps_lease, move.message_sent, move.due_in is not None, move.no_work_left].count(True) == 1, name
+
+
+def test_the_script_calls_what_it_changes_as_a_move_does() -> None:
+    script = (Path(moves.__file__).parent / "scripts" / "move.lua").read_text()
+    read = set(re.findall(r"change\.(\w+)", script))
+    written_otherwise = {"due_in_ms", "kept_days", "goes_on"}
+    assert written_otherwise < read
+    assert read - written_otherwise <= {each.name for each in fields(Move)}
 
 
 @pytest.mark.parametrize("ended", [Stage.DELIVERED, Stage.FAILED, Stage.CANCELLED])
