@@ -407,14 +407,14 @@ class Ledger:
 
     def leave_to(self, machine: str, job_id: str) -> None:
         """Tell the machine that has the document's folders that it must close this job's files."""
-        self.redis.sadd(keys.home(machine), job_id)
+        self.redis.sadd(keys.left_to(machine), job_id)
 
     def left_to(self, machine: str) -> list[str]:
         """The jobs whose files this machine must close. Those that are closed by now are removed from its list."""
-        left = [str(job_id) for job_id in self.redis.smembers(keys.home(machine))]
+        left = [str(job_id) for job_id in self.redis.smembers(keys.left_to(machine))]
         done = [job_id for job_id in left if self.redis.hget(keys.job(job_id), "step") != Step.NOTIFY]
         if done:
-            self.redis.srem(keys.home(machine), *done)
+            self.redis.srem(keys.left_to(machine), *done)
         return [job_id for job_id in left if job_id not in done]
 
     def unclosed(self, machine: str, seconds: float) -> list[str]:
@@ -426,7 +426,7 @@ class Ledger:
 
     def record_owners(self, job: Job) -> Mapping[str, str]:
         """The records that prove a job already, in the job's scope (patient or account): record id -> job id."""
-        return RecordOwners(self.redis, keys.claims(job.scope))
+        return RecordOwners(self.redis, keys.record_owners(job.scope))
 
     def owners_at_start(self, lease: Lease) -> Mapping[str, str]:
         """As `record_owners`. Those of a patient are as they were when the step started.
