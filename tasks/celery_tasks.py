@@ -1,6 +1,8 @@
 """The Celery tasks. Five run one step of one job each; `chartpost.upload` and `.relabel` open a job for a caller.
 
-Our own messages carry a job's id and nothing else. Any of them may be lost, late or doubled: the ledger decides.
+Our own messages carry a job's id and nothing else. Any of them may be lost, late or doubled: the ledger decides. So
+they are acknowledged early, as soon as their task begins. After a kill the job's lease runs out, and a feeder sends the
+step again.
 """
 
 from __future__ import annotations
@@ -91,25 +93,29 @@ def _sender(task: PrivateArgsTask) -> Producer:
 
 
 def _run_step(task: PrivateArgsTask, step: Step, job_id: str) -> None:
-    """Run a step, what follows it at once, and the closing of what it has ended.
+    """Run a step, the job's steps that follow it at once, and the closing of what they have ended.
 
-    Raises DocumentFailed where the job has failed, and Ignore where it has not moved on.
+    In this order: the step of the message, which Celery itself runs as this task; each following step, `as_a_task` of
+    its own; messages for the closings that may take long; the other closings, each `as_a_task`.
+
+    What the last step has led to is this task's own outcome only if it was the first. Then raises DocumentFailed where
+    the job has failed, and Ignore where it has not moved on.
     """
-    runtime, went_on = current(), False
+    runtime, another_followed = current(), False
 
     @contextmanager
-    def following(lease: Lease) -> Iterator[Callable[[StepResult], None]]:
-        nonlocal went_on
-        went_on = True
-        with announced(lease) as end:
-            yield end
+    def as_following_task(lease: Lease) -> Iterator[Callable[[StepResult], None]]:
+        nonlocal another_followed
+        another_followed = True
+        with as_a_task(lease) as note_result:
+            yield note_result
 
     try:
-        result = runtime.step_runner.run(step, job_id, following)
-        for finished in result.finished:
-            runtime.send_closing(finished)
-        for lease in result.closing:
-            with announced(lease):
+        result = runtime.step_runner.run(step, job_id, as_following_task)
+        for ended_id in result.to_close_by_message:
+            runtime.send_closing(ended_id)
+        for lease in result.to_close_here:
+            with as_a_task(lease):
                 runtime.closing.close(lease)
         failed = failure_of(result, job_id)
     except LedgerRefused:
@@ -118,8 +124,8 @@ def _run_step(task: PrivateArgsTask, step: Step, job_id: str) -> None:
         # The lease runs out and a feeder sends the step again: only time is lost.
         log_redis_error(error, job=job_id, step=step)
         raise Ignore from None
-    if went_on:
-        return  # this step has moved the job on; how the last one ended was announced with that one
+    if another_followed:
+        return  # this step has moved the job on; how the last one ended was shown as that one's outcome
     if failed:
         raise failed
     if waits(result):
@@ -129,10 +135,11 @@ def _run_step(task: PrivateArgsTask, step: Step, job_id: str) -> None:
 
 
 @contextmanager
-def announced(lease: Lease) -> Iterator[Callable[[StepResult], None]]:
+def as_a_task(lease: Lease) -> Iterator[Callable[[StepResult], None]]:
     """Run a step in the block as Celery runs a task of that name: its signals are sent, and its events if they are on.
 
-    Each step is a task, of which a message wakes only the first: the others follow in the same process.
+    Each step is a task, of which a message wakes only the first: the others follow in the same process. The block is
+    given a function that it may tell what the step has led to. If it tells nothing and raises nothing, all went well.
     """
     job, send = lease.job, current().send_task_event
     task, task_id, began_at = app.tasks[task_name(job.step)], str(uuid4()), time.monotonic()
@@ -145,14 +152,14 @@ def announced(lease: Lease) -> Iterator[Callable[[StepResult], None]]:
     state: str = states.FAILURE
     error: DocumentFailed | None = None
 
-    def end(result: StepResult) -> None:
+    def note_result(result: StepResult) -> None:
         nonlocal error, state
         error = failure_of(result, job.id)
         state = states.FAILURE if error else states.IGNORED if waits(result) else states.SUCCESS
 
     try:
-        yield end
-        if state == states.FAILURE and not error:  # nobody has said how it ended, so it ended as it should
+        yield note_result
+        if state == states.FAILURE and not error:  # it was not told, so the step ended as it should
             state = states.SUCCESS
     finally:
         signals.task_postrun.send(**shown, retval=error, state=state)
@@ -167,12 +174,12 @@ def announced(lease: Lease) -> Iterator[Callable[[StepResult], None]]:
 
 def waits(result: StepResult) -> bool:
     """True if the job waits for its next due entry, or another worker has it."""
-    return not (result.forward or result.closing or result.finished)
+    return not (result.forward or result.to_close_here or result.to_close_by_message)
 
 
 def failure_of(result: StepResult, job_id: str) -> DocumentFailed | None:
     """How the job has failed, if the step has ended it so. Raises Redis's errors."""
-    job = current().ledger.get(job_id) if job_id in result.finished else None
+    job = current().ledger.get(job_id) if job_id in result.to_close_by_message else None
     return DocumentFailed(str(job.failure.code), job.failure.message) if job and job.failure else None
 
 

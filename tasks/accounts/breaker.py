@@ -80,7 +80,7 @@ class CircuitBreaker:
     def half_open(self, account: str) -> bool:
         """A probe has succeeded: send documents one at a time. False if the account was not parked or down."""
         # Not closed yet: a document needs more than a probe, such as a destination that exists. One failure opens the
-        # circuit again, for longer. One document that the provider takes closes it (`healthy` in move.lua).
+        # circuit again, for longer. One document that the provider takes closes it (`provider_answered` of its move).
         return bool(self._half_open(args=[PREFIX, account]))
 
     def progress_since(self, account: str, moment: datetime) -> bool:

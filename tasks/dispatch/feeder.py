@@ -114,6 +114,44 @@ class Feeder:
         """Something may be due, or a slot is free: begin the next round at once."""
         self._wakeup.poke()
 
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            # Before the round, so that a poke during it leads to another one.
+            self._wakeup.clear()
+            try:
+                sent = self._round()
+                self._after_good_round()
+                self._at_rest = not sent and self._nothing_to_do()
+            except LedgerRefused as refused:
+                self._on_refused(refused)
+                return
+            except Exception as error:  # noqa: BLE001, outermost
+                self._at_rest = False
+                self._after_failed_round(error)
+            self._stopped.wait(_LEAST_TICK_SECONDS)
+            self._woken = self._wakeup.wait(self._rest_seconds())
+            self._at_rest = self._at_rest and not self._woken
+
+    def _round(self) -> int:
+        """As `tick`, with what comes now and then."""
+        if self._identity:
+            self._identity.confirm()
+        if self._machine:
+            # First: a copy of another machine's folders must not take that machine's jobs.
+            self._machine.beat()
+        if self._workers.beat():
+            self._look_for_workers_at = float("-inf")  # it may be the first beat
+            if self._forgotten:
+                # At each beat, since other machines wait for this one's report after a restart of Redis.
+                with suppress(RetryLater):
+                    self._forgotten.ensure_known()
+        self._key_guard.look_now_and_then()
+        if time.monotonic() >= self._housekeeping_at:
+            self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
+            self._key_guard.look(of_groups=True)
+            self._housekeeping.run()
+        return self.tick()
+
     def tick(self) -> int:
         """Send the jobs that are due and have a slot, and start the probes that are due. Returns how many were sent."""
         live = self._live_workers()
@@ -142,15 +180,8 @@ class Feeder:
             self._look_for_workers_at = time.monotonic() + _WORKERS_SECONDS
         return self._live.values()
 
-    def _most_unsure(self, slots: int) -> int:
-        """How many slots the accounts that do not answer may hold together; -1: any number.
-
-        The last quarter is kept for the others. A single account has no others.
-        """
-        return max(1, slots - math.ceil(slots / 4)) if len(self._accounts) > 1 else -1
-
-    def _groups(self) -> dict[str, str]:
-        return {name: account.provider.limit_group for name, account in self._accounts.items()}
+    def _machine_name(self) -> str:
+        return (self._machine.name() if self._machine else None) or ""
 
     def _lanes(self, slots: int) -> list[dict[str, object]]:
         """The closing lane and one lane for each account, as `take_due.lua` takes them."""
@@ -166,25 +197,19 @@ class Feeder:
             lanes.append({"lane": name, "slots": share, "has_breaker": True, "group": account.provider.limit_group})
         return lanes
 
-    # --- the thread --------------------------------------------------------------------------------------------
+    def _groups(self) -> dict[str, str]:
+        return {name: account.provider.limit_group for name, account in self._accounts.items()}
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            # Before the round, so that a poke during it leads to another one.
-            self._wakeup.clear()
-            try:
-                sent = self._round()
-                self._after_good_round()
-                self._at_rest = not sent and self._nothing_to_do()
-            except LedgerRefused as refused:
-                self._on_refused(refused)
-                return
-            except Exception as error:  # noqa: BLE001, outermost
-                self._at_rest = False
-                self._after_failed_round(error)
-            self._stopped.wait(_LEAST_TICK_SECONDS)
-            self._woken = self._wakeup.wait(self._rest_seconds())
-            self._at_rest = self._at_rest and not self._woken
+    def _most_unsure(self, slots: int) -> int:
+        """How many slots the accounts that do not answer may hold together; -1: any number.
+
+        The last quarter is kept for the others. A single account has no others.
+
+        This holds over all workers, by what the ledger knows of accounts. Each worker keeps a similar rule for its own
+        slots (`pipeline.slot_reserve`): it counts the steps that it runs itself, and not the messages that wait. It
+        goes by what it has seen of an account since it started.
+        """
+        return max(1, slots - math.ceil(slots / 4)) if len(self._accounts) > 1 else -1
 
     def _rest_seconds(self) -> float:
         if self._failed_rounds:
@@ -206,29 +231,6 @@ class Feeder:
         machine = self._machine_name()
         lanes, homes = (CLOSING_LANE, CALLBACK_LANE, *self._accounts), (None, machine) if machine else (None,)
         return self._wakeup.watch([due(lane, home) for lane in lanes for home in homes])
-
-    def _machine_name(self) -> str:
-        return (self._machine.name() if self._machine else None) or ""
-
-    def _round(self) -> int:
-        """As `tick`, with what comes now and then."""
-        if self._identity:
-            self._identity.confirm()
-        if self._machine:
-            # First: a copy of another machine's folders must not take that machine's jobs.
-            self._machine.beat()
-        if self._workers.beat():
-            self._look_for_workers_at = float("-inf")  # it may be the first beat
-            if self._forgotten:
-                # At each beat, since other machines wait for this one's report after a restart of Redis.
-                with suppress(RetryLater):
-                    self._forgotten.ensure_known()
-        self._key_guard.look_now_and_then()
-        if time.monotonic() >= self._housekeeping_at:
-            self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
-            self._key_guard.look(of_groups=True)
-            self._housekeeping.run()
-        return self.tick()
 
     def _after_good_round(self) -> None:
         self._failed_rounds = 0

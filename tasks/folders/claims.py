@@ -279,12 +279,13 @@ def _identity_if_same(place: Entry, seen: FileIdentity | None) -> FileIdentity:
 def _with_earlier_commit(job_file: JobFile, failed: ClosedDocument) -> JobFile:
     """The job.json of the next round, with what the error file tells of what was sent before."""
     earlier = job_file_in(failed.content) if failed.believed else None
+    number = max(_round_after(failed), job_file.document.round)
     if earlier is None:
         # Job.json was damaged: the code alone says whether a search must come first. What someone else may have written
         # says nothing. The document is then searched for: it may have been sent.
         perhaps_sent = not failed.believed or failed.content.get("code") in UNCERTAIN_CODES
-        return job_file.with_commit(stands=perhaps_sent).with_document(round=_round_after(failed))
-    job_file = job_file.with_document(round=earlier.document.round + 1)
+        return job_file.with_commit(stands=perhaps_sent).with_document(round=number)
+    job_file = job_file.with_document(round=number)
     return replace(job_file, commit=earlier.commit, content_remarks=earlier.content_remarks)
 
 

@@ -1,4 +1,4 @@
-"""The ledger's clock, which nobody can set. `scripts/clock.lua` says how it goes."""
+"""The ledger's clock, which nobody can set. `scripts/parts/clock.lua` says how it goes."""
 
 from __future__ import annotations
 

@@ -25,19 +25,71 @@ _TRIED_STEPS = (Step.PRESIGN, Step.POST, Step.REGISTER)
 """Each start of one of these is a try at the document. `start.lua` counts them."""
 
 
-ROW_FIELDS = frozenset(
-    (
-        *("account", "provider", "door", "size_bytes", "patient", "scope", "name", "together", "home"),
-        *("stage", "step", "lane", "created_at", "updated_at", "next_at", "sent_at", "token", "lease_until"),
-        *("document", "facts", "failure", "sha256", "redis_run"),
-        *("calls", "failures", "presigns", "looks", "looked_at", *(f"tried_{step}" for step in _TRIED_STEPS)),
-        *("failing_since", "blocked_since", "sick_before"),
-        *("committed", "unknown_since", "unknown_step", "sent_before", "looking_for", "looked", "long_look", "held"),
-        "was_unknown",
-        *("code", "closed", "closing_error", "duplicate_of", "twin_hidden", "human", "dismissed"),
-    )
-)
-"""Every field of a row, but for the times of its stages (`at_<stage>`, `since_<stage>`)."""
+ROW_FIELDS: Mapping[str, str] = {
+    # --- the document, and who may work on it ---
+    "account": "The account's name: `document.account`.",
+    "provider": "The kind of provider: `provider`.",
+    "door": "By which door it came: `document.door`.",
+    "size_bytes": "The document's size: `document.size_bytes`.",
+    "patient": "The HMAC of the patient. By it the jobs are found that one search serves.",
+    "scope": "The HMAC under which the owners of records are kept: `scope`.",
+    "name": "The HMAC of its name in the chart (`JobCodec.name_key`), which only one job at a time may hold.",
+    "together": "1 if one search serves all waiting documents of the patient: `Route.together`.",
+    "home": "The machine that alone can work on it: `document.home`.",
+    "document": "Sealed, what must be delivered: `document`.",
+    "facts": "Sealed, what is known of it at the provider: `facts`.",
+    # --- where it stands ---
+    "stage": "How far it has come: `stage`.",
+    "step": "What happens next: `step`.",
+    "lane": "The lane of its due entry: `lane`.",
+    "created_at": "When it was opened, by Redis's clock: `created_at`.",
+    "updated_at": "When it was last moved, by Redis's clock: `updated_at`.",
+    "next_at": "When its due entry is due, by the ledger's clock: `next_at`. Empty if no work is left.",
+    "sent_at": "When its Celery message went; 0 if none is on its way.",
+    "token": "The fencing token of its last lease: `Lease.token`.",
+    "lease_until": "When the lease ends, by the ledger's clock; 0 without one.",
+    # --- since when, by the ledger's clock; and how often ---
+    "failing_since": "The first of the failures in a row: `since.failing`.",
+    "blocked_since": "When it first parked its account: `since.blocked`.",
+    "looked_at": "When the last search began that found nothing: `since.last_search`.",
+    "sick_before": "How long the account had been unusable before the stage, in ms: `since.unusable_seconds_before`.",
+    **{
+        f"tried_{step}": "How often this step was started; the most of them: `counts.attempts`."
+        for step in _TRIED_STEPS
+    },
+    "failures": "Tries since the last progress that ended in a delay: `counts.failures`.",
+    "presigns": "Forms obtained: `counts.presigns`.",
+    "looks": "How many searches have found nothing: `counts.searches`.",
+    "calls": "Requests to the provider and its storage: `counts.provider_calls`.",
+    # --- what is not known of the sending ---
+    "committed": "1 after the commit point: `uncertainty.committed`.",
+    "sent_before": "1 if the same ids are sent again: `uncertainty.earlier_sending_unknown`.",
+    "unknown_step": "The step whose outcome is unknown: `uncertainty.unknown_step`.",
+    "unknown_since": "Since when it is, by the ledger's clock: `uncertainty.unknown_since`.",
+    "was_unknown": "1 if it ever was: `uncertainty.was_unknown`.",
+    "looking_for": "Which commit is searched for, by its time in job.json: `uncertainty.searched_commit_at`.",
+    "looked": (
+        "There if the last commit was searched for until the deadline: `uncertainty.reconciled`. Its time in job.json, "
+        "or empty: `uncertainty.reconciled_commit_at`."
+    ),
+    "long_look": "1 if it was continued, and is searched for during a day first: `uncertainty.day_of_searching`.",
+    "held": "1 if only a person can find out whether it arrived: `uncertainty.needs_person`.",
+    "redis_run": "In which run of Redis it was presigned: `uncertainty.redis_run`.",
+    # --- how it ended ---
+    "code": "The failure's code in the clear, for lists: `code`.",
+    "failure": "Sealed, why it failed: `failure`.",
+    "dismissed": "Sealed, who has dealt with the failure: `dismissal`.",
+    "human": "1 if a person found it in the chart: `resolved_by_human`.",
+    "duplicate_of": "The job that delivered the same document before: `duplicate_of`.",
+    "twin_hidden": "1 if that job is another producer's: `duplicate_hidden`.",
+    "sha256": "The digest of the bytes sent: `sha256`.",
+    "closed": "The closing steps that are done, with commas between them: `closed`.",
+    "closing_error": "The closing step that failed last, and the kind of error: `closing_error`.",
+}
+"""Every field of a row, but for the times of its stages: its meaning, and the attribute of the `Job` that it becomes.
+
+The times are `at_<stage>` by Redis's clock (`Job.times`) and `since_<stage>` by the ledger's (`Job.since.stage`).
+"""
 
 SEALED_PARTS = ("document", "facts", "failure")
 """Of these fields, those that are sealed and large. Each has a key of its own (`scripts/parts/sealed.lua`)."""

@@ -1,6 +1,6 @@
 """The names of our keys in Redis. What type each has, `key_types.py` says; what it holds, stands here.
 
-The scripts make the same names from the prefix, their first argument.
+The scripts make the same names from the prefix, their first argument. `(scripts)` marks those that they alone use.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ FINISHED = PREFIX + "finished"  # those that have ended, by when
 ACCOUNTS = PREFIX + "accounts"  # every account that ever had a job
 CLOSING_GIVEN_UP = PREFIX + "closing-given-up"  # jobs whose closing went on without one of its steps, by when
 FAILURES = PREFIX + "failures"  # jobs whose failure may need a person's attention, by when they were closed
+COMMITS = PREFIX + "commits"  # the number of the last commit (scripts)
+EVENTS = PREFIX + "events"  # the stream of what has happened to documents, which other programs read (scripts)
+TURN = PREFIX + "turn"  # the number of the last round of a feeder, by which lanes take turns (scripts)
 CLOCK = PREFIX + "clock"  # the ledger's clock (`scripts/parts/clock.lua`)
 RUN = PREFIX + "run"  # which run of Redis this is (`scripts/see_run.lua`)
+RUN_REPORTED = PREFIX + "run:reported"  # the machines that have compared their commits with this run (scripts)
 SEAL_CHECK = PREFIX + "seal-check"  # a digest under the secret key
 SCHEMA = PREFIX + "schema"  # the number of the rows' form
 SCHEMA_VERSION = PREFIX + "schema-version"  # the version that wrote that number
@@ -61,9 +65,34 @@ def name(digest: str) -> str:
     return f"{PREFIX}name:{digest}"
 
 
-def claims(scope: str) -> str:
+def name_queue(digest: str) -> str:
+    """The jobs that wait for that name, the next one first (scripts)."""
+    return f"{PREFIX}name-queue:{digest}"
+
+
+def sent(digest: str) -> str:
+    """What was delivered under a name (`codec.sent_key`): SHA-256 -> job id (scripts)."""
+    return f"{PREFIX}sent:{digest}"
+
+
+def idempotency(digest: str) -> str:
+    """The job that an idempotency key (`codec.idempotency_key`) has opened, and what it asked for (scripts)."""
+    return f"{PREFIX}idem:{digest}"
+
+
+def waiting(patient: str) -> str:
+    """The jobs of a patient that wait for a search, by the patient's HMAC (scripts)."""
+    return f"{PREFIX}waiting:{patient}"
+
+
+def record_owners(scope: str) -> str:
     """Which job each of the provider's records proves, for a patient or an account."""
     return f"{PREFIX}claims:{scope}"
+
+
+def record_owners_since(scope: str) -> str:
+    """Since when each of these records proves its job (scripts)."""
+    return f"{PREFIX}claimed-at:{scope}"
 
 
 def forgotten(job_id: str) -> str:
@@ -148,7 +177,7 @@ def inbox(machine_name: str) -> str:
     return f"{PREFIX}inbox:{machine_name}"
 
 
-def home(machine_name: str) -> str:
+def left_to(machine_name: str) -> str:
     """The jobs whose files a machine must close."""
     return f"{PREFIX}home:{machine_name}"
 
@@ -176,6 +205,7 @@ def reload_answers(number: int) -> str:
 # --- messages --------------------------------------------------------------------------------------------------------
 
 INTAKE = PREFIX + "intake"  # the stream of documents to deliver
+INTAKE_REJECTED = PREFIX + "intake:rejected"  # the stream of messages that became no job
 DEAD_LETTERS = PREFIX + "dead"  # messages of queues that no worker takes
 CALLS_LOCK = PREFIX + "calls:turn"  # held by the process that opens waiting calls in batches
 

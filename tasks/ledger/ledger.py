@@ -2,8 +2,10 @@
 
 The ledger is the truth; Celery's messages only wake workers. Each change of a job is a move (`moves.py`), which one
 script carries out (`scripts/move.lua`): only from the stages that the move allows, and only for the holder of the
-lease, who shows the fencing token that `start` gave. What decides goes by the ledger's own clock (`scripts/clock.lua`),
-what people read by Redis's.
+lease, who shows the fencing token that `start` gave. Without a lease: `take_over`, by a person, the watcher, or a
+commit that was forgotten. It raises the token, so the holder loses the job.
+
+What decides goes by the ledger's own clock (`scripts/parts/clock.lua`), what people read by Redis's.
 """
 
 from __future__ import annotations
@@ -292,8 +294,8 @@ class Ledger:
             except Exception:
                 # No version of ours wrote it, or another secret_key did. Not again after each lease: it may stay so.
                 failures = min(int(row.get("failures") or 0), 20)
-                due_in = _ms(min(2**failures * self.lease_seconds, _UNREADABLE_SECONDS))
-                change = json.dumps({"incr": {"failures": 1}, "due_in": due_in})
+                due_in_ms = _ms(min(2**failures * self.lease_seconds, _UNREADABLE_SECONDS))
+                change = json.dumps({"adds": {"failures": 1}, "due_in_ms": due_in_ms})
                 self._run("move", started_id, token, row.get("stage", ""), change)
                 if started_id == job_id:
                     raise
@@ -334,8 +336,9 @@ class Ledger:
         now; None if the move needs a record that proves another job. Raises LeaseLost as `apply` does.
         """
         job = lease.job
-        change = {**self._change(job, move), "due_in": self._lease_ms, "goes_on": move.step}
-        change.pop("in_flight", None)
+        # The due entry is the end of the lease, whatever the move says, and no message goes.
+        change = {**self._change(job, move), "due_in_ms": self._lease_ms, "goes_on": move.step}
+        change.pop("message_sent", None)
         asked_at = steady_seconds()
         answer = self._run("move", job.id, lease.token, ",".join(move.allowed), json.dumps(change), lease.clock)
         if isinstance(answer, list):
@@ -383,7 +386,7 @@ class Ledger:
         return str(self._run("move", job.id, token, ",".join(move.allowed), json.dumps(change), clock))
 
     def _change(self, job: Job, move: Move) -> dict[str, Any]:
-        """A move as `move.lua` reads it. What stays as it is, is left out."""
+        """A move as `move.lua` reads it, under the names of its attributes. What stays as it is, is left out."""
         fields = {
             **move.fields,
             **({"document": self.codec.seal_document(job.id, move.document)} if move.document else {}),
@@ -392,32 +395,33 @@ class Ledger:
             **({"failure": self.codec.seal_failure(job.id, move.failure)} if move.failure else {}),
             **({"dismissed": self.codec.seal_dismissal(job.id, move.dismissal)} if move.dismissal else {}),
         }
-        due_in = self._lease_ms if move.message_sent else None if move.due_in is None else _ms(move.due_in)
+        due_in_ms = self._lease_ms if move.message_sent else None if move.due_in is None else _ms(move.due_in)
         sha256 = move.delivered_sha256
         change = {
+            "only_uncommitted": move.only_uncommitted or None,
+            "in_run": move.in_run or None,
+            "owns": move.owns.id if move.owns else None,
             "stage": move.stage,
-            "stamp": move.passed,
+            "passed": move.passed,
             "step": move.step,
             "lane": move.lane,
-            "due_in": -1 if move.no_work_left else due_in,
-            "expire_days": self._jobs_days if move.no_work_left else None,
-            "in_flight": move.message_sent or None,
-            "keep": move.keeps_lease or None,
-            "set": fields or None,
-            "unset": move.clears or None,
-            "incr": {name: by for name, by in move.adds.items() if by} or None,
-            "unknown": move.unknown_from_now or None,
-            "uncommitted": move.only_uncommitted or None,
-            "own_record": move.owns.id if move.owns else None,
-            "healthy": move.provider_answered or None,
+            "due_in_ms": due_in_ms,
+            "message_sent": move.message_sent or None,
+            "keeps_lease": move.keeps_lease or None,
+            "no_work_left": move.no_work_left or None,
+            "kept_days": self._jobs_days if move.no_work_left else None,
+            "fields": fields or None,
+            "clears": move.clears or None,
+            "adds": {name: by for name, by in move.adds.items() if by} or None,
+            "unknown_from_now": move.unknown_from_now or None,
+            "is_commit": move.is_commit or None,
+            "provider_answered": move.provider_answered or None,
             "validation": written(move.validation) if move.validation else None,
-            "release": move.frees_name or None,
+            "frees_name": move.frees_name or None,
+            "delivered_sha256": [self.codec.sent_key(job.document), sha256] if sha256 else None,
             "event": [part for pair in move.event.items() for part in pair] or None,
-            "delivery": [self.codec.sent_key(job.document), sha256] if sha256 else None,
-            "commits": move.is_commit or None,
-            "in_run": move.in_run or None,
-            "outcome": asdict(move.shows_outcome) if move.shows_outcome else None,
-            "show": [move.shows.key, move.shows.text, move.shows.seconds] if move.shows else None,
+            "shows": [move.shows.key, move.shows.text, move.shows.seconds] if move.shows else None,
+            "shows_outcome": asdict(move.shows_outcome) if move.shows_outcome else None,
         }
         return {name: value for name, value in change.items() if value is not None}
 
@@ -433,14 +437,14 @@ class Ledger:
 
     def leave_to(self, machine: str, job_id: str) -> None:
         """Tell the machine that has the document's folders that it must close this job's files."""
-        self.redis.sadd(keys.home(machine), job_id)
+        self.redis.sadd(keys.left_to(machine), job_id)
 
     def left_to(self, machine: str) -> list[str]:
         """The jobs whose files this machine must close. Those that are closed by now are removed from its list."""
-        left = [str(job_id) for job_id in self.redis.smembers(keys.home(machine))]
+        left = [str(job_id) for job_id in self.redis.smembers(keys.left_to(machine))]
         done = [job_id for job_id in left if self.redis.hget(keys.job(job_id), "step") != Step.NOTIFY]
         if done:
-            self.redis.srem(keys.home(machine), *done)
+            self.redis.srem(keys.left_to(machine), *done)
         return [job_id for job_id in left if job_id not in done]
 
     def unclosed(self, machine: str, seconds: float) -> list[str]:
@@ -452,7 +456,7 @@ class Ledger:
 
     def record_owners(self, job: Job) -> Mapping[str, str]:
         """The records that prove a job already, in the job's scope (patient or account): record id -> job id."""
-        return RecordOwners(self.redis, keys.claims(job.scope))
+        return RecordOwners(self.redis, keys.record_owners(job.scope))
 
     def owners_at_start(self, lease: Lease) -> Mapping[str, str]:
         """As `record_owners`. Those of a patient are as they were when the step started.

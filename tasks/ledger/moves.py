@@ -382,6 +382,8 @@ def failed(failure: Failure, calls: int, *, keep_name: bool = False) -> Move:
         Stage.FAILED,
         failure=failure,
         fields={"code": failure.code},
+        # Without `keep_name` the question is answered (`Job.outcome_open`). With it the time is set again: the day of
+        # the slow search begins with the failure.
         clears=("closed", "unknown_since", "held"),
         adds={"calls": calls},
         unknown_from_now=keep_name,
@@ -471,6 +473,7 @@ def outcome_unknown(job: Job, due_in: float, calls: int) -> Move:
         step=Step.CONFIRM,
         due_in=due_in,
         fields={"committed": "1", "unknown_step": job.step, "was_unknown": "1"},
+        # `failing_since` stays: nothing has succeeded yet. The first search that is answered clears it (`deferred`).
         clears=("looks",),
         adds={"calls": calls},
         unknown_from_now=True,
@@ -733,7 +736,10 @@ def resolve_delivered(job: Job, record: Record | None, resolution: Statement | N
 
 
 def _ended(name: str, stage: Stage | None, **change: Any) -> Move:
-    """A move to a final stage: closing work follows, whose message is sent at once."""
+    """A move to a final stage: closing work follows.
+
+    Its message is sent at once, unless `Ledger.go_on` keeps the job.
+    """
     return Move(name, stage=stage, step=Step.NOTIFY, lane=CLOSING_LANE, message_sent=True, **change)
 
 

@@ -51,7 +51,7 @@ class Confirm:
             except StepError as error:
                 if isinstance(error, LeaseLost):
                     raise
-                result += StepResult(finished=self._consequences.of_error(error, [lease], account))
+                result += StepResult(to_close_by_message=self._consequences.of_error(error, [lease], account))
         return result
 
     def _search(
@@ -84,7 +84,7 @@ class Confirm:
         for lease in leases:
             calls_of_this, calls = calls, 0  # one search served them all: its calls are counted to the first
             try:
-                here = close_here and len(result.closing) < _CLOSED_HERE
+                here = close_here and len(result.to_close_here) < _CLOSED_HERE
                 finding = found.get(lease.job.id)
                 result += self._record_finding(lease, finding, account, looks, renewal, calls_of_this, close_here=here)
             except LeaseLost as error:
@@ -113,6 +113,7 @@ class Confirm:
                     log.info("job_delivered", job=job.id, account=account.name, record=found.record.id)
                     return delivered
             elif self._moved_on(lease, found, facts, account, calls):
+                # Not `forward`: its next step has a due entry, and a feeder sends it. A search goes on with no job.
                 return StepResult()
         if found and found.fault and not found.doubt:
             decision = reconciliation.after_faulty_record(found.fault, job)
@@ -120,7 +121,7 @@ class Confirm:
             case = self._consequences.case(lease, account)
             decision = reconciliation.after_empty_search(case, looks, found.doubt if found else "")
         ended = self._consequences.carry_out(decision, lease, account, calls)
-        return StepResult(finished=(job.id,)) if ended else StepResult()
+        return StepResult(to_close_by_message=(job.id,)) if ended else StepResult()
 
     def _moved_on(self, lease: Lease, found: Found, facts: Facts, account: Account, calls: int) -> bool:
         """Move a job of unknown outcome on, if the search shows how far it had come."""

@@ -31,8 +31,8 @@ class Post:
     def run(self, lease: Lease, account: Account, renewal: Renewal) -> StepResult:
         lease = self._preflight.examined(lease)
         job = lease.job
-        if (ended := self._preflight.run(lease, account, renewal)) is not None:
-            return ended
+        if (held_up := self._preflight.run(lease, account, renewal)) is not None:
+            return held_up
         if isinstance(account.provider, Stores):
             stored = account.provider.store(job, self._context.commit_point(lease, renewal))
         else:

@@ -38,7 +38,13 @@ class Preflight:
         self._chance = chance
 
     def run(self, lease: Lease, account: Account, renewal: Renewal) -> StepResult | None:
-        """Check a job before the first thing that is sent of it. None if the step may go on."""
+        """Check a job before the first thing that is sent of it. None if the step may go on.
+
+        Otherwise the job has been moved, and this is what the step leads to: the job waits for its name, looks again
+        whether an earlier delivery still stands, or has ended as a duplicate of that one.
+
+        Raises DocumentRefused and RetryLater.
+        """
         job = lease.job
         if job.stage is not Stage.RECEIVED:
             return None
@@ -94,7 +100,7 @@ class Preflight:
         if account.provider.still_there(job.document, earlier.facts.record):
             self._ledger.apply(lease, moves.duplicate(lease.job, earlier, account.counted()))
             log.info("job_skipped_as_duplicate", job=job.id, account=job.account, earlier=earlier.id)
-            return StepResult(finished=(job.id,))
+            return StepResult(to_close_by_message=(job.id,))
         if job.counts.searches >= _LOOKS_FOR_EARLIER - 1:
             return None
         # A list may hide a record for a moment, and then a second copy would be sent.

@@ -30,8 +30,8 @@ class Presign:
         lease = self._preflight.examined(lease)
         job = lease.job
         provider = able(account.provider, TakesForms)
-        if (ended := self._preflight.run(lease, account, renewal)) is not None:
-            return ended
+        if (held_up := self._preflight.run(lease, account, renewal)) is not None:
+            return held_up
         if provider.presign_creates:
             # A second record would be a second document: go on with the one that was made for the job. Without one,
             # raise OutcomeUnknown if an earlier try may have made it.

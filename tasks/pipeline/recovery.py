@@ -1,28 +1,33 @@
 """What follows when a step raises an error. The life of a failing job:
 
-1.  The step raises one of the errors of `model.errors`; each is named for what happens next.
-2.  The account hears of it first (`for_account`). A throttled provider pauses its whole limit group. An unreachable one
-    counts towards *down*. Refused credentials *park* the account. Other accounts go on.
-3.  RetryLater: the same step again, after a back-off with jitter, or when the provider has asked for it. The budget is
-    time (`retry.give_up_after_seconds`). Time in which the account was parked or down does not count, nor does a wait
-    that the provider asked for. When the budget is spent the job fails with `gave_up`.
-4.  PresignAgain: back to presign, at once the first times. After six forms the account is parked, unless its other
-    documents get through. The document never fails for its forms: it gets another one when the account works.
-5.  DocumentRefused: the job fails, and is never retried automatically.
-6.  AccountBlocked: the document waits untouched while its account is parked. It is tried again when a probe has
-    succeeded. If it is refused again while the account works, the fault is the document's: the job fails with
-    `refused_by_provider`. The account works if its probe succeeds now, and either the error looks like refused
-    credentials or other documents got through. Some errors say nothing about the document (`never_the_document`), such
-    as the page of a web filter. No document ever fails for one of these.
-7.  OutcomeUnknown: the document may be in the chart. Its route decides: search for the record first (*reconcile*), send
-    the same ids again (*resend*), or wait for a person, with `outcome_unknown` (*hold*).
+1.  What an answer means is decided where it is read: the storage's in `transfer.answers`, a provider's in its table of
+    statuses (`providers.statuses`). The step then raises one of the errors of `model.errors`; each is named for what
+    happens next. `Consequences.of_error` asks this file about it, and carries out what it answers.
+2.  The account hears of it first (`for_account`). A throttled provider pauses its whole limit group. An unreachable
+    one counts towards *down*. Refused credentials *park* the account. Other accounts go on.
+3.  RetryLater (`_retry_later`): the same step again, after a back-off with jitter (`_backoff`), or when the provider
+    has asked for it. The budget is time, `retry.give_up_after_seconds` (`_out_of_time`). Time in which the account was
+    parked or down does not count, nor does a wait that the provider asked for. When the budget is spent the job fails
+    with `gave_up` (`_give_up`).
+4.  PresignAgain (`_presign_again`): back to presign, at once the first times. After six forms the account is parked,
+    unless its other documents get through. The document never fails for its forms: it gets another one when the
+    account works.
+5.  DocumentRefused (`_refused`): the job fails, and is never retried automatically.
+6.  AccountBlocked (`_blocked`): the document waits untouched while its account is parked. It is tried again when a
+    probe has succeeded. If it is refused again while the account works, the fault is the document's: the job fails
+    with `refused_by_provider` (`_only_this_document`). The account works if its probe succeeds now, and either the
+    error looks like refused credentials or other documents got through. Some errors say nothing about the document
+    (`never_the_document`), such as the page of a web filter. No document ever fails for one of these.
+7.  OutcomeUnknown (`_outcome_unknown`): the document may be in the chart. Its route decides: search for the record
+    first (*reconcile*), send the same ids again (*resend*), or wait for a person, with `outcome_unknown` (*hold*).
 8.  A search that fails proves nothing, and neither does one refusal of it. A job whose step is a search goes on
-    searching until its deadline: `reconciliation`.
-9.  A job that an earlier try may have delivered never fails with `gave_up` or `refused_by_provider` because a later try
-    did not come through: it waits for a person, with `outcome_unknown`. Only the provider's own refusal of the document
-    is believed. See `Job.may_have_arrived`.
-10. A failed job is closed: its file moves to failed/ with an error file. After `not_confirmed` a slow search goes on
-    for a day and may still turn it into a delivery. `chartpost retry` and `chartpost resolve` take it up again.
+    searching until its deadline (`reconciliation.after_failed_search`).
+9.  A job that an earlier try may have delivered never fails with `gave_up` or `refused_by_provider` because a later
+    try did not come through: it waits for a person, with `outcome_unknown` (`_give_up`). Only the provider's own
+    refusal of the document is believed. See `Job.may_have_arrived`.
+10. A failed job is closed: its file moves to failed/ with an error file (`closing`). After `not_confirmed` a slow
+    search goes on for a day and may still turn it into a delivery (`moves.search_slowly`). `chartpost retry` and
+    `chartpost resolve` take it up again.
 
 Each of these is a row of the table in `tests/tasks/pipeline/test_decisions.py`.
 """

@@ -30,8 +30,8 @@ class Register:
     def run(self, lease: Lease, account: Account, renewal: Renewal) -> StepResult:
         lease = self._preflight.examined(lease)
         job = lease.job
-        if (ended := self._preflight.run(lease, account, renewal)) is not None:
-            return ended
+        if (held_up := self._preflight.run(lease, account, renewal)) is not None:
+            return held_up
         if job.document.relabeling:
             return self._relabel(lease, account, renewal)
         provider = able(account.provider, Registers)

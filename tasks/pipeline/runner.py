@@ -82,9 +82,9 @@ class StepRunner:
         result = self._run_in_slot(step, leases, account)
         while result.goes_on:
             lease = result.goes_on
-            with announced(lease) as end:
+            with announced(lease) as note_result:
                 result = self._run_in_slot(lease.job.step, [lease], account)
-                end(result)
+                note_result(result)
         return result
 
     def _run_in_slot(self, step: Step, leases: Sequence[Lease], account: Account) -> StepResult:
@@ -115,13 +115,13 @@ class StepRunner:
                 log.info("lease_lost", job=job_id, step=step, account=account.name, why=str(error))
                 return StepResult()
             except StepError as error:
-                return StepResult(finished=self._consequences.of_error(error, leases, account))
+                return StepResult(to_close_by_message=self._consequences.of_error(error, leases, account))
             except REDIS_ERRORS:
                 raise
             except Exception as error:  # noqa: BLE001, our own fault with one document must not stop the others
                 log.error("step_crashed", job=job_id, step=step, **crash_site(error))
                 crashed = RetryLater(f"The step crashed with {type(error).__name__}; the log names the place.")
-                return StepResult(finished=self._consequences.of_error(crashed, leases, account))
+                return StepResult(to_close_by_message=self._consequences.of_error(crashed, leases, account))
 
     def _check_folder(self, lease: Lease) -> None:
         """Raises RetryLater, and after a lease DocumentRefused, if the document's folder is not on this machine.

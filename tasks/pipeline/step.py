@@ -32,13 +32,16 @@ class StepResult:
     # The job itself, whose next step this worker goes on with.
     goes_on: Lease | None = None
     # Jobs that ended, and whose closing this worker goes on with.
-    closing: tuple[Lease, ...] = ()
+    to_close_here: tuple[Lease, ...] = ()
     # The ids of jobs that ended; a message must be sent that closes each.
-    finished: tuple[str, ...] = ()
+    to_close_by_message: tuple[str, ...] = ()
 
     def __add__(self, other: StepResult) -> StepResult:
-        """What both have ended."""
-        return StepResult(closing=self.closing + other.closing, finished=self.finished + other.finished)
+        """What both have ended. `forward` and `goes_on` are dropped: of many jobs a worker goes on with none."""
+        return StepResult(
+            to_close_here=self.to_close_here + other.to_close_here,
+            to_close_by_message=self.to_close_by_message + other.to_close_by_message,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,9 @@ class StepContext:
         job = lease.job
         at_storage = job.document.delete_source and job.document.source.lower().startswith("s3://")
         if not here or job.document.callback_url or is_staged(job) or at_storage or self.stopping.is_set():
-            return StepResult(finished=(job.id,)) if self.ledger.apply(lease, move) else None
+            return StepResult(to_close_by_message=(job.id,)) if self.ledger.apply(lease, move) else None
         closing = self.ledger.go_on(lease, move)
-        return StepResult(closing=(closing,)) if closing else None
+        return StepResult(to_close_here=(closing,)) if closing else None
 
     def commit_point(
         self, lease: Lease, renewal: Renewal, facts: Facts | None = None, *, creates: bool = True

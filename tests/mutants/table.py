@@ -78,8 +78,8 @@ MUTANTS = (
     Mutant(
         "the slot of a job that is gone on with is given away",
         "tasks/ledger/scripts/move.lua",
-        "if change.in_flight or change.goes_on then",
-        "if change.in_flight then",
+        "if change.message_sent or change.goes_on then",
+        "if change.message_sent then",
         ("tests/tasks/ledger/test_spared_commands.py",),
     ),
     Mutant(
@@ -114,7 +114,7 @@ MUTANTS = (
         "a caller sees a stage that its job has not reached",
         "tasks/ledger/scripts/move.lua",
         "-- --- may it move? Nothing is written before the last of these checks ---\n",
-        "if change.show then redis.call('SET', change.show[1], change.show[2], 'EX', change.show[3]) end\n",
+        "if change.shows then redis.call('SET', change.shows[1], change.shows[2], 'EX', change.shows[3]) end\n",
         (LEDGER,),
     ),
     Mutant(
@@ -851,6 +851,20 @@ MUTANTS = (
         "if not self._opener.close_ended(orphan.job_file):",
         "if True:",
         ("tests/acceptance/test_machines.py", "-k", "closed_once"),
+    ),
+    Mutant(
+        "a failed document that came back before its job went on is not continued",
+        "worker/inbox/opening.py",
+        "(job.stage.final and job.step is Step.NONE) or self._has_come_back(job):",
+        "(job.stage.final and job.step is Step.NONE):",
+        ("tests/worker/cli/commands/test_retry_interrupted.py", "-k", "whatever_step"),
+    ),
+    Mutant(
+        "a command that comes late forgets a worker's commit",
+        "worker/cli/commands/retry/failed_documents.py",
+        "return noted.with_commit(**_NOTHING_SENT) if noted.commit == document.job_file.commit else noted",
+        "return noted.with_commit(**_NOTHING_SENT)",
+        ("tests/worker/cli/commands/test_retry_interrupted.py", "-k", "later_commit"),
     ),
     Mutant(
         "a missing folder is taken for a missing file at once",

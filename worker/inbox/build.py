@@ -21,6 +21,7 @@ def job_opener(runtime: Runtime) -> JobOpener:
         admission=runtime.admission,
         documents=runtime.documents,
         staging=runtime.staging,
+        folders=runtime.folders,
         files=runtime.document_files(owns_folders=True),
         data_dir=runtime.settings.data_dir,
     )

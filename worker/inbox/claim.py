@@ -9,7 +9,9 @@
     before the document has moved leaves it in the inbox. The next start brings its sidecar back and removes the
     folder (`finish_claims`), before the inbox is scanned: otherwise the document would go out without its sidecar.
 4.  The job is opened in the ledger. A kill before that leaves an orphan: a document in processing/ whose job the
-    ledger does not know. `orphans` finds it, and `open_orphan` opens its job under the same id.
+    ledger does not know. `orphans` finds it, and `open_orphan` opens its job under the same id. A document that
+    continues a failed job has a later round in job.json than the job has in the ledger, until the job has gone on. So
+    it is an orphan too, whatever the failed job still has to do, and `open_orphan` lets the job go on.
 5.  If the ledger refuses the job, the reason is noted in job.json first, and then a failed job is opened. Its closing
     brings the file to failed/. After a kill in between, `open_orphan` finds the reason and does not send the
     document.
@@ -95,8 +97,9 @@ class InboxClaims:
                 raise NotWhole(Reason.OPEN_FOR_WRITING)
             job_file = self._checked(candidate, folder, if_incomplete=if_incomplete)
         self._check_copy(candidate, job_file)
-        earlier = None if job_file.refused else self._opener.earlier_job(job_file, candidate.path)
-        job_id = earlier or job_file.job_id
+        earlier = None if job_file.refused else self._opener.continued(job_file, candidate.path)
+        job_file = earlier or job_file
+        job_id = job_file.job_id
         try:
             path = self._claims.claim(
                 candidate.path,
@@ -131,13 +134,16 @@ class InboxClaims:
         try:
             with self._folders.open_folder(candidate.path.parent) as folder:
                 job_file = self._checked(candidate, folder, if_incomplete=True)
-            earlier = None if job_file.refused else self._opener.earlier_job(job_file, candidate.path)
-            return earlier is not None and self._folders.document(earlier) is not None
+            earlier = None if job_file.refused else self._opener.continued(job_file, candidate.path)
+            return earlier is not None and self._folders.document(earlier.job_id) is not None
         except (LedgerAway, OSError):
             return False
 
     def orphans(self) -> Iterator[ClaimedDocument | Damaged]:
-        """Documents in our care whose jobs the ledger does not know. The iteration raises LedgerAway and OSError."""
+        """Documents in our care whose jobs the ledger does not know, or which have not gone on with them.
+
+        The iteration raises LedgerAway and OSError.
+        """
         return self._claims.orphans(self._opener.is_known)
 
     def settle_orphan(self, orphan: ClaimedDocument) -> None:

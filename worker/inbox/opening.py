@@ -13,7 +13,8 @@ import structlog
 
 from tasks.accounts.account import Accounts
 from tasks.closing.files import DocumentFiles
-from tasks.folders.job_json import JobFile
+from tasks.folders.job_json import Commit, JobFile
+from tasks.folders.layout import Folders
 from tasks.folders.machine_name import machine_name
 from tasks.folders.staging import Staging, is_staged
 from tasks.intake.admission import Admission
@@ -22,7 +23,7 @@ from tasks.ledger.identity import LedgerRefused
 from tasks.ledger.ledger import Ledger, MaybeSent
 from tasks.ledger.redis import REDIS_ERRORS, error_code, is_outage, log_redis_error
 from tasks.model.document import Document, Place
-from tasks.model.errors import Code, DocumentRefused, RetryLater
+from tasks.model.errors import UNCERTAIN_CODES, Code, DocumentRefused, RetryLater
 from tasks.model.job import Facts, Job, Record
 from tasks.model.route import Stage, Step
 from tasks.sources.documents import Documents, sha256_of
@@ -30,6 +31,8 @@ from tasks.sources.files import open_place
 from tasks.sources.objects import StorageFault
 
 log = structlog.get_logger()
+
+_TAKEN_UP_AGAIN = (Stage.FAILED, Stage.CANCELLED)
 
 
 class LedgerAway(Exception):
@@ -74,6 +77,7 @@ class JobOpener:
         admission: Admission,
         documents: Documents,
         staging: Staging | None,
+        folders: Folders,
         files: DocumentFiles,
         data_dir: Path,
     ) -> None:
@@ -82,19 +86,23 @@ class JobOpener:
         self._admission = admission
         self._documents = documents
         self._staging = staging
+        self._folders = folders
         self._files = files
         self._data_dir = data_dir
 
     @as_ledger_away()
     def is_known(self, job_id: str) -> bool:
-        """True while the job has work left. A closed job whose file is in our care returns False."""
+        """True while the job goes on with the document in our care.
+
+        False for a closed job whose file is here, and for one that `has_come_back`, whatever work it has left.
+        """
         try:
             job = self._ledger.get(job_id)
         except redis.ResponseError as error:
             if error_code(error) != "WRONGTYPE":
                 raise
             return True  # nothing can be said of it until a person has mended its key
-        if job is None or (job.stage.final and job.step is Step.NONE):
+        if job is None or (job.stage.final and job.step is Step.NONE) or self._has_come_back(job):
             return False
         # The files are here, whatever the ledger says of them: these folders may have been renamed, or the job is of an
         # earlier version.
@@ -104,6 +112,23 @@ class JobOpener:
         return True
 
     @as_ledger_away()
+    def has_come_back(self, job_id: str) -> bool:
+        """True if the document is in our care again, and its failed job has not gone on yet.
+
+        Another process may be about to let it go on. If none is, a kill or an outage came in between.
+        """
+        job = self._ledger.get(job_id)
+        return self._folders.document(job_id) is not None if job is None else self._has_come_back(job)
+
+    def _has_come_back(self, job: Job) -> bool:
+        if job.stage not in _TAKEN_UP_AGAIN:  # most jobs: job.json need not be read
+            return False
+        # Without a job.json that can be read nothing is known of a later round.
+        with suppress(OSError):
+            return _is_later_round(self._folders.read_job_file(job.id), job)
+        return False
+
+    @as_ledger_away()
     def close_ended(self, job_file: JobFile) -> bool:
         """Close the files of a job that has ended and whose document still lies here. False if it has not ended.
 
@@ -111,21 +136,27 @@ class JobOpener:
         repeated. Raises OSError.
         """
         job = self._ledger.get(job_file.job_id)
-        # A later round in job.json: the document came back after the failure, and a kill came before its job went on.
-        if job is None or not job.stage.final or job_file.document.round > job.document.round:
+        if job is None or not job.stage.final or _is_later_round(job_file, job):
             return False
         self._files.close(job)
         log.info("document_closed", job=job.id, account=job.account, state=job.stage, code=job.code)
         return True
 
     @as_ledger_away()
-    def earlier_job(self, job_file: JobFile, path: Path) -> str | None:
-        """The failed job that this document continues (same bytes, name and patient), if there is one."""
+    def continued(self, job_file: JobFile, path: Path) -> JobFile | None:
+        """As which the document continues a failed job (same bytes, name and patient); None if it continues none.
+
+        That is its job.json with that job's id, with the next round, by which a kill before the job goes on is noticed,
+        and with what was sent, which an error file may know better.
+        """
         document = replace(job_file.document_at(path), size_bytes=path.stat().st_size)
         # The same refusal comes again when the document is opened, and is settled there.
         with suppress(DocumentRefused):
             job = self._admission.continued_job(document, lambda: _sha256_at(path))
-            return job.id if job else None
+            if job:
+                next_round = job_file.with_document(round=job.document.round + 1)
+                remarks = job.facts.content_remarks
+                return replace(next_round, job_id=job.id, commit=commit_of(job), content_remarks=remarks)
         return None
 
     def check(self, document: Document) -> None:
@@ -141,14 +172,22 @@ class JobOpener:
         """
         job_file, document = self.locate(job_file, path)
         job = None if new else self._ledger.get(job_file.job_id)
-        if job and job.stage in (Stage.FAILED, Stage.CANCELLED):
+        if job and job.stage in _TAKEN_UP_AGAIN:
             self._continue(job, document)
         else:
             self._open(job_file, document)
 
     @as_ledger_away()
     def open_refused(self, job_file: JobFile, path: Path) -> None:
-        """Open the job of a document that fails at once. Its closing brings the file to failed/."""
+        """Open the job of a document that fails at once. Its closing brings the file to failed/.
+
+        The file of a job that had failed before goes back there, beside the earlier failure.
+        """
+        job = self._ledger.get(job_file.job_id)
+        if job and _is_later_round(job_file, job):
+            self._files.close(job)
+            log.warning("document_not_continued", job=job.id, account=job.account)
+            return
         refused = job_file.refused
         assert refused is not None  # noqa: S101
         refusal = DocumentRefused(
@@ -197,9 +236,30 @@ class JobOpener:
         log.info("job_opened", job=job_id, account=document.account, door=document.door, kind=opened.kind)
 
 
+def _is_later_round(job_file: JobFile, job: Job) -> bool:
+    """True if the document was taken up again after the failure that the job still tells of.
+
+    A delivery ends the job in every round.
+    """
+    return job.stage in _TAKEN_UP_AGAIN and job_file.document.round > job.document.round
+
+
 def _sha256_at(path: Path) -> str:
     with open_place(path) as file:
         return sha256_of(file)
+
+
+def commit_of(job: Job) -> Commit:
+    """What job.json should know of what a failed job has sent, by what the ledger knows."""
+    facts = job.facts
+    return Commit(
+        stands=job.code in UNCERTAIN_CODES,
+        record_id=facts.record.id if facts.record and not facts.record.shared else None,
+        noted_at=job.uncertainty.unknown_since,
+        snapshot=facts.snapshot,
+        key=facts.key,
+        provider_facts=facts.provider,
+    )
 
 
 def maybe_sent_of(job_file: JobFile) -> MaybeSent:

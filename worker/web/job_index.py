@@ -150,7 +150,7 @@ class JobIndex:
         for batch in _batches(list(scopes)):
             with self._redis.pipeline(transaction=False) as pipe:
                 for scope in batch:
-                    pipe.hget(keys.claims(scope), record_id)
+                    pipe.hget(keys.record_owners(scope), record_id)
                 for job_id in pipe.execute():
                     if job_id and (job := ledger.get(str(job_id))):
                         return job

@@ -106,9 +106,9 @@ local function read_due(lane)
 end
 
 -- The first that is left of such a list, and since when it is due.
-local function first_of(due)
-  if due.at > due.count then return nil, math.huge end
-  return due.entries[2 * due.at - 1], tonumber(due.entries[2 * due.at])
+local function first_of(list)
+  if list.at > list.count then return nil, math.huge end
+  return list.entries[2 * list.at - 1], tonumber(list.entries[2 * list.at])
 end
 
 -- The job that has been due longest, and the machine that alone can work on it, or ''.
@@ -146,6 +146,7 @@ local function stopped(lane, state)
     local gate = prefix .. 'gate:' .. lane.group
     local shut_until = tonumber(redis.call('GET', gate) or 0)
     shut[lane.group] = shut_until > now
+    -- Its time is over. It does not expire: Redis's clock may be set meanwhile (`throttle.lua`).
     if shut_until > 0 and shut_until <= now then redis.call('DEL', gate) end
   end
   return shut[lane.group]
@@ -251,11 +252,11 @@ local function take_next(lane)
   queued[in_queue] = queued[in_queue] or {}
   table.insert(queued[in_queue], message(id, step, in_queue))
   redis.call('HSET', prefix .. 'job:' .. id, 'sent_at', now, 'next_at', now + lease)
-  local due = home == '' and lane.any or lane.own
-  local others_due = due.at <= due.count or due.perhaps_more
+  local list = home == '' and lane.any or lane.own
+  local others_due = list.at <= list.count or list.perhaps_more
   if step == 'confirm' and together ~= '0' and others_due then
-    local postponed, failure = pcall(postpone_others_of_patient, lane.lane, home, id, patient)
-    if not postponed then skip(lane, id, failure) end
+    local done, failure = pcall(postpone_others_of_patient, lane.lane, home, id, patient)
+    if not done then skip(lane, id, failure) end
   end
   if home ~= '' then room = room - 1 end
   for _, part in ipairs({id, step, lane.lane, home}) do taken[#taken + 1] = part end
@@ -267,8 +268,8 @@ local first = #lanes > 0 and turn % #lanes or 0
 local more = true
 while more and in_flight < window do
   more = false
-  for turn = 1, #lanes do
-    local lane = lanes[(first + turn - 1) % #lanes + 1]
+  for i = 1, #lanes do
+    local lane = lanes[(first + i - 1) % #lanes + 1]
     -- Slots are kept for lanes that answer: those that do not cannot take them all, however many they are.
     local may = lane.free > 0 and in_flight < window and (not lane.unsure or unsure_in_flight < most_unsure(lane, unsure_window))
     if may then

@@ -147,7 +147,7 @@ def test_no_field_of_a_row_has_been_forgotten(earlier: Sample) -> None:
     found = {
         name for key, row in earlier.keys.items() if key.startswith(f"{PREFIX}job:") for name in dict(row["value"])
     }
-    assert {name for name in found - ROW_FIELDS if not name.startswith(("at_", "since_"))} == set()
+    assert {name for name in found - set(ROW_FIELDS) if not name.startswith(("at_", "since_"))} == set()
 
 
 def test_a_move_of_this_version_leaves_no_row_that_it_cannot_read(ledger: Ledger, earlier: Sample) -> None:

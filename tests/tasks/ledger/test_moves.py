@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
+from operator import attrgetter
+from pathlib import Path
 
 import pytest
 
@@ -113,7 +116,7 @@ def test_a_move_does_what_its_row_says(name: str, make: Callable[[], Move]) -> N
 @pytest.mark.parametrize(("name", "make"), CASES)
 def test_a_move_names_only_fields_that_a_row_has(name: str, make: Callable[[], Move]) -> None:
     move = make()
-    assert {*move.fields, *move.clears, *move.adds} <= ROW_FIELDS, name
+    assert {*move.fields, *move.clears, *move.adds} <= set(ROW_FIELDS), name
 
 
 @pytest.mark.parametrize(("name", "make"), CASES)
@@ -121,6 +124,20 @@ def test_a_move_leaves_a_job_with_one_due_entry_or_with_no_work_left(name: str, 
     """A move that keeps the lease leaves the due entry as it is. Each other one says when the job is due again."""
     move = make()
     assert [move.keeps_lease, move.message_sent, move.due_in is not None, move.no_work_left].count(True) == 1, name
+
+
+def test_each_field_of_a_row_names_what_of_a_job_it_becomes() -> None:
+    for name, meaning in ROW_FIELDS.items():
+        for attribute in re.findall(r"`([a-z][a-z_.]*)`", meaning):
+            assert attrgetter(attribute)(JOB) is not Ellipsis, name
+
+
+def test_the_script_calls_what_it_changes_as_a_move_does() -> None:
+    script = (Path(moves.__file__).parent / "scripts" / "move.lua").read_text()
+    read = set(re.findall(r"change\.(\w+)", script))
+    written_otherwise = {"due_in_ms", "kept_days", "goes_on"}
+    assert written_otherwise < read
+    assert read - written_otherwise <= {each.name for each in fields(Move)}
 
 
 @pytest.mark.parametrize("ended", [Stage.DELIVERED, Stage.FAILED, Stage.CANCELLED])

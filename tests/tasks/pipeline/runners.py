@@ -49,7 +49,7 @@ class OneStep(StepContext):
         return StepResult(forward=True) if self.ledger.apply(lease, move) else None
 
     def end(self, lease: Lease, move: Move, *, here: bool = True) -> StepResult | None:
-        return StepResult(finished=(lease.job.id,)) if self.ledger.apply(lease, move) else None
+        return StepResult(to_close_by_message=(lease.job.id,)) if self.ledger.apply(lease, move) else None
 
 
 def runner_of(

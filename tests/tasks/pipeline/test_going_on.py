@@ -123,7 +123,7 @@ def test_the_steps_of_a_chain_follow_each_other_in_one_run_and_each_is_announced
     job = house.opened()
     result = house.worker().run(Step.POST, job, house.announce)
     assert house.announced == [Step.REGISTER]
-    assert [lease.job.stage for lease in result.closing] == [Stage.DELIVERED]
+    assert [lease.job.stage for lease in result.to_close_here] == [Stage.DELIVERED]
     row = house.row(job)
     assert (row["stage"], row["step"], row["tried_post"], row["tried_register"]) == ("delivered", "notify", "1", "1")
 
@@ -167,9 +167,9 @@ def test_a_kill_between_two_steps_costs_a_lease_and_another_worker_goes_on(house
     row = house.row(job)
     assert (row["stage"], row["step"]) == ("stored", "register")
     house.at.provider.while_registering = nothing
-    assert not house.worker().run(Step.REGISTER, job).closing, "the lease of the dead one still runs"
+    assert not house.worker().run(Step.REGISTER, job).to_close_here, "the lease of the dead one still runs"
     expire_lease(house.ledger, job)
-    assert house.worker().run(Step.REGISTER, job).closing
+    assert house.worker().run(Step.REGISTER, job).to_close_here
     assert house.now(job).stage is Stage.DELIVERED
 
 
@@ -183,7 +183,7 @@ def test_a_job_that_a_person_has_stopped_meanwhile_is_not_gone_on_with(house: Go
 
     house.at.provider.while_storing = cancel
     house.at.provider.while_registering = lambda: registered.append(True)
-    assert not house.worker().run(Step.POST, job, house.announce).closing
+    assert not house.worker().run(Step.POST, job, house.announce).to_close_here
     assert house.now(job).stage is Stage.CANCELLED
     assert not registered
 
@@ -209,7 +209,7 @@ def test_a_closing_that_may_take_long_is_left_to_a_message(house: GoingOn, wish:
     context = StepContext(house.ledger, CommitLog(house.folders, None), house.documents, NoResults(), house.stopping)  # type: ignore[arg-type]
     ended = context.end(asked, moves.delivered(asked.job, Record("r-1"), 1, None))
     assert ended is not None
-    assert (ended.finished, ended.closing) == ((job,), ())
+    assert (ended.to_close_by_message, ended.to_close_here) == ((job,), ())
 
 
 def test_the_job_that_is_gone_on_with_is_the_one_that_a_start_would_read(house: GoingOn) -> None:
@@ -227,8 +227,8 @@ def test_the_job_that_is_gone_on_with_is_the_one_that_a_start_would_read(house: 
 
 def test_a_record_that_proves_another_job_leads_nowhere(house: GoingOn) -> None:
     first, second = house.opened(), house.opened()
-    assert house.worker().run(Step.POST, first).closing
+    assert house.worker().run(Step.POST, first).to_close_here
     house.ledger.redis.delete(f"{PREFIX}name:{house.row(second)['name']}")
     result = house.worker().run(Step.POST, second, house.announce)
-    assert not result.closing
+    assert not result.to_close_here
     assert house.now(second).stage is not Stage.DELIVERED

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class RecordingLedger(JobOpener):
     opened: dict[str, JobFile] = field(default_factory=dict)
     refused: dict[str, JobFile] = field(default_factory=dict)
     orphans_opened: dict[str, JobFile] = field(default_factory=dict)
-    continued: dict[str, str] = field(default_factory=dict)
+    failed_before: dict[str, str] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
     conflicting_key: str = ""
     poison: str = ""
@@ -60,11 +60,12 @@ class RecordingLedger(JobOpener):
         self._answer()
         return False
 
-    def earlier_job(self, job_file: JobFile, path: Path) -> str | None:
+    def continued(self, job_file: JobFile, path: Path) -> JobFile | None:
         self._answer()
         assert path.exists()
         self.meanwhile()
-        return self.continued.get(job_file.document.file_name)
+        job_id = self.failed_before.get(job_file.document.file_name)
+        return replace(job_file.with_document(round=1), job_id=job_id) if job_id else None
 
     def check(self, document: Document) -> None:
         if document.size_bytes > self.max_bytes:

@@ -135,7 +135,7 @@ def test_a_folder_that_is_swapped_during_the_look_is_not_looked_into(
 class Unasked(RecordingLedger):
     """Does not look at the document before it is claimed: its folder may be a link by then."""
 
-    def earlier_job(self, job_file: JobFile, path: Path) -> str | None:
+    def continued(self, job_file: JobFile, path: Path) -> JobFile | None:
         return None
 
 

@@ -277,7 +277,7 @@ def test_a_document_that_continues_an_earlier_job_gets_its_id(folders: Folders, 
     folders.update_commit(job_id, stands=True, key="uploads/1")
     failed_at = Outcomes(folders).fail(job_id, "north_clinic", "4711", {"job_id": job_id, "file_name": "a.pdf"})
     ledger.opened.clear()
-    ledger.continued["a.pdf"] = job_id
+    ledger.failed_before["a.pdf"] = job_id
     failed_at.rename(folders.inbox / "north_clinic" / "4711" / "a.pdf")
     watcher(folders, ledger, inbox()).once()
     assert list(ledger.opened) == [job_id]
@@ -288,7 +288,7 @@ def test_a_document_whose_earlier_job_is_still_on_its_way_waits(folders: Folders
     put(folders, "north_clinic/4711/a.pdf")
     watcher(folders, ledger, inbox()).once()
     ((job_id, _),) = ledger.opened.items()
-    ledger.continued["a.pdf"] = job_id
+    ledger.failed_before["a.pdf"] = job_id
     again = put(folders, "north_clinic/4711/a.pdf")
     with capture_logs() as logs:
         watcher(folders, ledger, inbox()).once()

@@ -137,8 +137,12 @@ class Sender:
         self._check(file, job_file)
         self._ledger.redis.ping()
         path = self._claims.adopt_copy(file, job_file.job_id, job_file)
-        earlier_id = self._opener.earlier_job(job_file, path)
-        claimed = self._join(earlier_id, job_file, path) if earlier_id else None
+        continued = self._opener.continued(job_file, path)
+        claimed = self._join(continued, path) if continued else None
+        if claimed:
+            own = self._folders.job_folder(job_file.job_id)
+            with own.lock():
+                own.remove()
         if claimed is None:
             # Read back: the copy's own size is in it, should the file have grown meanwhile.
             claimed = ClaimedDocument(job_file.job_id, self._folders.read_job_file(job_file.job_id), path, None)
@@ -175,13 +179,10 @@ class Sender:
                 return True
         return False
 
-    def _join(self, earlier_id: str, job_file: JobFile, path: Path) -> ClaimedDocument | None:
+    def _join(self, continued: JobFile, path: Path) -> ClaimedDocument | None:
         """Move the copy into the earlier job's folder; None if that job has a document there again."""
         try:
-            path = self._claims.claim(path, earlier_id, job_file, continues=True)
+            path = self._claims.claim(path, continued.job_id, continued, continues=True)
         except AlreadyInCare:
             return None
-        own = self._folders.job_folder(job_file.job_id)
-        with own.lock():
-            own.remove()
-        return ClaimedDocument(earlier_id, self._folders.read_job_file(earlier_id), path, None)
+        return ClaimedDocument(continued.job_id, self._folders.read_job_file(continued.job_id), path, None)

@@ -10,16 +10,16 @@ local function read_account(prefix, name)
   return account
 end
 
--- healthy     the provider has answered as it should
--- progress    a document has got through, as far as this stage
--- validation  '<from>-<until>' in ms, or nil; not of a job for which nobody looked while the account was parked or down,
---             whose time of that was `sick_before`
-local function note_account(account, now, healthy, progress, validation, sick_before)
+-- provider_answered  it has answered as it should
+-- progress           a document has got through, as far as this stage
+-- validation         '<from>-<until>' in ms, or nil; not of a job for which nobody looked while the account was parked or
+--                    down, whose time of that was `sick_before`
+local function note_account(account, now, provider_answered, progress, validation, sick_before)
   local noted, gone = {}, {}
   local function is_old(at) return not at or math.abs(now - tonumber(at)) >= NOTED_EVERY end
-  local old = healthy and (is_old(account.answered_at) or tonumber(account.slow_at or 0) >= tonumber(account.answered_at))
+  local old = provider_answered and (is_old(account.answered_at) or tonumber(account.slow_at or 0) >= tonumber(account.answered_at))
     or progress and is_old(account.progress_at)
-  if healthy then
+  if provider_answered then
     if account.failures then gone[#gone + 1] = 'failures' end
     -- Half-open becomes closed. An open circuit stays open: this document may have left before it opened.
     if not account.state and (account.trial or account.interval) then
@@ -36,7 +36,7 @@ local function note_account(account, now, healthy, progress, validation, sick_be
   end
   -- With whatever else is written. The document of a half-open circuit is always noted: the next decision rests on it.
   if old or #noted + #gone > 0 then
-    if healthy then
+    if provider_answered then
       noted[#noted + 1] = 'answered_at'  -- take_due.lua keeps slots for such accounts
       noted[#noted + 1] = now
     end

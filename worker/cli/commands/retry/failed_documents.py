@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from tasks.folders.claims import ClaimedDocument, Claims, NotBelieved
-from tasks.folders.job_json import Commit, JobFile, JobFileTooNew, job_file_in
+from tasks.folders.job_json import JobFile, JobFileTooNew, job_file_in
 from tasks.folders.layout import Folders
 from tasks.folders.outcomes import Outcomes
 from tasks.folders.staging import Staging
 from tasks.model.document import Document
-from tasks.model.errors import UNCERTAIN_CODES, DocumentRefused, RetryLater
+from tasks.model.errors import DocumentRefused, RetryLater
 from tasks.model.job import Job
 from worker.inbox.claim import InboxClaims
-from worker.inbox.opening import JobOpener
+from worker.inbox.opening import JobOpener, commit_of
 from worker.inbox.sidecar import Sidecar
 
 # What the commit in job.json says of a document of which nothing was sent. A record that was made for it stays.
@@ -81,11 +81,15 @@ class FailedDocuments:
     def check(self, job_id: str, account: str, patient_id: str | None, job: Job | None) -> None:
         """Raises NotRetried for a document that cannot come back from failed/ as it lies there.
 
-        `job` is what the ledger knows of it: without it, the error file must be believed.
+        `job` is what the ledger knows of it: without it, the error file must be believed. A document that an earlier
+        command has brought back, which was killed before the job went on, needs no error file.
         """
         with _not_retried_for_the_folder():
             error_file = self._outcomes.find_error_file(job_id, account, patient_id)
             if error_file is None or not error_file.document.exists():
+                # The ledger is asked again: since `job` was read, another process may have let it go on.
+                if self._opener.has_come_back(job_id):
+                    return
                 raise NotRetried("its file is not in failed/ on this machine; put it into the inbox instead.")
         if job is None and not error_file.believed:
             raise NotRetried(str(NotBelieved()))
@@ -112,10 +116,18 @@ class FailedDocuments:
             raise NotRetried("its file is not in failed/ on this machine; put it into the inbox instead.") from None
 
     def forget_sending(self, document: ClaimedDocument) -> ClaimedDocument:
-        """Let job.json say that nothing was sent yet, so that the document is not searched for."""
+        """Let job.json say that nothing was sent yet, so that the document is not searched for.
+
+        Only the commit that the document came back with is forgotten. A later one is of a worker: the watcher has let
+        the job go on since.
+        """
         if self._staging:
             self._staging.remove(document.job_id)  # workers on other machines keep their notes of it there
-        return replace(document, job_file=self._folders.update_commit(document.job_id, **_NOTHING_SENT))
+
+        def nothing_sent(noted: JobFile) -> JobFile:
+            return noted.with_commit(**_NOTHING_SENT) if noted.commit == document.job_file.commit else noted
+
+        return replace(document, job_file=self._folders.change_job_file(document.job_id, nothing_sent))
 
     def let_go_as_it_is(self, document: ClaimedDocument) -> ClaimedDocument:
         """Let job.json say that the document is sent even if its end is missing."""
@@ -131,19 +143,11 @@ class FailedDocuments:
 
 def _job_file_of(job: Job) -> JobFile:
     """The job.json of a document, by what the ledger knows of it: its error file may be of an earlier version."""
-    facts = job.facts
     return JobFile(
         job_id=job.id,
         document=replace(job.document, home=None),  # which only a staged copy's job.json says
         disk_name=job.document.file_name,
         received_at=job.created_at,
-        commit=Commit(
-            stands=job.code in UNCERTAIN_CODES,
-            record_id=facts.record.id if facts.record and not facts.record.shared else None,
-            noted_at=job.uncertainty.unknown_since,
-            snapshot=facts.snapshot,
-            key=facts.key,
-            provider_facts=facts.provider,
-        ),
-        content_remarks=facts.content_remarks,
+        commit=commit_of(job),
+        content_remarks=job.facts.content_remarks,
     )
