@@ -22,6 +22,7 @@ from config.types import (
     HeaderName,
     HostName,
     Hours,
+    IdleMinutes,
     IgnorePattern,
     IpAddress,
     IpNetwork,
@@ -148,7 +149,7 @@ class Web(Section):
     # they say who somebody is, and nobody is asked for a password.
     trusted_proxies: tuple[IpNetwork, ...] = ()
     user_header: HeaderName = ""
-    session_idle_minutes: Minutes = 30.0  # a session ends when nothing was asked for so long
+    session_idle_minutes: IdleMinutes = 30.0  # a session ends when nothing was asked for so long
     session_hours: Hours = 12.0  # and after this at the latest
 
     @property

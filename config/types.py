@@ -68,6 +68,7 @@ Days = Annotated[int, Field(ge=1, le=3650), Number]
 DaysOrForEver = Annotated[int, Field(ge=0, le=3650), Number]
 Port = Annotated[int, Field(ge=0, le=65_535), Number]
 WebPort = Annotated[int, Field(ge=1, le=65_535), Number]
+IdleMinutes = Annotated[float, Field(ge=1, le=1440, allow_inf_nan=False), Number]
 Hours = Annotated[float, Field(ge=0.1, le=168, allow_inf_nan=False), Number]
 
 
