@@ -195,8 +195,15 @@ class JobIndex:
 
     def _add_new(self) -> None:
         """The newest of those that came since the last look."""
-        found = self._redis.zrevrangebyscore(
-            keys.JOBS, "+inf", self._newest, start=0, num=self._most_jobs, withscores=True
+        found = self._redis.zrange(
+            keys.JOBS,
+            "+inf",
+            self._newest,
+            desc=True,
+            byscore=True,
+            offset=0,
+            num=self._most_jobs,
+            withscores=True,
         )
         new = [(str(pair[0]), int(pair[1])) for pair in reversed(found) if str(pair[0]) not in self._entries]
         for batch in _batches(new):
