@@ -1,6 +1,8 @@
 # Everything a fresh checkout needs is made here: Python 3.11 or later with pip and venv, and make, are enough.
 PYTHON ?= python3
 BIN := .venv/bin
+# Python keeps what it has compiled, whatever the environment says: the tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint browser pictures bench mutants chaos hostile lock clean licences audit translations
 

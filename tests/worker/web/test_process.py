@@ -14,6 +14,8 @@ from tests.harness.page import SETTINGS
 from tests.harness.ports import free_port
 from tests.harness.waiting import PATIENCE_SECONDS, wait_until
 
+pytestmark = pytest.mark.usefixtures("valkey")  # emptied: what it holds may be sealed under another test's key
+
 
 class Started:
     def __init__(self, folder: Path, url: str, web: str = "") -> None:
@@ -67,7 +69,6 @@ def test_a_certificate_that_is_none_is_a_sentence(folder: Path, valkey_url: str,
     assert "Traceback" not in child.log
 
 
-@pytest.mark.usefixtures("valkey")
 def test_run_serves_the_page_as_one_of_its_parts(folder: Path, valkey_url: str) -> None:
     place = Started(folder, valkey_url, "enabled = true")
     child = place.start("run")
