@@ -13,7 +13,7 @@ import pytest
 
 from tests.harness.installation import Child, Installation, installed
 from tests.harness.sandbox import SandboxProcess
-from tests.harness.valkey import FaultyValkey
+from tests.harness.valkey import FaultyValkey, wait_until_written
 from tests.harness.waiting import wait_until
 
 EACH = 6
@@ -93,6 +93,7 @@ def test_what_was_sent_after_the_copy_is_found_and_not_sent_again(
         wait_until(lambda: not clinic.redis.llen("chartpost"), "every call is read")
         # It gives its folders a new mark when it starts. A copy without that mark belongs to other folders.
         wait_until(lambda: list(clinic.redis.scan_iter("chartpost:watcher:*")), "the watcher holds its machine's name")
+    wait_until_written(clinic.redis)
     server.copy()
     world.world(reset=True)
     if not opened:
@@ -160,6 +161,7 @@ def test_staged_documents_that_were_delivered_after_the_copy_keep_their_receipts
     for n in range(EACH):
         clinic.drop(patient, f"staged-{n}.pdf", f"{patient} staged {n}".encode())
     wait_until(lambda: clinic.redis.zcard("chartpost:jobs") == EACH, "all are open")
+    wait_until_written(clinic.redis)
     server.copy()
     world.world(reset=True)
     wait_until(lambda: len(clinic.receipts()) == EACH and nothing_left(clinic), "all are delivered and closed")

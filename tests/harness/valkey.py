@@ -14,6 +14,7 @@ import redis
 
 from tests.harness.clocks import FakedClock, seeing
 from tests.harness.ports import free_port
+from tests.harness.waiting import wait_until
 from worker.supervisor.valkey import EmbeddedValkey
 
 
@@ -57,6 +58,11 @@ class FaultyValkey(EmbeddedValkey):
     def _process(self) -> subprocess.Popen[bytes]:
         assert self._child
         return self._child
+
+
+def wait_until_written(client: redis.Redis) -> None:
+    """Until its append-only file holds all that was answered: on a slow disk a write waits for the sync before it."""
+    wait_until(lambda: int(client.info("persistence")["aof_buffer_length"]) == 0, "the append-only file is written")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from tasks.ledger.redis import connect
 from tasks.ledger.seal import Seal
 from tasks.reporting.chore import RollUpChore
 from tasks.reporting.roll_up import RollUp
-from tests.harness.valkey import FaultyValkey
+from tests.harness.valkey import FaultyValkey, wait_until_written
 from tests.harness.waiting import wait_until
 from tests.tasks.reporting.ended import NOON, day, ended
 from worker.celery.steps import RollUpStep
@@ -51,6 +51,7 @@ def test_it_goes_on_after_an_outage(tmp_path: Path) -> None:
     client = redis.Redis.from_url(url, decode_responses=True)
     LedgerIdentity(client, Seal("a secret")).confirm()
     ended(client, day(1) + NOON)
+    wait_until_written(client)
     server.kill()
     try:
         with running(connect(url)) as chore:
