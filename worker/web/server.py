@@ -21,6 +21,7 @@ from worker.web.certificate import LOOK_SECONDS, Certificate
 from worker.web.connections import AT_ONCE, Connection
 from worker.web.job_index import Search
 from worker.web.origin import is_trusted
+from worker.web.pages.send import sweep_uploads
 from worker.web.services import build_services
 
 log = structlog.get_logger()
@@ -69,7 +70,7 @@ class PageServer:
         """Returns when `runtime.stopping` is set and what was asked before is answered."""
         log.info("page_ready", address="{}:{}".format(*self.address))
         threading.Thread(target=self._attend, name="page-attendant", daemon=True).start()
-        threading.Thread(target=self._read_jobs, name="page-jobs", daemon=True).start()
+        threading.Thread(target=self._begin, name="page-begin", daemon=True).start()
         self._server.run(sockets=[self._socket])
 
     def _attend(self) -> None:
@@ -78,8 +79,10 @@ class PageServer:
                 self.certificate.take_up_changes()
         self._server.should_exit = True
 
-    def _read_jobs(self) -> None:
-        """So that the first person need not wait for it."""
+    def _begin(self) -> None:
+        """Remove what a kill has left, and read the jobs, so that the first person need not wait for that."""
+        with suppress(OSError):  # another start tries again
+            sweep_uploads(self._services.runtime.folders.processing)
         with suppress(*REDIS_ERRORS):
             self._services.index.count(Search(()))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ MOST_BYTES = 1_000_000_000
 """Of all files of one form."""
 
 _UPLOADS = ".uploads"  # in processing/, which nobody else may enter; not the name of a job's folder
+_UPLOAD_SECONDS = 3600.0  # no form takes so long
 _LONGEST = 500
 
 
@@ -77,6 +79,14 @@ def _send(visit: Visit, file: UploadFile, account: str, patient: str | None, des
     visit.did("send", "done", account=account, job=job_id)
     services.index.forget_freshness()
     return Sent(name, job_id)
+
+
+def sweep_uploads(processing: Path) -> None:
+    """Remove what a kill has left of uploads. Nobody was told that these were taken. Raises OSError."""
+    uploads = processing / _UPLOADS
+    for folder in uploads.iterdir() if uploads.is_dir() else ():
+        if time.time() - folder.stat().st_mtime > _UPLOAD_SECONDS:
+            shutil.rmtree(folder)
 
 
 def _last_part(name: str) -> str:
