@@ -23,7 +23,6 @@ from tests.tasks.providers.at_work import AtWork, fresh
 ACCOUNT = "fhir_clinic"
 LARGE = bytes(number % 251 for number in range(1_200_000))
 Making = Callable[..., AtWork]
-BINARIES = ("POST /fhir-server/R4/Binary", "PUT /fhir-server/R4/Binary/")
 
 
 @pytest.fixture
@@ -86,9 +85,18 @@ def test_a_dead_token_is_replaced_within_the_call(making: Making) -> None:
 # --- ways to send ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", [b"small", LARGE], ids=["small", "large"])
-@pytest.mark.parametrize("without", [[], ["updateCreate"], ["raw Binary"], ["size and hash"], ["absolute Location"]])
-@pytest.mark.parametrize("payload", ["auto", "inline", "binary", "transaction"])
+_LACKING = ([], ["updateCreate"], ["raw Binary"], ["size and hash"], ["absolute Location"])
+
+
+@pytest.mark.parametrize(
+    ("payload", "without", "content"),
+    [
+        *(("auto", without, LARGE) for without in _LACKING),
+        *((payload, [], b"small") for payload in ("auto", "inline", "binary", "transaction")),
+        *((payload, [], LARGE) for payload in ("inline", "transaction")),
+        ("transaction", ["updateCreate"], b"small"),
+    ],
+)
 def test_the_document_arrives_whole_and_is_read_back(
     making: Making, payload: str, without: list[str], content: bytes
 ) -> None:
@@ -161,10 +169,7 @@ def test_after_a_lost_answer_there_is_one_document(making: Making, unknown: str,
     job = at_work.ready(at_work.named("LOST"))
     with pytest.raises(OutcomeUnknown):
         at_work.created(job)
-    if unknown == "reconcile":
-        record = at_work.record_of(job)
-    else:
-        record = at_work.record_of(at_work.created(unsure(job)))
+    record = at_work.record_of(job if unknown == "reconcile" else at_work.created(unsure(job)))
     (charted,) = at_work.chart(job)
     assert charted["record_id"] == record.id
 
