@@ -49,6 +49,7 @@ _PRELOADED = (
     "kombu.transport.redis",
     "boto3",
     "tasks.providers.cliniko.client",
+    "tasks.providers.fhir_server.client",
     "tasks.providers.nhn.client",
     "tasks.providers.ovok.client",
     "tasks.providers.pracsuite",

@@ -105,6 +105,8 @@ class ReadingBack:
         """Whether the record holds the job's document. Raises RetryLater and AccountBlocked."""
         size = job.document.size_bytes
         attachment, digest = record.attachment, Digest(size)
+        if self._account.read_back == "record":
+            return Verdict(remark="Confirmed by the record alone, as read_back of this account says.")
         if isinstance(attachment.size, int) and attachment.size != size:
             return Verdict(fault=_other_bytes(f"it says {attachment.size} bytes, and {size} were sent"))
         if isinstance(attachment.data, str):
