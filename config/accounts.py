@@ -273,7 +273,7 @@ class FhirAccount(Account):
     password: OptionalSecret = SecretStr("")
     # How the bytes travel. auto: in the DocumentReference below embed_below_bytes, else as a Binary before it.
     payload: Literal["auto", "inline", "binary", "transaction"] = "auto"
-    # Medplum takes 1 MiB of base64 in one resource (https://www.medplum.com/docs/fhir-datastore/binary-data).
+    # In base64 it stays below 1 MiB, which is what Medplum takes in one resource.
     embed_below_bytes: Annotated[int, Field(ge=0, le=1_000_000_000), Number] = 700_000
     download_hosts: tuple[HostPattern, ...] = ()  # besides the API's: from which a document may be read back
     read_back: Literal["bytes", "record"] = "bytes"  # record: of servers that convert what they are given
