@@ -177,7 +177,7 @@ def receive(
         raise RetryLater(f"The storage answered {answer.status}.", unreachable=answer.status >= 500)
     etag = answer.headers.get("etag", "")
     known = size is not None or has_request_id(answer.headers) or is_storages_etag(etag)
-    if answer.status != 200 or "content-encoding" in answer.headers or not known:
+    if answer.status != 200 or not known:
         raise AccountBlocked(
             f"The storage answered {answer.status} when the file was asked for, which is not understood: check whether "
             "something stands between chartpost and the storage.",

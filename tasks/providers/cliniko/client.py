@@ -21,7 +21,15 @@ from config.fingerprint import fingerprint
 from tasks.http.api import Body, parse_answer
 from tasks.http.exchange import Answer
 from tasks.model.document import Document
-from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown, PresignAgain, RetryLater, invalid_request
+from tasks.model.errors import (
+    AccountBlocked,
+    Code,
+    DocumentRefused,
+    OutcomeUnknown,
+    PresignAgain,
+    RetryLater,
+    invalid_request,
+)
 from tasks.model.job import Assurance, Facts, Form, Job, Record
 from tasks.model.names import check_file_name
 from tasks.model.route import Route, Stage
@@ -178,6 +186,8 @@ class Cliniko:
     def probe(self) -> None:
         """Ask for the shortest list: the answer shows whether the key works."""
         answer = self._api.call("GET", ATTACHMENTS, params=[("per_page", "1")])
+        if not answer.success and isinstance(error := ACCOUNT_STATUSES.error(answer), DocumentRefused):
+            raise AccountBlocked(f"Cliniko answered {answer.status} to the shortest list: check base_url.") from error
         parse_answer(ACCOUNT_STATUSES.success(answer), AttachmentList, NAME)
 
     # --- records, for people ---------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def list_records(
         output.rows(_COLUMNS, islice(rows, limit))
         return
     shown = limit or _AT_A_TERMINAL
-    _print(list(islice(rows, shown + 1)), shown)
+    print_records(list(islice(rows, shown + 1)), shown)  # one more tells that there are more
 
 
 @records.command
@@ -189,7 +189,7 @@ def delete(context: Context, record: str, account: str, yes: bool) -> None:
     if not isinstance(provider, DeletesRecords):
         _refuse(provider, account, "delete", "delete records")
     if not yes:
-        if not sys.stdin.isatty():
+        if not is_answered():
             raise click.UsageError("This deletes the record for good: say --yes.")
         if isinstance(provider, KeepsRecords):
             Output().sheet(provider.record(record).fields())
@@ -210,6 +210,11 @@ def rename(context: Context, record: str, name: str, account: str) -> None:
         _refuse(provider, account, "rename", "rename records")
     provider.rename(record, name)
     click.echo(f"{record}: renamed")
+
+
+def is_answered() -> bool:
+    """Whether somebody is there who can answer a question."""
+    return sys.stdin.isatty()
 
 
 def _provider(context: Context, account: str) -> Provider:
@@ -242,7 +247,8 @@ def _shown(path: Path) -> str:
 # --- at a terminal ---------------------------------------------------------------------------------------------------
 
 
-def _print(rows: Sequence[Mapping[str, Any]], shown: int) -> None:
+def print_records(rows: Sequence[Mapping[str, Any]], shown: int) -> None:
+    """The first `shown` of these records as a table, and a sentence if there are more, or none."""
     from worker.cli.table import print_table  # late: it imports rich, which a pipe does not need
 
     print_table(_columns(), rows[:shown])
