@@ -194,7 +194,7 @@ MUTANTS = (
         "tasks/transfer/upload.py",
         'raise OutcomeUnknown("The whole file was sent, and the storage did not answer.") from error',
         "raise",
-        (f"{KILLS}::test_a_lost_answer_is_looked_up_and_not_sent_again",),
+        ("tests/tasks/transfer/test_commit_point.py", f"{KILLS}::test_a_lost_answer_is_looked_up_and_not_sent_again"),
     ),
     Mutant(
         "any success is taken for an upload that the storage has stored",
