@@ -19,6 +19,8 @@ ALGORITHMS_OF_KEYS = {
 }
 # RFC 7518, 3.3 and 3.5: smaller RSA keys must not sign.
 LEAST_RSA_BITS = 2048
+# Of the keys that chartpost makes: they stay for years, and 2,048 are not enough beyond 2030 (NIST SP 800-57, part 1).
+NEW_RSA_BITS = 3072
 NOT_A_KEY = "must be a private RSA or EC key: PKCS#8 in PEM, or a JWK as JSON"
 _ENCRYPTED = "is encrypted with a password, which chartpost cannot be given: write it without one"
 _MEMBERS = {"RSA": ("kty", "n", "e", "d", "p", "q", "dp", "dq", "qi"), "EC": ("kty", "crv", "x", "y", "d")}
@@ -76,6 +78,33 @@ def signing_algorithm(key: SigningKey, wanted: str, usual: Sequence[str]) -> str
     if not chosen:
         raise ValueError(f"cannot follow from the private_key: this provider takes keys for {' or '.join(usual)}")
     return chosen
+
+
+def new_key(algorithm: str, key_id: str) -> tuple[str, str]:
+    """A new private key for this algorithm, as a JWK that names it, and the key's id.
+
+    The id is `key_id`, or if that is empty the key's thumbprint (RFC 7638).
+    """
+    from joserfc.jwk import ECKey, RSAKey
+
+    kind = next(kind for kind, able in ALGORITHMS_OF_KEYS.items() if algorithm in able)
+    key = RSAKey.generate_key(NEW_RSA_BITS) if kind == "RSA" else ECKey.generate_key(kind)
+    key_id = key_id or str(key.thumbprint())
+    return json.dumps({**key.as_dict(private=True), "kid": key_id, "alg": algorithm, "use": "sig"}), key_id
+
+
+def public_jwk(key: SigningKey, key_id: str, algorithm: str) -> dict[str, Any]:
+    """The public half of a key, to be handed in where its signatures are verified (RFC 7517).
+
+    `key_id` is the one that the account's settings name; if it is empty, the key's own, else its thumbprint.
+    """
+    from joserfc.jwk import ECKey, RSAKey
+
+    material: Any = key.material  # joserfc declares a dict of its own kind
+    read: RSAKey | ECKey = (RSAKey if key.kind == "RSA" else ECKey).import_key(material)
+    members = read.as_dict(private=False)
+    public = {name: members[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in members}
+    return {**public, "kid": key_id or key.key_id or str(read.thumbprint()), "alg": algorithm, "use": "sig"}
 
 
 def _json_object(text: str) -> dict[str, Any]:
