@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 # What each kind of key may sign with (RFC 7518 section 3.1), the usual algorithm first.
 ALGORITHMS_OF_KEYS = {
@@ -23,6 +23,7 @@ LEAST_RSA_BITS = 2048
 NEW_RSA_BITS = 3072
 NOT_A_KEY = "must be a private RSA or EC key: PKCS#8 in PEM, or a JWK as JSON"
 _ENCRYPTED = "is encrypted with a password, which chartpost cannot be given: write it without one"
+_PUBLIC_MEMBERS: tuple[Literal["kty", "crv", "x", "y", "n", "e"], ...] = ("kty", "crv", "x", "y", "n", "e")
 _MEMBERS = {"RSA": ("kty", "n", "e", "d", "p", "q", "dp", "dq", "qi"), "EC": ("kty", "crv", "x", "y", "d")}
 
 
@@ -103,7 +104,7 @@ def public_jwk(key: SigningKey, key_id: str, algorithm: str) -> dict[str, Any]:
     material: Any = key.material  # joserfc declares a dict of its own kind
     read: RSAKey | ECKey = (RSAKey if key.kind == "RSA" else ECKey).import_key(material)
     members = read.as_dict(private=False)
-    public = {name: members[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in members}
+    public: dict[str, Any] = {name: members[name] for name in _PUBLIC_MEMBERS if name in members}
     return {**public, "kid": key_id or key.key_id or str(read.thumbprint()), "alg": algorithm, "use": "sig"}
 
 

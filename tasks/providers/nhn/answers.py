@@ -114,6 +114,18 @@ def filed(answer: Answer, ids: Ids) -> Filed:
     return Filed(document_id, _remarks(transaction.issues))
 
 
+def validated(answer: Answer) -> Sequence[str]:
+    """What NHN says of a Bundle that it was only to validate, in its own words. Raises what it would refuse it for."""
+    if answer.status in (404, 405, 501) and not _not_found(answer):
+        return (f"NHN validates nothing at this address ({answer.status}): only chartpost's own checks were made.",)
+    PROVIDE_STATUSES.success(answer)
+    if parse_answer(answer, _AnyResource, NAME).resourceType != "OperationOutcome":
+        raise not_understood(NAME, "no outcome of the validation")
+    issues = issues_of(answer)
+    _refuse_if_grave(issues, "NHN would not take the document.")
+    return [f"{_code(issue.severity)}: {issue.words}" for issue in issues]
+
+
 def _ids_taken(issues: Sequence[Issue], ids: Ids) -> bool:
     """Whether all that is wrong is that our own ids are there already: only we can have sent them."""
     grave = [issue.words for issue in issues if issue.grave]

@@ -45,6 +45,7 @@ from tasks.providers.nhn.answers import (
     other_labels,
     proof_came_late,
     relabeled,
+    validated,
 )
 from tasks.providers.nhn.bundle import CONTENT_TYPE, Bundle, Digests, Ids, missing_metadata
 from tasks.providers.nhn.helseid import HelseId
@@ -130,6 +131,21 @@ class Nhn:
             raise proof_came_late()
         result = filed(answer, ids)
         return Registered(self._record(result.document_id), processed=True, stored=stored, remarks=result.remarks)
+
+    def validate(self, job: Job, gate: DocumentGate) -> Sequence[str]:
+        """Ask NHN what it would say of the document. Only the reference implementation is known to answer that."""
+        digests = Digests.of(gate)
+        bundle = self._bundle(job, digests, Ids.of(job, digests.sha256))
+        body = DocumentBody(job.document, gate, expected_sha256=digests.sha256).in_json(CONTENT_TYPE, bundle.resource)
+        try:
+            answer = self._api.send(
+                lambda api: api.create(
+                    "POST", "Bundle", "$validate", body=body, gate=gate, headers=self._headers("dry-run")
+                )
+            )
+        except OutcomeUnknown as error:  # nothing is stored, whatever became of it
+            raise RetryLater(str(error), unreachable=error.unreachable) from error
+        return validated(answer)
 
     def relabel(self, job: Job, gate: DocumentGate) -> Relabeled:
         """Replace all labels, and check them in the answer; if it shows other ones, try once again."""

@@ -31,11 +31,11 @@ def type_for(document: Document, taken: Sequence[str]) -> str:
     if _OTHER_NAMES.get(kind) in taken:
         return _OTHER_NAMES[kind]
     # The type itself may be anything that its sender has written.
-    which = "a file of unknown type" if kind == UNKNOWN else "files of this type"
-    # As NHN itself would say it, after the whole upload; the types are what a note tells the front desk.
-    raise DocumentRefused(
-        Code.REFUSED_BY_PROVIDER, f"NHN does not take {which}.", hint=_HINT, detail=f"It takes {', '.join(taken)}."
+    message = (
+        "NHN does not take files of an unknown type." if kind == UNKNOWN else "NHN does not take files of this type."
     )
+    # As NHN itself would say it, after the whole upload; the types are what a note tells the front desk.
+    raise DocumentRefused(Code.REFUSED_BY_PROVIDER, message, hint=_HINT, detail=f"It takes {', '.join(taken)}.")
 
 
 def check_content(kind: str, head: bytes) -> None:

@@ -1246,6 +1246,42 @@ def test_ids_of_others_and_what_is_wrong_besides_are_no_delivery(
         sending()
 
 
+# --- a dry run -------------------------------------------------------------------------------------------------------
+
+VALIDATE = "POST /R4/fhir/Bundle/$validate"
+
+
+def validated(sending: Sending, reply: Reply) -> Any:
+    sending.odd.answers[VALIDATE] = reply
+    ready = replace(sending.job, facts=sending.nhn.before_sending(sending.job))
+    return sending.nhn.validate(ready, sending.gate)
+
+
+def test_a_dry_run_sends_the_bundle_to_be_validated_and_nothing_else(sending: Sending) -> None:
+    remarks = validated(sending, Reply(200, outcome("warning", "business-rule", "no department")))
+    assert list(remarks) == ["warning: business-rule: no department"]
+    assert sending.odd.to(BUNDLE) == []
+    (request,) = sending.odd.to(VALIDATE)
+    assert base64.b64decode(entry_of(request, "Binary")["data"]) == CONTENT
+
+
+def test_a_dry_run_tells_what_would_be_refused_and_whether_nhn_was_asked_at_all(sending: Sending) -> None:
+    for reply in (
+        Reply(400, outcome("fatal", "required", "no List")),
+        Reply(200, outcome("error", "value", "no List")),
+    ):
+        with pytest.raises(DocumentRefused) as refused:
+            validated(sending, reply)
+        assert "no List" in refused.value.detail
+    for status in (404, 405):
+        (remark,) = validated(sending, Reply(status, ""))
+        assert "only chartpost's own checks" in remark
+    with pytest.raises(RetryLater):
+        validated(sending, Reply(503))
+    with pytest.raises(AccountBlocked, match="not understood"):
+        validated(sending, Reply(200, {"resourceType": "Bundle"}))
+
+
 # --- looking for a document ------------------------------------------------------------------------------------------
 
 

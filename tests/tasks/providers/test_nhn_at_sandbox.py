@@ -182,6 +182,19 @@ def test_where_machines_may_read_a_document_is_looked_for_and_not_sent_again(
     assert not at_work.provider.still_there(again.document, Record("00000000-0000-4000-8000-000000000009"))
 
 
+def test_a_dry_run_says_what_nhn_would_say_and_leaves_nothing(at_work: AtWork) -> None:
+    provider = at_work.provider
+    assert isinstance(provider, Nhn)
+    good = at_work.begun(at_work.job())
+    remarks = provider.validate(good, at_work.new_gate(good))
+    assert any("0 errors" in remark for remark in remarks)
+    wrong = at_work.begun(at_work.named("INVALID"))
+    with pytest.raises(DocumentRefused) as refused:
+        provider.validate(wrong, at_work.new_gate(wrong))
+    assert "could not be stored" in refused.value.detail
+    assert at_work.chart(good) == at_work.chart(wrong) == []
+
+
 def test_a_json_patch_that_is_refused_parks_nothing(world: SandboxProcess, at_work: AtWork) -> None:
     world.world(nhn_json_patch=False)
     at_work.provider.probe()
