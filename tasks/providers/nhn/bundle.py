@@ -193,7 +193,7 @@ class Bundle:
 
     def _patient(self) -> Resource:
         national_id = {"system": self.account.patient_system, "value": self.job.document.patient_id}
-        return {"resourceType": "Patient", "identifier": [national_id]}
+        return {"resourceType": "Patient", "identifier": [national_id], **self.options.patient}
 
     @property
     def _community(self) -> str:

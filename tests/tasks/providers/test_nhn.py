@@ -812,6 +812,13 @@ ID = "57a07380-1818-460f-85bb-81f8e4e45c42"
         ({"title": "two\nlines"}, "options.title"),
         ({"title": ["x"]}, "options.title"),
         ({"title": "x" * 201}, "options.title"),
+        ({"patient": []}, "options.patient"),
+        ({"patient": {"name": [{"given": ["Line"]}]}}, "options.patient"),
+        ({"patient": {"birthDate": "1980-13-01"}}, "options.patient"),
+        ({"patient": {"birthDate": "80-12-31"}}, "options.patient"),
+        ({"patient": {"gender": "f"}}, "options.patient"),
+        ({"patient": {"name": [{"family": "\udce9"}]}}, "options.patient"),
+        ({"patient": {"address": []}}, "options.patient"),
         ({"replaces": "4711"}, "options.replaces"),
         ({"appends": f"DocumentReference/{ID}"}, "options.appends"),
         ({"replaces": ID, "appends": ID}, "cannot both"),
@@ -970,6 +977,21 @@ def test_organization_language_and_a_documents_own_time_and_title_are_said(
     assert said["relatesTo"][0]["code"] == "appends"
     assert said["content"][0]["attachment"]["creation"] == "2025-11-30"
     assert said["content"][0]["attachment"]["language"] == "en"
+
+
+def test_a_patients_name_and_birth_date_are_said_in_both_places(sending: Sending) -> None:
+    known = {"name": [{"family": "Danser", "given": ["Line"]}], "birthDate": "1969-11-13", "gender": "female"}
+    sending.of(CONTENT, options={"patient": known})
+    sending()
+    contained = entry_of(sending.request, "DocumentReference")["contained"]
+    (inside,) = [each for each in contained if each["resourceType"] == "Patient"]
+    for patient in (entry_of(sending.request, "Patient"), inside):
+        assert {name: patient[name] for name in known} == known
+        assert patient["identifier"][0]["value"] == NATIONAL_ID
+    sending.of(CONTENT, options={"patient": {"name": [{"family": "Danser"}]}})
+    sending()
+    patient = entry_of(sending.request, "Patient")
+    assert (patient["name"], "gender" in patient) == ([{"family": "Danser"}], False), "FHIR allows no empty elements"
 
 
 @pytest.mark.parametrize(
@@ -1407,6 +1429,17 @@ def test_no_answer_to_labels_raises_anything_but_our_errors(odd: OddNhn, nhn: Nh
         return
     assert status == 200
     assert relabeled.remarks, "by chance only an outcome can say that it is done"
+
+
+@fuzzed
+@given(st.sampled_from([200, 400, 404]), kind("DocumentReference") | kind("OperationOutcome"))
+def test_no_answer_to_a_look_or_a_probe_raises_anything_but_our_errors(
+    odd: OddNhn, nhn: Nhn, status: int, body: Any
+) -> None:
+    odd.answers[f"GET /R4/fhir/DocumentReference/{DOCUMENT_ID}"] = odd.answers[PROBE] = Reply(status, body)
+    assert nhn.still_there(document(), Record(DOCUMENT_ID)) or body is None or isinstance(body, dict)
+    with suppress(StepError):
+        nhn.probe()
 
 
 @fuzzed
