@@ -204,11 +204,11 @@ class Nhn:
 
     def _shows(self, document_id: str, job_id: str) -> bool | None:
         """True if NHN shows the document, False if it says that there is none, None if it does not let us read."""
-        headers = self._headers(job_id)
+        path = ("DocumentReference", document_id)
         try:
             answer = self._api.send(
-                lambda api: api.call("GET", "DocumentReference", document_id, params=self._community, headers=headers),
-                renew=False,
+                lambda api: api.call("GET", *path, params=self._community, headers=self._headers(job_id)),
+                renew=False,  # a token that may not read is no reason for a new one
             )
         except AccountBlocked as error:
             if error.credentials:
