@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
@@ -18,6 +18,8 @@ from config.types import (
     HeaderText,
     HostPattern,
     Identifier,
+    IdentifierSystem,
+    MediaType,
     OptionalProxy,
     OptionalWebAddress,
     PathSegment,
@@ -25,6 +27,7 @@ from config.types import (
     Seconds,
     Secret,
     Section,
+    SpokenLanguage,
     Text,
     WebAddress,
 )
@@ -73,6 +76,10 @@ OptionalFile = Annotated[
 class Account(Section):
     """What every account has, whatever its provider."""
 
+    # For accounts that sign with a key of their own (key_id, private_key, algorithm): what their provider takes, the
+    # usual one first. `chartpost keys new` makes a key for it. Empty: this provider knows no such keys.
+    usual_algorithms: ClassVar[tuple[str, ...]] = ()
+
     provider: Annotated[str, AfterValidator(_known_provider)]
     base_url: WebAddress
     upload_hosts: tuple[HostPattern, ...] = ()  # to which forms may send documents
@@ -116,11 +123,28 @@ class Metadata(Section):
     author: Author = Author()
 
 
-class Organization(Section):
-    """Organization numbers."""
+class NhnMetadata(Metadata):
+    """With what NHN's documents also have."""
 
-    child: Text  # the unit that sends
-    parent: str = ""  # the legal body that it belongs to; empty: the child stands alone
+    # IHE's profile requires one, and NHN's registry writes "Unknown" where it is missing. Most documents of Norwegian
+    # hospitals are in bokmål.
+    language: SpokenLanguage = "nb-NO"
+
+
+class Organization(Section):
+    """The organization that an account acts for: what HelseID is told, and what documents say of it."""
+
+    # Told to HelseID, if there is one of them. A client that acts for its own organization alone has neither.
+    child: str = ""  # the unit that sends
+    parent: str = ""  # the legal body that the client acts for, which the unit belongs to
+    # Only for documents: who their author works for.
+    name: str = ""
+    number: str = ""  # empty: the child, else the parent
+
+    @property
+    def documents_number(self) -> str:
+        """The number that documents have; empty if none is known."""
+        return self.number or self.child or self.parent
 
 
 Algorithm = Literal["", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
@@ -195,6 +219,9 @@ class OvokAccount(Account):
 class RedoxAccount(Account):
     """Redox: one destination in one environment, and the OAuth key for it (https://docs.redoxengine.com)."""
 
+    # https://docs.redoxengine.com, "Authenticate an OAuth API key"
+    usual_algorithms = ("RS384",)
+
     provider: Literal["redox"]
     base_url: WebAddress = "https://api.redoxengine.com/fhir/R4"
     # Where Redox may say that an uploaded file is.
@@ -223,6 +250,9 @@ class RedoxAccount(Account):
 class NhnAccount(Account):
     """NHN's document sharing, with HelseID (https://utviklerportal.nhn.no)."""
 
+    # HelseID takes any asymmetric algorithm (https://utviklerportal.nhn.no, "Bruk av client assertion").
+    usual_algorithms = ("PS256", "ES256", "ES384", "ES512")
+
     provider: Literal["nhn"]
     base_url: WebAddress = "https://api.pjd.test.nhn.no/R4/fhir"
     requests_per_minute: Count = 120
@@ -235,9 +265,21 @@ class NhnAccount(Account):
     scope: Text = "nhn:phr/mhd/create-documents-with-reference"
     source_system: HeaderText
     home_community_id: Annotated[str, StringConstraints(pattern=r"^[0-2](\.[0-9]+)+$")]
-    organization: Organization
-    patient_system: Text = "urn:oid:2.16.578.1.12.4.1.4.1"
-    metadata: Metadata = Metadata()
+    organization: Organization = Organization()
+    patient_system: IdentifierSystem = "urn:oid:2.16.578.1.12.4.1.4.1"
+    # What the repository of the reference implementation takes (BusinessLogicFiltersRegistry). Empty: none is refused.
+    media_types: tuple[MediaType, ...] = (
+        "application/pdf",
+        "image/jpeg",
+        "image/png",
+        "image/tiff",
+        "image/gif",
+        "application/xml",
+        "text/xml",
+        "text/plain",
+        "text/rtf",
+    )
+    metadata: NhnMetadata = NhnMetadata()
 
     def _limited_by(self) -> tuple[str, ...]:
         """NHN's pages name no limits; they are taken to be for each client at one API."""

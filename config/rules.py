@@ -5,13 +5,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from config.accounts import Account, NhnAccount, RedoxAccount
+from pydantic import SecretStr
+
+from config.accounts import Account
 from config.errors import KeyPath, Problem, did_you_mean, dotted, missing
 from config.hosts import is_loopback
+from config.keys import read_key, signing_algorithm
 from config.producers import SHARED
 from config.roots import BucketRoot, FileRoot, holds, why_not_apart
 from config.settings import Settings, Web
-from config.types import ALGORITHMS_OF_KEYS, key_kind
 
 LAST_PORT = 65_535
 SHORT_KEY_CHARACTERS = 16
@@ -164,12 +166,15 @@ def _unordered(at: KeyPath, table: object, smaller: str, larger: str) -> Iterato
 
 
 def _unfit_algorithm(at: KeyPath, account: Account) -> Iterator[Problem]:
-    if not isinstance(account, (RedoxAccount, NhnAccount)) or not account.algorithm:
+    """A key that cannot sign as the provider, the settings or the key itself want it."""
+    secret: SecretStr | None = getattr(account, "private_key", None)
+    if not account.usual_algorithms or not secret or not secret.get_secret_value():
         return
-    kind = key_kind(account.private_key.get_secret_value()) or ""
-    if account.algorithm not in ALGORITHMS_OF_KEYS.get(kind, ()):
-        message = "does not go with the private_key: leave it out, and it follows from the key"
-        yield Problem(((*at, "algorithm"), (*at, "private_key")), message)
+    wanted: str = getattr(account, "algorithm", "")
+    try:
+        signing_algorithm(read_key(secret.get_secret_value()), wanted, account.usual_algorithms)
+    except ValueError as wrong:
+        yield Problem(((*at, "algorithm"), (*at, "private_key")), str(wrong))
 
 
 def _insecure_hosts(at: KeyPath, account: Account) -> Iterator[Problem]:

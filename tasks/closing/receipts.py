@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from tasks.model.document import Label
 from tasks.model.errors import Code
 from tasks.model.job import Job, Statement
 from tasks.model.route import Stage
@@ -55,8 +56,15 @@ def receipt(job: Job) -> dict[str, Any]:
     if remarks := [*job.facts.content_remarks, *job.facts.remarks]:
         content["remarks"] = remarks
     if document.relabeling:
-        content |= {"size_bytes": None, "labels": [asdict(label) for label in document.relabeling.labels]}
+        content |= {"size_bytes": None, "labels": [_label(label) for label in document.relabeling.labels]}
     return content
+
+
+def _label(label: Label) -> dict[str, Any]:
+    """In the fields of a relabel request; `further` only if there are any."""
+    fields = asdict(label)
+    further = fields.pop("further")
+    return fields | ({"further": list(further)} if further else {})
 
 
 def public_receipt(job: Job) -> dict[str, Any]:

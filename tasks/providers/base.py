@@ -113,6 +113,18 @@ class Registers(Protocol):
 
 
 @runtime_checkable
+class Validates(Protocol):
+    """The provider says what is wrong with a document without storing it (`chartpost send --dry-run`)."""
+
+    def validate(self, job: Job, gate: DocumentGate) -> Sequence[str]:
+        """The provider's remarks, for the person at the terminal alone: its words may name the patient.
+
+        `job` is no job of the ledger's. Raises DocumentRefused for what the provider would refuse.
+        """
+        ...
+
+
+@runtime_checkable
 class Relabels(Protocol):
     """The labels of a document in the chart can be replaced (step register)."""
 

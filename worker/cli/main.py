@@ -40,6 +40,7 @@ COMMANDS = {
     "report": Entry("worker.cli.commands.report.command:report", "Report what became of documents."),
     "accounts": Entry("worker.cli.commands.accounts:accounts", "List the accounts, their status and what waits."),
     "records": Entry("worker.cli.commands.records:records", "List, show and archive the records in a chart."),
+    "keys": Entry("worker.cli.commands.keys:keys", "Make an account's key pair, and print its public half."),
     "dead": Entry("worker.cli.commands.dead:dead", "Look at messages that no worker takes."),
     "flower": Entry("worker.cli.commands.flower:flower", "Show workers, queues and steps in a browser."),
     "web": Entry("worker.web.command:web", "Serve the page for the clinic's staff."),
