@@ -9,8 +9,10 @@ from typing import IO, Any, Self
 import boto3
 import httpx
 
-from tests.harness.template import ROOT, ForkedProcess
+from tests.harness import template
+from tests.harness.template import ForkedProcess
 
+ROOT = template.ROOT
 STOP_WITHIN_SECONDS = 10
 
 
