@@ -192,6 +192,15 @@ class OvokAccount(Account):
         return (self.base_url, self.email, self.client_id)
 
 
+def _source_id(value: str) -> str:
+    if value and not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
+        raise ValueError("is not a UUID: copy the source ID from Redox's dashboard")
+    return value.lower()
+
+
+RedoxSourceId = Annotated[str, AfterValidator(_source_id)]
+
+
 class RedoxAccount(Account):
     """Redox: one destination in one environment, and the OAuth key for it (https://docs.redoxengine.com)."""
 
@@ -205,7 +214,10 @@ class RedoxAccount(Account):
     key_id: Text
     private_key: PrivateKey
     algorithm: Algorithm = ""  # empty: follows from the key
-    token_url: WebAddress = "https://api.redoxengine.com/v2/auth/token"  # noqa: S105 (an address)
+    # Where the API is, tokens are: another base_url alone is enough.
+    token_url: WebAddress = Field(default_factory=lambda validated: _redox_token_url(validated["base_url"]))
+    # The UUID of the source in Redox's dashboard. Redox needs it where the organization has several sources.
+    source_id: RedoxSourceId = ""
     destination: PathSegment
     environment: Literal["Development", "Staging", "Production"]
     # Larger documents are uploaded first. At most 7,499,998: their base64 stays below Redox's limit of 10,000,000.
@@ -218,6 +230,12 @@ class RedoxAccount(Account):
         """Redox limits by the IP address that calls, whichever account it is for."""
         # https://developer.redoxengine.com/api-reference/quotas-and-constraints
         return (self.base_url.lower(),)
+
+
+def _redox_token_url(base_url: str) -> str:
+    """Where the API at `base_url` gives tokens: beside its FHIR API, as at https://api.redoxengine.com."""
+    before_fhir, _, _ = base_url.rstrip("/").partition("/fhir/")
+    return before_fhir + "/v2/auth/token"
 
 
 class NhnAccount(Account):
