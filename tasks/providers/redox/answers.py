@@ -3,15 +3,15 @@
 A 200 says that a message was taken only if nothing in its body says otherwise
 (https://docs.redoxengine.com/permalink/6KZGPlHtX7trpaYW7Wg5Om). Callers have seen an OperationOutcome, and a Bundle
 whose entries have a `response`; errors may stand in either. The page also names a list of issues in a 200, whose form
-it leaves open: what such an issue says goes into the receipt, unless it calls itself an error. What is neither yes nor
-no may have been taken: its outcome is unknown, never guessed.
+it leaves open: the receipt remarks upon such issues, unless one calls itself an error. What is neither yes nor no may
+have been taken: its outcome is unknown, never guessed.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ NAME = "Redox"
 # https://hl7.org/fhir/R4/valueset-issue-type.html: what may work when it is tried again, so may have been done in part
 _TRANSIENT = {"transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"}
 
-_MOST_REMARKS, _REMARK_CHARACTERS = 10, 500
+_MOST_REMARKS = 10
 
 
 class Uploaded(BaseModel):
@@ -110,18 +110,22 @@ def accepted_as(answer: Answer, identifier: str, base_url: str) -> Accepted:
     _check_for_refusal([*(issue for outcome in outcomes for issue in outcome.issue), *known], statuses)
     if not outcomes and not any(statuses) and parsed.issues is None:
         raise _unclear()
-    remarks = [f"Redox took it, and says: {_said(issue)}" for issue in listed[:_MOST_REMARKS]]
-    return Accepted(_record_in(responses, base_url) or Record(identifier), tuple(dict.fromkeys(remarks)))
+    return Accepted(_record_in(responses, base_url) or Record(identifier), _remarks(listed))
 
 
-def _said(issue: object) -> str:
-    """The words of an issue of whatever form: its own sentences where it has any, else all of it."""
-    known = issue_in(issue)
-    words = issue if isinstance(issue, str) else (known.words if known else "")
-    if not words and isinstance(issue, Mapping):
-        texts = [issue.get(name) for name in ("text", "message", "description", "detail", "title")]
-        words = "; ".join(text for text in texts if isinstance(text, str) and text)
-    return " ".join((words or json.dumps(issue, ensure_ascii=False)).split())[:_REMARK_CHARACTERS]
+def _remarks(issues: Sequence[object]) -> tuple[str, ...]:
+    """One sentence with the codes of FHIR and none of the issues' words, since those may name the patient."""
+    known = [issue_in(issue) or Issue() for issue in issues]
+    counts = Counter(f"{_code(issue.severity)} {_code(issue.code)}" for issue in known)
+    if not counts:
+        return ()
+    listed = ", ".join(f"{what} ({count})" for what, count in sorted(counts.items())[:_MOST_REMARKS])
+    return (f"Redox took it, and remarked upon it: {listed}. Redox's log of the message has the words.",)
+
+
+def _code(value: object) -> str:
+    """The value, if it looks like one of FHIR's codes."""
+    return value if isinstance(value, str) and re.fullmatch(r"[a-z][a-z-]{0,30}", value) else "unknown"
 
 
 def _unclear() -> AccountBlocked:

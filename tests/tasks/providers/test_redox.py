@@ -782,20 +782,16 @@ def test_issues_of_an_unknown_form_in_a_200_go_into_the_receipt(at: AtOdd, resou
         "the room is not known",
         {"severity": "warning", "code": "value", "details": {"text": "no such category"}},
         {"Message": "x"},
-        {"text": "it is late", "severity": "low"},
+        {"text": "it is late", "severity": "Low"},
         17,
     ]
     at.odd.answers[CREATE] = Reply(body=resource | {"issues": issues})
     job = at.job()
     registered = at.redox.register(job, gate_for())
     assert registered.record.id
-    assert registered.remarks == (
-        "Redox took it, and says: the room is not known",
-        "Redox took it, and says: value: no such category",
-        'Redox took it, and says: {"Message": "x"}',
-        "Redox took it, and says: it is late",
-        "Redox took it, and says: 17",
-    )
+    (remark,) = registered.remarks
+    assert "unknown unknown (4), warning value (1)" in remark
+    assert not any(word in remark for word in ("room", "category", "late", "17"))  # they may name the patient
 
 
 def test_an_issue_that_calls_itself_an_error_refuses_the_document(at: AtOdd) -> None:
@@ -807,9 +803,8 @@ def test_an_issue_that_calls_itself_an_error_refuses_the_document(at: AtOdd) -> 
 
 def test_very_many_issues_do_not_swell_a_receipt(at: AtOdd) -> None:
     at.odd.answers[CREATE] = Reply(body={"issues": [f"{number} " + "x" * 5000 for number in range(100)]})
-    remarks = at.redox.register(at.job(), gate_for()).remarks
-    assert len(remarks) <= 10
-    assert all(len(remark) < 600 for remark in remarks)
+    (remark,) = at.redox.register(at.job(), gate_for()).remarks
+    assert len(remark) < 300
 
 
 def test_the_providers_words_are_kept_apart(at: AtOdd) -> None:
