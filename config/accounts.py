@@ -181,15 +181,23 @@ class OvokAccount(Account):
     provider: Literal["ovok"]
     base_url: WebAddress = "https://api.ovok.com"
     upload_hosts: tuple[HostPattern, ...] = AMAZON
+    # Where files may be read back.
+    download_hosts: tuple[HostPattern, ...] = Field(default_factory=lambda validated: validated["upload_hosts"])
     requests_per_minute: Count = 120
     max_bytes: Count = 100_000_000
+    # As which kind of user: of a client application, of the staff of a tenant, or of a B2B tenant.
+    login: Literal["client", "staff", "b2b"] = "client"
     email: Text
     password: Secret
-    client_id: Text
+    client_id: str = ""  # not for staff
+    tenant: str = ""  # staff: the tenant's code, if the user belongs to several; b2b: its ID
+    set_patient: bool = True  # give documents that come with a patient to that Patient in Ovok
+    fhir_version: Literal["R4", "R5"] = "R4"
 
     def _limited_by(self) -> tuple[str, ...]:
         """Ovok's pages name no limits; they are taken to be for each login at one API."""
-        return (self.base_url, self.email, self.client_id)
+        own = (self.client_id,) if self.login == "client" else (self.client_id, self.login, self.tenant)
+        return (self.base_url, self.email, *own)
 
 
 def _source_id(value: str) -> str:

@@ -48,7 +48,7 @@ class Habits:
 HABITS = {
     "pracsuite": Habits(calls=5),  # list, presign, upload; list, name
     "cliniko": Habits(calls=5, lost="LOSTCOMMIT"),  # presign, upload, register; list
-    "ovok": Habits(calls=6, secret="password", patients=False),  # login, create, upload; read back: two
+    "ovok": Habits(calls=9, secret="password"),  # login, patient, create, upload; read back: two; its patient: two
     "redox": Habits(calls=2, secret="client_id", refuses_at_once=True),  # token, message
     "nhn": Habits(calls=2, secret="client_id", refuses_at_once=True),  # token, bundle
 }
