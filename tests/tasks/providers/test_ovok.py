@@ -1132,10 +1132,11 @@ def test_a_lost_create_leads_to_one_document(at_work: AtWork, ahead: float, has_
 
 
 def test_a_document_is_replaced_by_one_of_the_same_size(at_work: AtWork) -> None:
-    first = at_work.sent(at_work.job(b"version 1"))
+    patient = f"patient-{fresh()}"
+    first = at_work.sent(at_work.job(b"version 1", patient_id=patient))
     earlier = at_work.record_of(first)
     into = earlier.id
-    second = at_work.presigned(at_work.job(b"version 2", options={"document_id": into}))
+    second = at_work.presigned(at_work.job(b"version 2", patient_id=patient, options={"document_id": into}))
     unseen = replace(second, uncertainty=Uncertainty(committed=True, unknown_step=Step.POST), counts=Counts(presigns=1))
     seen = at_work.found(unseen)
     assert seen is not None
