@@ -134,7 +134,7 @@ class Subjects:
         WRITE_STATUSES.success(answer)
         shown = _document_in(answer, document_id) or self._read(document_id)
         if shown is None or shown.patient != patient_id:
-            raise RetryLater("Ovok does not show yet whose the document is.")
+            return f"Ovok's document {document_id} has the file, and does not show the patient that it was given."
         return ""
 
     def changed_at(self, document_id: str) -> datetime | None:

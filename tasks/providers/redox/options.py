@@ -102,16 +102,18 @@ class _Period(BaseModel, extra="forbid", strict=True):
 
 
 def _not_empty(period: _Period) -> _Period:
-    """Ends that are equally exact can be compared as text, unless they are of different time zones."""
-    if not (period.start or period.end):
+    """Nor one that ends before it starts, as far as both of its ends are exact."""
+    start, end = period.start, period.end
+    if not (start or end):
         raise ValueError("neither start nor end")
-    if period.start and period.end and _day(period.end) < _day(period.start)[: len(_day(period.end))]:
-        raise ValueError("ends before it starts")
+    if start and end:
+        if "T" in start and "T" in end:
+            backwards = datetime.fromisoformat(end) < datetime.fromisoformat(start)
+        else:
+            backwards = end[:10] < start[:10][: len(end)]
+        if backwards:
+            raise ValueError("ends before it starts")
     return period
-
-
-def _day(moment: str) -> str:
-    return moment.partition("T")[0]
 
 
 def _no_control_characters(value: str) -> str:

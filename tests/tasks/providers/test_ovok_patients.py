@@ -242,8 +242,7 @@ def test_a_document_that_fhir_does_not_show_is_in_doubt(odd: OddOvok, ovok: Ovok
 
 def test_an_answer_that_does_not_show_the_patient_proves_nothing(odd: OddOvok, ovok: Ovok) -> None:
     odd.answers |= {READ: Reply(body=resource()), PATCH: Reply(204)}
-    with pytest.raises(RetryLater, match="does not show yet"):
-        found(ovok, uploaded())
+    assert "does not show the patient" in found(ovok, uploaded()).doubt
     odd.answers[READ] = Reply(body={"resourceType": "Patient", "id": "d-1"})
     with pytest.raises(AccountBlocked, match="not understood"):
         found(ovok, uploaded())
