@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -36,6 +37,7 @@ from tests.tasks.providers.odd_ovok import (
     LOGIN,
     NO_SUCH_KEY,
     REFRESH,
+    STAFF,
     OddOvok,
     entry,
     listed,
@@ -136,6 +138,77 @@ def test_a_login_serves_all_calls_and_all_workers(odd: OddOvok, making: Making) 
     assert "authorization" not in odd.requests[0].headers
     assert set(tokens(odd, LIST)) == {"Bearer token-1"}
     assert odd.requests[1].query["_count"] == ["1"]
+
+
+def staff_begins(odd: OddOvok, **more: Any) -> None:
+    odd.answers[f"{STAFF}/start"] = Reply(body={"sessionCode": "the-code", "nextStep": "token"} | more)
+    odd.answers[f"{STAFF}/token"] = Reply(body=session())
+
+
+def profiles(*codes: str) -> list[dict[str, Any]]:
+    return [{"tenantCode": code, "profile": {"id": "1"}} for code in codes]
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer", "tenant"),
+    [
+        ({}, {"tenantCode": "north"}, "north"),  # as the vendor's page has it
+        ({}, {"profiles": profiles("north")}, "north"),  # as callers have seen it
+        ({"tenant": "south"}, {"profiles": profiles("north", "south")}, "south"),
+        ({"tenant": "south"}, {}, "south"),
+    ],
+)
+def test_staff_log_in_with_a_proof_that_they_have_begun(
+    odd: OddOvok, making: Making, settings: dict[str, str], answer: dict[str, Any], tenant: str
+) -> None:
+    """PKCE: RFC 7636."""
+    odd.lists()
+    staff_begins(odd, **answer)
+    making(login="staff", client_id="", **settings).probe()
+    assert odd.paths() == [f"{STAFF}/start", f"{STAFF}/token", LIST]
+    began, proved = (json.loads(request.body) for request in odd.requests[:2])
+    digest = hashlib.sha256(proved.pop("codeVerifier").encode()).digest()
+    challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    assert began == {
+        "email": "worker@clinic.example",
+        "password": PASSWORD,
+        "codeChallenge": challenge,
+        "codeChallengeMethod": "S256",
+    }
+    assert proved == {"sessionCode": "the-code", "tenantCode": tenant}
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer", "named"),
+    [
+        ({}, {"nextStep": "mfa", "tenantCode": "north"}, "second factor"),
+        ({}, {"profiles": profiles("north", "south")}, r"north, south"),
+        ({}, {}, "tenant"),
+        ({"tenant": "east"}, {"profiles": profiles("north")}, "north"),
+        ({}, {"profiles": profiles("<Meier>", "north")}, r"\(north\)"),
+    ],
+)
+def test_a_staff_login_that_cannot_go_on_says_why(
+    odd: OddOvok, making: Making, settings: dict[str, str], answer: dict[str, Any], named: str
+) -> None:
+    staff_begins(odd, **answer)
+    with pytest.raises(AccountBlocked, match=named) as blocked:
+        making(login="staff", client_id="", **settings).probe()
+    assert blocked.value.credentials
+    assert_quotes_no_secret(blocked.value)
+
+
+def test_b2b_users_log_in_with_their_tenant_and_are_refreshed_as_all_are(odd: OddOvok, making: Making) -> None:
+    odd.lists()
+    odd.answers |= {f"POST {API}/auth/b2b/login": Reply(body=session()), REFRESH: Reply(body=refreshed(2))}
+    ovok = making(login="b2b", tenant="the-tenant")
+    ovok.probe()
+    assert json.loads(odd.requests[0].body)["tenantId"] == "the-tenant"
+    assert json.loads(odd.requests[0].body)["clientId"] == "the-client"
+    answers = [Reply(401), Reply(body={"resources": []})]
+    odd.answers[LIST] = lambda request: answers.pop(0)
+    ovok.probe()
+    assert tokens(odd, LIST) == ["Bearer token-1", "Bearer token-1", "Bearer token-2"]
 
 
 def test_another_login_has_another_session(odd: OddOvok, making: Making) -> None:
