@@ -289,15 +289,17 @@ class Ovok:
             if changed_at is not None and changed_at < since:
                 continue
             found, address = Found(self._record(entry.id), Stage.RECEIVED), self._address(entry.id)
-            if changed_at is None:
+            if address and (host := self._foreign_host(address)):
+                doubt = f"Ovok's document {entry.id} has its name, and lies at {host}: not one of download_hosts."
+                perhaps.append(replace(found, doubt=doubt))
+            elif address and (file := self._file_at(address)) is not None and file.size:
+                continue  # another upload's
+            elif changed_at is None:
                 doubt = f"Ovok's document {entry.id} has its name, and does not say when it was made."
                 perhaps.append(replace(found, doubt=doubt))
             elif address is None:  # it has no file yet, or was removed since it was listed
                 perhaps.insert(0, found)
-            elif host := self._foreign_host(address):
-                doubt = f"Ovok's document {entry.id} has its name, and lies at {host}: not one of download_hosts."
-                perhaps.append(replace(found, doubt=doubt))
-            elif (file := self._file_at(address)) is None or file.size == 0:
+            else:
                 return found
         return perhaps[0] if perhaps else None
 

@@ -1050,6 +1050,8 @@ def test_where_nothing_says_when_it_was_made_one_job_is_in_doubt_and_no_account_
     assert seen is not None
     assert "d-3" in seen.doubt
     assert seen.stage is Stage.RECEIVED
+    odd.leases("d-3", "x")
+    assert found(ovok, lost()) is None  # it has a file: that is another upload's
 
 
 def test_pages_without_times_are_turned_until_fhir_says_that_they_are_old(odd: OddOvok, ovok: Ovok) -> None:
