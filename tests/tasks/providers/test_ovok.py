@@ -159,7 +159,7 @@ def profiles(*codes: str) -> list[dict[str, Any]]:
     ],
 )
 def test_staff_log_in_with_a_proof_that_they_have_begun(
-    odd: OddOvok, making: Making, settings: dict[str, str], answer: dict[str, Any], tenant: str
+    odd: OddOvok, making: Making, settings: dict[str, Any], answer: dict[str, Any], tenant: str
 ) -> None:
     """PKCE: RFC 7636."""
     odd.lists()
@@ -189,7 +189,7 @@ def test_staff_log_in_with_a_proof_that_they_have_begun(
     ],
 )
 def test_a_staff_login_that_cannot_go_on_says_why(
-    odd: OddOvok, making: Making, settings: dict[str, str], answer: dict[str, Any], named: str
+    odd: OddOvok, making: Making, settings: dict[str, Any], answer: dict[str, Any], named: str
 ) -> None:
     staff_begins(odd, **answer)
     with pytest.raises(AccountBlocked, match=named) as blocked:

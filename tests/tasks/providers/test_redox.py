@@ -1000,7 +1000,14 @@ def test_no_answer_raises_anything_but_our_errors(at: AtOdd, call: str, status: 
     patient=st.dictionaries(st.sampled_from(["name", "birthDate", "gender", "telecom", "identifier", "x"]), JSON)
     | JSON,
     metadata=st.dictionaries(st.sampled_from(["type", "author", "category", "x"]), JSON) | JSON,
+    others=st.dictionaries(
+        st.sampled_from([*WRONG_OPTIONS]),
+        JSON | st.dictionaries(st.sampled_from(["start", "end", "name", "identifier"]), JSON | st.text("0-:TZ+.")),
+    ),
 )
-def test_no_options_raise_anything_but_our_errors(at: AtOdd, patient: object, metadata: object) -> None:
-    with suppress(DocumentRefused):
-        at.redox.check(at.job(options={"patient": patient, "metadata": metadata}).document)
+def test_no_options_raise_anything_but_our_errors(
+    at: AtOdd, patient: object, metadata: object, others: dict[str, Any]
+) -> None:
+    for options in ({"patient": patient, "metadata": metadata}, others):
+        with suppress(DocumentRefused):
+            at.redox.check(at.job(options=options).document)
