@@ -205,15 +205,32 @@ class OvokAccount(Account):
     provider: Literal["ovok"]
     base_url: WebAddress = "https://api.ovok.com"
     upload_hosts: tuple[HostPattern, ...] = AMAZON
+    # Where files may be read back.
+    download_hosts: tuple[HostPattern, ...] = Field(default_factory=lambda validated: validated["upload_hosts"])
     requests_per_minute: Count = 120
     max_bytes: Count = 100_000_000
+    # As which kind of user: of a client application, of the staff of a tenant, or of a B2B tenant.
+    login: Literal["client", "staff", "b2b"] = "client"
     email: Text
     password: Secret
-    client_id: Text
+    client_id: str = ""  # not for staff
+    tenant: str = ""  # staff: the tenant's code, if the user belongs to several; b2b: its ID
+    set_patient: bool = True  # give documents that come with a patient to that Patient in Ovok
+    fhir_version: Literal["R4", "R5"] = "R4"
 
     def _limited_by(self) -> tuple[str, ...]:
         """Ovok's pages name no limits; they are taken to be for each login at one API."""
-        return (self.base_url, self.email, self.client_id)
+        own = (self.client_id,) if self.login == "client" else (self.client_id, self.login, self.tenant)
+        return (self.base_url, self.email, *own)
+
+
+def _source_id(value: str) -> str:
+    if value and not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
+        raise ValueError("is not a UUID: copy the source ID from Redox's dashboard")
+    return value.lower()
+
+
+RedoxSourceId = Annotated[str, AfterValidator(_source_id)]
 
 
 class RedoxAccount(Account):
@@ -232,7 +249,10 @@ class RedoxAccount(Account):
     key_id: Text
     private_key: PrivateKey
     algorithm: Algorithm = ""  # empty: follows from the key
-    token_url: WebAddress = "https://api.redoxengine.com/v2/auth/token"  # noqa: S105 (an address)
+    # Where the API is, tokens are: another base_url alone is enough.
+    token_url: WebAddress = Field(default_factory=lambda validated: _redox_token_url(validated["base_url"]))
+    # The UUID of the source in Redox's dashboard. Redox needs it where the organization has several sources.
+    source_id: RedoxSourceId = ""
     destination: PathSegment
     environment: Literal["Development", "Staging", "Production"]
     # Larger documents are uploaded first. At most 7,499,998: their base64 stays below Redox's limit of 10,000,000.
@@ -245,6 +265,12 @@ class RedoxAccount(Account):
         """Redox limits by the IP address that calls, whichever account it is for."""
         # https://developer.redoxengine.com/api-reference/quotas-and-constraints
         return (self.base_url.lower(),)
+
+
+def _redox_token_url(base_url: str) -> str:
+    """Where the API at `base_url` gives tokens: beside its FHIR API, as at https://api.redoxengine.com."""
+    before_fhir, _, _ = base_url.rstrip("/").partition("/fhir/")
+    return before_fhir + "/v2/auth/token"
 
 
 class NhnAccount(Account):

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from config.accounts import Account
+from config.accounts import Account, OvokAccount
 from config.errors import KeyPath, Problem, did_you_mean, dotted, missing
 from config.hosts import is_loopback
 from config.keys import read_key, signing_algorithm
@@ -43,6 +43,7 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
             message = "does not end in a shard, such as -au1, from which its address follows: check it, or set base_url"
             yield Problem(((*at, "api_key"), (*at, "base_url")), message)
         yield from _unfit_algorithm(at, account)
+        yield from _unfit_login(at, account)
         if not account.insecure:
             yield from _insecure_hosts(at, account)
 
@@ -177,6 +178,20 @@ def _unfit_algorithm(at: KeyPath, account: Account) -> Iterator[Problem]:
         yield Problem(((*at, "algorithm"), (*at, "private_key")), str(wrong))
 
 
+def _unfit_login(at: KeyPath, account: Account) -> Iterator[Problem]:
+    """What each login at Ovok needs."""
+    if not isinstance(account, OvokAccount):
+        return
+    needed = {"client": ("client_id",), "b2b": ("client_id", "tenant"), "staff": ()}[account.login]
+    for name in needed:
+        if not getattr(account, name):
+            message = f'is missing: login = "{account.login}" needs it'
+            yield Problem(((*at, name), (*at, "login")), message)
+    if account.login == "client" and account.tenant:
+        message = 'is for the logins "staff" and "b2b": set login, or remove it'
+        yield Problem(((*at, "tenant"), (*at, "login")), message)
+
+
 def _insecure_hosts(at: KeyPath, account: Account) -> Iterator[Problem]:
     """Addresses in the clear or on this machine, which are for sandboxes only."""
     remedy = "set insecure = true if this is a sandbox"
@@ -186,7 +201,8 @@ def _insecure_hosts(at: KeyPath, account: Account) -> Iterator[Problem]:
             yield Problem(((*at, name), (*at, "insecure")), f"is not https: change it, or {remedy}")
         if is_loopback(address.hostname or ""):
             yield Problem(((*at, name), (*at, "insecure")), f"points at this machine: change it, or {remedy}")
-    for index, host in enumerate(account.upload_hosts):
-        if is_loopback(host):
-            keys = ((*at, "upload_hosts", index), (*at, "insecure"))
-            yield Problem(keys, f"is this machine: remove it, or {remedy}")
+    for name in ("upload_hosts", "download_hosts"):
+        for index, host in enumerate(getattr(account, name, ()) if name in account.model_fields_set else ()):
+            if is_loopback(host):
+                keys = ((*at, name, index), (*at, "insecure"))
+                yield Problem(keys, f"is this machine: remove it, or {remedy}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.model.document import Label
 from tasks.model.errors import Code
-from tasks.model.job import Job, Statement
+from tasks.model.job import Assurance, Job, Statement
 from tasks.model.route import Stage
 from tasks.model.times import iso
 from tasks.providers.table import assurance_of
@@ -34,7 +34,7 @@ def receipt(job: Job) -> dict[str, Any]:
         "file_name": document.file_name or None,
         "size_bytes": document.size_bytes,
         "sha256": job.sha256,
-        "assurance": assurance_of(job.provider),
+        "assurance": _assurance(job),
         "record": {"id": record.id if record else None, "url": record.url if record else None},
         "stored": {
             # Without an upload's answer, as after a search that found the record, the form's key is all we know.
@@ -135,8 +135,12 @@ def fields_of(job: Job) -> dict[str, Any]:
         "updated_at": iso(job.updated_at),
         "next_at": iso(job.next_at),
         "record_id": record.id if record else None,
-        "assurance": assurance_of(job.provider) if job.stage is Stage.DELIVERED else None,
+        "assurance": _assurance(job) if job.stage is Stage.DELIVERED else None,
     }
+
+
+def _assurance(job: Job) -> Assurance:
+    return job.facts.assurance or assurance_of(job.provider)
 
 
 def _message(job: Job) -> str:

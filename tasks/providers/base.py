@@ -164,6 +164,8 @@ class Found:
     fault: DocumentRefused | None = None
     # Set if the record may be the document's and is not proven to be: a sentence that says why, and names the record.
     doubt: str = ""
+    # Set if `delivered` rests on less than the provider's own `assurance`.
+    assurance: Assurance | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,16 @@ class Outcome(BaseModel):
     issue: list[Issue] = []
 
 
+def issue_in(value: object) -> Issue | None:
+    """The value as an issue, if it is an object that can be read as one."""
+    if not isinstance(value, Mapping):
+        return None
+    try:
+        return Issue.model_validate(value)
+    except ValidationError:
+        return None
+
+
 def outcome_in(resource: object) -> Outcome | None:
     """The resource as an OperationOutcome, if it is one."""
     if not isinstance(resource, Mapping) or resource.get("resourceType") != "OperationOutcome":

@@ -514,6 +514,13 @@ MUTANTS = (
         (OVOK, "-k", "whatever"),
     ),
     Mutant(
+        "an Ovok document counts as delivered before it has its patient",
+        "tasks/providers/ovok/client.py",
+        "return replace(found, remarks=remarks, doubt=doubt)",
+        "return replace(found, remarks=remarks)",
+        ("tests/tasks/providers/test_ovok_patients.py",),
+    ),
+    Mutant(
         "old bytes of the same size are taken for a replacement",
         "tasks/providers/ovok/file.py",
         "return None not in (before.etag, file.etag) and before.etag != file.etag",

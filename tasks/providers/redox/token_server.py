@@ -57,7 +57,8 @@ class _Granted(BaseModel):
 
 
 _NO_TOKEN = locked_out(
-    "Redox gives no token: check client_id, key_id, private_key, algorithm and token_url of this account."
+    "Redox gives no token: check client_id, key_id (the kid of the public key there), algorithm (Redox's keys are for "
+    "RS384), private_key, token_url and environment of this account, and this machine's clock."
 )
 _STATUSES = StatusTable(
     f"{NAME}'s token server",
@@ -65,6 +66,6 @@ _STATUSES = StatusTable(
         400: _NO_TOKEN,
         401: _NO_TOKEN,
         403: _NO_TOKEN,
-        404: blocked("There is no token server at this account's token_url (404): check it."),
+        404: blocked("There is no token server at this account's token_url (404): check token_url, or base_url."),
     },
 )
