@@ -6,6 +6,9 @@ import hashlib
 import os
 import re
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ import pytest
 import redis
 
 from tasks.providers.base import ChartRecord
+from tests.harness.sandbox import ROOT
+from tests.harness.waiting import wait_until
 from tests.tasks.providers.odd_server import OddServer, Reply, Request
 from tests.worker.cli.conftest import CommandLine, lines
 from worker.cli.commands.records.command import print_records
@@ -371,6 +376,22 @@ def test_a_file_has_no_name_while_it_is_being_written(with_file: CommandLine, od
     odd.answers[FILE] = answer
     assert with_file(*of("download", "7", "--out", str(folder / "saved.pdf"))).exit_code == 0
     assert seen == [[]]
+
+
+def test_a_kill_in_the_middle_leaves_no_file_under_the_name(
+    with_file: CommandLine, odd: OddServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    half = {**S3, "Content-Length": str(len(CONTENT))}  # and the rest never comes
+    odd.answers[FILE] = Reply(200, CONTENT[:5], half)
+    command = ("--config", str(with_file.config), *of("download", "7", "--out", str(folder / "saved.pdf")))
+    with subprocess.Popen([sys.executable, "-m", "worker", *command], cwd=ROOT) as process:
+        wait_until(lambda: FILE in odd.paths() or process.poll() is not None, "storage is asked for the file")
+        time.sleep(0.2)
+        assert process.poll() is None
+        process.kill()
+    assert [path for path in folder.iterdir() if not path.name.endswith(".part")] == []
 
 
 def test_a_file_larger_than_was_allowed_is_not_saved(with_file: CommandLine, odd: OddServer, tmp_path: Path) -> None:
