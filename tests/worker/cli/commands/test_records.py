@@ -91,6 +91,8 @@ def test_a_case_is_asked_for_together_with_its_patient(chart: CommandLine, odd: 
     odd.answers["GET /v1/patient_cases/12/patient_attachments"] = Reply(body={"patient_attachments": []})
     assert chart.rows(*of("list", "--patient", "4711", "--case", "12")) == []
     assert odd.requests[-1].query["q[]"] == ["patient_id:=4711"]
+    unknown = chart(*of("list", "--patient", "4711", "--case", "13"))
+    assert (unknown.exit_code, "Cliniko knows no such case" in unknown.stderr) == (1, True)
 
 
 def test_a_record_is_shown_archived_or_not(chart: CommandLine, odd: OddServer) -> None:
