@@ -804,6 +804,20 @@ MUTANTS = (
         (LISTS,),
     ),
     Mutant(
+        "a 404 of any server passes for PracSuite's",
+        "tasks/providers/pracsuite/client.py",
+        "            check_error(answer)",
+        "            pass",
+        ("tests/tasks/providers/test_pracsuite.py",),
+    ),
+    Mutant(
+        "a download of another size than its record's is kept",
+        "tasks/providers/records.py",
+        "    if size is not None and received != size:",
+        "    if False:",
+        ("tests/tasks/providers/test_records.py",),
+    ),
+    Mutant(
         "long lists use up the limit of everybody",
         "tasks/accounts/rate_limit.py",
         "_SHARE_OF_PAGES = 2",
