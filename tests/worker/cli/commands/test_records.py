@@ -22,6 +22,7 @@ from tests.harness.waiting import wait_until
 from tests.tasks.providers.odd_server import OddServer, Reply, Request
 from tests.worker.cli.conftest import CommandLine, lines
 from worker.cli.commands.records.command import print_records
+from worker.cli.output import Output
 
 LIST = "GET /v1/patients/4711/patient_attachments"
 ALL = "GET /v1/patient_attachments"
@@ -229,10 +230,16 @@ def test_a_limit_ends_the_reading_of_pages(chart: CommandLine, odd: OddServer) -
     assert len(odd.requests) == 3
 
 
-def test_what_came_before_a_list_broke_off_is_printed(chart: CommandLine, odd: OddServer) -> None:
+def test_what_came_before_a_list_broke_off_is_printed(
+    chart: CommandLine, odd: OddServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     odd.answers[ALL] = Reply(body={"patient_attachments": [RECORD], "total_entries": 2, "links": {}})
     result = chart(*of("list", "--all", "--json"))
     assert (result.exit_code, [row["id"] for row in lines(result)]) == (1, ["7"])
+    assert "fewer records than it announced" in result.stderr
+    monkeypatch.setattr(Output, "at_terminal", True)
+    result = chart(*of("list", "--all"))
+    assert (result.exit_code, "referral.pdf" in result.stdout) == (1, True)
     assert "fewer records than it announced" in result.stderr
 
 

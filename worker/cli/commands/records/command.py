@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from tasks.model.errors import DocumentRefused
+from tasks.model.errors import DocumentRefused, StepError
 from tasks.providers.base import (
     ArchivesRecords,
     DeletesRecords,
@@ -102,7 +102,14 @@ def list_records(
         output.rows(_COLUMNS, islice(rows, limit))
         return
     shown = limit or (_AT_A_TERMINAL if page is None else _LARGEST_PAGE)
-    print_records(list(islice(rows, shown + 1)), shown)  # one more tells that there are more
+    read: list[dict[str, Any]] = []
+    try:
+        read.extend(islice(rows, shown + 1))  # one more tells that there are more
+    except StepError:
+        if read:  # a list that breaks off, or does not add up, is shown as far as it came
+            print_records(read, shown)
+        raise
+    print_records(read, shown)
 
 
 @records.command
