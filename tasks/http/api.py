@@ -13,7 +13,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from tasks.http.addresses import check_address, check_handed_out, encode_segment
 from tasks.http.clients import API_HEADERS, Client, Clients
 from tasks.http.commit_gate import CommitGate, GatedBody
-from tasks.http.exchange import JSON_BYTES, XML_BYTES, Answer, download, exchange
+from tasks.http.exchange import JSON_BYTES, XML_BYTES, Answer, download, exchange, receive
 from tasks.http.provider_clock import ProviderClock
 from tasks.model.errors import AccountBlocked, OutcomeUnknown, RetryLater
 
@@ -186,6 +186,25 @@ class ApiClient:
         request = self._handed_out(url, hosts, {})
         self._on_call()
         return download(self._clients.fresh(), request, take, size, whom="the storage")
+
+    def receive(
+        self, url: str, *, hosts: Sequence[str], take: Callable[[bytes], object], most_bytes: int, expected_bytes: int
+    ) -> Answer:
+        """GET an address that the provider has handed out and give all blocks of a 200's body to `take`.
+
+        Raises TooManyBytes, and RetryLater and AccountBlocked as `fetch` does. `expected_bytes` decides how long it may
+        take.
+        """
+        request = self._handed_out(url, hosts, {})
+        self._on_call()
+        return receive(
+            self._clients.fresh(),
+            request,
+            take,
+            most_bytes=most_bytes,
+            expected_bytes=expected_bytes,
+            whom="the storage",
+        )
 
     def _handed_out(self, url: str, hosts: Sequence[str], headers: Mapping[str, str]) -> httpx.Request:
         target = check_handed_out(url, hosts=hosts, insecure=self._insecure, provider=self.provider)

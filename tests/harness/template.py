@@ -52,7 +52,7 @@ _PRELOADED = (
     "tasks.providers.cliniko.client",
     "tasks.providers.nhn.client",
     "tasks.providers.ovok.client",
-    "tasks.providers.pracsuite",
+    "tasks.providers.pracsuite.client",
     "tasks.providers.redox.client",
     "worker.celery.metrics",
     "worker.celery.worker_app",

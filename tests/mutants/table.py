@@ -800,17 +800,31 @@ MUTANTS = (
     ),
     Mutant(
         "a record that the list had not shown is taken for the document",
-        "tasks/providers/pracsuite.py",
+        "tasks/providers/pracsuite/client.py",
         "    if shown <= known.announced - announced:\n",
         "    if True:\n",
         (LISTS,),
     ),
     Mutant(
         "sent again after a search that trusts what was read before",
-        "tasks/providers/pracsuite.py",
+        "tasks/providers/pracsuite/client.py",
         ".read_alone()",
         ".latest()",
         (LISTS,),
+    ),
+    Mutant(
+        "a 404 of any server passes for PracSuite's",
+        "tasks/providers/pracsuite/client.py",
+        "            check_error(answer)",
+        "            pass",
+        ("tests/tasks/providers/test_pracsuite.py",),
+    ),
+    Mutant(
+        "a download of another size than its record's is kept",
+        "tasks/providers/records.py",
+        "    if size is not None and received != size:",
+        "    if False:",
+        ("tests/tasks/providers/test_records.py",),
     ),
     Mutant(
         "long lists use up the limit of everybody",
