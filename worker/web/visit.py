@@ -63,6 +63,11 @@ class Visit:
         """The accounts at which this person has the right."""
         return self.user.accounts(right, self.services.settings.accounts)
 
+    @property
+    def contact(self) -> str:
+        """Whom to ask; empty if the settings name nobody."""
+        return self.services.settings.notes.contact
+
     def text(self, name: str) -> str:
         """A field of the form, without blanks around it; empty if it is not there."""
         value = self.form.get(name, "")

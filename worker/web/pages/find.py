@@ -64,8 +64,8 @@ def search(visit: Visit) -> Response:
         visit.searched(dict.fromkeys(wanted.accounts, asked["patient"]))
     else:
         visit.looked("find")
-    jobs = [visit.services.runtime.ledger.get(entry.job_id) for entry in entries[:_MOST]]
-    found = _explained(visit, [job for job in jobs if job])
+    jobs = visit.services.runtime.ledger.get_all([entry.job_id for entry in entries[:_MOST]])
+    found = _explained(visit, jobs)
     return visit.render(
         "find.html",
         asked=asked,
@@ -167,4 +167,5 @@ def _explained(visit: Visit, jobs: Sequence[Job]) -> Sequence[Found]:
 def _why(explainer: Explainer, job: Job) -> Explained | None:
     if job.stage is Stage.DELIVERED:
         return None
-    return explainer.failure(job) if job.stage.final else explainer.waiting(job)
+    # Its title alone is shown, which is the same with and without buttons.
+    return explainer.failure(job, may_act=False) if job.stage.final else explainer.waiting(job)

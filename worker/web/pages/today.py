@@ -81,8 +81,8 @@ def _waiting(visit: Visit, status: AccountStatus, explainer: Explainer) -> Seque
     before = datetime.now(UTC) - timedelta(minutes=after)
     if status.oldest_at is None or status.oldest_at > before:
         return ()
-    jobs = map(ledger.get, visit.services.runtime.queries.oldest_open(status.name, before, _MOST_WAITING))
-    return [(job, explainer.waiting(job)) for job in jobs if job and not job.stage.final]
+    jobs = ledger.get_all(visit.services.runtime.queries.oldest_open(status.name, before, _MOST_WAITING))
+    return [(job, explainer.waiting(job)) for job in jobs if not job.stage.final]
 
 
 def _midnight() -> datetime:
