@@ -55,9 +55,8 @@ def _page(visit: Visit, told: Sequence[Told] = ()) -> Response:
     account, code = visit.query.get("account", ""), visit.query.get("code", "")
     accounts = [name for name in visit.accounts() if account in ("", name)]
     search = Search(accounts, state="attention", codes=[code] if code in {str(each) for each in Code} else None)
-    entries = visit.services.index.find(search, _MOST)
+    entries, total = visit.services.index.find_and_count(search, _MOST)
     kinds = _by_kind(visit, visit.services.runtime.ledger.get_all([entry.job_id for entry in entries]))
-    total = visit.services.index.count(search)
     return visit.render(
         "attention.html", kinds=kinds, total=total, shown=sum(len(kind.rows) for kind in kinds), told=told
     )
