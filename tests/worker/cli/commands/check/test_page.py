@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,12 +28,12 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {"tls_certificate": certificate, "tls_key": key}
 
 
-def found(folder: Path, now: datetime | None = None, **web: object) -> list[Finding]:
-    return list(examine(Settings(data_dir=folder, web=Web.model_validate(web)), now))
+def found(folder: Path, now: datetime | None = None, *, web: Mapping[str, object] | None = None) -> list[Finding]:
+    return list(examine(Settings(data_dir=folder, web=Web.model_validate(web or {})), now))
 
 
-def faults(folder: Path, now: datetime | None = None, **web: object) -> list[str]:
-    return [finding.sentence for finding in found(folder, now, **web) if not finding.ok]
+def faults(folder: Path, now: datetime | None = None, *, web: Mapping[str, object] | None = None) -> list[str]:
+    return [finding.sentence for finding in found(folder, now, web=web) if not finding.ok]
 
 
 def test_without_a_page_there_is_no_line(chartpost: CommandLine) -> None:
@@ -52,11 +53,11 @@ def test_a_page_without_users_is_a_fault_and_with_one_all_is_well(chartpost: Com
 def test_a_certificate_is_read_and_its_end_is_told(tmp_path: Path, files: dict[str, Path]) -> None:
     put(tmp_path, "anna")
     early = datetime.now(UTC) - timedelta(days=30)
-    assert "valid from" in faults(tmp_path, early, **files)[0]
-    assert "expires on" in faults(tmp_path, **files)[0]
-    assert "has expired" in faults(tmp_path, TOMORROW + timedelta(hours=1), **files)[0]
+    assert "valid from" in faults(tmp_path, early, web=files)[0]
+    assert "expires on" in faults(tmp_path, web=files)[0]
+    assert "has expired" in faults(tmp_path, TOMORROW + timedelta(hours=1), web=files)[0]
     files["tls_key"].write_text("not a key")
-    assert "must be a certificate with its chain" in faults(tmp_path, **files)[0]
+    assert "must be a certificate with its chain" in faults(tmp_path, web=files)[0]
 
 
 @pytest.mark.parametrize(("url", "fits"), [("https://127.0.0.1:8025", True), ("https://chartpost.example", False)])
@@ -65,8 +66,10 @@ def test_a_certificate_must_be_for_the_name_that_people_type(
 ) -> None:
     put(tmp_path, "anna")
     monkeypatch.setattr("worker.web.checks._RENEWED_BEFORE", timedelta(0))
-    assert any("not for chartpost.example" in fault for fault in faults(tmp_path, url=url, **files)) is not fits
-    assert any("valid until" in finding.sentence for finding in found(tmp_path, url=url, **files)) is fits
+    assert (
+        any("not for chartpost.example" in fault for fault in faults(tmp_path, web={"url": url, **files})) is not fits
+    )
+    assert any("valid until" in finding.sentence for finding in found(tmp_path, web={"url": url, **files})) is fits
 
 
 @pytest.mark.parametrize(
@@ -82,8 +85,8 @@ def test_who_reaches_it_and_which_proxies_are_believed_is_said(
     tmp_path: Path, web: dict[str, object], says: str
 ) -> None:
     put(tmp_path, "anna")
-    assert faults(tmp_path, **web) == []
-    assert any(says in finding.sentence for finding in found(tmp_path, **web))
+    assert faults(tmp_path, web=web) == []
+    assert any(says in finding.sentence for finding in found(tmp_path, web=web))
 
 
 def test_a_user_who_cannot_log_in_or_sees_nothing_is_named(tmp_path: Path) -> None:
