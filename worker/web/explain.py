@@ -10,7 +10,7 @@ from tasks.closing.notes import facts_of
 from tasks.dispatch.waiting import MachinesWaitedFor
 from tasks.ledger.clock import LedgerClock
 from tasks.model.document import Document
-from tasks.model.errors import DocumentRefused
+from tasks.model.errors import Code, DocumentRefused
 from tasks.model.job import Failure, Job
 from tasks.runtime import Runtime
 from tasks.wording.explanation import Explanation
@@ -35,6 +35,11 @@ class Explainer:
         """`may_act`: this person has the buttons. Who has none reads what the note beside the file says."""
         told = explain_failure(self._words, facts_of(job, self._runtime.settings.accounts))
         return told.for_page() if may_act else told
+
+    def usual_title(self, account: str, code: str) -> str:
+        """Why documents of an account fail with this code, in a few words; `code` is empty where none is known."""
+        facts = FailureFacts(Code(code) if code else None, provider=self._runtime.settings.accounts[account].provider)
+        return explain_failure(self._words, facts).title
 
     def refusal(self, refusal: DocumentRefused, document: Document) -> Explained:
         """Of a document that did not even become a job."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -137,6 +137,12 @@ class JobIndex:
             self._refresh()
             fitting = list(self._fitting(search))
             return fitting[:most], len(fitting)
+
+    def count_by_code(self, search: Search) -> Mapping[tuple[str, str], int]:
+        """(Account, code) -> how many of the jobs that fit ended so. The code is empty where none is known."""
+        with self._lock:
+            self._refresh()
+            return Counter((entry.account, entry.code or "") for entry in self._fitting(search))
 
     def counted_since(self, since: int) -> Mapping[str, Counted]:
         """Account -> its counts, of those delivered from then on. One walk for all accounts."""

@@ -23,6 +23,7 @@ from tasks.wording.explanation import WhoActs, who_acts_name
 from tasks.wording.language import Words
 from tasks.wording.sheet import explanations, helps
 from tests.harness.page import ServedPage, served_page
+from tests.harness.waiting import wait_until
 from tests.translations import po_file
 from worker.web.acts import Act, Outcome
 from worker.web.shown import Shows
@@ -147,7 +148,14 @@ def test_no_page_has_a_sentence_in_another_language(
     anna: httpx.Client, failures: Mapping[tuple[Code, About | None], Job], language: str
 ) -> None:
     anna.cookies.set("chartpost_language", language)
-    paths = ["/", "/attention", "/find", "/send", *(f"/document/{job.id}" for job in failures.values())]
+    paths = [
+        "/",
+        "/attention",
+        "/find",
+        "/find?state=failed",
+        "/send",
+        *(f"/document/{job.id}" for job in failures.values()),
+    ]
     pages = "\n".join(plain(text_of(anna.get(path).text)) for path in paths)
     told = {entry.msgid: entry.msgstr for entry in polib.pofile(str(po_file(language)))}
     english = [text for text, own in told.items() if " " in text and "{" not in text and text not in own]
@@ -180,13 +188,27 @@ def test_failures_with_one_thing_to_do_stand_together_and_each_says_what_happene
         assert not isinstance(started, NotStarted)
         failure = Failure(Code.REFUSED_BY_PROVIDER, "No such patient.", about=About.PATIENT)
         ledger.apply(started[0], moves.failed(failure, calls=0))
-    trial.services.index.forget_freshness()
-    page = anna.get("/attention?account=south_clinic").text
+
+    def listed() -> str:
+        page = anna.get("/attention?account=south_clinic").text
+        return page if ids[-1] in page else ""
+
+    page = wait_until(listed, "both are listed")
     assert page.count("PracSuite does not know this patient</h2>") == 1
     for patient in ("4712", "4713"):
         assert f"PracSuite has no patient with the number {patient}." in page
     form = re.findall(r'name="job" value="([^"]+)"', page)
     assert [shown[:36] for shown in form] == ids[::-1]
+
+
+@pytest.mark.usefixtures("failures")
+def test_failures_are_counted_by_clinic_and_reason(anna: httpx.Client) -> None:
+    anna.cookies.set("chartpost_language", "en")
+    found = "2 north_clinic: PracSuite did not accept the document"
+    wait_until(lambda: found in text_of(anna.get("/find?state=failed&account=north_clinic").text), "they are counted")
+    assert "By clinic and reason" not in anna.get("/find?state=open").text
+    assert anna.get("/find?state=nonsense").status_code == 400
+    assert 'id="found"' not in anna.get("/find?patient=4711").text, "no address names a patient"
 
 
 @pytest.mark.parametrize("language", LANGUAGES[1:])
