@@ -23,10 +23,11 @@ from tasks.wording.explanation import WhoActs, who_acts_name
 from tasks.wording.failures import explain_failure
 from tasks.wording.language import Words
 from tasks.wording.sheet import explanations, helps
-from tests.harness.page import ServedPage, served_page
+from tests.harness.page import ServedPage, form_token, served_page
 from tests.harness.waiting import wait_until
 from tests.translations import po_file
-from worker.web.acts import Act, Outcome, acts_for
+from tests.worker.cli.jobs import Jobs
+from worker.web.acts import Act, Outcome, Shown, acts_for
 from worker.web.shown import Shows
 from worker.web.users import Right
 
@@ -228,6 +229,22 @@ def test_what_came_of_an_act_is_told_in_each_language(language: str) -> None:
         assert not COMMANDS.search(english.outcome(outcome))
     for act in Act:
         assert ours.did(act) != english.did(act)
+
+
+def test_a_file_whose_end_seems_to_be_missing_is_sent_as_it_is(trial: ServedPage, anna: httpx.Client) -> None:
+    anna.cookies.set("chartpost_language", "en")
+    trial.runtime.folders.create()
+    jobs = Jobs(trial.runtime)
+    job = jobs.failed(jobs.in_care("cut off.pdf"), Code.FILE_INCOMPLETE)
+    page = Seen(anna, job, "en")
+    assert page.acts == [Act.DISMISS, Act.AS_IT_IS]
+    form = {"form_token": form_token(page.html), "job": str(Shown.of(job)), "act": "send_again"}
+    assert "That cannot be done with it" in anna.post(f"/document/{job.id}", data=form).text
+    told = anna.post(f"/document/{job.id}", data={**form, "act": "as_it_is"}).text
+    assert "Done." in told
+    now = jobs.get(job.id)
+    assert (now.stage, now.document.as_it_is) == ("received", True)
+    assert "had it sent as it is" in told
 
 
 def test_a_file_that_is_no_more_there_is_told(
