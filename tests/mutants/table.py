@@ -1345,4 +1345,18 @@ MUTANTS = (
         "for coding in label.codings[:1])",
         ("tests/worker/cli/commands/test_relabel.py", "-k", "further"),
     ),
+    Mutant(
+        "the page offers to send again what must fail again",
+        "worker/web/acts.py",
+        "        return dismiss\n",
+        "        return (*dismiss, Act.SEND_AGAIN)\n",
+        ("tests/worker/web/test_trial.py", "-k", "agree"),
+    ),
+    Mutant(
+        "a file that is called as an error file goes with its document, whoever wrote it",
+        "tasks/folders/companions.py",
+        " or not self._believes_itself(self._opened(written), written)",
+        "",
+        ("tests/worker/inbox/test_notes.py",),
+    ),
 )
