@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 
@@ -18,6 +18,8 @@ from config.types import (
     HeaderText,
     HostPattern,
     Identifier,
+    IdentifierSystem,
+    MediaType,
     Number,
     OptionalHeaderSecret,
     OptionalPrivateKey,
@@ -30,6 +32,7 @@ from config.types import (
     Seconds,
     Secret,
     Section,
+    SpokenLanguage,
     Text,
     WebAddress,
 )
@@ -78,6 +81,10 @@ OptionalFile = Annotated[
 class Account(Section):
     """What every account has, whatever its provider."""
 
+    # For accounts that sign with a key of their own (key_id, private_key, algorithm): what their provider takes, the
+    # usual one first. `chartpost keys new` makes a key for it. Empty: this provider knows no such keys.
+    usual_algorithms: ClassVar[tuple[str, ...]] = ()
+
     provider: Annotated[str, AfterValidator(_known_provider)]
     base_url: WebAddress
     upload_hosts: tuple[HostPattern, ...] = ()  # to which forms may send documents
@@ -121,11 +128,28 @@ class Metadata(Section):
     author: Author = Author()
 
 
-class Organization(Section):
-    """Organization numbers."""
+class NhnMetadata(Metadata):
+    """With what NHN's documents also have."""
 
-    child: Text  # the unit that sends
-    parent: str = ""  # the legal body that it belongs to; empty: the child stands alone
+    # IHE's profile requires one, and NHN's registry writes "Unknown" where it is missing. Most documents of Norwegian
+    # hospitals are in bokmål.
+    language: SpokenLanguage = "nb-NO"
+
+
+class Organization(Section):
+    """The organization that an account acts for: what HelseID is told, and what documents say of it."""
+
+    # Told to HelseID, if there is one of them. A client that acts for its own organization alone has neither.
+    child: str = ""  # the unit that sends
+    parent: str = ""  # the legal body that the client acts for, which the unit belongs to
+    # Only for documents: who their author works for.
+    name: str = ""
+    number: str = ""  # empty: the child, else the parent
+
+    @property
+    def documents_number(self) -> str:
+        """The number that documents have; empty if none is known."""
+        return self.number or self.child or self.parent
 
 
 Algorithm = Literal["", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
@@ -186,19 +210,39 @@ class OvokAccount(Account):
     provider: Literal["ovok"]
     base_url: WebAddress = "https://api.ovok.com"
     upload_hosts: tuple[HostPattern, ...] = AMAZON
+    # Where files may be read back.
+    download_hosts: tuple[HostPattern, ...] = Field(default_factory=lambda validated: validated["upload_hosts"])
     requests_per_minute: Count = 120
     max_bytes: Count = 100_000_000
+    # As which kind of user: of a client application, of the staff of a tenant, or of a B2B tenant.
+    login: Literal["client", "staff", "b2b"] = "client"
     email: Text
     password: Secret
-    client_id: Text
+    client_id: str = ""  # not for staff
+    tenant: str = ""  # staff: the tenant's code, if the user belongs to several; b2b: its ID
+    set_patient: bool = True  # give documents that come with a patient to that Patient in Ovok
+    fhir_version: Literal["R4", "R5"] = "R4"
 
     def _limited_by(self) -> tuple[str, ...]:
         """Ovok's pages name no limits; they are taken to be for each login at one API."""
-        return (self.base_url, self.email, self.client_id)
+        own = (self.client_id,) if self.login == "client" else (self.client_id, self.login, self.tenant)
+        return (self.base_url, self.email, *own)
+
+
+def _source_id(value: str) -> str:
+    if value and not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
+        raise ValueError("is not a UUID: copy the source ID from Redox's dashboard")
+    return value.lower()
+
+
+RedoxSourceId = Annotated[str, AfterValidator(_source_id)]
 
 
 class RedoxAccount(Account):
     """Redox: one destination in one environment, and the OAuth key for it (https://docs.redoxengine.com)."""
+
+    # https://docs.redoxengine.com, "Authenticate an OAuth API key"
+    usual_algorithms = ("RS384",)
 
     provider: Literal["redox"]
     base_url: WebAddress = "https://api.redoxengine.com/fhir/R4"
@@ -210,7 +254,10 @@ class RedoxAccount(Account):
     key_id: Text
     private_key: PrivateKey
     algorithm: Algorithm = ""  # empty: follows from the key
-    token_url: WebAddress = "https://api.redoxengine.com/v2/auth/token"  # noqa: S105 (an address)
+    # Where the API is, tokens are: another base_url alone is enough.
+    token_url: WebAddress = Field(default_factory=lambda validated: _redox_token_url(validated["base_url"]))
+    # The UUID of the source in Redox's dashboard. Redox needs it where the organization has several sources.
+    source_id: RedoxSourceId = ""
     destination: PathSegment
     environment: Literal["Development", "Staging", "Production"]
     # Larger documents are uploaded first. At most 7,499,998: their base64 stays below Redox's limit of 10,000,000.
@@ -225,8 +272,17 @@ class RedoxAccount(Account):
         return (self.base_url.lower(),)
 
 
+def _redox_token_url(base_url: str) -> str:
+    """Where the API at `base_url` gives tokens: beside its FHIR API, as at https://api.redoxengine.com."""
+    before_fhir, _, _ = base_url.rstrip("/").partition("/fhir/")
+    return before_fhir + "/v2/auth/token"
+
+
 class NhnAccount(Account):
     """NHN's document sharing, with HelseID (https://utviklerportal.nhn.no)."""
+
+    # HelseID takes any asymmetric algorithm (https://utviklerportal.nhn.no, "Bruk av client assertion").
+    usual_algorithms = ("PS256", "ES256", "ES384", "ES512")
 
     provider: Literal["nhn"]
     base_url: WebAddress = "https://api.pjd.test.nhn.no/R4/fhir"
@@ -240,9 +296,21 @@ class NhnAccount(Account):
     scope: Text = "nhn:phr/mhd/create-documents-with-reference"
     source_system: HeaderText
     home_community_id: Annotated[str, StringConstraints(pattern=r"^[0-2](\.[0-9]+)+$")]
-    organization: Organization
-    patient_system: Text = "urn:oid:2.16.578.1.12.4.1.4.1"
-    metadata: Metadata = Metadata()
+    organization: Organization = Organization()
+    patient_system: IdentifierSystem = "urn:oid:2.16.578.1.12.4.1.4.1"
+    # What the repository of the reference implementation takes (BusinessLogicFiltersRegistry). Empty: none is refused.
+    media_types: tuple[MediaType, ...] = (
+        "application/pdf",
+        "image/jpeg",
+        "image/png",
+        "image/tiff",
+        "image/gif",
+        "application/xml",
+        "text/xml",
+        "text/plain",
+        "text/rtf",
+    )
+    metadata: NhnMetadata = NhnMetadata()
 
     def _limited_by(self) -> tuple[str, ...]:
         """NHN's pages name no limits; they are taken to be for each client at one API."""
@@ -251,6 +319,9 @@ class NhnAccount(Account):
 
 class FhirAccount(Account):
     """Any FHIR R4 server (https://hl7.org/fhir/R4/http.html), and one of the ways to show it who we are."""
+
+    # https://hl7.org/fhir/smart-app-launch/client-confidential-asymmetric.html
+    usual_algorithms = ("RS384", "ES384")
 
     provider: Literal["fhir"]
     requests_per_minute: Count = 120

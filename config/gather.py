@@ -27,7 +27,7 @@ class Gathered:
     """All values that were given, not yet checked.
 
     `problems` are mistakes in how they were given, such as both `x` and `x_file`. `file` is the settings file that was
-    read, `secret_files` are those that hold secrets.
+    read, `secret_files` are those that hold secrets; `secret_paths` are the files that keys name, be they there or not.
     """
 
     values: Tree
@@ -36,6 +36,7 @@ class Gathered:
     warnings: list[str] = field(default_factory=list)
     file: Path | None = None
     secret_files: list[FileStamp] = field(default_factory=list)
+    secret_paths: dict[KeyPath, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,7 @@ def _read_secret(gathered: Gathered, file: SecretFile, key: KeyPath) -> str:
     try:
         if not isinstance(file.path, str):
             raise ValueError("not a path")
+        gathered.secret_paths[key] = Path(file.path)
         gathered.secret_files.append(FileStamp.of(Path(file.path)))  # before it is read: a later change must be seen
         text = Path(file.path).read_bytes().decode()
     except UnicodeDecodeError:

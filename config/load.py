@@ -23,7 +23,6 @@ STAND_INS: dict[str, object] = {
     "contact": "Stand-in (it@stand-in.example)",
     "environment": "Development",
     "home_community_id": "2.999",
-    "organization": {"child": "stand-in"},
 }
 
 

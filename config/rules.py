@@ -5,13 +5,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from config.accounts import Account, FhirAccount, NhnAccount, RedoxAccount
+from pydantic import SecretStr
+
+from config.accounts import Account, FhirAccount, OvokAccount
 from config.errors import KeyPath, Problem, did_you_mean, dotted, missing
 from config.hosts import is_loopback
+from config.keys import read_key, signing_algorithm
 from config.producers import SHARED
 from config.roots import BucketRoot, FileRoot, holds, why_not_apart
 from config.settings import Settings, Web
-from config.types import ALGORITHMS_OF_KEYS, key_kind
 
 LAST_PORT = 65_535
 SHORT_KEY_CHARACTERS = 16
@@ -41,8 +43,9 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
             message = "does not end in a shard, such as -au1, from which its address follows: check it, or set base_url"
             yield Problem(((*at, "api_key"), (*at, "base_url")), message)
         yield from _unfit_algorithm(at, account)
+        yield from _unfit_login(at, account)
         if isinstance(account, FhirAccount):
-            yield from _unfit_login(at, account)
+            yield from _unfit_fhir_login(at, account)
         if not account.insecure:
             yield from _insecure_hosts(at, account)
 
@@ -166,12 +169,29 @@ def _unordered(at: KeyPath, table: object, smaller: str, larger: str) -> Iterato
 
 
 def _unfit_algorithm(at: KeyPath, account: Account) -> Iterator[Problem]:
-    if not isinstance(account, (RedoxAccount, NhnAccount, FhirAccount)) or not account.algorithm:
+    """A key that cannot sign as the provider, the settings or the key itself want it."""
+    secret: SecretStr | None = getattr(account, "private_key", None)
+    if not account.usual_algorithms or not secret or not secret.get_secret_value():
         return
-    kind = key_kind(account.private_key.get_secret_value()) or ""
-    if account.algorithm not in ALGORITHMS_OF_KEYS.get(kind, ()):
-        message = "does not go with the private_key: leave it out, and it follows from the key"
-        yield Problem(((*at, "algorithm"), (*at, "private_key")), message)
+    wanted: str = getattr(account, "algorithm", "")
+    try:
+        signing_algorithm(read_key(secret.get_secret_value()), wanted, account.usual_algorithms)
+    except ValueError as wrong:
+        yield Problem(((*at, "algorithm"), (*at, "private_key")), str(wrong))
+
+
+def _unfit_login(at: KeyPath, account: Account) -> Iterator[Problem]:
+    """What each login at Ovok needs."""
+    if not isinstance(account, OvokAccount):
+        return
+    needed = {"client": ("client_id",), "b2b": ("client_id", "tenant"), "staff": ()}[account.login]
+    for name in needed:
+        if not getattr(account, name):
+            message = f'is missing: login = "{account.login}" needs it'
+            yield Problem(((*at, name), (*at, "login")), message)
+    if account.login == "client" and account.tenant:
+        message = 'is for the logins "staff" and "b2b": set login, or remove it'
+        yield Problem(((*at, "tenant"), (*at, "login")), message)
 
 
 # What each way to show a FHIR server who we are needs, and which of it is a secret.
@@ -184,7 +204,7 @@ _LOGINS = {
 }
 
 
-def _unfit_login(at: KeyPath, account: FhirAccount) -> Iterator[Problem]:
+def _unfit_fhir_login(at: KeyPath, account: FhirAccount) -> Iterator[Problem]:
     """A login that is not whole, and settings that promise what others of them take away."""
     for name, is_secret in _LOGINS[account.auth].items():
         if not getattr(account, name):
@@ -208,7 +228,8 @@ def _insecure_hosts(at: KeyPath, account: Account) -> Iterator[Problem]:
             yield Problem(((*at, name), (*at, "insecure")), f"is not https: change it, or {remedy}")
         if is_loopback(address.hostname or ""):
             yield Problem(((*at, name), (*at, "insecure")), f"points at this machine: change it, or {remedy}")
-    for index, host in enumerate(account.upload_hosts):
-        if is_loopback(host):
-            keys = ((*at, "upload_hosts", index), (*at, "insecure"))
-            yield Problem(keys, f"is this machine: remove it, or {remedy}")
+    for name in ("upload_hosts", "download_hosts"):
+        for index, host in enumerate(getattr(account, name, ()) if name in account.model_fields_set else ()):
+            if is_loopback(host):
+                keys = ((*at, name, index), (*at, "insecure"))
+                yield Problem(keys, f"is this machine: remove it, or {remedy}")

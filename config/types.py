@@ -4,7 +4,6 @@ A message is worded to follow the key's name ("redis.url must be ..."). It never
 """
 
 import contextlib
-import json
 import re
 from dataclasses import dataclass, field
 from fnmatch import translate
@@ -16,18 +15,13 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints
 
 from config.hosts import AMAZON_S3, HOST_NAME, is_address
+from config.keys import read_key
 from config.name_patterns import NamePattern
+from config.oids import oid_as_uri
 
 TEN_YEARS_IN_SECONDS = 315_360_000.0
 # What both redis-py and kombu understand. One of them would fail on any other option, and only when it connects.
 REDIS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"}
-# What each kind of key may sign with (RFC 7518 section 3.1), the usual algorithm first.
-ALGORITHMS_OF_KEYS = {
-    "RSA": ("PS256", "PS384", "PS512", "RS256", "RS384", "RS512"),
-    "P-256": ("ES256",),
-    "P-384": ("ES384",),
-    "P-521": ("ES512",),
-}
 
 
 class Section(BaseModel):
@@ -272,17 +266,30 @@ def _sentence(value: str) -> str:
 
 
 def _coding(value: str) -> str:
-    system, _, rest = value.partition("|")
+    system, bar, rest = value.partition("|")
     code = rest.partition("|")[0]
     if value and not (system.strip() and code.strip()):
         raise ValueError('must be written "system|code|display", of which display may be left out')
-    return value
+    return oid_as_uri(system) + bar + rest
 
 
 def _identifier(value: str) -> str:
-    system, _, text = value.partition("|")
+    system, bar, text = value.partition("|")
     if value and not (system.strip() and text.strip()):
         raise ValueError('must be written "system|value"')
+    return oid_as_uri(system) + bar + text
+
+
+def _media_type(value: str) -> str:
+    value = value.strip().lower()
+    if not re.fullmatch(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", value):
+        raise ValueError("must be a media type without parameters, such as application/pdf")
+    return value
+
+
+def _spoken_language(value: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", value):
+        raise ValueError("must be the tag of a language, such as nb-NO (BCP 47)")
     return value
 
 
@@ -299,6 +306,9 @@ Contact = Annotated[str, AfterValidator(_contact)]
 Sentence = Annotated[str, AfterValidator(_sentence)]
 Coding = Annotated[str, AfterValidator(_coding)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
+IdentifierSystem = Annotated[Text, AfterValidator(oid_as_uri)]
+MediaType = Annotated[str, AfterValidator(_media_type)]
+SpokenLanguage = Annotated[str, AfterValidator(_spoken_language)]
 OptionalReference = Annotated[str, AfterValidator(_reference)]
 """A FHIR reference on the account's own server."""
 
@@ -316,25 +326,8 @@ AnyLanguage = Annotated[
 # Secrets and keys
 
 
-def key_kind(text: str) -> str | None:
-    """`RSA`, or the curve of an EC key as JWK names it (`P-256`, `P-384`, `P-521`); None for anything else."""
-    # Loads cryptography, about 40 ms, for which no command should wait whose accounts have no private key.
-    from joserfc.errors import JoseError
-    from joserfc.jwk import ECKey, RSAKey
-
-    with contextlib.suppress(JoseError, ValueError, TypeError, KeyError, RecursionError):
-        raw = json.loads(text) if text.lstrip().startswith("{") else text
-        for kind in (RSAKey, ECKey):
-            with contextlib.suppress(JoseError, ValueError, TypeError, KeyError):
-                key = kind.import_key(raw)
-                if key.is_private:
-                    return key.curve_name if isinstance(key, ECKey) else "RSA"
-    return None
-
-
 def _private_key(value: SecretStr) -> SecretStr:
-    if key_kind(value.get_secret_value()) is None:
-        raise ValueError("must be a private RSA or EC key: PKCS#8 in PEM, or a JWK as JSON")
+    read_key(value.get_secret_value())
     return value
 
 

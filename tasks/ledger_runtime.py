@@ -15,6 +15,7 @@ from config.settings import Settings
 from tasks.accounts.breaker import CircuitBreaker
 from tasks.accounts.rate_limit import RateLimit
 from tasks.accounts.status import AccountStatuses
+from tasks.accounts.waiting import WaitingReasons
 from tasks.dispatch.workers import Workers
 from tasks.folders.machines import Machine
 from tasks.ledger.ledger import Ledger
@@ -93,3 +94,9 @@ class LedgerRuntime:
     @cached_property
     def account_statuses(self) -> AccountStatuses:
         return AccountStatuses(self.redis, self.breaker, self.rate_limit, self.settings.accounts)
+
+    def waiting_reasons(self) -> WaitingReasons:
+        """New ones for each command, page or round: they keep what they have read."""
+        return WaitingReasons(
+            self.ledger, self.account_statuses, self.breaker, self.settings.accounts, self.settings.retry
+        )

@@ -38,6 +38,8 @@ class State:
     redox_binary_forbidden: bool = False
     redox_dedupe: bool = False
     redox_outcomes: bool = False
+    nhn_reads: bool = False
+    nhn_json_patch: bool = True
     helseid_token_seconds: int = 600
     helseid_rejected_scopes: list[str] = field(default_factory=list)
     fhir_token_seconds: int = 300
@@ -139,6 +141,8 @@ PLAIN: dict[str, Callable[[Any], object]] = {
     "redox_binary_forbidden": bool,
     "redox_dedupe": bool,
     "redox_outcomes": bool,
+    "nhn_reads": bool,
+    "nhn_json_patch": bool,
     "helseid_token_seconds": int,
     "helseid_rejected_scopes": list,
     "fhir_token_seconds": int,

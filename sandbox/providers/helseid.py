@@ -16,6 +16,7 @@ from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
+from sandbox.admin import PREFIX as ADMIN_PREFIX
 from sandbox.context import Context, Handler, Setting
 from sandbox.faults.disturbances import Disturbances
 from sandbox.providers.fhir import dig
@@ -41,14 +42,18 @@ TOKEN_PATH = PREFIX + "/connect/token"
 CLIENT_ID = "5a7c1e60-4a57-4b0c-9d1f-000000000002"
 KEY_ID = "sandbox-nhn-key"
 ASSERTION_TYP = "client-authentication+jwt"
-ASSERTION_ALGORITHMS = ("PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
+# "HelseID only supports asymmetric signing algorithms"; the vendor's samples and library sign with RS256, too.
+ASSERTION_ALGORITHMS = PROOF_ALGORITHMS
 ASSERTION_SECONDS = 60
 SCOPES = ("nhn:phr/mhd/create-documents-with-reference", "nhn:phr-repo/mhd/create")
 AUDIENCE = "nhn:phr"
 CHILD, PARENT = "200000002", "100000001"  # no organization has these numbers
+# A client of one organization names a unit of it, or nothing. A client of several names the legal body, with a unit or
+# without (HelseID.Library, OrganizationNumberCreatorFor{Single,Multi}TenantClient). The one client here may do it all.
 ORGANIZATIONS = (
     {"system": "urn:oid:2.16.578.1.12.4.1.4.101", "type": "ENH", "value": CHILD},
     {"system": "urn:oid:1.0.6523", "type": "ENH", "value": f"NO:ORGNR:{PARENT}:{CHILD}"},
+    {"system": "urn:oid:1.0.6523", "type": "ENH", "value": f"NO:ORGNR:{PARENT}:"},
 )
 
 
@@ -76,6 +81,7 @@ class HelseId:
             web.get(DISCOVERY_PATH, self._guarded(self._describe)),
             web.get(KEYS_PATH, self._guarded(self._show_keys)),
             web.post(TOKEN_PATH, self._guarded(self._give_token)),
+            web.post(ADMIN_PREFIX + "/helseid/keys", self._register_keys),
         ]
 
     def settings(self) -> dict[str, Setting]:
@@ -160,6 +166,16 @@ class HelseId:
             }
         )
 
+    async def _register_keys(self, request: web.Request) -> web.Response:
+        """What a client's owner does at HelseID's self-service: hand in a public key, as a JWK or a JWKS."""
+        try:
+            given = await request.json()
+            for jwk in given.get("keys", [given]):
+                self._assertions.register(jwk)
+        except (NotProven, ValueError, TypeError, AttributeError) as wrong:
+            return web.json_response({"error": str(wrong)}, status=400)
+        return web.Response(status=204)
+
     def _authenticate(self, form: Mapping[str, str]) -> None:
         try:
             claims = self._assertions.check(form["client_assertion"])
@@ -167,7 +183,7 @@ class HelseId:
             raise TokenRefused(400, "invalid_client", str(wrong)) from None
         if form.get("client_id") != CLIENT_ID or CLIENT_ID in self._context.state.revoked:
             raise TokenRefused(400, "invalid_client", "there is no such client, or its access has been revoked")
-        if organization_in(claims) not in ORGANIZATIONS:
+        if "assertion_details" in claims and organization_in(claims) not in ORGANIZATIONS:
             raise TokenRefused(400, "invalid_request", "assertion_details name no organization of this client")
 
     def _split_scopes(self, requested: str) -> tuple[list[str], list[str]]:

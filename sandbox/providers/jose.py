@@ -45,7 +45,7 @@ class Client:
 
     client_id: str
     key_id: str
-    key: RSAKey
+    key: RSAKey | ECKey
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,14 @@ class Proof:
 
     thumbprint: str  # of its key (RFC 7638)
     nonce: str | None
+
+
+@dataclass(frozen=True)
+class RegisteredKey:
+    """The public half of a client's key; `algorithm` is the only one that it may sign with, empty: any."""
+
+    key: RSAKey | ECKey
+    algorithm: str = ""
 
 
 class Once:
@@ -88,6 +96,16 @@ class Assertions:
         self._client = client
         self._rules = rules
         self._once = Once()
+        self._keys = {client.key_id: RegisteredKey(client.key)}
+
+    def register(self, jwk: Mapping[str, Any]) -> None:
+        """Take one more public key of the client, as its owner hands it in (RFC 7517). Raises NotProven."""
+        key_id, algorithm = jwk.get("kid"), jwk.get("alg", "")
+        if not isinstance(key_id, str) or not key_id or algorithm not in ("", *self._rules.algorithms):
+            raise NotProven("the key has no kid, or its alg is none that clients may sign with")
+        if jwk.get("use", "sig") != "sig":
+            raise NotProven("the key is not for signatures")
+        self._keys[key_id] = RegisteredKey(public_key(dict(jwk)), algorithm)
 
     def check(self, assertion: str) -> dict[str, Any]:
         """The claims. Raises NotProven."""
@@ -104,10 +122,13 @@ class Assertions:
         self._once.use(claims, self._client.client_id)
         return claims
 
-    def _key_for(self, signed: GuestProtocol) -> RSAKey:
-        if signed.headers().get("kid") != self._client.key_id:
+    def _key_for(self, signed: GuestProtocol) -> RSAKey | ECKey:
+        registered = self._keys.get(str(signed.headers().get("kid")))
+        if registered is None:
             raise NotProven("kid names no registered key")
-        return self._client.key
+        if registered.algorithm not in ("", signed.headers().get("alg")):
+            raise NotProven("alg is not the one that the key is registered with")
+        return registered.key
 
     def _check_times(self, claims: Mapping[str, Any]) -> None:
         now = time.time()

@@ -5,6 +5,7 @@ silent, the reference implementation (https://github.com/timmo-nhn/XcaDocumentSo
 which are bound to a key (RFC 9449 section 7).
 """
 
+import json
 import re
 import uuid
 from collections.abc import Sequence
@@ -97,7 +98,9 @@ class Nhn:
         return [
             *self._helseid.routes(),
             web.patch(API + "/DocumentReference/{id}", self._guarded(self._relabel)),
+            web.get(API + "/DocumentReference/{id}", self._guarded(self._show)),
             web.post(API + "/Bundle", self._guarded(self._provide)),
+            web.post(API + "/Bundle/$validate", self._guarded(self._validate)),
             web.route("*", API + "/{anything:.*}", self._guarded(no_such_endpoint)),
             web.get(ADMIN_PREFIX + "/labels", self._show_labels),
         ]
@@ -172,12 +175,21 @@ class Nhn:
         document_id = request.match_info["id"]
         if not FHIR_ID.fullmatch(document_id):
             raise Refused(400, error("value", "the id in the address is not one of FHIR's"))
+        if request.content_type == JSON_PATCH and not self._context.state.nhn_json_patch:
+            raise Refused(403, error("forbidden", f"Unknown content type: {JSON_PATCH}"))
         content_type_is(request, JSON, JSON_PATCH)
         read_labels = labels_in_patch if request.content_type == JSON_PATCH else labels_in_resource
         labels = read_labels(await read_json(request, MAX_PATCH_BYTES), document_id)
         if not is_label_list(labels):
             raise Refused(400, error("required", "securityLabel is not a list of labels with codes"))
         return self._set_labels(document_id, labels)
+
+    async def _show(self, request: web.Request) -> web.Response:
+        """One document, where machines may read; the reference implementation writes `null` for one that it lacks."""
+        if not self._context.state.nhn_reads:
+            raise Refused(403, error("forbidden", "denied by policy: no person is logged in"))
+        document = self._documents.get(request.match_info["id"])
+        return web.Response(text=json.dumps(document and document.resource), content_type=JSON)
 
     def _set_labels(self, document_id: str, labels: list[Resource]) -> web.Response:
         document = self._find(document_id)
@@ -216,6 +228,16 @@ class Nhn:
         if prefix in TROUBLED and self._context.turns.take((NAME, document_id), prefix, TROUBLED_CALLS):
             refuse(Refusal(int(prefix), 1 if prefix == "429" else None))
 
+    async def _validate(self, request: web.Request) -> web.Response:
+        """Says what `_provide` would, and provides nothing. Only the reference implementation has it."""
+        content_type_is(request, JSON)
+        submission = submission_in(bundle_in(await read_json(request, MAX_BYTES)), COMMUNITY)
+        self._refuse_patient(submission.patient_id)
+        refuse_content(Faults.read(" ".join(each.title for each in submission.documents)))
+        self._check_ids(submission)
+        good = Issue("information", "success", "Bundle validated with 0 errors or warnings")
+        return fhir_answer(outcome(*submission.remarks, good))
+
     async def _provide(self, request: web.Request) -> web.Response:
         content_type_is(request, JSON)
         submission = submission_in(bundle_in(await read_json(request, MAX_BYTES)), COMMUNITY)
@@ -240,13 +262,28 @@ class Nhn:
         refuse(refusal)
 
     def _reserve_ids(self, submission: Submission) -> None:
-        """Every id may be used once: the submission set's and the documents'. Raises Refused."""
+        """Every id may be used once. Raises Refused."""
+        self._unique_ids.update(self._check_ids(submission))
+
+    def _check_ids(self, submission: Submission) -> set[str]:
+        """The ids of the submission set, the documents and their Binaries. Raises Refused if one is used already.
+
+        In the reference implementation the registry knows a document by its own id, the repository by its Binary's.
+        """
         ids = [submission.unique_id, *(each.unique_id for each in submission.documents)]
         known = sorted(self._unique_ids & set(ids))
+        issues = []
         if known or len(set(ids[1:])) < len(ids[1:]):
             message = f"XDSDuplicateUniqueIdInRegistry: Duplicate UUIDs in request and registry {', '.join(known)}"
-            raise Refused(400, error("duplicate", message))
-        self._unique_ids.update(ids)
+            issues.append(error("duplicate", message))
+        binaries = {each.binary_id for each in submission.documents}
+        for binary_id in sorted(self._unique_ids & binaries):
+            context = f"Non unique ID in Repository {binary_id}"
+            text = f"XDSError_Code: XDSDocumentUniqueIdError, XDSError_CodeContext: {context}"
+            issues.append(error("value", text))
+        if issues:
+            raise Refused(400, *issues)
+        return {*ids, *binaries}
 
     async def _accept(self, patient_id: str, document: Provided) -> str:
         """File one document. Returns its id."""
@@ -257,6 +294,8 @@ class Nhn:
         self._documents[document_id] = RegisteredDocument(
             {**document.resource, "id": document_id, "meta": {"versionId": "1"}}
         )
+        if document.replaces in self._documents:
+            self._documents[document.replaces].resource["status"] = "superseded"
         self._context.charts.add(
             Record(NAME, ACCOUNT, patient_id, document.title, witness.size_bytes, witness.sha256, document_id)
         )

@@ -1,7 +1,7 @@
 """Ovok's documents, after https://docs.ovok.com/dev/api/high-level/document.
 
 A call creates a document and issues a form. When the form's upload has been stored, the document has its file, and
-nothing more happens. Here, Ovok's documents belong to no patient.
+nothing more happens. A document belongs to nobody until its `subject` is set by the FHIR API (`ovok_fhir`).
 """
 
 import asyncio
@@ -24,12 +24,15 @@ from sandbox.faults.connection import ConnectionCut
 from sandbox.faults.disturbances import Disturbances
 from sandbox.faults.words import Faults
 from sandbox.inputs import json_object, query_number
-from sandbox.providers.ovok_sessions import NAME, Login, Sessions
+from sandbox.providers.ovok_fhir import OvokFhir
+from sandbox.providers.ovok_sessions import NAME, Login, Sessions, Tokens
 from sandbox.s3.storage import IssuedForm
 
 PREFIX = "/ovok"
 BUCKET = "ovok-files-region1"
 ACCOUNT = "ovok_clinic"
+STAFF = PREFIX + "/auth/tenant/Practitioner/login"
+TENANT_CODE, TENANT_ID = "sandbox-clinic", "87ea5dfc-8b8e-384d-8489-79496e706390"
 LOGIN = Login("worker@ovok-clinic.example", "sandbox-ovok-password", "5e505642-9024-474d-9434-e5a44f505cc5")
 AUTHOR = {"reference": "Practitioner/de5c57ff-7257-57b0-13ab-aab6f5f91498", "display": "Max Mustermann"}
 PROJECT = {"reference": "Project/f6f4da8d-93e8-8a08-220e-03b7810451d3", "display": "Sandbox Clinic"}
@@ -81,6 +84,8 @@ class Document:
     etag: str | None = None
     uploads: int = 0  # how often something was stored for it
     deleted: bool = False
+    subject: Any = None  # a FHIR Reference
+    version: int = 1
     # Held while the file is read back or removed: two uploads may end at once, or an upload and a DELETE.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -89,8 +94,37 @@ class Document:
         """A replacement is stored under the same key."""
         return f"binary/{self.id}"
 
+    @property
+    def patient_id(self) -> str | None:
+        """The patient in whose chart it is."""
+        reference = self.subject.get("reference") if isinstance(self.subject, dict) else None
+        kind, _, patient = str(reference or "").partition("/")
+        return patient if kind == "Patient" else None
+
     def describe(self, new: Description) -> None:
         self.file_name, self.content_type, self.is_public = new.file_name, new.content_type, new.is_public
+        self._touch()
+
+    def set_subject(self, subject: Any) -> None:
+        self.subject = subject
+        self._touch()
+
+    def as_fhir(self) -> dict[str, Any]:
+        """Its DocumentReference."""
+        attachment = {"contentType": self.content_type, "title": self.file_name, "url": f"Binary/{self.id}"}
+        token = {"url": "https://api.ovok.com/fhir/StructureDefinition/public-token", "valueString": self.public_token}
+        return {
+            "resourceType": "DocumentReference",
+            "id": self.id,
+            "meta": {"versionId": str(self.version), "lastUpdated": as_ovok_time(self.updated_at)},
+            "extension": [token],
+            "status": "current",
+            "author": [AUTHOR],
+            "content": [{"attachment": attachment}],
+        } | ({"subject": self.subject} if self.subject else {})
+
+    def _touch(self) -> None:
+        self.version += 1
         self.updated_at = datetime.now(UTC)
 
 
@@ -104,12 +138,19 @@ class Ovok:
         self._disturbances = Disturbances(NAME, context.state, context.turns)
         self._sessions = Sessions(LOGIN, context.state)
         self._documents: dict[str, Document] = {}
+        self._fhir = OvokFhir(
+            ACCOUNT, self._disturbances, self._present_document, lambda: self._present, self._move_to_chart
+        )
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         documents, one = PREFIX + "/document", PREFIX + "/document/{document}"
         return [
             web.post(PREFIX + "/v2/auth/login", self._public(self._log_in)),
+            web.post(PREFIX + "/auth/b2b/login", self._public(self._log_in_b2b)),
+            web.post(STAFF + "/start", self._public(self._start_staff_login)),
+            web.post(STAFF + "/token", self._public(self._finish_staff_login)),
             web.post(PREFIX + "/auth/refresh-token", self._public(self._refresh)),
+            *self._fhir.routes(PREFIX, self._guarded),
             web.get(documents + "/public/{token}", self._public(self._download_public)),
             web.post(documents, self._guarded(self._create)),
             web.get(documents, self._guarded(self._list)),
@@ -164,17 +205,36 @@ class Ovok:
     async def _log_in(self, request: web.Request) -> web.Response:
         body = await json_object(request)
         tokens = self._sessions.log_in(Login(text(body, "email"), text(body, "password"), text(body, "clientId")))
-        if tokens is None:
+        return session_answer(tokens)
+
+    async def _log_in_b2b(self, request: web.Request) -> web.Response:
+        """authentication-b-2-b/auth-b-2-b-login-controller-login"""
+        body = await json_object(request)
+        if text(body, "tenantId") != TENANT_ID:
             raise ApiError(401)
-        return web.json_response(
-            {
-                "accessToken": tokens.access,
-                "refreshToken": tokens.refresh,
-                "expiresIn": tokens.seconds,
-                "project": PROJECT,
-                "profile": AUTHOR,
-            }
-        )
+        login = Login(text(body, "email"), text(body, "password"), text(body, "clientId"))
+        return session_answer(self._sessions.log_in(login))
+
+    async def _start_staff_login(self, request: web.Request) -> web.Response:
+        """tenant-authentication/tenant-practitioner-auth-controller-start-login
+
+        With the list of profiles that callers have seen, instead of the page's single tenantCode.
+        """
+        body = await json_object(request)
+        if body.get("codeChallengeMethod", "S256") != "S256":
+            raise ApiError(422, "codeChallengeMethod must be S256")
+        code = self._sessions.start(text(body, "email"), text(body, "password"), text(body, "codeChallenge"))
+        if code is None:
+            raise ApiError(401)
+        profile = {"tenantCode": TENANT_CODE, "project": PROJECT, "profile": AUTHOR}
+        return web.json_response({"nextStep": "token", "sessionCode": code, "profiles": [profile]})
+
+    async def _finish_staff_login(self, request: web.Request) -> web.Response:
+        """tenant-authentication/tenant-practitioner-auth-controller-finish-login"""
+        body = await json_object(request)
+        if text(body, "tenantCode") != TENANT_CODE:
+            raise ApiError(401)
+        return session_answer(self._sessions.finish(text(body, "sessionCode"), text(body, "codeVerifier")))
 
     async def _refresh(self, request: web.Request) -> web.Response:
         """The answer has other names than a login's."""
@@ -235,13 +295,29 @@ class Ovok:
     async def _read_back(self, document: Document, form: IssuedForm) -> None:
         """Complete the document and its record with what the engine says it holds."""
         witness = await self._context.objects.witness(BUCKET, document.key)
-        record = Record(NAME, ACCOUNT, None, form.file_name, witness.size_bytes, witness.sha256, document.id)
+        record = Record(
+            NAME, ACCOUNT, document.patient_id, form.file_name, witness.size_bytes, witness.sha256, document.id
+        )
         if document.record is None:
             self._context.charts.add(record)
         else:
             self._context.charts.replace(document.record, record)
         document.record, document.etag = record, witness.etag
         document.uploads += 1
+
+    def _present_document(self, document_id: str) -> Document:
+        """Raises LookupError."""
+        document = self._documents[document_id]
+        if document.deleted:
+            raise LookupError
+        return document
+
+    def _move_to_chart(self, document: Document) -> None:
+        """Its record, if it has a file, is in its patient's chart from now on."""
+        if document.record is not None:
+            moved = replace(document.record, patient_id=document.patient_id)
+            self._context.charts.replace(document.record, moved)
+            document.record = moved
 
     def _forget_file(self, document: Document) -> None:
         if document.record is not None:
@@ -298,10 +374,10 @@ class Ovok:
         return [document for document in self._documents.values() if not document.deleted]
 
     def _find(self, request: web.Request) -> Document:
-        document = self._documents.get(request.match_info["document"])
-        if document is None or document.deleted:
-            raise ApiError(404)
-        return document
+        try:
+            return self._present_document(request.match_info["document"])
+        except LookupError:
+            raise ApiError(404) from None
 
     def _as_json(self, document: Document) -> dict[str, Any]:
         """A FileEntryDto without its uploadOptions."""
@@ -324,12 +400,28 @@ class Ovok:
                 "file_name": each.file_name,
                 "content_type": each.content_type,
                 "is_public": each.is_public,
+                "patient_id": each.patient_id,
                 "uploads": each.uploads,
                 "deleted": each.deleted,
             }
             for each in self._documents.values()
         ]
         return web.json_response({"documents": shown})
+
+
+def session_answer(tokens: Tokens | None) -> web.Response:
+    """All logins answer alike."""
+    if tokens is None:
+        raise ApiError(401)
+    return web.json_response(
+        {
+            "accessToken": tokens.access,
+            "refreshToken": tokens.refresh,
+            "expiresIn": tokens.seconds,
+            "project": PROJECT,
+            "profile": AUTHOR,
+        }
+    )
 
 
 def error_answer(error: ApiError) -> web.Response:

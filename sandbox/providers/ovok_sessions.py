@@ -1,8 +1,11 @@
 """Logins at Ovok: bearer tokens that expire, refresh tokens that are good once.
 
-https://docs.ovok.com/dev/api/high-level/authentication: auth-login-controller-login-v-2, auth-controller-refresh-token
+https://docs.ovok.com/dev/api/high-level/authentication: auth-login-controller-login-v-2, auth-controller-refresh-token.
+The staff of a tenant log in by two steps with PKCE (RFC 7636).
 """
 
+import base64
+import hashlib
 import secrets
 import time
 from dataclasses import dataclass
@@ -46,9 +49,25 @@ class Sessions:
         self._key = OctKey.generate_key(256)
         self._issued: dict[str, tuple[float, float]] = {}  # access token → issued and expires, by time.time()
         self._refresh_tokens: set[str] = set()
+        self._started: dict[str, str] = {}  # session code → code challenge
 
     def log_in(self, login: Login) -> Tokens | None:
         return self._new_tokens() if login == self._login and not self._revoked else None
+
+    def start(self, email: str, password: str, challenge: str) -> str | None:
+        """The code of a login that `finish` completes; None if it is refused."""
+        if (email, password) != (self._login.email, self._login.password) or self._revoked:
+            return None
+        code = secrets.token_urlsafe(24)
+        self._started[code] = challenge
+        return code
+
+    def finish(self, code: str, verifier: str) -> Tokens | None:
+        """A code is good once, for whoever knows the verifier of its challenge (RFC 7636, 4.6)."""
+        challenge = self._started.pop(code, None)
+        digest = hashlib.sha256(verifier.encode()).digest()
+        proof = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        return self._new_tokens() if challenge == proof and not self._revoked else None
 
     def refresh(self, refresh_token: str) -> Tokens | None:
         """The refresh token is used up. Access tokens that were issued earlier stay good until they expire."""

@@ -49,10 +49,12 @@ BLOB_PATH = PREFIX + "/blob/"
 BUCKET = "redox-blobs"
 CLIENT_ID = "5a7c1e60-4a57-4b0c-9d1f-000000000001"
 KEY_ID = "sandbox-redox-key"
+SOURCE_ID = "0c5b7e22-8a54-4f0e-9d6b-000000000002"
 DESTINATION = "sandbox-hospital"
 ENVIRONMENTS = ("Development", "Staging", "Production")
 ENVIRONMENT = "Development"
 PATIENT_SYSTEM = "urn:oid:2.999.1.4711"
+OPERATION = "https://fhir.redoxengine.com/OperationDefinition/documentreference-create"
 MAX_BYTES = 40_000_000
 MAX_UPLOADED_BYTES = 30_000_000
 ASSERTION_SECONDS = 300
@@ -89,6 +91,7 @@ class Redox:
             web.post(TOKEN_PATH, self._give_token),
             web.post(API + "/redox/{environment}/Binary", self._guarded(self._upload)),
             web.post(create, self._guarded(self._create)),
+            web.get(API + "/{destination}/{environment}/metadata", self._guarded(self._describe)),
             web.route("*", API + "/{anything:.*}", self._guarded(no_such_endpoint)),
         ]
 
@@ -100,7 +103,7 @@ class Redox:
                 "client_id": CLIENT_ID,
                 "key_id": KEY_ID,
                 "private_key": as_pem(self._key),
-                "token_url": self._context.base_url + TOKEN_PATH,
+                "source_id": SOURCE_ID,
                 "destination": DESTINATION,
                 "environment": ENVIRONMENT,
                 "patient_system": PATIENT_SYSTEM,
@@ -178,6 +181,26 @@ class Redox:
             raise Refused(404, error("not-found", f"the environment is none of {', '.join(ENVIRONMENTS)}"))
         if environment != ENVIRONMENT:
             raise Refused(403, error("forbidden", "the key is for another environment"))
+        # https://docs.redoxengine.com/permalink/6JuW9m4kL8FiiSa6YE1gLY; with one source it may be left out.
+        if request.headers.get("Redox-Source-Id", SOURCE_ID) != SOURCE_ID:
+            raise Refused(403, error("forbidden", "the source is not one of this organization"))
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        """The destination's CapabilityStatement (https://hl7.org/fhir/R4/capabilitystatement.html)."""
+        the_destination(request)
+        operation = {"name": "documentreference-create", "definition": OPERATION}
+        rest = {"mode": "server", "resource": [{"type": "DocumentReference", "operation": [operation]}]}
+        return fhir_answer(
+            {
+                "resourceType": "CapabilityStatement",
+                "status": "active",
+                "date": "2026-01-01",
+                "kind": "instance",
+                "fhirVersion": "4.0.1",
+                "format": ["json"],
+                "rest": [rest],
+            }
+        )
 
     async def _upload(self, request: web.Request) -> web.Response:
         if self._context.state.redox_binary_forbidden:
@@ -194,10 +217,9 @@ class Redox:
         return web.Response(status=201, headers={"Location": address})
 
     async def _create(self, request: web.Request) -> web.Response:
-        if request.match_info["destination"] != DESTINATION:
-            raise Refused(404, error("not-found", "there is no such destination"))
+        the_destination(request)
         content_type_is(request, JSON)
-        message = message_in(bundle_in(await read_json(request, MAX_BYTES)))
+        message = message_in(bundle_in(await read_json(request, MAX_BYTES)), SOURCE_ID)
         document: Document = (NAME, ACCOUNT, message.patient_id, message.title)
         faults = Faults.read(message.title)
         self._refuse_patient(message.patient_id)
@@ -300,6 +322,12 @@ class Window:
             "X-RateLimit-Remaining": str(remaining),
             "X-RateLimit-Reset": str(int(reset) + 1),
         }
+
+
+def the_destination(request: web.Request) -> None:
+    """Raises Refused if the address names another one."""
+    if request.match_info["destination"] != DESTINATION:
+        raise Refused(404, error("not-found", "there is no such destination"))
 
 
 def unauthorized() -> Refused:

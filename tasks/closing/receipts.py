@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from tasks.model.document import Label
 from tasks.model.errors import Code
-from tasks.model.job import Job, Statement
+from tasks.model.job import Assurance, Job, Statement
 from tasks.model.route import Stage
 from tasks.model.times import iso
 from tasks.providers.table import assurance_of
@@ -33,7 +34,7 @@ def receipt(job: Job) -> dict[str, Any]:
         "file_name": document.file_name or None,
         "size_bytes": document.size_bytes,
         "sha256": job.sha256,
-        "assurance": assurance_of(job.provider),
+        "assurance": _assurance(job),
         "record": {"id": record.id if record else None, "url": record.url if record else None},
         "stored": {
             # Without an upload's answer, as after a search that found the record, the form's key is all we know.
@@ -55,8 +56,15 @@ def receipt(job: Job) -> dict[str, Any]:
     if remarks := [*job.facts.content_remarks, *job.facts.remarks]:
         content["remarks"] = remarks
     if document.relabeling:
-        content |= {"size_bytes": None, "labels": [asdict(label) for label in document.relabeling.labels]}
+        content |= {"size_bytes": None, "labels": [_label(label) for label in document.relabeling.labels]}
     return content
+
+
+def _label(label: Label) -> dict[str, Any]:
+    """In the fields of a relabel request; `further` only if there are any."""
+    fields = asdict(label)
+    further = fields.pop("further")
+    return fields | ({"further": list(further)} if further else {})
 
 
 def public_receipt(job: Job) -> dict[str, Any]:
@@ -127,8 +135,12 @@ def fields_of(job: Job) -> dict[str, Any]:
         "updated_at": iso(job.updated_at),
         "next_at": iso(job.next_at),
         "record_id": record.id if record else None,
-        "assurance": assurance_of(job.provider) if job.stage is Stage.DELIVERED else None,
+        "assurance": _assurance(job) if job.stage is Stage.DELIVERED else None,
     }
+
+
+def _assurance(job: Job) -> Assurance:
+    return job.facts.assurance or assurance_of(job.provider)
 
 
 def _message(job: Job) -> str:

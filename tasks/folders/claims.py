@@ -86,8 +86,8 @@ class Claims:
         """Move a file and its sidecar from the inbox into `processing/<job id>/`; returns where the file is now.
 
         `seen` is the file that was checked; another file of its name is not taken. `continues`: the document belongs
-        to a job that has failed, and came back by the inbox. `notes` are the names of our notes that came with it: they
-        go, as those that were left behind in failed/ do. `has_writer` tells whether a program has the file open for
+        to a job that has failed, and came back by the inbox. `notes` are the names of our notes that came with it, and
+        of its error file: they go, as the notes that were left behind in failed/ do. `has_writer` tells whether a program has the file open for
         writing. The folder of the file is reached without following a link.
         Raises ChangedMeanwhile, StillWritten, AlreadyInCare and OSError; the file is then where it was.
         """
@@ -108,9 +108,10 @@ class Claims:
                     if sidecar is not None:
                         folder.take_sidecar(place.entry(sidecar.name))
                     document = folder.take(place, path.name, seen, has_writer)
-                    for name in notes:
+                    for entry in map(place.entry, notes):
                         with suppress(OSError):  # not worth holding the document up for
-                            self._folders.notes.remove_note(place.entry(name))
+                            if not self._folders.notes.remove_note(entry):
+                                self._folders.error_files.remove_if_ours(entry)
             except (OSError, ChangedMeanwhile):
                 self._tidy(folder)
                 raise

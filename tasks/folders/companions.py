@@ -150,7 +150,7 @@ class CompanionFolder:
                     folders.clear()
                 if companion is None or companion in names:
                     for closed in self._closed_in(OpenFolder(descriptor, self.root / path), companion):
-                        yield replace(closed, believed=self._believes_itself(closed))
+                        yield replace(closed, believed=self._believes_itself(closed.content, closed.written))
 
     def of_patient(self, account: str, patient_id: str) -> Iterator[ClosedDocument]:
         """Every document of a patient that was closed here and whose companion is believed."""
@@ -168,7 +168,7 @@ class CompanionFolder:
         with suppress(FileNotFoundError, NotADirectoryError), opened_below(self.root, path.parent) as folder:
             for closed in self._closed_in(folder):
                 if path.name in (closed.document.name, closed.companion.name, closed.sidecar.name):
-                    return replace(closed, believed=self._believes_itself(closed))
+                    return replace(closed, believed=self._believes_itself(closed.content, closed.written))
         return None
 
     def amend(self, closed: ClosedDocument, content: Mapping[str, Any], outcome: Outcome) -> None:
@@ -186,6 +186,14 @@ class CompanionFolder:
                 after = {name: value for name, value in {**written, **content}.items() if name != SIGNATURE}
             durable.replace(companion, to_bytes(after), folder.entry(OURS + outcome.job_id), DOCUMENT_MODE)
 
+    def remove_if_ours(self, place: Entry) -> bool:
+        """Remove a companion that lies elsewhere by now, if it is as we wrote it. Raises OSError."""
+        written = read_companion(place)
+        if not is_job_id(written.get("job_id")) or not self._believes_itself(self._opened(written), written):
+            return False
+        place.unlink(missing_ok=True)
+        return True
+
     def opened(self, closed: ClosedDocument) -> AbstractContextManager[OpenFolder]:
         """The folder of a closed document. Raises FileNotFoundError, and NotADirectoryError for a link."""
         return opened_below(self.root, closed.companion.parent)
@@ -201,11 +209,11 @@ class CompanionFolder:
     def _believes(self, content: Mapping[str, Any], account: str, patient_id: str | None) -> bool:
         return self._evidence is not None and self._evidence.believes(self._kind, content, account, patient_id)
 
-    def _believes_itself(self, closed: ClosedDocument) -> bool:
-        """True if it was signed for the patient that it names."""
-        job_file = closed.content.get("job_file")
-        named = {**closed.content, **(job_file if isinstance(job_file, dict) else {})}
-        return self._believes(closed.written, str(named.get("account")), named.get("patient_id"))
+    def _believes_itself(self, content: Mapping[str, Any], written: Mapping[str, Any]) -> bool:
+        """True if a companion was signed for the patient that it names."""
+        job_file = content.get("job_file")
+        named = {**content, **(job_file if isinstance(job_file, dict) else {})}
+        return self._believes(written, str(named.get("account")), named.get("patient_id"))
 
     def _report(self, job_id: str) -> None:
         """Say once that a companion is not believed."""

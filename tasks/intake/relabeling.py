@@ -9,7 +9,7 @@ from tasks.intake.admission import Admission
 from tasks.intake.producers import Producer
 from tasks.intake.requests import RelabelRequest, RequestedLabel, read_relabel_request
 from tasks.ledger.ledger import Opened
-from tasks.model.document import Document, Door, Label, Place, Relabeling
+from tasks.model.document import Document, Door, Label, LabelCoding, Place, Relabeling
 from tasks.model.errors import DocumentRefused, invalid_request
 from tasks.providers.base import Relabels
 
@@ -67,12 +67,17 @@ def check_blocks(labels: Iterable[Label | RequestedLabel], why: str) -> None:
 
 def blocks(label: Label | RequestedLabel) -> bool:
     """True for the label that blocks a document from being read ("Sperret")."""
-    return (label.system, label.code) == (BLOCKING_SYSTEM, BLOCKING_CODE)
+    return any((coding.system, coding.code) == (BLOCKING_SYSTEM, BLOCKING_CODE) for coding in label.codings)
+
+
+def label_of(label: RequestedLabel) -> Label:
+    further = tuple(LabelCoding(coding.system, coding.code, coding.display) for coding in label.further)
+    return Label(label.system, label.code, label.display, further)
 
 
 def relabeling_of(request: RelabelRequest, door: Door, producer: Producer) -> Document:
     """The labels as a job carries them: a document without a file."""
-    labels = tuple(Label(label.system, label.code, label.display) for label in request.labels)
+    labels = tuple(label_of(label) for label in request.labels)
     return Document(
         account=request.account,
         patient_id=None,

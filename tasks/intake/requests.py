@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from config.oids import oid_as_uri
 from tasks.model.errors import Code, DocumentRefused, invalid_request
 from tasks.model.names import check_file_name, check_patient_id
 
@@ -36,14 +37,25 @@ class Request(BaseModel):
     delete_source: bool = False
 
 
-class RequestedLabel(BaseModel):
-    """One security label of a relabeling."""
+class RequestedCoding(BaseModel):
+    """One coding of a security label."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    system: str = Field(min_length=1, max_length=200)
+    # A bare OID becomes a URI here, so that the label is the same however its sender has written it.
+    system: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(oid_as_uri)]
     code: str = Field(min_length=1, max_length=100)
     display: str | None = Field(default=None, max_length=200)
+
+
+class RequestedLabel(RequestedCoding):
+    """One security label of a relabeling: its first coding, and further ones of the same label."""
+
+    further: list[RequestedCoding] = Field(default=[], max_length=9)
+
+    @property
+    def codings(self) -> Sequence[RequestedCoding]:
+        return (self, *self.further)
 
 
 class RelabelRequest(BaseModel):

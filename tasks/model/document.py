@@ -38,12 +38,31 @@ class Place(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
-    """One security label: system, code and display of a FHIR Coding (https://hl7.org/fhir/R4/datatypes.html#Coding)."""
+class LabelCoding:
+    """System, code and display of a FHIR Coding (https://hl7.org/fhir/R4/datatypes.html#Coding)."""
 
     system: str
     code: str
     display: str | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Label:
+    """One security label, a CodeableConcept: its first coding, and any further ones of the same meaning."""
+
+    system: str
+    code: str
+    display: str | None = None
+    further: tuple[LabelCoding, ...] = ()
+
+    @property
+    def codings(self) -> tuple[LabelCoding, ...]:
+        return (LabelCoding(self.system, self.code, self.display), *self.further)
+
+    def __repr__(self) -> str:
+        # A label of one coding as earlier versions wrote it: they have stored the fingerprints of relabelings.
+        further = f", further={self.further!r}" if self.further else ""
+        return f"Label(system={self.system!r}, code={self.code!r}, display={self.display!r}{further})"
 
 
 @dataclass(frozen=True, slots=True)

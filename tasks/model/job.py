@@ -99,6 +99,8 @@ class Facts:
     content_remarks: tuple[str, ...] = ()
     # Who has found it in the chart, of a job that a person has resolved.
     resolution: Statement | None = None
+    # What `delivered` rests on, where that is less than what the provider usually gives.
+    assurance: Assurance | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class Confirm:
         """Record what the search has found of a job."""
         job = lease.job
         if found and not (found.doubt or found.fault):
-            facts = replace(job.facts, record=found.record, remarks=found.remarks)
+            facts = replace(job.facts, record=found.record, remarks=found.remarks, assurance=found.assurance)
             if found.stage is Stage.DELIVERED:
                 sha256, validation = self._sha256(lease, renewal), validation_of(lease, looks)
                 move = moves.delivered(job, found.record, calls, sha256, facts=facts, validation=validation)

@@ -48,6 +48,16 @@ _NOT_THERE_FINAL = Failure(
     "The upload was stored, but the document at the provider that it went into did not hold it within a day.",
     "Look at that document: was its file replaced or removed? Then put it back into the inbox, or retry.",
 )
+_NOT_PROVEN = Failure(
+    Code.NOT_CONFIRMED,
+    "The upload was stored, and not confirmed in time.",
+    "We go on looking for a day; put the file back into the inbox, or retry, to continue then.",
+)
+_NOT_PROVEN_FINAL = Failure(
+    Code.NOT_CONFIRMED,
+    "The upload was stored, and not confirmed within a day.",
+    "Put it right there; then chartpost resolve JOB --delivered.",
+)
 CANNOT_SEARCH = Failure(
     Code.OUTCOME_UNKNOWN,
     "It was sent, the answer was not seen, and this provider offers no way to look whether it has arrived.",
@@ -94,6 +104,8 @@ def not_confirmed(job: Job, *, final: bool = False, doubt: str = "") -> Failure:
     """
     if Stage.REGISTERED in job.times:
         failure = _NOT_PROCESSED_FINAL if final else _NOT_PROCESSED
+    elif job.facts.record and doubt:  # as the next, and it holds the file
+        failure = _NOT_PROVEN_FINAL if final else _NOT_PROVEN
     elif job.facts.record:  # a document that was made before the upload
         failure = _NOT_THERE_FINAL if final else _NOT_THERE
     else:

@@ -114,6 +114,18 @@ class Registers(Protocol):
 
 
 @runtime_checkable
+class Validates(Protocol):
+    """The provider says what is wrong with a document without storing it (`chartpost send --dry-run`)."""
+
+    def validate(self, job: Job, gate: DocumentGate) -> Sequence[str]:
+        """The provider's remarks, for the person at the terminal alone: its words may name the patient.
+
+        `job` is no job of the ledger's. Raises DocumentRefused for what the provider would refuse.
+        """
+        ...
+
+
+@runtime_checkable
 class Relabels(Protocol):
     """The labels of a document in the chart can be replaced (step register)."""
 
@@ -196,6 +208,8 @@ class Found:
     fault: DocumentRefused | None = None
     # Set if the record may be the document's and is not proven to be: a sentence that says why, and names the record.
     doubt: str = ""
+    # Set if `delivered` rests on less than the provider's own `assurance`.
+    assurance: Assurance | None = None
 
 
 @dataclass(frozen=True, slots=True)

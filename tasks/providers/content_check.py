@@ -59,6 +59,15 @@ def contradictions(document: Document, head: bytes) -> Iterator[str]:
             yield f"{who} says {said}, its content is {'an' if content[0] in 'aMO' else 'a'} {content}."
 
 
+def other_content(media_type: str, head: bytes) -> str | None:
+    """What a document of this type certainly is instead, by its beginning; None if it may well be of that type.
+
+    Of a type that is not known here, such as a text, no format with bytes of its own is one.
+    """
+    content = content_of(head)
+    return None if content in _EXPECTED.get(media_type, ("", frozenset()))[1] else content
+
+
 def content_of(head: bytes) -> str | None:
     """What a document that begins with these bytes certainly is; None if it is not recognised."""
     if found := format_of(head):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,6 +15,7 @@ from tasks.model.errors import invalid_request
 
 # The namespace of all ids that we make. Another one would give documents that were sent already other ids.
 _IDS = uuid.UUID("6f1b6f7e-6d44-4f0a-9c44-0d6a3a0d8a51")
+AnyMetadata = TypeVar("AnyMetadata", bound=Metadata)
 
 
 def fixed_id(*parts: str) -> str:
@@ -40,7 +41,7 @@ def identifier(text: str) -> dict[str, str]:
     return {"system": system, "value": value}
 
 
-def metadata_of(document: Document, account: Metadata) -> Metadata:
+def metadata_of(document: Document, account: AnyMetadata) -> AnyMetadata:
     """The document's metadata: the account's, overridden by those in its options. Raises DocumentRefused."""
     own = document.options.get("metadata")
     if own is None:
@@ -48,10 +49,11 @@ def metadata_of(document: Document, account: Metadata) -> Metadata:
     if not isinstance(own, Mapping):
         raise invalid_request("options.metadata is not an object.")
     try:
-        return Metadata.model_validate(_merged(account.model_dump(), own))
+        return type(account).model_validate(_merged(account.model_dump(), own))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
-        names = sorted({str(fault["loc"][0]) for fault in faults if fault["loc"]} & set(Metadata.model_fields))
+        known = set(type(account).model_fields)
+        names = sorted({str(fault["loc"][0]) for fault in faults if fault["loc"]} & known)
         raise invalid_request(
             f"options.metadata is not understood ({', '.join(names) or 'a field that is not known'}).",
             hint='Write codings as "system|code|display", identifiers as "system|value".',
@@ -100,6 +102,16 @@ class Outcome(BaseModel):
 
     resourceType: str = ""  # noqa: N815, as FHIR writes it
     issue: list[Issue] = []
+
+
+def issue_in(value: object) -> Issue | None:
+    """The value as an issue, if it is an object that can be read as one."""
+    if not isinstance(value, Mapping):
+        return None
+    try:
+        return Issue.model_validate(value)
+    except ValidationError:
+        return None
 
 
 def outcome_in(resource: object) -> Outcome | None:

@@ -19,22 +19,52 @@ class WhoActs(StrEnum):
     NOBODY = "nobody"  # it goes on by itself
 
 
+class Again(StrEnum):
+    """Whether it helps to send the same bytes for the same patient again."""
+
+    HELPS = "helps"
+    LATER = "later"  # once something else was put right: the settings, the patient, the provider
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a document failed or waits, in sentences of one language. They name no file."""
 
     title: str
     what_happened: str
-    # One step after the other.
+    # One step after the other, for who sees nothing but the folders.
     what_to_do: Sequence[str]
     who_acts: WhoActs
-    # False: the same bytes, for the same patient, must fail again until something else has changed.
-    trying_again_helps: bool
+    again: Again = Again.NEVER
+    # The same for who is at the page: first what needs no failed document there, then what its buttons do.
+    on_page: Sequence[str] = ()
+    by_button: Sequence[str] = ()
+
+    @property
+    def trying_again_helps(self) -> bool:
+        """False: it must fail again until something else has changed."""
+        return self.again is Again.HELPS
 
     def as_sentences(self) -> Explanation:
         """The same, each text beginning with a capital, also where that is the name of something."""
-        to_do = tuple(map(_capital, self.what_to_do))
-        return replace(self, title=_capital(self.title), what_happened=_capital(self.what_happened), what_to_do=to_do)
+        return replace(
+            self,
+            title=_capital(self.title),
+            what_happened=_capital(self.what_happened),
+            what_to_do=tuple(map(_capital, self.what_to_do)),
+            on_page=tuple(map(_capital, self.on_page)),
+            by_button=tuple(map(_capital, self.by_button)),
+        )
+
+    def for_page(self) -> Explanation:
+        """The same for somebody at the page, who has the buttons of this document."""
+        steps = (*self.on_page, *self.by_button)
+        return replace(self, what_to_do=steps) if steps else self
+
+    def for_sending_page(self) -> Explanation:
+        """The same for somebody at the page whose document was refused at once, so that it has no buttons."""
+        return replace(self, what_to_do=self.on_page) if self.on_page else self
 
 
 PROVIDERS: Final[Mapping[str, str]] = {

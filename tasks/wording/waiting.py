@@ -42,7 +42,7 @@ class WaitingFacts:
 def explain_waiting(words: Words, facts: WaitingFacts) -> Explanation:
     """The explanation of a wait in one language."""
     title, happened, who, to_do = _reasons(words, facts)
-    return Explanation(title, happened, (*to_do, _do_not_repeat(words)), who, trying_again_helps=False).as_sentences()
+    return Explanation(title, happened, (*to_do, _do_not_repeat(words)), who).as_sentences()
 
 
 def until_when(words: Words, facts: WaitingFacts) -> str:

@@ -31,7 +31,8 @@ confirm.give_up_after_seconds = 6.0
 confirm.look_seconds = 2.5
 """
 
-# Around the commit points of create and upload, and while the document of a lost create is being found again.
+# Around the commit points of create and upload, while the document of a lost create is being found again, and around
+# the call that gives the document its patient.
 KILLED_AT = (
     "kill-presign.ledger.committed-before",
     "kill-presign.commit_log.note_commit-after",
@@ -42,6 +43,8 @@ KILLED_AT = (
     "kill-post.call.storage-after",
     "kill-confirm.commit_log.note_record-after",
     "kill-ledger.record_found-after",
+    "kill-confirm.call.patch-before",
+    "kill-confirm.call.patch-after",
 )
 WIPED_AT = (
     "wipe-presign.commit_log.note_commit-after",
@@ -49,6 +52,8 @@ WIPED_AT = (
     "both-presign.call.create-after",
     "both-presign.commit_log.note_record-after",
     "both-post.call.storage-after",
+    "wipe-confirm.call.patch-after",
+    "both-confirm.call.patch-before",
 )
 FOUND_AGAIN = ("kill-confirm", "kill-ledger.record_found")
 
@@ -158,7 +163,7 @@ def made(clinic: Installation, name: str) -> list[dict[str, Any]]:
 
 
 def test_documents_of_one_name_do_not_take_each_others_place_when_a_create_is_lost(ovok: Installation) -> None:
-    """Ovok knows no patients: what tells them apart is only which document is whose."""
+    """Ovok's list names no patients: what tells them apart is only which document is whose."""
     names = [f"LOSTCREATE {number} {run_id()}.pdf" for number in range(4)]
     patients = [f"p{number}" for number in range(3)]
     ovok.start_worker()
@@ -176,6 +181,7 @@ def test_documents_of_one_name_do_not_take_each_others_place_when_a_create_is_lo
     for (name, patient), record in records.items():
         (charted,) = ovok.chart(record_id=record)
         assert charted["sha256"] == hashlib.sha256(f"{patient} {name}".encode()).hexdigest()
+        assert charted["patient_id"] == patient
 
 
 # --- replacing -------------------------------------------------------------------------------------------------------
@@ -249,19 +255,21 @@ def struck(marks: Path) -> set[str]:
 
 
 def assert_one_of_each_in_the_end(ovok: Installation, marks: Path, wanted: set[str]) -> None:
-    """Drop a document for each strike until each has happened; every document is at Ovok once."""
+    """Drop a document for each strike until each has happened; each is at Ovok once, in its patient's chart."""
     run, names = run_id(), list[str]()
+    patient = f"p-{run}"
     # What one document suffers may take another past its own point: what was missed gets another round.
     for _ in range(5):
         for point in sorted(wanted - struck(marks)):
             word = "LOSTCREATE." if point.startswith(FOUND_AGAIN) else ""
             names.append(f"{point}-{len(names)}.{word}{run}.pdf")
-            drop(ovok, names[-1])
+            drop(ovok, names[-1], patient=patient)
         receipts = delivered(ovok, names, seconds=LONG_PATIENCE_SECONDS)
         if struck(marks) == wanted:
             break
     assert struck(marks) == wanted
     assert_once(ovok, names, receipts)
+    assert {each["patient_id"] for name in names for each in ovok.chart(provider="ovok", file_name=name)} == {patient}
     assert_nothing_is_left(ovok)
 
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.benchmarks import backlog, calls, floods, inbox, large, redis_use, small, standing, stream, upload
+from tests.benchmarks import backlog, calls, floods, inbox, large, page, redis_use, small, standing, stream, upload
 from tests.benchmarks.options import Options, read_options
 from tests.benchmarks.progress import say
 from tests.benchmarks.table import Row, table
@@ -31,6 +31,7 @@ GROUPS: dict[str, Callable[[Options, Path], list[Row]]] = {
     "inbox": inbox.measure,
     "backlog": backlog.measure,
     "stream": stream.measure,
+    "page": page.measure,
     "upload": upload.measure,
     "floods": floods.measure,
 }

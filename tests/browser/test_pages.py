@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import random
+import time
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import FilePayload, expect
+import redis
+from playwright.sync_api import Browser, FilePayload, Locator, expect
 
+from tasks.reporting.report import Reports
 from tests.browser.conftest import Clinic, NewVisitor
 from tests.browser.test_login import PHONE, ZOOMED, tab_to
 from tests.browser.visitor import Visitor, assert_accessible, assert_fits, screenshot
 from tests.harness.waiting import wait_until
+from tests.tasks.reporting.ended import ended
+from worker.cli.commands.report.html import as_html
 
 TEXT = b"%PDF-1.4\nA letter.\n%%EOF\n"
 
@@ -116,6 +123,106 @@ def test_files_are_sent_and_followed(anna: Visitor, full_clinic: Clinic) -> None
         page.get_by_role("link", name="Download the file").click()
     assert download.value.suggested_filename == name
     assert download.value.path().read_bytes() == TEXT
+
+
+class Steps:
+    """What a person does on the page: each click and each field counts, as does each page that is loaded for it."""
+
+    def __init__(self, visitor: Visitor) -> None:
+        self.page = visitor.page
+        self.done, self.loads, self._began = list[str](), 0, time.monotonic()
+        self.page.on("load", self._loaded)
+
+    def _loaded(self, _: object) -> None:
+        self.loads += 1
+
+    def click(self, name: str, what: Locator | None = None) -> None:
+        """The link or button of this name, or what is called so here."""
+        self.done.append(f"click {name}")
+        named = self.page.get_by_role("link", name=name).or_(self.page.get_by_role("button", name=name))
+        (what or named).first.click()
+
+    def fill(self, label: str, text: str) -> None:
+        self.done.append(f"fill in {label}")
+        self.page.get_by_label(label).fill(text)
+
+    def choose(self, label: str, option: str) -> None:
+        self.done.append(f"choose {option}")
+        self.page.get_by_label(label).select_option(label=option)
+
+    def tell(self, question: str) -> None:
+        """For who runs the tests with -s: what the answer took."""
+        seconds = time.monotonic() - self._began
+        print(f"{question}: {'; '.join(self.done)}: {self.loads} pages, {seconds:.1f} s")  # noqa: T201
+
+
+def test_three_questions_are_answered_in_a_few_steps(anna: Visitor, full_clinic: Clinic) -> None:
+    today = f"{datetime.now():%Y-%m-%d}"  # noqa: DTZ005, as the person's calendar has it
+    page = anna.page
+
+    steps = Steps(anna)
+    steps.click("Find")
+    steps.fill("Patient's number", "4711")
+    steps.fill("From day", today)
+    steps.click("Find", page.get_by_role("button", name="Find"))
+    expect(page.locator("li", has=page.get_by_role("link", name="referral 0.pdf"))).to_contain_text("In the chart")
+    steps.click("referral 0.pdf")
+    expect(page.get_by_text("It is in the chart.")).to_be_visible()
+    steps.tell("What became of this patient's referral?")
+    assert (len(steps.done), steps.loads) == (5, 3)
+
+    anna.go("/")
+    steps = Steps(anna)
+    steps.click("Find")
+    steps.choose("State", "Failed")
+    steps.fill("From day", today)
+    steps.click("Find", page.get_by_role("button", name="Find"))
+    expect(page.get_by_role("heading", name="By clinic and reason")).to_be_visible()
+    for reason in ("north_clinic: The file is empty", "north_clinic: The patient is missing"):
+        expect(page.get_by_text(reason)).to_be_visible()
+    steps.tell("What failed this week and why, per clinic?")
+    assert (len(steps.done), steps.loads) == (4, 2)
+
+    full_clinic.installation.drop("4713", name := f"SLOW-600 {uuid4()}.pdf", TEXT, "south_clinic")
+    wait_until(lambda: name in anna.go("/find?state=open").content(), "it is on its way")
+    anna.go("/")
+    steps = Steps(anna)
+    on_the_way = page.get_by_role("region", name="south_clinic").locator("a[href^='/find?state=open']")
+    steps.click("the number on the way", on_the_way)
+    waiting = page.locator("li", has=page.get_by_role("link", name=name))
+    expect(waiting).to_contain_text("since")
+    expect(waiting).to_contain_text("is still checking the document")
+    assert_accessible(page)
+    steps.tell("What waits, and how long?")
+    assert (len(steps.done), steps.loads) == (1, 1)
+
+
+def test_a_report_is_for_everybody_and_as_in_the_docs(browser: Browser, valkey: redis.Redis) -> None:
+    a_busy_week(valkey)
+    now = datetime.now(UTC)
+    made = Reports(valkey, jobs_days=30).make(now - timedelta(days=7), now, (), ("account",))
+    with browser.new_context(viewport={"width": 1000, "height": 1300}) as context:
+        page = context.new_page()
+        page.set_content(as_html(made))
+        expect(page.get_by_role("heading", name="Time to confirmation")).to_be_visible()
+        assert_accessible(page)
+        assert_fits(page)
+        screenshot(page, "report")
+
+
+def a_busy_week(valkey: redis.Redis) -> None:
+    """Two clinics that send by day, and some of whose documents fail."""
+    chance = random.Random(7)
+    codes = ("refused_by_provider", "refused_by_provider", "file_empty", "file_too_large", "gave_up", "outcome_unknown")
+    for hours in range(1, 7 * 24):
+        at = datetime.now(UTC) - timedelta(hours=hours)
+        for _ in range(chance.randint(2, 9) if 7 <= at.hour <= 17 and at.weekday() < 5 else 0):
+            account = chance.choice(("north_clinic", "north_clinic", "south_clinic"))
+            when = at - timedelta(minutes=chance.randint(0, 59))
+            if chance.random() < 0.04:
+                ended(valkey, when, account=account, state="failed", code=chance.choice(codes), calls=2)
+            else:
+                ended(valkey, when, account=account, seconds=chance.lognormvariate(2.6, 0.9))
 
 
 def test_today_brings_itself_up_to_date(anna: Visitor, full_clinic: Clinic) -> None:

@@ -42,7 +42,6 @@ def test_no_login_is_for_sandboxes_only(problems: Problems, read: Read) -> None:
     [
         ('conditional = "never"\non_unknown_outcome = "resend"', "would make second copies"),
         ('author = "Dr. A"', 'must be written "Type/id"'),
-        ('algorithm = "RS384"', "private_key"),
         ('token_url = "http://fhir.example.org/token"', "is not https"),
         ('payload = "attached"', "must be one of"),
         ('download_hosts = ["https://x"]', "must be a host name"),

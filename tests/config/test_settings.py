@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from config.accounts import ACCOUNT_KINDS, PracsuiteAccount
+from config.accounts import ACCOUNT_KINDS, OvokAccount, PracsuiteAccount
 from config.errors import SettingsError
 from config.load import load
 from config.settings import Settings
@@ -292,6 +292,58 @@ def test_an_unknown_provider_names_the_known_ones(problems: Problems, provider: 
 def test_a_missing_provider_is_a_problem(problems: Problems) -> None:
     (problem,) = problems("[accounts.a]\n")
     assert problem == "accounts.a.provider is missing: set it, or CHARTPOST_ACCOUNTS__A__PROVIDER."
+
+
+OVOK = """
+[accounts.practice]
+provider = "ovok"
+email = "chartpost@practice.example"
+password = "a-password"
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("", ('client_id is missing: login = "client" needs it',)),
+        ('client_id = "c"\ntenant = "t"', ('tenant is for the logins "staff" and "b2b": set login, or remove it',)),
+        (
+            'login = "b2b"',
+            ('client_id is missing: login = "b2b" needs it', 'tenant is missing: login = "b2b" needs it'),
+        ),
+    ],
+)
+def test_each_login_at_ovok_says_what_it_needs(problems: Problems, lines: str, expected: tuple[str, ...]) -> None:
+    assert problems(OVOK + lines) == tuple(f"accounts.practice.{problem}." for problem in expected)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'client_id = "c"',
+        'login = "staff"',
+        'login = "staff"\ntenant = "t"',
+        'login = "b2b"\nclient_id = "c"\ntenant = "t"',
+    ],
+)
+def test_a_login_at_ovok_that_has_what_it_needs_is_taken(read: Read, lines: str) -> None:
+    assert read(OVOK + lines).accounts["practice"]
+
+
+def test_ovoks_files_are_read_back_where_they_are_uploaded_unless_the_settings_say_otherwise(
+    problems: Problems, read: Read
+) -> None:
+    own = OVOK + 'login = "staff"\nupload_hosts = ["s3.example.org"]\n'
+    account = read(own).accounts["practice"]
+    assert isinstance(account, OvokAccount)
+    assert account.download_hosts == ("s3.example.org",)
+    apart = read(own + 'download_hosts = ["files.example.org"]').accounts["practice"]
+    assert isinstance(apart, OvokAccount)
+    assert apart.download_hosts == ("files.example.org",)
+    (problem,) = problems(own + 'download_hosts = ["localhost"]')
+    assert problem.startswith("accounts.practice.download_hosts[0] is this machine")
+    (problem,) = problems(OVOK + 'login = "staff"\nupload_hosts = ["a b"]')
+    assert "upload_hosts" in problem
 
 
 def test_no_variable_is_offered_where_none_can_be_written(problems: Problems) -> None:

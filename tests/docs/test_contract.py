@@ -29,7 +29,8 @@ from tasks.model.errors import Code
 from tasks.model.job import Facts, Failure, Job, Record, Statement, Stored
 from tasks.model.route import Stage, Step
 from tasks.providers.base import ChartRecord
-from tests.docs.pages import first_column, page
+from tasks.providers.table import KINDS
+from tests.docs.pages import first_column, page, rows
 from worker.cli.commands.check.name import check_name
 from worker.inbox.sidecar import Sidecar
 
@@ -112,6 +113,16 @@ def test_a_reading_as_json_has_the_fields_of_the_contract() -> None:
 
 def test_a_record_as_json_has_the_fields_of_the_contract() -> None:
     assert first_column(CONTRACT.section("A record as JSON")) == set(ChartRecord(id="1").fields())
+
+
+def test_what_records_can_do_at_each_provider_is_what_the_contract_says() -> None:
+    section = CONTRACT.section("`chartpost records`")
+    assert f"| | {' | '.join(KINDS)} |" in section
+    methods = {"list": "records", "show": "record"}
+    for command, *cells in rows(section):
+        method = methods.get(command.strip("`"), command.strip("`"))
+        able = {kind for kind, cell in zip(KINDS, cells, strict=True) if cell != "–"}
+        assert able == {kind for kind in KINDS if hasattr(KINDS[kind].provider(), method)}, command
 
 
 def test_events_have_the_fields_of_the_contract() -> None:

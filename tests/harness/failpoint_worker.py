@@ -176,6 +176,8 @@ def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
         return "call.create"
     if request.method == "POST" and request.url.path.endswith("/patient_attachments"):
         return "call.register"
+    if request.method == "PATCH":
+        return "call.patch"
     if whom != "PracSuite":
         return f"call.{whom.lower()}"
     if request.method == "POST":

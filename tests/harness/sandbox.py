@@ -1,22 +1,23 @@
 """The sandbox in a process of its own, for tests of anything that needs providers and storage."""
 
+import os
 import re
-import subprocess
-import sys
 import tempfile
 import tomllib
-from pathlib import Path
 from typing import IO, Any, Self
 
 import boto3
 import httpx
 
-ROOT = Path(__file__).parents[2]
+from tests.harness import template
+from tests.harness.template import ForkedProcess
+
+ROOT = template.ROOT
 STOP_WITHIN_SECONDS = 10
 
 
 class SandboxProcess:
-    """Starts `python -m sandbox` on a free port and returns when it is ready.
+    """Starts the sandbox on a free port, forked from the tests' template, and returns when it is ready.
 
     `toml` is the settings file that it printed, `settings` the same as a dict, `base` its address without a slash,
     `aws_environment` the variables with which boto3 may use the bucket `sources` at `settings["s3"]`.
@@ -24,15 +25,12 @@ class SandboxProcess:
 
     def __init__(self, *arguments: str, validation_seconds: float = 0.2) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile("a+b")  # noqa: SIM115 (it lives as long as the process)
-        command = [sys.executable, "-m", "sandbox", "--port", "0", "--validation-seconds", str(validation_seconds)]
-        self.process = subprocess.Popen(
-            [*command, "--stop-at-eof", *arguments],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,  # ends with this process, however it ends
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
+        command = ["sandbox", "--port", "0", "--validation-seconds", str(validation_seconds), "--stop-at-eof"]
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        self._output = os.fdopen(reader)
+        with os.fdopen(writer, "w") as output:
+            # Its standard input ends with this process, however it ends.
+            self.process = ForkedProcess([*command, *arguments], os.environ, ROOT, output, self._log)
         self.toml = self._read_settings()
         self.settings: dict[str, Any] = tomllib.loads(self.toml)
         self.aws_environment = dict(re.findall(r"^# (AWS_\w+)=(.*)$", self.toml, re.MULTILINE))
@@ -98,7 +96,8 @@ class SandboxProcess:
     def stop(self) -> int:
         """Ask it to stop; its exit code."""
         self._http.close()
-        with self._log, self.process:
+        self.process.stdin.close()
+        with self._log, self._output:
             self.process.terminate()
             try:
                 return self.process.wait(STOP_WITHIN_SECONDS)
@@ -107,7 +106,7 @@ class SandboxProcess:
 
     def _read_settings(self) -> str:
         lines: list[str] = []
-        for line in self.process.stdout or ():
+        for line in self._output:
             if line == "# ready\n":
                 return "".join(lines)
             lines.append(line)

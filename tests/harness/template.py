@@ -28,9 +28,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.harness.sandbox import ROOT
 from worker.supervisor.fork import die_with_parent
 
+ROOT = Path(__file__).parents[2]
 _LONGEST_REQUEST = 1 << 20
 _PRELOADED = (
     "celery.bin.celery",
@@ -48,6 +48,7 @@ _PRELOADED = (
     "kombu.pidbox",
     "kombu.transport.redis",
     "boto3",
+    "sandbox.__main__",
     "tasks.providers.cliniko.client",
     "tasks.providers.fhir_server.client",
     "tasks.providers.nhn.client",
@@ -216,6 +217,7 @@ def become(request: dict[str, Any], descriptors: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environ"])
     time.tzset()
+    tempfile.tempdir = None  # it is asked of the environment once
     sys.orig_argv[:] = [sys.executable, "-m", *request["start"]]
 
 

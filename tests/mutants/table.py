@@ -27,6 +27,8 @@ EVIDENCE = "tests/tasks/folders/test_evidence.py"
 RETRY = "tests/worker/cli/commands/test_retry.py"
 RESTORED = "tests/acceptance/test_restored_redis.py"
 PAGE_LOGIN = "tests/worker/web/test_login.py"
+KEYS = "tests/config/test_keys.py"
+NHN_ANSWERS = "tests/tasks/providers/test_nhn.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,7 @@ MUTANTS = (
         "tasks/transfer/upload.py",
         'raise OutcomeUnknown("The whole file was sent, and the storage did not answer.") from error',
         "raise",
-        (f"{KILLS}::test_a_lost_answer_is_looked_up_and_not_sent_again",),
+        ("tests/tasks/transfer/test_commit_point.py", f"{KILLS}::test_a_lost_answer_is_looked_up_and_not_sent_again"),
     ),
     Mutant(
         "any success is taken for an upload that the storage has stored",
@@ -513,6 +515,13 @@ MUTANTS = (
         (OVOK, "-k", "whatever"),
     ),
     Mutant(
+        "an Ovok document counts as delivered before it has its patient",
+        "tasks/providers/ovok/client.py",
+        "return replace(found, remarks=remarks, doubt=doubt)",
+        "return replace(found, remarks=remarks)",
+        ("tests/tasks/providers/test_ovok_patients.py",),
+    ),
+    Mutant(
         "old bytes of the same size are taken for a replacement",
         "tasks/providers/ovok/file.py",
         "return None not in (before.etag, file.etag) and before.etag != file.etag",
@@ -578,7 +587,7 @@ MUTANTS = (
     Mutant(
         "labels are taken for changed whatever the answer shows",
         "tasks/providers/nhn/answers.py",
-        'return "" if shown.labels == {(label.system, label.code) for label in wanted} else None',
+        'return "" if shown.labels == asked else None',
         'return ""',
         ("tests/tasks/providers/test_nhn.py", "-k", "labels"),
     ),
@@ -831,6 +840,20 @@ MUTANTS = (
         ".read_alone()",
         ".latest()",
         (LISTS,),
+    ),
+    Mutant(
+        "a 404 of any server passes for PracSuite's",
+        "tasks/providers/pracsuite/client.py",
+        "            check_error(answer)",
+        "            pass",
+        ("tests/tasks/providers/test_pracsuite.py",),
+    ),
+    Mutant(
+        "a download of another size than its record's is kept",
+        "tasks/providers/records.py",
+        "    if size is not None and received != size:",
+        "    if False:",
+        ("tests/tasks/providers/test_records.py",),
     ),
     Mutant(
         "long lists use up the limit of everybody",
@@ -1280,5 +1303,89 @@ MUTANTS = (
         '    services.audit.did(user.name, address, "log_in", "done")\n',
         "",
         (PAGE_LOGIN,),
+    ),
+    Mutant(
+        "the algorithm that a JWK names does not count",
+        "config/keys.py",
+        "chosen = wanted or key.algorithm or next(",
+        "chosen = wanted or next(",
+        (KEYS, "-k", "algorithm"),
+    ),
+    Mutant(
+        "a key that is made for encryption signs",
+        "config/keys.py",
+        'if jwk.get("use") not in (None, "sig"):',
+        "if False:",
+        (KEYS, "-k", "may_not_sign"),
+    ),
+    Mutant(
+        "a new key takes the place of an old one",
+        "worker/cli/commands/keys.py",
+        "os.O_WRONLY | os.O_CREAT | os.O_EXCL",
+        "os.O_WRONLY | os.O_CREAT | os.O_TRUNC",
+        ("tests/worker/cli/commands/test_keys.py",),
+    ),
+    Mutant(
+        "a web server without FHIR is good enough for NHN's probe",
+        "tasks/providers/nhn/answers.py",
+        "if not _is_fhir(answer):",
+        "if False:",
+        (NHN_ANSWERS, "-k", "probe"),
+    ),
+    Mutant(
+        "what NHN knows by its Binary's id is reported as refused",
+        "tasks/providers/nhn/answers.py",
+        ", ids.binary})",
+        "})",
+        (NHN_ANSWERS, "-k", "our_own_ids"),
+    ),
+    Mutant(
+        "a JSON Patch that is refused parks the account",
+        "tasks/providers/nhn/answers.py",
+        "if answer.status in (403, 415):",
+        "if False:",
+        (NHN_ANSWERS, "-k", "json_patch"),
+    ),
+    Mutant(
+        "what NHN shows is sent again",
+        "tasks/providers/nhn/client.py",
+        "if job.uncertainty.perhaps_sent and self._shows(ids.document, job.id):",
+        "if False:",
+        (NHN_ANSWERS, "-k", "lost_answer"),
+    ),
+    Mutant(
+        "what NHN does not let us read is taken to be gone",
+        "tasks/providers/nhn/client.py",
+        'return self._shows(record.id, "duplicate") is not False',
+        'return bool(self._shows(record.id, "duplicate"))',
+        (NHN_ANSWERS, "-k", "earlier_record_stands"),
+    ),
+    Mutant(
+        "a document whose bytes are of another type leaves for NHN",
+        "tasks/providers/nhn/media_types.py",
+        "if content := other_content(kind, head):",
+        "if (content := other_content(kind, head)) and not kind:",
+        (NHN_ANSWERS, "-k", "another_type"),
+    ),
+    Mutant(
+        "NORS counts only as a label's first coding",
+        "tasks/intake/relabeling.py",
+        "for coding in label.codings)",
+        "for coding in label.codings[:1])",
+        ("tests/worker/cli/commands/test_relabel.py", "-k", "further"),
+    ),
+    Mutant(
+        "the page offers to send again what must fail again",
+        "worker/web/acts.py",
+        "        return dismiss\n",
+        "        return (*dismiss, Act.SEND_AGAIN)\n",
+        ("tests/worker/web/test_trial.py", "-k", "agree"),
+    ),
+    Mutant(
+        "a file that is called as an error file goes with its document, whoever wrote it",
+        "tasks/folders/companions.py",
+        " or not self._believes_itself(self._opened(written), written)",
+        "",
+        ("tests/worker/inbox/test_notes.py",),
     ),
 )

@@ -43,6 +43,7 @@ COMMANDS = {
         "worker.cli.commands.records.command:records",
         "List, show, download and change the records in a chart.",
     ),
+    "keys": Entry("worker.cli.commands.keys:keys", "Make an account's key pair, and print its public half."),
     "dead": Entry("worker.cli.commands.dead:dead", "Look at messages that no worker takes."),
     "flower": Entry("worker.cli.commands.flower:flower", "Show workers, queues and steps in a browser."),
     "web": Entry("worker.web.command:web", "Serve the page for the clinic's staff."),

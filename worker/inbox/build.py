@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tasks.accounts.waiting import WaitingReasons
 from tasks.folders.retention import Retention
 from tasks.runtime import Runtime
 from worker.inbox.chores import FolderChores
@@ -36,11 +35,13 @@ def inbox_claims(runtime: Runtime) -> InboxClaims:
 
 def waiting_notes(runtime: Runtime) -> WaitingNotes:
     settings = runtime.settings
-    reasons = WaitingReasons(
-        runtime.ledger, runtime.account_statuses, runtime.breaker, settings.accounts, settings.retry
-    )
     return WaitingNotes(
-        settings, runtime.folders, runtime.ledger, reasons, workers=runtime.workers, writers=runtime.writers
+        settings,
+        runtime.folders,
+        runtime.ledger,
+        runtime.waiting_reasons,
+        workers=runtime.workers,
+        writers=runtime.writers,
     )
 
 

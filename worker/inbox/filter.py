@@ -25,7 +25,8 @@ UNFINISHED = (
 # macOS writes to `letter.pdf.sb-1f2e3d4c-AbCdEf` first, older scanners to `.tmp1`, Emacs to `#letter.txt#`.
 _UNFINISHED_FORM = re.compile(r"#.+#|[^.].*\.(sb-[0-9a-f]{6,8}-[a-z0-9]{6}|tmp_?[0-9]{1,4})")
 
-_OUTCOME_FILES = (".receipt.json", ".error.json")
+ERROR_FILE_ENDING = ".error.json"
+_OUTCOME_FILES = (".receipt.json", ERROR_FILE_ENDING)
 
 _SYSTEM_NAMES = frozenset(
     (

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from tasks.folders.disk_names import SIDECAR_ENDING
+from tasks.folders.disk_names import SIDECAR_ENDING, beside
 from tasks.folders.durable import FileIdentity
 from tasks.folders.notes import is_note_of, may_be_note, note_on
 from tasks.sources.entries import OpenFolder
-from worker.inbox.filter import InboxFilter, Reason
+from worker.inbox.filter import ERROR_FILE_ENDING, InboxFilter, Reason
 from worker.inbox.rights import FolderRights
 from worker.inbox.sidecar_names import SidecarNames, looks_like_sidecar
 
@@ -41,7 +41,7 @@ class Candidate:
     identity: FileIdentity
     sidecar: Path | None = None
     sidecar_identity: FileIdentity | None = None
-    # Our notes about an earlier try of it, which came along.
+    # Our notes and the error file about an earlier try of it, which came along.
     notes: tuple[str, ...] = ()
 
     @property
@@ -176,6 +176,9 @@ class FolderContent:
         for name, reason in self._ignored.items():
             found.ignored.append(Ignored(self._folder / name, self._account, reason))
         notes = self._notes_of_documents()
+        for name in self._documents:
+            if self._ignored.get(error_file := beside(name, "", ERROR_FILE_ENDING)) is Reason.OUTCOME_FILE:
+                notes.setdefault(name, []).append(error_file)
         with_document = {note for of_one in notes.values() for note in of_one}
         found.lone_notes += [self._folder / note for note in self._notes if note not in with_document]
         in_doubt = self._odd_sidecars(found)

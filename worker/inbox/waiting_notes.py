@@ -58,14 +58,17 @@ class _Waiting:
 
 
 class WaitingNotes:
-    """`run` about once a second; it does something when it is time to. `steady` are monotonic seconds."""
+    """`run` about once a second; it does something when it is time to.
+
+    `reasons` makes those of one round. `steady` are monotonic seconds.
+    """
 
     def __init__(
         self,
         settings: Settings,
         folders: Folders,
         ledger: Ledger,
-        reasons: WaitingReasons,
+        reasons: Callable[[], WaitingReasons],
         *,
         workers: Workers,
         writers: Writers,
@@ -111,12 +114,13 @@ class WaitingNotes:
         if not waiting:
             return
         clock, machines = self._clock.read(), MachinesWaitedFor(self._ledger.redis, self._workers)
+        reasons = self._reasons()
         until = self._steady() + _WORK_SECONDS
         # Those without a note first, then those whose note is oldest.
         refused: OSError | None = None
         for each in sorted(waiting.values(), key=lambda each: self._written.get(each.job_id, (-math.inf,))[0]):
             try:
-                self._write(each, clock, machines)
+                self._write(each, clock, machines, reasons)
             except OSError as error:  # perhaps of one folder alone
                 refused = error
             if self._steady() >= until:
@@ -142,11 +146,13 @@ class WaitingNotes:
             elif (since := known[job_id]) and now - since >= patience:
                 yield _Waiting(job_id, since, opened=True)
 
-    def _write(self, waiting: _Waiting, clock: ClockReading, machines: MachinesWaitedFor) -> None:
+    def _write(
+        self, waiting: _Waiting, clock: ClockReading, machines: MachinesWaitedFor, reasons: WaitingReasons
+    ) -> None:
         job_id = waiting.job_id
         try:
             job_file = self._folders.read_job_file(job_id)
-            facts = self._facts(waiting, clock, machines)
+            facts = self._facts(waiting, clock, machines, reasons)
             folder = self._folder(job_file)
         except REDIS_ERRORS:
             raise
@@ -169,7 +175,9 @@ class WaitingNotes:
             )
         self._written[job_id] = self._steady(), folder, job_file.disk_name
 
-    def _facts(self, waiting: _Waiting, clock: ClockReading, machines: MachinesWaitedFor) -> WaitingFacts | None:
+    def _facts(
+        self, waiting: _Waiting, clock: ClockReading, machines: MachinesWaitedFor, reasons: WaitingReasons
+    ) -> WaitingFacts | None:
         """Why it waits; None if it does no more, or nobody knows."""
         if not waiting.opened:
             document = self._folders.document(waiting.job_id)
@@ -178,7 +186,7 @@ class WaitingNotes:
         job = self._ledger.get(waiting.job_id)
         if job is None or job.stage.final:
             return None
-        return self._reasons.of(job, clock, machine_is_idle=bool(machines.of_job(job)))
+        return reasons.facts(job, clock, machine_is_idle=bool(machines.of_job(job)))
 
     def _note(self, waiting: _Waiting, job_file: JobFile, facts: WaitingFacts) -> Note:
         account = job_file.document.account

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tasks.accounts.status import AccountStatus
-from tasks.accounts.waiting import WaitingReasons
+from tasks.accounts.waiting import reason_of_account
 from tasks.closing.notes import facts_of
 from tasks.dispatch.waiting import MachinesWaitedFor
 from tasks.ledger.clock import LedgerClock
 from tasks.model.document import Document
-from tasks.model.errors import DocumentRefused
+from tasks.model.errors import Code, DocumentRefused
 from tasks.model.job import Failure, Job
 from tasks.runtime import Runtime
 from tasks.wording.explanation import Explanation
@@ -19,12 +19,6 @@ from tasks.wording.language import Words
 from tasks.wording.waiting import WaitingFacts, WaitingReason, explain_waiting, until_when
 
 Explained = Explanation
-
-_REASONS = {
-    "parked": WaitingReason.ACCOUNT_PARKED,
-    "down": WaitingReason.ACCOUNT_DOWN,
-    "throttled": WaitingReason.LIMIT_USED_UP,
-}
 
 
 class Explainer:
@@ -35,16 +29,17 @@ class Explainer:
         self._words = Words(language)
         self._machines = MachinesWaitedFor(runtime.redis, runtime.workers)
         self._clock = LedgerClock(runtime.redis).read()
-        self._reasons = WaitingReasons(
-            runtime.ledger,
-            runtime.account_statuses,
-            runtime.breaker,
-            runtime.settings.accounts,
-            runtime.settings.retry,
-        )
+        self._reasons = runtime.waiting_reasons()
 
-    def failure(self, job: Job) -> Explained:
-        return explain_failure(self._words, facts_of(job, self._runtime.settings.accounts))
+    def failure(self, job: Job, *, may_act: bool) -> Explained:
+        """`may_act`: this person has the buttons. Who has none reads what the note beside the file says."""
+        told = explain_failure(self._words, facts_of(job, self._runtime.settings.accounts))
+        return told.for_page() if may_act else told
+
+    def usual_title(self, account: str, code: str) -> str:
+        """Why documents of an account fail with this code, in a few words; `code` is empty where none is known."""
+        facts = FailureFacts(Code(code) if code else None, provider=self._runtime.settings.accounts[account].provider)
+        return explain_failure(self._words, facts).title
 
     def refusal(self, refusal: DocumentRefused, document: Document) -> Explained:
         """Of a document that did not even become a job."""
@@ -56,13 +51,13 @@ class Explainer:
             size_bytes=document.size_bytes,
             max_bytes=account.max_bytes,
         )
-        return explain_failure(self._words, facts)
+        return explain_failure(self._words, facts).for_sending_page()
 
     def account(self, status: AccountStatus) -> Explained | None:
         """Why an account takes no documents for the moment; None if it does."""
         if status.provider is None:
             return explain_waiting(self._words, WaitingFacts(WaitingReason.NOT_IN_SETTINGS))
-        reason = _REASONS.get(status.status)
+        reason = reason_of_account(status.status, status.reason)
         if reason is None:
             return None
         told = explain_waiting(self._words, WaitingFacts(reason, status.provider))
@@ -70,6 +65,6 @@ class Explainer:
 
     def waiting(self, job: Job) -> Explained:
         """Why it waits, and until when it is tried."""
-        facts = self._reasons.of(job, self._clock, machine_is_idle=bool(self._machines.of_job(job)))
+        facts = self._reasons.facts(job, self._clock, machine_is_idle=bool(self._machines.of_job(job)))
         told = explain_waiting(self._words, facts)
         return replace(told, what_to_do=(until_when(self._words, facts), *told.what_to_do))

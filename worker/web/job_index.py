@@ -7,8 +7,10 @@ at most MOST_JOBS jobs, the newest; older ones are found by their id.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +21,7 @@ import redis
 from tasks.ledger import keys
 from tasks.ledger.codec import JobCodec
 from tasks.ledger.ledger import Ledger
+from tasks.ledger.script_loader import load_script
 from tasks.model.job import Job
 from tasks.model.route import Stage
 
@@ -26,6 +29,7 @@ MOST_JOBS = 50_000
 
 _FRESH_SECONDS = 1.0
 _BATCH = 500
+_FINAL = frozenset(str(stage) for stage in Stage if stage.final)
 _Item = TypeVar("_Item")
 _REREAD = 2000  # ended jobs that may change: the newest of those that were not delivered
 
@@ -50,6 +54,14 @@ class Entry:
     @property
     def needs_attention(self) -> bool:
         return self.stage == Stage.FAILED and not self.dismissed
+
+
+@dataclass(slots=True)
+class Counted:
+    """Of one account: its documents that were delivered in a time, and its failures that need attention now."""
+
+    delivered: int = 0
+    attention: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,8 @@ class JobIndex:
     ) -> None:
         self._redis = client
         self._codec = codec
+        self._read_states = load_script(client, "read_states", "worker.web")
+        self._find_record = load_script(client, "find_record", "worker.web")
         self._most_jobs = most_jobs
         self._clock = clock
         self._lock = threading.Lock()
@@ -117,19 +131,30 @@ class JobIndex:
             self._refresh()
             return list(islice(self._fitting(search), skip, skip + most))
 
-    def count(self, search: Search) -> int:
+    def find_and_count(self, search: Search, most: int) -> tuple[Sequence[Entry], int]:
+        """The newest of the jobs that fit, and how many fit."""
         with self._lock:
             self._refresh()
-            return sum(1 for _ in self._fitting(search))
+            fitting = list(self._fitting(search))
+            return fitting[:most], len(fitting)
 
-    def delivered_since(self, since: int) -> Mapping[str, int]:
-        """Account -> how many of its documents were delivered from then on."""
-        counts: dict[str, int] = {}
+    def count_by_code(self, search: Search) -> Mapping[tuple[str, str], int]:
+        """(Account, code) -> how many of the jobs that fit ended so. The code is empty where none is known."""
+        with self._lock:
+            self._refresh()
+            return Counter((entry.account, entry.code or "") for entry in self._fitting(search))
+
+    def counted_since(self, since: int) -> Mapping[str, Counted]:
+        """Account -> its counts, of those delivered from then on. One walk for all accounts."""
+        counts: defaultdict[str, Counted] = defaultdict(Counted)
         with self._lock:
             self._refresh()
             for entry in self._entries.values():
-                if entry.stage == Stage.DELIVERED and entry.ended_at and entry.ended_at >= since:
-                    counts[entry.account] = counts.get(entry.account, 0) + 1
+                if entry.stage == Stage.DELIVERED:
+                    if entry.ended_at and entry.ended_at >= since:
+                        counts[entry.account].delivered += 1
+                elif entry.needs_attention:
+                    counts[entry.account].attention += 1
         return counts
 
     def with_beginning(self, beginning: str, accounts: Collection[str]) -> Sequence[str]:
@@ -140,7 +165,7 @@ class JobIndex:
             return [entry.job_id for entry in fitting if entry.account in accounts]
 
     def with_record(self, record_id: str, accounts: Collection[str], ledger: Ledger) -> Job | None:
-        """The job that a record of the provider proves. It takes a command for each patient."""
+        """The job that a record of the provider proves. Redis looks at the records of each patient."""
         with self._lock:
             self._refresh()
             entries = [entry for entry in reversed(self._entries.values()) if entry.account in accounts]
@@ -148,12 +173,9 @@ class JobIndex:
         scopes = dict.fromkeys(entry.patient for entry in entries)
         scopes |= dict.fromkeys(ledger.seal.lookup("scope", account) for account in accounts)
         for batch in _batches(list(scopes)):
-            with self._redis.pipeline(transaction=False) as pipe:
-                for scope in batch:
-                    pipe.hget(keys.record_owners(scope), record_id)
-                for job_id in pipe.execute():
-                    if job_id and (job := ledger.get(str(job_id))):
-                        return job
+            job_id = self._find_record(args=[keys.PREFIX, record_id, json.dumps(batch)])
+            if job_id and (job := ledger.get(str(job_id))):
+                return job
         return None
 
     def forget_freshness(self) -> None:
@@ -247,18 +269,13 @@ class JobIndex:
 
     def _read(self, entries: Sequence[Entry]) -> None:
         for batch in _batches(entries):
-            with self._redis.pipeline(transaction=False) as pipe:
-                for entry in batch:
-                    pipe.hmget(keys.job(entry.job_id), "stage", "code", "dismissed")
-                answers = pipe.execute()
-            for entry, row in zip(batch, answers, strict=True):
-                stage, code, dismissed = row[0], row[1], row[2]
-                final = stage is not None and Stage(stage).final
-                entry.stage, entry.code, entry.dismissed = (
-                    (stage, code, bool(dismissed)) if final else (None, None, False)
-                )
-                if not final:
-                    entry.ended_at = None
+            # One answer for all: a command for each job, and its answer, would cost this process much more.
+            answer = self._read_states(args=[keys.PREFIX, json.dumps([entry.job_id for entry in batch])])
+            for entry, (stage, code, dismissed) in zip(batch, json.loads(answer), strict=True):
+                if stage in _FINAL:
+                    entry.stage, entry.code, entry.dismissed = stage, code or None, dismissed
+                else:
+                    entry.stage, entry.code, entry.dismissed, entry.ended_at = None, None, False, None
 
 
 def _batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:

@@ -84,7 +84,7 @@ class PageServer:
         with suppress(OSError):  # another start tries again
             sweep_uploads(self._services.runtime.folders.processing)
         with suppress(*REDIS_ERRORS):
-            self._services.index.count(Search(()))
+            self._services.index.find(Search(()), 0)
 
 
 class _Server(uvicorn.Server):

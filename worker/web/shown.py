@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from tasks.model.route import Stage
+from tasks.wording.buttons import Button, button_name
+from tasks.wording.explanation import WhoActs, who_acts_name
 from tasks.wording.language import Words
 from worker.inbox.filter import Reason
 from worker.web.acts import Act, Outcome
@@ -51,22 +54,19 @@ class Shows:
             "cancelled": say("Stopped"),
         }[state]
 
-    def act(self, act: str) -> str:
+    def button(self, button: str) -> str:
         """What a button says."""
-        say = self._words.say
-        return {
-            Act.SEND_AGAIN: say("Send again"),
-            Act.IN_CHART: say("It is in the chart"),
-            Act.NOT_IN_CHART: say("It is not in the chart: send it"),
-            Act.DISMISS: say("Dealt with"),
-            Act.CANCEL: say("Stop it"),
-        }[Act(act)]
+        return button_name(self._words, Button(button))
+
+    def who_acts(self, who: WhoActs) -> str:
+        return who_acts_name(self._words, who)
 
     def did(self, act: str) -> str:
         """What somebody did, as the timeline says it."""
         say = self._words.say
         return {
             Act.SEND_AGAIN: say("sent it again"),
+            Act.AS_IT_IS: say("had it sent as it is"),
             Act.IN_CHART: say("found it in the chart"),
             Act.NOT_IN_CHART: say("did not find it in the chart, and had it sent"),
             Act.DISMISS: say("marked it as dealt with"),
@@ -75,17 +75,26 @@ class Shows:
             "download": say("downloaded the file"),
         }.get(act, act)
 
-    def outcome(self, outcome: Outcome) -> str:
-        """What came of an act."""
+    def outcome(self, outcome: str) -> str:
+        """What came of an act: an `Outcome`, or that the person had no right to it."""
         say = self._words.say
-        return {
+        told: Mapping[str, str] = {
             Outcome.DONE: say("Done."),
             Outcome.CHANGED: say("It has changed since this page was shown, so nothing was done. Look at it again."),
             Outcome.NOT_FITTING: say("That cannot be done with it as it is now. Look at it again."),
-            Outcome.REFUSED: say("It was not done."),
             Outcome.RECORD_TAKEN: say("That record belongs to another document. Check its number."),
             Outcome.TOO_LATE: say("Too late: it may be in the chart already. It goes on until that is known."),
-        }[outcome]
+            Outcome.BUSY: say("Its file is still being put away. Try again in a moment."),
+            Outcome.FILE_AWAY: say(
+                "The file is not here any more. Send the document by hand, then mark this one as dealt with."
+            ),
+            Outcome.NOT_BELIEVED: say(
+                "What lies beside the file was changed, so nothing tells whether it was sent. Look into the chart; if "
+                "it is not there, send the file by hand."
+            ),
+            Outcome.FAULTY: say("It cannot be sent as it is now. Tell IT, with the reference of the document."),
+        }
+        return told.get(outcome) or say("It was not done. Tell IT, with the reference of the document.")
 
     def left_alone(self, reason: Reason) -> str:
         """Why something is left in the inbox, and what to do."""

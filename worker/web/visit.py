@@ -63,6 +63,11 @@ class Visit:
         """The accounts at which this person has the right."""
         return self.user.accounts(right, self.services.settings.accounts)
 
+    @property
+    def contact(self) -> str:
+        """Whom to ask; empty if the settings name nobody."""
+        return self.services.settings.notes.contact
+
     def text(self, name: str) -> str:
         """A field of the form, without blanks around it; empty if it is not there."""
         value = self.form.get(name, "")
@@ -91,6 +96,7 @@ class Visit:
 
 
 Handler = Callable[[Visit], Response]
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Refused(Exception):
@@ -103,24 +109,33 @@ class Refused(Exception):
         self.reason = reason
 
 
-def page(handler: Handler, *, most_bytes: int = _FIELD_BYTES * 16) -> Callable[[Request], Awaitable[Response]]:
+def page(handler: Handler, *, most_bytes: int = _FIELD_BYTES * 16) -> Endpoint:
     """An endpoint for someone who is logged in. A form may have `most_bytes`; files are spooled to disk."""
 
-    async def endpoint(request: Request) -> Response:
+    async def answer(request: Request) -> Response:
         services: Services = request.app.state.services
+        who = await run_in_threadpool(_who, request, services)
+        if who is None:
+            return _to_login(request)
+        if request.method != "POST":
+            return await run_in_threadpool(handler, _visit(request, who, FormData()))
+        check_origin(request)
+        async with read_form(request, most_bytes) as form:
+            visit = _visit(request, who, form)
+            # Before anything else of the form is used.
+            if not hmac.compare_digest(visit.text("form_token").encode(), visit.form_token.encode()):
+                raise Refused(403, "forged")
+            return await run_in_threadpool(handler, visit)
+
+    return refusals_told(answer)
+
+
+def refusals_told(answer: Endpoint) -> Endpoint:
+    """The same endpoint, with a page that says so where it refuses, or where the users, Redis or the disk are away."""
+
+    async def endpoint(request: Request) -> Response:
         try:
-            who = await run_in_threadpool(_who, request, services)
-            if who is None:
-                return _to_login(request)
-            if request.method != "POST":
-                return await run_in_threadpool(handler, _visit(request, who, FormData()))
-            check_origin(request)
-            async with read_form(request, most_bytes) as form:
-                visit = _visit(request, who, form)
-                # Before anything else of the form is used.
-                if not hmac.compare_digest(visit.text("form_token").encode(), visit.form_token.encode()):
-                    raise Refused(403, "forged")
-                return await run_in_threadpool(handler, visit)
+            return await answer(request)
         except Refused as refused:
             return refusal(request, refused)
         except UsersDamaged as error:

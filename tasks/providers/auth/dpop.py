@@ -35,13 +35,14 @@ class DpopApi:
         """The address of a resource, as `ApiClient.url`."""
         return self._client("").url(*segments)
 
-    def send(self, call: Call) -> Answer:
+    def send(self, call: Call, *, renew: bool = True) -> Answer:
         """The answer to a call, whatever its status. Raises what the call raises, and what getting a token does.
 
-        Retries once with the nonce that the server asks for (RFC 9449, 9), and once with a new token after a 401.
+        Retries once with the nonce that the server asks for (RFC 9449, 9), and with `renew` once with a new token after
+        a 401.
         """
         token = self._tokens.current()
-        nonce_given = token_renewed = False
+        nonce_given, token_renewed = False, not renew
         while True:
             answer = call(self._client(token))
             self._nonces.note(answer)

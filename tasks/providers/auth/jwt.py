@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
-from config.types import ALGORITHMS_OF_KEYS, key_kind
+from config.keys import read_key, signing_algorithm
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 class Signer:
-    """Signs with a private key, in PEM or as JWK. Without `algorithm` it uses the usual one of the key's kind.
+    """Signs with a private key, in PEM or as JWK.
+
+    It signs with `algorithm`, else with the one that a JWK names as its own, else with the first of `usual` (those that
+    the other side takes) that the key can. The settings have checked that these go together.
 
     `now` is the time that goes into what is signed, aware. The other side judges it by its own clock.
     """
 
     def __init__(
-        self, private_key: str, algorithm: str = "", *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        private_key: str,
+        algorithm: str = "",
+        *,
+        usual: Sequence[str] = (),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        kind = key_kind(private_key)
-        assert kind is not None  # noqa: S101, the settings have checked it
-        raw = json.loads(private_key) if private_key.lstrip().startswith("{") else private_key
-        self._key: RSAKey | ECKey = RSAKey.import_key(raw) if kind == "RSA" else ECKey.import_key(raw)
-        self.algorithm = algorithm or ALGORITHMS_OF_KEYS[kind][0]
+        key = read_key(private_key)
+        self.algorithm = signing_algorithm(key, algorithm, usual)
+        material: Any = key.material  # joserfc declares a dict of its own kind
+        self._key: RSAKey | ECKey = (RSAKey if key.kind == "RSA" else ECKey).import_key(material)
         self._now = now
 
     @property

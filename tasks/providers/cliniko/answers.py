@@ -200,3 +200,15 @@ PATIENT_STATUSES = StatusTable(
     },
     throttled_seconds=_THROTTLED_SECONDS,
 )
+CASE_STATUSES = StatusTable(
+    NAME,
+    {
+        **_MEANINGS,
+        404: refused(
+            "Cliniko knows no such case.",
+            "Check the case's id, and that it is of this account's shard.",
+            words,
+        ),
+    },
+    throttled_seconds=_THROTTLED_SECONDS,
+)

@@ -17,6 +17,7 @@ from tasks.model.errors import DocumentRefused, invalid_request
 from tasks.model.job import Record
 from tasks.providers.cliniko.answers import (
     ACCOUNT_STATUSES,
+    CASE_STATUSES,
     NAME,
     PATIENT_STATUSES,
     Attachment,
@@ -47,8 +48,8 @@ class Attachments:
         per_page: int = PAGE_SIZE,
         limiter: Callable[[], None] = lambda: None,
     ) -> Pages[Attachment]:
-        """The list at this path. One without a patient in its path is the whole account's."""
-        statuses = ACCOUNT_STATUSES if len(path) == 1 else PATIENT_STATUSES
+        """The list at this path: of a patient, of a case, or without either of the whole account."""
+        statuses = {"patients": PATIENT_STATUSES, "patient_cases": CASE_STATUSES}.get(path[0], ACCOUNT_STATUSES)
 
         def ask(query: Query) -> Page[Attachment]:
             answer = self._api.call("GET", *path, params=query)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from config.accounts import FhirAccount
-from config.types import key_kind
 from tasks.http.addresses import check_address
 from tasks.http.api import ApiClient
 from tasks.http.exchange import Answer
@@ -69,9 +68,7 @@ class TokenServer:
 
     def _with_assertion(self) -> Callable[[str], Answer]:
         account, key = self._account, self._account.private_key.get_secret_value()
-        # SMART names RS384 and ES384 (https://hl7.org/fhir/smart-app-launch/client-confidential-asymmetric.html).
-        algorithm = account.algorithm or ("RS384" if key_kind(key) == "RSA" else "")
-        signer = Signer(key, algorithm, now=self._connection.clock.now)
+        signer = Signer(key, account.algorithm, usual=account.usual_algorithms, now=self._connection.clock.now)
 
         def ask(token_url: str) -> Answer:
             return by_assertion(

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from tasks.http.api import check_json, not_understood, parse_answer
+from config.oids import oid_as_uri
+from tasks.http.api import not_understood, parse_answer
 from tasks.http.exchange import Answer
 from tasks.model.document import Label
 from tasks.model.errors import About, AccountBlocked, Code, DocumentRefused, RetryLater, StepError
@@ -21,12 +22,14 @@ from tasks.providers.statuses import StatusTable, blocked, refused
 
 NAME = "NHN"
 EARLIER = "An earlier sending of it had been stored; NHN knew its ids."
+SHOWN = "An earlier sending of it had been stored; NHN shows the document."
 LABELS_NOT_SHOWN = "NHN said that the labels were changed, and did not show them."
 
 _LOCATION = re.compile(r"(?:^|/)DocumentReference/([A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?$")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # ITI TF-3, 4.2.4.1; the words of the reference implementation's repository
 _ID_TAKEN = re.compile(r"XDSDocumentUniqueIdError|XDSDuplicateUniqueIdInRegistry|Non unique ID", re.IGNORECASE)
+_MOST_BYTES = 1_000_000
 
 
 class _AnyResource(BaseModel):
@@ -111,13 +114,26 @@ def filed(answer: Answer, ids: Ids) -> Filed:
     return Filed(document_id, _remarks(transaction.issues))
 
 
+def validated(answer: Answer) -> Sequence[str]:
+    """What NHN says of a Bundle that it was only to validate, in its own words. Raises what it would refuse it for."""
+    if answer.status in (404, 405, 501) and not _not_found(answer):
+        return (f"NHN validates nothing at this address ({answer.status}): only chartpost's own checks were made.",)
+    PROVIDE_STATUSES.success(answer)
+    if parse_answer(answer, _AnyResource, NAME).resourceType != "OperationOutcome":
+        raise not_understood(NAME, "no outcome of the validation")
+    issues = issues_of(answer)
+    _refuse_if_grave(issues, "NHN would not take the document.")
+    return [f"{_code(issue.severity)}: {issue.words}" for issue in issues]
+
+
 def _ids_taken(issues: Sequence[Issue], ids: Ids) -> bool:
     """Whether all that is wrong is that our own ids are there already: only we can have sent them."""
     grave = [issue.words for issue in issues if issue.grave]
     if not grave or not all(_ID_TAKEN.search(words) for words in grave):
         return False
     named = {uuid for words in grave for uuid in _UUID.findall(words.lower())}
-    return not named or bool(named & {ids.document, ids.submission})
+    # The reference implementation's repository knows a document by the id of its Binary.
+    return not named or bool(named & {ids.document, ids.submission, ids.binary})
 
 
 def _remarks(issues: Sequence[Issue]) -> tuple[str, ...]:
@@ -132,6 +148,34 @@ def _remarks(issues: Sequence[Issue]) -> tuple[str, ...]:
 def _code(value: object) -> str:
     """The value, if it looks like one of FHIR's codes."""
     return value if isinstance(value, str) and re.fullmatch(r"[a-z][a-z-]{0,30}", value) else "unknown"
+
+
+# --- a document that may be there -----------------------------------------------------------------------------------
+
+
+class _Shown(BaseModel):
+    resourceType: Literal["DocumentReference"]  # noqa: N815
+    id: str
+    status: str = ""
+
+
+def is_there(answer: Answer, document_id: str) -> bool | None:
+    """What the answer to a GET says: the document is there, is not there, or nothing (None).
+
+    The reference implementation answers 200 and `null` for a document that it does not have. Refusals say nothing:
+    machines need not be allowed to read, and a server need not offer it.
+    """
+    if answer.status == 410 or (answer.success and answer.body.strip() == b"null"):
+        return False
+    if not answer.success:
+        return None
+    try:
+        shown = _Shown.model_validate_json(answer.body[:_MOST_BYTES])
+    except ValidationError:
+        return None
+    if shown.id.lower() != document_id.lower():
+        return None
+    return shown.status != "entered-in-error"
 
 
 # --- labels ----------------------------------------------------------------------------------------------------------
@@ -156,7 +200,8 @@ class Labelled(BaseModel):
     @property
     def labels(self) -> set[tuple[str, str]]:
         concepts = self.securityLabel or []
-        return {(each.system or "", each.code or "") for concept in concepts for each in concept.coding or []}
+        codings = [coding for concept in concepts for coding in concept.coding or []]
+        return {(oid_as_uri(coding.system or ""), coding.code or "") for coding in codings}
 
 
 def relabeled(answer: Answer, document_id: str, wanted: Sequence[Label]) -> str | None:
@@ -172,7 +217,23 @@ def relabeled(answer: Answer, document_id: str, wanted: Sequence[Label]) -> str 
     shown = parse_answer(answer, Labelled, NAME)
     if shown.id not in (None, document_id):
         raise not_understood(NAME, "another document than the one that was asked for")
-    return "" if shown.labels == {(label.system, label.code) for label in wanted} else None
+    # A job of an earlier version may hold bare OIDs; NHN answers with URIs.
+    asked = {(oid_as_uri(coding.system), coding.code) for label in wanted for coding in label.codings}
+    return "" if shown.labels == asked else None
+
+
+def check_patch_taken(answer: Answer) -> None:
+    """Raises DocumentRefused for a JSON Patch that is refused for its form. Another form may be taken.
+
+    NHN's page has the form; the reference implementation answers it with a 403 before it looks at anything else.
+    """
+    if answer.status in (403, 415):
+        raise DocumentRefused(
+            Code.REFUSED_BY_PROVIDER,
+            f"NHN refused the change of labels in the form of a JSON Patch ({answer.status}).",
+            hint='Ask for it again as a resource: --payload resource, or payload "resource" in a call.',
+            detail=words_of(answer),
+        )
 
 
 def other_labels() -> DocumentRefused:
@@ -189,13 +250,22 @@ def other_labels() -> DocumentRefused:
 
 def check_probe(answer: Answer) -> None:
     """Raises what the answer to a probe says of the account. That the probe itself is refused says nothing."""
-    if answer.success:
-        check_json(answer, NAME)
-        return
     if answer.status == 500:  # "unhandled exception", which an odd call may well be
         return
-    if not isinstance(error := RELABEL_STATUSES.error(answer), DocumentRefused):
+    if not answer.success and not isinstance(error := RELABEL_STATUSES.error(answer), DocumentRefused):
         raise error
+    if not _is_fhir(answer):  # any web server answers a 404
+        raise AccountBlocked(
+            f"What answers at base_url is no FHIR API ({answer.status}, without a FHIR resource): check base_url."
+        )
+
+
+def _is_fhir(answer: Answer) -> bool:
+    """Whether the answer is a FHIR resource, such as an OperationOutcome."""
+    try:
+        return bool(_AnyResource.model_validate_json(answer.body[:_MOST_BYTES]).resourceType)
+    except ValidationError:
+        return False
 
 
 def proof_came_late() -> AccountBlocked:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from config.accounts import Metadata, NhnAccount
+from config.accounts import NhnAccount, NhnMetadata
 from tasks.model.job import Job
 from tasks.providers.base import DocumentGate
 from tasks.providers.fhir import coding, concept, fixed_id, identifier
-from tasks.providers.media_types import media_type
+from tasks.providers.nhn.options import Options
 from tasks.sources.stream import HashingReader
+from tasks.sources.whole import HEAD_BYTES
 
 CONTENT_TYPE = "application/fhir+json"
 _MHD = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/"
@@ -29,29 +30,40 @@ _REQUIRED_CODINGS = ("type", "category", "format", "facility_type", "practice_se
 Resource = dict[str, Any]
 
 
-def missing_metadata(metadata: Metadata) -> list[str]:
-    """What NHN requires and the metadata lack, as settings name it: the errors of the reference implementation."""
-    names = [name for name in _REQUIRED_CODINGS if not getattr(metadata, name)]
-    return names if metadata.author.name.strip() else [*names, "author.name"]
+def missing_metadata(account: NhnAccount, metadata: NhnMetadata) -> list[str]:
+    """What NHN requires of a document and its account lacks, as settings name it.
+
+    Codes and the author are errors of the reference implementation. The number of the author's organization is what
+    NHN's page tells organizations by.
+    """
+    names = [f"metadata.{name}" for name in _REQUIRED_CODINGS if not getattr(metadata, name)]
+    if not metadata.author.name.strip():
+        names.append("metadata.author.name")
+    return names if account.organization.documents_number else [*names, "organization.number"]
 
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """Of the document's bytes. The Bundle holds the SHA-1; the SHA-256 shows whether the document changes meanwhile."""
+    """Of the document's bytes. The Bundle holds the SHA-1; the SHA-256 shows whether the document changes meanwhile.
+
+    `head` is the beginning of the document.
+    """
 
     sha1: bytes
     sha256: str
     md5: str
+    head: bytes
 
     @classmethod
     def of(cls, gate: DocumentGate) -> Digests:
         """Reads the document once. Raises DocumentRefused, RetryLater and LeaseLost."""
-        sha1 = hashlib.sha1(usedforsecurity=False)
+        sha1, head = hashlib.sha1(usedforsecurity=False), b""
         with gate.open() as source:
             reader = HashingReader(source, gate.check)
             for block in reader:
                 sha1.update(block)
-            return cls(sha1.digest(), reader.sha256, reader.md5)
+                head = head or block[:HEAD_BYTES]
+            return cls(sha1.digest(), reader.sha256, reader.md5, head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +83,17 @@ class Ids:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One document as it is provided. `at` is when it was first tried (ISO 8601, UTC)."""
+    """One document as it is provided, after IHE's profile for comprehensive metadata.
+
+    https://profiles.ihe.net/ITI/MHD/StructureDefinition-IHE.MHD.Comprehensive.DocumentReference.html: the attachment
+    has a language, and author and sourcePatientInfo are contained. `at` is when it was first tried (ISO 8601, UTC).
+    """
 
     job: Job
     account: NhnAccount
-    metadata: Metadata
+    metadata: NhnMetadata
+    options: Options
+    media_type: str
     digests: Digests
     ids: Ids
     at: str
@@ -83,15 +101,14 @@ class Bundle:
     def resource(self, data: str) -> Resource:
         """The Bundle; `data` is the document in base64."""
         ids = self.ids
-        national_id = {"system": self.account.patient_system, "value": self.job.document.patient_id}
-        binary = {"resourceType": "Binary", "contentType": media_type(self.job.document), "data": data}
+        binary = {"resourceType": "Binary", "contentType": self.media_type, "data": data}
         return {
             "resourceType": "Bundle",
             "meta": {"profile": [_MHD + "IHE.MHD.Comprehensive.ProvideBundle"]},
             "type": "transaction",
             "entry": [
                 _entry(ids.submission, self._submission_set()),
-                _entry(ids.patient, {"resourceType": "Patient", "identifier": [national_id]}),
+                _entry(ids.patient, self._patient()),
                 _entry(ids.binary, binary),
                 _entry(ids.document, self._document()),
             ],
@@ -122,37 +139,42 @@ class Bundle:
 
     def _document(self) -> Resource:
         metadata, description = self.metadata, self.job.document.description
-        patient = {"reference": _urn(self.ids.patient)}
+        relations = [
+            {"code": code, "target": {"reference": f"DocumentReference/{target}"}}
+            for code, target in self.options.relates_to
+        ]
         return {
             "resourceType": "DocumentReference",
-            "contained": [self._person(), self._organization(), _ROLE],
-            "masterIdentifier": {"system": _URIS, "value": _urn(self.ids.document)},
+            "contained": [self._person(), self._organization(), _ROLE, {**self._patient(), "id": "patient"}],
+            "masterIdentifier": {"use": "usual", "system": _URIS, "value": _urn(self.ids.document)},
             "status": "current",
             "type": concept(metadata.type),
             "category": [concept(metadata.category)],
-            "subject": patient,
+            "subject": {"reference": _urn(self.ids.patient)},
             "date": self.at,
             "author": [{"reference": each} for each in ("#person", "#role", "#organization")],
+            **({"relatesTo": relations} if relations else {}),
             **({"description": description} if description else {}),
             "securityLabel": [concept(metadata.security_label)],
             "content": [{"attachment": self._attachment(), "format": coding(metadata.format)}],
             "context": {
                 "facilityType": concept(metadata.facility_type),
                 "practiceSetting": concept(metadata.practice_setting),
-                "sourcePatientInfo": patient,
+                "sourcePatientInfo": {"reference": "#patient"},
             },
         }
 
     def _attachment(self) -> Resource:
         return {
             "extension": [_extension("ihe-homeCommunityId", "valueUri", self._community)],
-            "contentType": media_type(self.job.document),
+            "contentType": self.media_type,
+            "language": self.metadata.language,
             "url": _urn(self.ids.binary),
             "size": self.job.document.size_bytes,
             # SHA-1 of the raw bytes, as FHIR's Attachment has it.
             "hash": base64.b64encode(self.digests.sha1).decode(),
-            "title": self.job.document.file_name,
-            "creation": self.at,
+            "title": self.options.title or self.job.document.file_name,
+            "creation": self.options.created or self.at,
         }
 
     def _person(self) -> Resource:
@@ -164,8 +186,14 @@ class Bundle:
         return {"resourceType": "Practitioner", "id": "person", "name": [name], **known}
 
     def _organization(self) -> Resource:
-        number = {"system": _ORGANIZATIONS, "value": self.account.organization.child}
-        return {"resourceType": "Organization", "id": "organization", "identifier": [number]}
+        organization = self.account.organization
+        number = {"system": _ORGANIZATIONS, "value": organization.documents_number}
+        name = {"name": organization.name} if organization.name else {}
+        return {"resourceType": "Organization", "id": "organization", "identifier": [number], **name}
+
+    def _patient(self) -> Resource:
+        national_id = {"system": self.account.patient_system, "value": self.job.document.patient_id}
+        return {"resourceType": "Patient", "identifier": [national_id], **self.options.patient}
 
     @property
     def _community(self) -> str:

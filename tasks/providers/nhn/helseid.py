@@ -74,7 +74,7 @@ class HelseId:
             _ASSERTION_SECONDS,
             {"typ": "client-authentication+jwt", "kid": account.key_id},
             nbf=self._signer.now(),
-            assertion_details=assertion_details(account.organization),
+            **assertion_details(account.organization),
         )
         form = {
             "client_id": account.client_id,
@@ -89,12 +89,20 @@ class HelseId:
 
 
 def assertion_details(organization: Organization) -> dict[str, Any]:
-    """The organization for which the client acts: the unit alone, or with the legal body that it belongs to."""
-    system, value = _CHILD_ALONE, organization.child
+    """The claim that names the organization for which the client acts; none for a client that acts for its own alone.
+
+    A client of one organization names a unit of it. A client of several names the legal body, and the unit if there is
+    one (HelseID.Library, `OrganizationNumberCreatorForMultiTenantClient`).
+    """
     if organization.parent:
         system, value = _OF_A_PARENT, f"NO:ORGNR:{organization.parent}:{organization.child}"
+    elif organization.child:
+        system, value = _CHILD_ALONE, organization.child
+    else:
+        return {}
     identifier = {"system": system, "type": "ENH", "value": value}
-    return {"type": "helseid_authorization", "practitioner_role": {"organization": {"identifier": identifier}}}
+    role = {"organization": {"identifier": identifier}}
+    return {"assertion_details": {"type": "helseid_authorization", "practitioner_role": role}}
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -118,13 +126,13 @@ class _Refused(BaseModel):
     error: StrictStr
 
 
-_CLIENT = "check client_id, key_id, private_key and organization, and this machine's clock."
+_CLIENT = "check client_id, key_id, private_key, algorithm and organization, and this machine's clock."
 _SENTENCES = {
     "invalid_client": f"HelseID refused the client: {_CLIENT}",
     "unauthorized_client": "HelseID does not let this client ask for tokens without a user: have that set up.",
     "invalid_scope": "HelseID does not let this client have the scope: ask for it, or correct scope.",
     "invalid_request": "HelseID refused the token request: check organization, scope and issuer.",
-    "invalid_dpop_proof": "HelseID refused the proof of our key: check this machine's clock.",
+    "invalid_dpop_proof": "HelseID refused the proof of our key: check this machine's clock, and algorithm.",
 }
 
 

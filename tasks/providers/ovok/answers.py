@@ -71,6 +71,11 @@ class EntryList(BaseModel):
         """Whether the entries that say when they were changed come in this order, give or take a moment."""
         return all(later <= earlier + _SAME_MOMENT for earlier, later in pairwise(self._changes))
 
+    @property
+    def tells_time(self) -> bool:
+        """Whether any entry says when it was changed, so that `reaches` can tell; also if there is no entry."""
+        return bool(self._changes) or not self.resources
+
     def reaches(self, since: datetime) -> bool:
         """Whether its last entries are older than that."""
         return bool(self._changes) and self._changes[-1] < since
@@ -93,9 +98,11 @@ def no_such_document() -> DocumentRefused:
 
 def words(answer: Answer) -> str:
     """Ovok's own words, for the error file only, without the tokens that may be among them."""
-    return _TOKENS.sub("…", answer.body[:65_536].decode(errors="replace"))
+    return _TOKENS.sub("…", _PUBLIC_TOKEN.sub("…", answer.body[:65_536].decode(errors="replace")))
 
 
+# It lets anyone read the file, whatever form it has.
+_PUBLIC_TOKEN = re.compile(r'(?<="publicToken")\s*:\s*"[^"]*"?')
 # A JWT (RFC 7519), and the query of a signed address.
 _TOKENS = re.compile(r"[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*|(?<=\?)[A-Za-z0-9_%.~-]+=[^\s\"<>]*")
 
@@ -106,7 +113,7 @@ _UNACCEPTABLE = refused(
 )
 # The pages name 200, 400, 401, 404, 422 and 500.
 _LOCKED_OUT: Mapping[int, Meaning] = {
-    401: locked_out("Ovok refused the token (401): check email, password and client_id of this account."),
+    401: locked_out("Ovok refused the token (401): check login, email, password and client_id of this account."),
     403: locked_out("Ovok refused access (403): check what the account's user may do, and base_url."),
 }
 _PRESIGN: Mapping[int, Meaning] = {
@@ -118,3 +125,27 @@ _PRESIGN: Mapping[int, Meaning] = {
 CREATE_STATUSES = StatusTable(NAME, {**_PRESIGN, 404: blocked("Ovok answered 404 to a new document: check base_url.")})
 REPLACE_STATUSES = StatusTable(NAME, {**_PRESIGN, 404: lambda _: no_such_document()})
 READ_STATUSES = StatusTable(NAME, _LOCKED_OUT)
+FHIR_STATUSES = StatusTable(
+    f"{NAME}'s FHIR API",
+    {
+        **_LOCKED_OUT,
+        403: locked_out(
+            "Ovok does not let this account's user read patients and documents by its FHIR API (403): allow it, or set "
+            "set_patient = false, and documents get no patient."
+        ),
+        404: blocked(
+            "There is no FHIR API where it was asked (404), so documents could get no patient: check base_url and "
+            "fhir_version of this account, or set set_patient = false."
+        ),
+    },
+)
+WRITE_STATUSES = StatusTable(
+    f"{NAME}'s FHIR API",
+    {
+        **_LOCKED_OUT,
+        403: locked_out(
+            "Ovok does not let this account's user give documents their patient (403): allow its user to change "
+            "DocumentReference, or set set_patient = false."
+        ),
+    },
+)

@@ -4,6 +4,10 @@ Vendor pages: https://docs.ovok.com/dev/api/high-level/document. "Ovok document"
 one file. Each create makes another one, so its id is kept before anything is uploaded, and every later try asks for a
 new form of the same Ovok document. What the pages leave open is tolerated; what cannot be understood blocks the
 account with a sentence that says so.
+
+A document of a patient is delivered when its file was read back and the Ovok document is the patient's (`subject`). The
+search that finds the file sets the subject too. So a kill, a lost answer or a refusal at any moment leads to another
+search, which sets it again or finds it set, and never to another Ovok document.
 """
 
 from __future__ import annotations
@@ -16,8 +20,12 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+from pydantic import JsonValue
+
 from config.accounts import OvokAccount
+from tasks.http.addresses import check_address, is_host_allowed
 from tasks.http.api import Body, not_understood, parse_answer
+from tasks.http.exchange import Answer
 from tasks.http.json_values import moment
 from tasks.model.document import Document
 from tasks.model.errors import AccountBlocked, OutcomeUnknown, RetryLater, invalid_request
@@ -42,6 +50,7 @@ from tasks.providers.ovok.answers import (
 from tasks.providers.ovok.file import FIRST_BYTE, File, file_in, is_ours, noted
 from tasks.providers.ovok.login import Login
 from tasks.providers.ovok.records import Chart
+from tasks.providers.ovok.subject import Subjects, check_patient_id
 
 _DOCUMENT = "document"
 _PAGE_SIZE = 50
@@ -50,7 +59,9 @@ _MAX_PAGES = 200
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _DIGEST_SECONDS = 3600.0
 _DOCUMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # FHIR's ids are shorter, and of fewer characters
-_OPTIONS = ("document_id",)
+_JUST_MADE = timedelta(minutes=5)
+_OPTIONS = ("document_id", "is_public")
+_PUBLIC = "It is public, as its sender asked: whoever has Ovok's link can read it."
 
 
 class Ovok:
@@ -64,7 +75,9 @@ class Ovok:
     def __init__(self, name: str, account: OvokAccount, connection: Connection) -> None:
         self.limit_group = account.limit_group
         self._max_bytes = account.max_bytes
-        self._hosts = account.upload_hosts
+        self._download_hosts = account.download_hosts
+        self._sets_patient = account.set_patient
+        self._insecure = account.insecure
         self._cache = connection.cache
         self._clock = connection.clock
         self._api = BearerApi(
@@ -75,9 +88,10 @@ class Ovok:
             # A refused token is replaced by refresh or login; if the new one is refused too, by the login alone.
             replacements=(KEEP_LAST, FORGET_LAST),
         )
+        self._subjects = Subjects(self._api, account.fhir_version, connection.cache, account.limit_group)
         # For the addresses of files, which hold their own signature: no token goes there.
         self._storage = connection.api(account.base_url, provider=NAME, headers={})
-        self._chart = Chart(self._api, self._storage, self._hosts, connection.list_limiter)
+        self._chart = Chart(self._api, self._storage, account.download_hosts, connection.list_limiter)
 
     # --- before any call -------------------------------------------------------------------------------------
 
@@ -85,26 +99,40 @@ class Ovok:
         return Route(self.stages, together=False, account_wide=True, on_unknown_outcome=OnUnknownOutcome.RECONCILE)
 
     def check(self, document: Document) -> None:
-        """Size, name, type and options; a patient is not needed. Raises DocumentRefused."""
+        """Size, name, type, options, and the patient's id if there is one. Raises DocumentRefused."""
         check_size(document, self._max_bytes)
         check_file_name(document.file_name)
         media_type(document)
         _check_options(document.options)
+        if self._sets_patient:
+            check_patient_id(document)
 
     def before_sending(self, job: Job) -> Facts:
         """Note when the job was first tried, by Ovok's clock, and what file its Ovok document has now, if it has one.
 
-        Raises DocumentRefused if there is no Ovok document of the option `document_id`.
+        Raises DocumentRefused if Ovok does not know the patient, or if the option `document_id` names an Ovok document
+        that is another patient's or not there.
         """
         since = job.facts.provider.get("since") or self._clock.earliest().isoformat()
         facts = replace(job.facts, record=self._target(job), provider={"since": since})
+        patient_id = self._patient_of(job.document)
+        if patient_id:
+            self._subjects.check_patient(patient_id)
         if facts.record is None:
             return facts
+        if patient_id and facts.record.shared:
+            self._subjects.check_free(facts.record.id, patient_id)
         address = self._address(facts.record.id)
-        if address is None:
+        if address is None:  # it has no file yet, or is gone
+            if not self._is_gone(job.document, facts.record):
+                return facts
             if facts.record.shared:
                 raise no_such_document()
-            return replace(facts, record=None)  # it was made for the job and is gone: another is made
+            if self._was_just_tried(job):
+                raise RetryLater("Ovok does not show yet the document that was made for this one.")
+            return replace(facts, record=None)  # another is made
+        if self._foreign_host(address):
+            return facts
         return replace(facts, provider={"since": since, **noted(self._file_at(address))})
 
     # --- sending ---------------------------------------------------------------------------------------------
@@ -117,14 +145,10 @@ class Ovok:
 
         Raises OutcomeUnknown for a create whose answer is not understood, since an Ovok document was made.
         """
-        # isPublic is not sent: a clinical document must not be public
-        # (https://docs.ovok.com/dev/api/high-level/document/document-controller-create-upload-credentials).
-        wanted = {"fileName": self.sent_name(job.document), "contentType": media_type(job.document)}
         record = self._target(job)
         if record is None:
-            return self._create(wanted, gate)
-        path = (_DOCUMENT, record.id)
-        answer = self._api.send(lambda api: api.call("POST", *path, json=dict(wanted)))
+            return self._create(job.document, gate)
+        answer = self._replace(job.document, record)
         if answer.status == 404 and not record.shared:
             raise RetryLater("Ovok does not know the document any more that was made for this one; another is made.")
         presigned = parse_answer(REPLACE_STATUSES.success(answer), Presigned, NAME)
@@ -144,15 +168,19 @@ class Ovok:
         if wanted is not None and wanted != record.id:
             return False
         address = self._address(record.id)
+        if address and self._foreign_host(address):
+            return True  # it is there, and its file is where we may not look
         file = self._file_at(address) if address else None
         if file is None or file.size != document.size_bytes:
             return False
         return record.version in (None, file.etag)
 
     def probe(self) -> None:
-        """List one Ovok document: the answer shows whether the login works."""
+        """List one Ovok document, and ask the FHIR API for one: the answers show whether the login works for both."""
         answer = self._api.send(lambda api: api.call("GET", _DOCUMENT, params=[("_count", "1")]))
         parse_answer(READ_STATUSES.success(answer), EntryList, NAME)
+        if self._sets_patient:
+            self._subjects.probe()
 
     # --- records, for people ---------------------------------------------------------------------------------
 
@@ -183,7 +211,33 @@ class Ovok:
         made = job.facts.record
         return None if made is None or made.shared else replace(made, url=self._record(made.id).url)
 
-    def _create(self, wanted: Mapping[str, str], gate: DocumentGate) -> Form:
+    def _patient_of(self, document: Document) -> str:
+        """The id of the Patient whom the Ovok document is to belong to; empty if it is to belong to none."""
+        return (document.patient_id or "") if self._sets_patient else ""
+
+    def _was_just_tried(self, job: Job) -> bool:
+        """Whether the first try is so young that Ovok may not show everywhere yet what it has made."""
+        since = moment(job.facts.provider.get("since"))
+        return since is not None and self._clock.now() - since < _JUST_MADE
+
+    def _is_gone(self, document: Document, record: Record) -> bool:
+        """Whether the Ovok document is not there any more: a form for it is refused with a 404."""
+        answer = self._replace(document, record)
+        if answer.status == 404:
+            return True
+        REPLACE_STATUSES.success(answer)
+        return False
+
+    def _replace(self, document: Document, record: Record) -> Answer:
+        wanted = self._wanted(document)
+        # A truth value here and text in a create, as the two pages have it.
+        public: dict[str, JsonValue] = {"isPublic": True} if _is_public(document) else {}
+        return self._api.send(lambda api: api.call("POST", _DOCUMENT, record.id, json={**wanted, **public}))
+
+    def _create(self, document: Document, gate: DocumentGate) -> Form:
+        # isPublic is sent only if a sender asks for it: a clinical document must not be public
+        # (https://docs.ovok.com/dev/api/high-level/document/document-controller-create-upload-credentials).
+        wanted = self._wanted(document) | ({"isPublic": "true"} if _is_public(document) else {})
         content = json.dumps(wanted, ensure_ascii=False, separators=(",", ":")).encode()
         answer = self._api.send(lambda api: api.create("POST", _DOCUMENT, body=Body.of(content), gate=gate))
         CREATE_STATUSES.success(answer)
@@ -193,6 +247,9 @@ class Ovok:
             raise OutcomeUnknown(f"{NAME} has made a document. {error}") from None
         return _form(presigned, self._record(presigned.id))
 
+    def _wanted(self, document: Document) -> dict[str, str]:
+        return {"fileName": self.sent_name(document), "contentType": media_type(document)}
+
     def _record(self, document_id: str) -> Record:
         return Record(document_id, self._api.url(_DOCUMENT, document_id))
 
@@ -201,15 +258,28 @@ class Ovok:
     def _find_one(self, job: Job, owners: Mapping[str, str]) -> Found | None:
         record = self._target(job)
         if record is None:
-            created = self._find_created(job, owners)
-            return Found(created, Stage.RECEIVED) if created else None
+            return self._find_created(job, owners)
         address = self._address(record.id)
-        if address is None:
+        if address is None and record.shared:
             return None
-        file = self._file_at(address)
-        if file is not None and self._holds_our_bytes(job, address, file):
-            return Found(replace(record, version=file.etag))
+        host = self._foreign_host(address) if address else ""
+        if host and job.facts.stored:
+            unread = (
+                f"It was not read back: Ovok keeps it at {host}, which is not one of download_hosts. "
+                "That storage has taken it is all that is known."
+            )
+            return self._given_its_patient(job, Found(record, remarks=(unread,), assurance=Assurance.ACCEPTED))
+        file = self._file_at(address) if address and not host else None
+        if address and file is not None and self._holds_our_bytes(job, address, file):
+            return self._given_its_patient(job, Found(replace(record, version=file.etag)))
         return Found(record, Stage.RECEIVED) if _may_be_repeated(job) else None
+
+    def _given_its_patient(self, job: Job, found: Found) -> Found:
+        """The same once the Ovok document is the patient's, else in doubt: it is not delivered before that."""
+        patient_id = self._patient_of(job.document)
+        doubt = self._subjects.ensure(found.record.id, patient_id) if patient_id else ""
+        remarks = (*found.remarks, _PUBLIC) if _is_public(job.document) else found.remarks
+        return replace(found, remarks=remarks, doubt=doubt)
 
     def _holds_our_bytes(self, job: Job, address: str, file: File) -> bool:
         """As `is_ours`; where only the bytes can tell, the file is downloaded and its digest compared."""
@@ -221,28 +291,46 @@ class Ovok:
         if known is not None:
             return known == stored.sha256
         digest = sha256()
-        if not self._storage.download(address, hosts=self._hosts, take=digest.update, size=file.size):
+        if not self._storage.download(address, hosts=self._download_hosts, take=digest.update, size=file.size):
             return False
         self._cache.put(topic, key, digest.hexdigest(), _DIGEST_SECONDS)
         return digest.hexdigest() == stored.sha256
 
-    def _find_created(self, job: Job, owners: Mapping[str, str]) -> Record | None:
-        """The Ovok document of a create whose answer was lost: of our name and type, not owned by a job, and empty."""
-        tried_at = moment(job.facts.provider.get("since")) or job.created_at
-        for entry in self._list_changed(tried_at - _CLOCKS_DIFFER):
-            free = owners.get(entry.id, job.id) == job.id
-            if free and entry.is_of(self.sent_name(job.document), media_type(job.document)) and self._is_empty(entry):
-                return self._record(entry.id)
-        return None
+    def _find_created(self, job: Job, owners: Mapping[str, str]) -> Found | None:
+        """The Ovok document of a create whose answer was lost: of our name and type, not owned by a job, and empty.
 
-    def _is_empty(self, entry: Entry) -> bool:
-        if entry.changed_at is None:
-            raise not_understood(NAME, "a document without lastUpdated")
-        address = self._address(entry.id)
-        if address is None:
-            return False
-        file = self._file_at(address)
-        return file is None or file.size == 0
+        One that may be it is found with a doubt: nothing is uploaded into it, and no other is made without a person.
+        """
+        since = (moment(job.facts.provider.get("since")) or job.created_at) - _CLOCKS_DIFFER
+        perhaps: list[Found] = []
+        for entry in self._list_changed(since):
+            free = owners.get(entry.id, job.id) == job.id
+            if not (free and entry.is_of(self.sent_name(job.document), media_type(job.document))):
+                continue
+            changed_at = entry.changed_at or self._changed_at(entry.id)
+            if changed_at is not None and changed_at < since:
+                continue
+            found, address = Found(self._record(entry.id), Stage.RECEIVED), self._address(entry.id)
+            if address and (host := self._foreign_host(address)):
+                doubt = f"Ovok's document {entry.id} has its name, and lies at {host}: not one of download_hosts."
+                perhaps.append(replace(found, doubt=doubt))
+            elif address and (file := self._file_at(address)) is not None and file.size:
+                continue  # another upload's
+            elif changed_at is None:
+                doubt = f"Ovok's document {entry.id} has its name, and does not say when it was made."
+                perhaps.append(replace(found, doubt=doubt))
+            elif address is None:  # it has no file yet, or was removed since it was listed
+                perhaps.insert(0, found)
+            else:
+                return found
+        return perhaps[0] if perhaps else None
+
+    def _changed_at(self, document_id: str) -> datetime | None:
+        """As the FHIR API has it, where the list does not say; None if that does not, or may not be asked."""
+        try:
+            return self._subjects.changed_at(document_id)
+        except AccountBlocked:
+            return None
 
     def _list_changed(self, since: datetime) -> Iterator[Entry]:
         """The Ovok documents that were changed since then, the latest first, and those that do not say when."""
@@ -253,9 +341,16 @@ class Ovok:
             fresh = [entry for entry in page.resources if entry.id not in seen]
             yield from (entry for entry in fresh if entry.changed_at is None or entry.changed_at >= since)
             seen |= {entry.id for entry in fresh}
-            if not fresh or page.reaches(since) or page.total == len(seen):
+            if not fresh or page.total == len(seen) or self._reaches(page, since):
                 return
         raise RetryLater(f"{NAME} lists more than {_MAX_PAGES} pages of changed documents, and so many are not read.")
+
+    def _reaches(self, page: EntryList, since: datetime) -> bool:
+        """Whether all that follows the page is older than that."""
+        if page.tells_time:
+            return page.reaches(since)
+        changed_at = self._changed_at(page.resources[-1].id)
+        return changed_at is not None and changed_at < since
 
     def _list(self, query: Sequence[tuple[str, str]]) -> EntryList:
         answer = self._api.send(lambda api: api.call("GET", _DOCUMENT, params=query))
@@ -277,8 +372,17 @@ class Ovok:
             raise not_understood(NAME, "no address for a document's file")
         raise READ_STATUSES.error(answer)
 
+    def _foreign_host(self, address: str) -> str:
+        """The host of an address that is sound and not of `download_hosts`, which is not visited; else empty."""
+        try:
+            target = check_address(address, insecure=self._insecure)
+        except ValueError:
+            return ""
+        allowed = is_host_allowed(target, self._download_hosts, insecure=self._insecure)
+        return "" if allowed else target.host
+
     def _file_at(self, address: str) -> File | None:
-        return file_in(self._storage.fetch(address, hosts=self._hosts, headers=FIRST_BYTE))
+        return file_in(self._storage.fetch(address, hosts=self._download_hosts, headers=FIRST_BYTE))
 
 
 def _form(presigned: Presigned, record: Record) -> Form:
@@ -296,10 +400,19 @@ def _may_be_repeated(job: Job) -> bool:
     return job.uncertainty.outcome_unknown and not job.uncertainty.day_of_searching and enough
 
 
+def _is_public(document: Document) -> bool:
+    return document.options.get("is_public") is True
+
+
 def _check_options(options: Mapping[str, Any]) -> None:
     if unknown := len(set(options) - set(_OPTIONS)):
         raise invalid_request(
-            f"{unknown} of the document's options are not known for Ovok, which takes {', '.join(_OPTIONS)} alone."
+            f"{unknown} of the document's options are not known for Ovok, which takes {' and '.join(_OPTIONS)} alone."
+        )
+    if not isinstance(options.get("is_public", False), bool):
+        raise invalid_request(
+            "The option is_public must be true or false.",
+            "Leave it out, unless whoever has Ovok's link may read the document.",
         )
     document_id = options.get("document_id")
     if "document_id" in options and not (isinstance(document_id, str) and _DOCUMENT_ID.fullmatch(document_id)):

@@ -2,29 +2,34 @@
 
 A 200 says that a message was taken only if nothing in its body says otherwise
 (https://docs.redoxengine.com/permalink/6KZGPlHtX7trpaYW7Wg5Om). Callers have seen an OperationOutcome, and a Bundle
-whose entries have a `response`; errors may stand in either. What is neither yes nor no may have been taken: its outcome
-is unknown, never guessed.
+whose entries have a `response`; errors may stand in either. The page also names a list of issues in a 200, whose form
+it leaves open: the receipt remarks upon such issues, unless one calls itself an error. What is neither yes nor no may
+have been taken: its outcome is unknown, never guessed.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from tasks.http.api import not_understood
 from tasks.http.exchange import Answer
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown
 from tasks.model.job import Record
-from tasks.providers.fhir import Issue, outcome_in, sentences, words_of
+from tasks.providers.fhir import Issue, issue_in, issues_of, outcome_in, sentences, words_of
 from tasks.providers.statuses import StatusTable, blocked, locked_out, refused
 
 NAME = "Redox"
 
 # https://hl7.org/fhir/R4/valueset-issue-type.html: what may work when it is tried again, so may have been done in part
 _TRANSIENT = {"transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"}
+
+_MOST_REMARKS = 10
 
 
 class Uploaded(BaseModel):
@@ -65,15 +70,24 @@ class Entry(BaseModel):
 
 
 class MessageAnswer(BaseModel):
-    """An OperationOutcome or a Bundle."""
+    """An OperationOutcome, a Bundle, or an object with a list of issues. Either may have that list as well."""
 
-    resourceType: str  # noqa: N815, as FHIR writes it
+    resourceType: str = ""  # noqa: N815, as FHIR writes it
     entry: list[Entry] = []
     issue: Any = None
+    issues: list[Any] | None = Field(default=None, validation_alias=AliasChoices("issues", "Issues"))
 
 
-def accepted_as(answer: Answer, identifier: str, base_url: str) -> Record:
-    """The record that a 2xx to the message names, else the document under its own `identifier`.
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a message was accepted as, and what Redox remarked."""
+
+    record: Record
+    remarks: tuple[str, ...] = ()
+
+
+def accepted_as(answer: Answer, identifier: str, base_url: str) -> Accepted:
+    """With the record that a 2xx to the message names, else the document under its own `identifier`.
 
     Raises DocumentRefused if the body refuses it, OutcomeUnknown if it may have been done in part, and AccountBlocked
     (of unknown outcome) if it is not understood.
@@ -84,17 +98,34 @@ def accepted_as(answer: Answer, identifier: str, base_url: str) -> Record:
         parsed = MessageAnswer.model_validate_json(answer.body)
     except ValidationError:
         raise _unclear() from None
-    if parsed.resourceType not in ("OperationOutcome", "Bundle"):
+    listed = parsed.issues or []
+    if parsed.resourceType not in ("OperationOutcome", "Bundle") and parsed.issues is None:
         raise _unclear()
     responses = [entry.response for entry in parsed.entry if entry.response]
     itself = parsed.model_dump(include={"resourceType", "issue"})
     resources = [itself, *(entry.resource for entry in parsed.entry), *(response.outcome for response in responses)]
     outcomes = [outcome for resource in resources if (outcome := outcome_in(resource)) is not None]
     statuses = [response.code for response in responses]
-    _check_for_refusal([issue for outcome in outcomes for issue in outcome.issue], statuses)
-    if not outcomes and not any(statuses):
+    known = [issue for each in listed if (issue := issue_in(each)) is not None]
+    _check_for_refusal([*(issue for outcome in outcomes for issue in outcome.issue), *known], statuses)
+    if not outcomes and not any(statuses) and parsed.issues is None:
         raise _unclear()
-    return _record_in(responses, base_url) or Record(identifier)
+    return Accepted(_record_in(responses, base_url) or Record(identifier), _remarks(listed))
+
+
+def _remarks(issues: Sequence[object]) -> tuple[str, ...]:
+    """One sentence with the codes of FHIR and none of the issues' words, since those may name the patient."""
+    known = [issue_in(issue) or Issue() for issue in issues]
+    counts = Counter(f"{_code(issue.severity)} {_code(issue.code)}" for issue in known)
+    if not counts:
+        return ()
+    listed = ", ".join(f"{what} ({count})" for what, count in sorted(counts.items())[:_MOST_REMARKS])
+    return (f"Redox took it, and remarked upon it: {listed}. Redox's log of the message has the words.",)
+
+
+def _code(value: object) -> str:
+    """The value, if it looks like one of FHIR's codes."""
+    return value if isinstance(value, str) and re.fullmatch(r"[a-z][a-z-]{0,30}", value) else "unknown"
 
 
 def _unclear() -> AccountBlocked:
@@ -129,6 +160,44 @@ def _record_in(responses: Sequence[Response], base_url: str) -> Record | None:
         if match:
             return Record(match[1], location if location.startswith(base_url + "/") else None)
     return None
+
+
+# --- the answer to a probe -------------------------------------------------------------------------------------------
+
+
+class _Resource(BaseModel):
+    resourceType: str  # noqa: N815, as FHIR writes it
+
+
+def check_probe(answer: Answer) -> None:
+    """Raises what an answer to `metadata` means, unless the destination is there and takes the token.
+
+    403 and 404 are the answers for a destination, an environment or an operation that is not there or not permitted:
+    https://developer.redoxengine.com/api-reference/error-handling-and-responses. Any other refusal in FHIR comes from a
+    destination that is there.
+    """
+    if answer.status in (401, 408, 425, 429) or answer.status >= 500:
+        raise CREATE_STATUSES.error(answer)
+    in_fhir = _is_fhir(answer)
+    if in_fhir and any(issue.code == "not-supported" for issue in issues_of(answer)):
+        return  # the destination is there, and does not tell what it can do
+    if answer.status == 403 or (answer.status == 404 and in_fhir):
+        raise AccountBlocked(
+            f"Redox knows no such destination in this environment, or does not let this account use it "
+            f"({answer.status}): check destination, environment and source_id of this account."
+        )
+    if not in_fhir:
+        raise AccountBlocked(
+            f"There is no FHIR API at this account's base_url ({answer.status}, and no FHIR resource): check it. "
+            "Redox's ends in /fhir/R4."
+        )
+
+
+def _is_fhir(answer: Answer) -> bool:
+    try:
+        return not answer.too_large and bool(_Resource.model_validate_json(answer.body).resourceType)
+    except ValidationError:
+        return False
 
 
 # --- errors: https://developer.redoxengine.com/api-reference/error-handling-and-responses ----------------------------

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from config.accounts import RedoxAccount
 from tasks.http.addresses import check_handed_out
-from tasks.http.api import Body, check_json
+from tasks.http.api import Body
 from tasks.http.exchange import Answer
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown, RetryLater
@@ -25,7 +25,15 @@ from tasks.providers.base import DocumentGate, Found, Registered
 from tasks.providers.checks import check_patient, check_size
 from tasks.providers.connection import Connection
 from tasks.providers.document_body import DocumentBody
-from tasks.providers.redox.answers import CREATE_STATUSES, NAME, UPLOAD_STATUSES, accepted_as, location_of
+from tasks.providers.redox.answers import (
+    CREATE_STATUSES,
+    NAME,
+    UPLOAD_STATUSES,
+    Accepted,
+    accepted_as,
+    check_probe,
+    location_of,
+)
 from tasks.providers.redox.message import (
     CONTENT_TYPE,
     check_parts,
@@ -57,6 +65,8 @@ class Redox:
         )
         tokens = TokenServer(name, account, connection).tokens
         self._api = BearerApi(connection, account.base_url, provider=NAME, tokens=tokens)
+        # An organization with several sources says which: https://docs.redoxengine.com/permalink/6JuW9m4kL8FiiSa6YE1gLY
+        self._headers = {"Redox-Source-Id": account.source_id} if account.source_id else {}
 
     # --- before any call -------------------------------------------------------------------------------------
 
@@ -87,7 +97,9 @@ class Redox:
         body = DocumentBody(job.document, gate)
         no_commit = _NoCommit(gate)
         try:
-            answer = self._api.send(lambda api: api.create("POST", *path, body=body.raw(), gate=no_commit))
+            answer = self._api.send(
+                lambda api: api.create("POST", *path, body=body.raw(), gate=no_commit, headers=self._headers)
+            )
         except OutcomeUnknown as error:
             raise RetryLater(str(error), unreachable=error.unreachable) from error
         location = location_of(UPLOAD_STATUSES.success(answer))
@@ -105,8 +117,9 @@ class Redox:
         answer = self._create(message, gate)
         if answer.status == 413:  # nothing was taken: it goes as larger documents do
             return self._registered(job, self.store(job, gate), gate, _EMBEDDED_REMARK)
-        identifier = document_identifier(job)
-        return Registered(self._accepted(job, answer), processed=True, stored=body.stored(identifier, identifier))
+        identifier, accepted = document_identifier(job), self._accepted(job, answer)
+        stored = body.stored(identifier, identifier)
+        return Registered(accepted.record, processed=True, stored=stored, remarks=accepted.remarks)
 
     # --- finding ---------------------------------------------------------------------------------------------
 
@@ -119,16 +132,14 @@ class Redox:
         return True
 
     def probe(self) -> None:
-        """A call with a token that is given now: a remembered one would hide that the key is refused.
+        """Ask the destination what it can do, with a token that is given now.
 
-        The answer itself matters little, as long as it is Redox's, is not an outage and does not refuse the token.
+        A remembered token would hide that the key is refused. Raises AccountBlocked also where there is no FHIR API, no
+        such destination or no such environment.
         """
         path = (self._account.destination, self._account.environment, "metadata")
-        answer = self._api.send_fresh(lambda api: api.call("GET", *path))
-        if answer.status in (401, 408, 425, 429) or answer.status >= 500:
-            raise CREATE_STATUSES.error(answer)
-        if answer.success:
-            check_json(answer, NAME)
+        headers = {"Accept": f"{CONTENT_TYPE}, application/json", **self._headers}
+        check_probe(self._api.send_fresh(lambda api: api.call("GET", *path, headers=headers)))
 
     # --- private: uploads and messages -----------------------------------------------------------------------
 
@@ -149,8 +160,8 @@ class Redox:
 
     def _registered(self, job: Job, stored: Stored, gate: DocumentGate, *remarks: str) -> Registered:
         message = referring_message(job, self._account, stored.location or "")
-        record = self._accepted(job, self._create(Body.of(message, CONTENT_TYPE), gate))
-        return Registered(record, processed=True, stored=stored, remarks=remarks)
+        accepted = self._accepted(job, self._create(Body.of(message, CONTENT_TYPE), gate))
+        return Registered(accepted.record, processed=True, stored=stored, remarks=(*remarks, *accepted.remarks))
 
     def _create(self, body: Body, gate: DocumentGate) -> Answer:
         path = (self._account.destination, self._account.environment, "DocumentReference", "$documentreference-create")
@@ -160,15 +171,15 @@ class Redox:
                 *path,
                 body=body,
                 gate=gate,
-                headers={"Accept": f"{CONTENT_TYPE}, application/json"},
+                headers={"Accept": f"{CONTENT_TYPE}, application/json", **self._headers},
                 # A 502 is a request that was dropped; any other 5xx may have been taken:
                 # https://developer.redoxengine.com/api-reference/error-handling-and-responses
                 not_processed={502},
             )
         )
 
-    def _accepted(self, job: Job, answer: Answer) -> Record:
-        """The record that Redox has accepted the message as. Raises what the answer means otherwise."""
+    def _accepted(self, job: Job, answer: Answer) -> Accepted:
+        """As what Redox has accepted the message. Raises what the answer means otherwise."""
         try:
             return accepted_as(CREATE_STATUSES.success(answer), document_identifier(job), self._api.base_url)
         except DocumentRefused as refusal:

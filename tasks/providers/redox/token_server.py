@@ -17,7 +17,6 @@ from tasks.providers.connection import Connection
 from tasks.providers.redox.answers import NAME
 from tasks.providers.statuses import StatusTable, blocked, locked_out
 
-_ALGORITHM = "RS384"
 _ASSERTION_SECONDS = 240  # of 300 that Redox allows: clocks differ
 _DEFAULT_SECONDS = 300.0  # where the answer does not say how long its token is good
 _KEEP_SECONDS = 3600.0
@@ -29,7 +28,7 @@ class TokenServer:
     def __init__(self, name: str, account: RedoxAccount, connection: Connection) -> None:
         key = account.private_key.get_secret_value()
         self._account = account
-        self._signer = Signer(key, account.algorithm or _ALGORITHM, now=connection.clock.now)
+        self._signer = Signer(key, account.algorithm, usual=account.usual_algorithms, now=connection.clock.now)
         self._api = connection.api(account.token_url, provider=NAME, headers={})
         scope = "\0".join((name, account.base_url, account.token_url, account.client_id, account.key_id, key))
         self.tokens = Tokens(connection.cache, scope, self._obtain, keep=_KEEP_SECONDS)
@@ -58,7 +57,8 @@ class _Granted(BaseModel):
 
 
 _NO_TOKEN = locked_out(
-    "Redox gives no token: check client_id, key_id, private_key, algorithm and token_url of this account."
+    "Redox gives no token: check client_id, key_id (the kid of the public key there), algorithm (Redox's keys are for "
+    "RS384), private_key, token_url and environment of this account, and this machine's clock."
 )
 _STATUSES = StatusTable(
     f"{NAME}'s token server",
@@ -66,6 +66,6 @@ _STATUSES = StatusTable(
         400: _NO_TOKEN,
         401: _NO_TOKEN,
         403: _NO_TOKEN,
-        404: blocked("There is no token server at this account's token_url (404): check it."),
+        404: blocked("There is no token server at this account's token_url (404): check token_url, or base_url."),
     },
 )

@@ -40,7 +40,7 @@ class Nhn:
         self.token_url: str = self.described["token_endpoint"]
         self.token = str(self.ask_for_token().json()["access_token"])
 
-    def assertion(self, key: RSAKey | None = None, **changes: Any) -> str:
+    def assertion(self, key: Key | None = None, **changes: Any) -> str:
         header = {"alg": "PS256", "kid": self.settings["key_id"], "typ": "client-authentication+jwt"}
         claims = assertion_claims(self.settings["client_id"], self.issuer, 10)
         both = self.settings["organization"]
@@ -254,7 +254,6 @@ WRONG_ASSERTIONS: dict[str, Json] = {
     "iss is not": {"iss": "somebody"},
     "sub is not": {"sub": "somebody"},
     "kid names no": {"kid": "another-key"},
-    "the JWT is not good": {"alg": "RS256"},
     "jti is missing": {"jti": None},
     "iat is not a time": {"iat": None},
     "exp has passed": {"iat": 1_700_000_000, "nbf": 1_700_000_000, "exp": 1_700_000_010},
@@ -281,6 +280,28 @@ def test_an_assertion_is_good_once(nhn: Nhn) -> None:
     assert nhn.ask_for_token(assertion).json()["error_description"] == "jti has been used before"
 
 
+@pytest.mark.parametrize("algorithm", ["RS256", "RS384", "PS256", "PS512"])
+def test_an_assertion_may_have_any_asymmetric_algorithm(nhn: Nhn, algorithm: str) -> None:
+    assert algorithm in nhn.described["token_endpoint_auth_signing_alg_values_supported"]
+    assert nhn.ask_for_token(nhn.assertion(alg=algorithm)).status_code == 200
+
+
+def test_a_public_key_may_be_handed_in_and_signs_with_the_algorithm_that_it_names(nhn: Nhn) -> None:
+    key = ECKey.generate_key("P-384")
+    jwk = {**key.as_dict(private=False), "kid": "handed-in", "alg": "ES384", "use": "sig"}
+    page = f"{nhn.sandbox.base}/_sandbox/helseid/keys"
+    refused = [key.as_dict(private=True) | {"kid": "x"}, jwk | {"alg": "none"}, jwk | {"use": "enc"}, {"kid": "x"}, []]
+    assert [nhn.http.post(page, json=each).status_code for each in refused] == [400] * len(refused)
+    assert nhn.ask_for_token(nhn.assertion(key, alg="ES384", kid="handed-in")).json()["error"] == "invalid_client"
+    assert nhn.http.post(page, json={"keys": [jwk]}).status_code == 204
+    assert nhn.ask_for_token(nhn.assertion(key, alg="ES384", kid="handed-in")).status_code == 200
+    rsa = {**nhn.client_key.as_dict(private=False), "kid": "for-rs384", "alg": "RS384"}
+    assert nhn.http.post(page, json=rsa).status_code == 204
+    wrong = nhn.ask_for_token(nhn.assertion(kid="for-rs384", alg="PS256")).json()
+    assert wrong["error_description"] == "alg is not the one that the key is registered with"
+    assert nhn.ask_for_token(nhn.assertion(kid="for-rs384", alg="RS384")).status_code == 200
+
+
 def test_an_assertion_signed_with_another_key_is_refused(nhn: Nhn) -> None:
     assert nhn.ask_for_token(nhn.assertion(key=RSAKey.generate_key(2048))).json()["error"] == "invalid_client"
 
@@ -290,14 +311,16 @@ def test_an_assertion_signed_with_another_key_is_refused(nhn: Nhn) -> None:
     [
         (details("urn:oid:2.16.578.1.12.4.1.4.101", "200000002"), 200),
         ([details("urn:oid:1.0.6523", "NO:ORGNR:100000001:200000002")], 200),
+        (details("urn:oid:1.0.6523", "NO:ORGNR:100000001:"), 200),
+        (None, 200),
         (details("urn:oid:2.16.578.1.12.4.1.4.101", "100000001"), 400),
         (details("urn:oid:1.0.6523", "200000002"), 400),
         (details("urn:oid:2.16.578.1.12.4.1.4.101", "200000002") | {"type": "other"}, 400),
         ([details("urn:oid:2.16.578.1.12.4.1.4.101", "200000002")] * 2, 400),
-        (None, 400),
+        ("200000002", 400),
     ],
 )
-def test_an_assertion_names_the_organization(nhn: Nhn, claim: object, status: int) -> None:
+def test_an_assertion_names_the_organization_or_none(nhn: Nhn, claim: object, status: int) -> None:
     assert nhn.ask_for_token(nhn.assertion(assertion_details=claim)).status_code == status
 
 
@@ -599,6 +622,94 @@ def two_documents(nhn: Nhn, patient_id: str) -> Json:
     submission_set["entry"].append({"item": {"reference": second["fullUrl"]}})
     both["entry"] += [other["entry"][2], second]
     return both
+
+
+def test_a_machine_may_read_single_documents_where_that_is_switched_on(changed: SandboxProcess, nhn: Nhn) -> None:
+    nhn.provide(nhn.bundle("read", "a.pdf"))
+    path = f"DocumentReference/{nhn.records('read')[0]['record_id']}"
+    assert nhn.call("GET", path).status_code == 403
+    changed.world(nhn_reads=True)
+    assert nhn.call("GET", path).json()["status"] == "current"
+    absent = nhn.call("GET", "DocumentReference/nobody")
+    assert (absent.status_code, absent.json()) == (200, None)
+
+
+def test_a_json_patch_may_be_refused_for_its_type(changed: SandboxProcess, nhn: Nhn) -> None:
+    changed.world(nhn_json_patch=False)
+    operation = {"op": "replace", "path": "/securityLabel", "value": [BLOCKED]}
+    refused = nhn.call("PATCH", "DocumentReference/unpatched", json=[operation], headers=PATCH)
+    assert (refused.status_code, nhn.labels("unpatched")) == (403, {})
+    assert nhn.patch("unpatched", [BLOCKED]).status_code == 200
+
+
+def test_a_bundle_may_be_validated_without_being_provided(nhn: Nhn) -> None:
+    bundle = nhn.bundle("validated", "a.pdf")
+    good = nhn.call("POST", "Bundle/$validate", json=bundle, headers=FHIR)
+    assert good.status_code == 200
+    assert {each["severity"] for each in good.json()["issue"]} == {"warning", "information"}
+    del bundle["entry"][3]["resource"]["type"]
+    assert nhn.call("POST", "Bundle/$validate", json=bundle, headers=FHIR).status_code == 400
+    assert nhn.records("validated") == []
+
+
+def test_the_repository_knows_a_document_by_the_id_of_its_binary(nhn: Nhn) -> None:
+    first, second = nhn.bundle("binary", "a.pdf"), nhn.bundle("binary", "b.pdf")
+    for bundle in (first, second):
+        bundle["entry"][2]["resource"]["id"] = "00000000-0000-4000-8000-000000000001"
+    assert nhn.provide(first).status_code == 200
+    refused = nhn.provide(second)
+    assert "Non unique ID in Repository 00000000-0000-4000-8000-000000000001" in issues(refused)
+    assert len(nhn.records("binary")) == 1
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "status"),
+    [
+        ("text/rtf", b"{\\rtf1 a}", 200),
+        ("application/rtf", b"{\\rtf1 a}", 400),
+        ("application/zip", b"PK\x03\x04 a", 400),
+        ("application/pdf", b"\x89PNG\r\n", 400),
+        ("text/plain", b"a few words", 200),
+    ],
+)
+def test_types_that_the_repository_does_not_take_are_refused(
+    nhn: Nhn, content_type: str, content: bytes, status: int
+) -> None:
+    bundle = nhn.bundle("types", "a", content)
+    bundle["entry"][2]["resource"]["contentType"] = content_type
+    bundle["entry"][3]["resource"]["content"][0]["attachment"]["contentType"] = content_type
+    assert nhn.provide(bundle).status_code == status
+
+
+def related(bundle: Json, *relations: tuple[str, str]) -> Json:
+    said = [{"code": code, "target": {"reference": target}} for code, target in relations]
+    bundle["entry"][3]["resource"]["relatesTo"] = said
+    return bundle
+
+
+def test_a_document_may_replace_another_or_append_to_one(changed: SandboxProcess, nhn: Nhn) -> None:
+    changed.world(nhn_reads=True)
+    nhn.provide(nhn.bundle("relation", "a.pdf"))
+    path = f"DocumentReference/{nhn.records('relation')[0]['record_id']}"
+    assert nhn.provide(related(nhn.bundle("relation", "b.pdf"), ("appends", path))).status_code == 200
+    assert nhn.call("GET", path).json()["status"] == "current"
+    assert nhn.provide(related(nhn.bundle("relation", "c.pdf"), ("replaces", path))).status_code == 200
+    assert nhn.call("GET", path).json()["status"] == "superseded"
+    for wrong in ([("replaces", "DocumentReference/4711")], [("is", path)], [("replaces", path), ("appends", path)]):
+        assert nhn.provide(related(nhn.bundle("relation", "d.pdf"), *wrong)).status_code == 400
+
+
+def test_the_source_patient_may_be_contained(nhn: Nhn) -> None:
+    for patient_id, status in (("contained", 200), ("another", 400)):
+        bundle = nhn.bundle("contained", "a.pdf")
+        resource = bundle["entry"][3]["resource"]
+        patient = bundle["entry"][1]["resource"]["identifier"][0] | {"value": patient_id}
+        resource["contained"] = [
+            *resource["contained"],
+            {"resourceType": "Patient", "id": "p", "identifier": [patient]},
+        ]
+        resource["context"]["sourcePatientInfo"] = {"reference": "#p"}
+        assert nhn.provide(bundle).status_code == status
 
 
 def test_two_documents_in_one_bundle_get_two_records(nhn: Nhn) -> None:

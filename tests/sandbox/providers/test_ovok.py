@@ -377,3 +377,99 @@ def test_a_throttled_provider_names_the_time_to_come_back(changed: SandboxProces
     answer = ovok.api.get("/document")
     assert answer.status_code == 429
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
+
+
+# --- the other logins ------------------------------------------------------------------------------------------------
+
+
+def s256(verifier: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+
+
+def test_staff_log_in_by_a_code_that_is_good_once_for_whoever_began(ovok: OvokClinic) -> None:
+    """RFC 7636, 4.6"""
+    staff = {"email": ovok.login["email"], "password": ovok.login["password"], "codeChallengeMethod": "S256"}
+
+    def start(**changes: Any) -> httpx.Response:
+        return ovok.api.post(
+            "/auth/tenant/Practitioner/login/start", json=staff | {"codeChallenge": s256("v")} | changes
+        )
+
+    def finish(code: str, verifier: str = "v", tenant: str | None = None) -> httpx.Response:
+        body = {"sessionCode": code, "codeVerifier": verifier, "tenantCode": tenant or "sandbox-clinic"}
+        return ovok.api.post("/auth/tenant/Practitioner/login/token", json=body)
+
+    started = as_json(start(), 200)
+    assert started["nextStep"] == "token"
+    assert [each["tenantCode"] for each in started["profiles"]] == ["sandbox-clinic"]
+    assert as_json(finish(started["sessionCode"]), 200).keys() >= {"accessToken", "refreshToken", "expiresIn"}
+    assert finish(started["sessionCode"]).status_code == 401
+    assert finish(as_json(start(), 200)["sessionCode"], "another").status_code == 401
+    assert finish(as_json(start(), 200)["sessionCode"], tenant="elsewhere").status_code == 401
+    assert start(password="wrong").status_code == 401
+    assert start(codeChallenge="").status_code == 422
+
+
+def test_b2b_users_log_in_with_a_tenant(ovok: OvokClinic) -> None:
+    tenant = {"tenantId": "87ea5dfc-8b8e-384d-8489-79496e706390"}
+    assert as_json(ovok.api.post("/auth/b2b/login", json=ovok.login | tenant), 200)["accessToken"]
+    assert ovok.api.post("/auth/b2b/login", json=ovok.login | {"tenantId": "elsewhere"}).status_code == 401
+    assert ovok.api.post("/auth/b2b/login", json=ovok.login).status_code == 422
+
+
+# --- FHIR ------------------------------------------------------------------------------------------------------------
+
+
+def patch(ovok: OvokClinic, document_id: str, *operations: JSON, **headers: str) -> httpx.Response:
+    kind = {"Content-Type": "application/json-patch+json"}
+    body = json.dumps(operations)
+    return ovok.api.patch(f"/fhir/R4/DocumentReference/{document_id}", content=body, headers=kind | headers)
+
+
+def subject(patient: str) -> JSON:
+    return {"op": "add", "path": "/subject", "value": {"reference": f"Patient/{patient}"}}
+
+
+@pytest.mark.parametrize("version", ["R4", "R5"])
+def test_a_document_is_a_documentreference_without_a_subject(ovok: OvokClinic, version: str) -> None:
+    made = ovok.send(f"fhir-{version}.pdf", CONTENT)
+    shown = as_json(ovok.api.get(f"/fhir/{version}/DocumentReference/{made['id']}"), 200)
+    assert (shown["resourceType"], shown["id"]) == ("DocumentReference", made["id"])
+    assert "subject" not in shown
+    assert as_json(ovok.api.get(f"/fhir/{version}/DocumentReference?_count=1"), 200)["resourceType"] == "Bundle"
+    assert ovok.api.get(f"/fhir/{version}/DocumentReference/nobody").status_code == 404
+
+
+def test_a_patch_or_a_put_moves_a_document_into_its_patients_chart(ovok: OvokClinic) -> None:
+    made = ovok.send("subject.pdf", CONTENT)
+    before = as_json(ovok.api.get(f"/fhir/R4/DocumentReference/{made['id']}"), 200)
+    after = as_json(patch(ovok, made["id"], subject("p-1")), 200)
+    assert after["subject"] == {"reference": "Patient/p-1"}
+    assert after["meta"]["versionId"] != before["meta"]["versionId"]
+    assert [each["patient_id"] for each in eventually(lambda: ovok.charts(made["id"]))] == ["p-1"]
+    old = {"If-Match": f'W/"{before["meta"]["versionId"]}"'}
+    assert patch(ovok, made["id"], subject("p-2"), **old).status_code == 412
+    kind = {"Content-Type": "application/fhir+json"}
+    moved = json.dumps(after | {"subject": {"reference": "Patient/p-2"}})
+    assert ovok.api.put(f"/fhir/R4/DocumentReference/{made['id']}", content=moved, headers=kind).status_code == 200
+    assert [each["patient_id"] for each in ovok.charts(made["id"])] == ["p-2"]
+
+
+def test_a_change_that_makes_no_sense_changes_nothing(ovok: OvokClinic) -> None:
+    made = ovok.send("nonsense.pdf", CONTENT)
+    assert patch(ovok, made["id"], subject("404-nobody")).status_code == 404
+    assert patch(ovok, made["id"], {"op": "replace", "path": "/subject", "value": {}}).status_code == 400
+    assert patch(ovok, made["id"], {"op": "add", "path": "/content/0", "value": {}}).status_code == 400
+    assert patch(ovok, made["id"], {"op": "add", "path": "/id", "value": "other"}).status_code == 400
+    assert patch(ovok, "nobody", subject("p-1")).status_code == 404
+    plain = ovok.api.patch(f"/fhir/R4/DocumentReference/{made['id']}", json=[subject("p-1")])
+    assert plain.status_code == 415
+    assert [each["patient_id"] for each in eventually(lambda: ovok.charts(made["id"]))] == [None]
+
+
+def test_a_replacement_keeps_its_patient(ovok: OvokClinic) -> None:
+    made = ovok.send("kept.pdf", CONTENT)
+    patch(ovok, made["id"], subject("p-1"))
+    ovok.post(ovok.replace(made["id"], "kept.pdf"), CONTENT + b"2")
+    eventually(lambda: [each for each in ovok.charts(made["id"]) if each["size_bytes"] == len(CONTENT) + 1])
+    assert [each["patient_id"] for each in ovok.charts(made["id"])] == ["p-1"]

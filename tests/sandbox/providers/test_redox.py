@@ -26,7 +26,7 @@ class Redox:
     def __init__(self, sandbox: SandboxProcess) -> None:
         self.settings = sandbox.settings["accounts"]["redox_hospital"]
         self.sandbox = sandbox
-        self.token_url: str = self.settings["token_url"]
+        self.token_url: str = self.settings["base_url"].replace("/fhir/R4", "/v2/auth/token")
         self.key = RSAKey.import_key(self.settings["private_key"])
         self.http = httpx.Client(base_url=self.settings["base_url"], trust_env=False, timeout=60)
         self.authorization = {"Authorization": f"Bearer {self.token()}"}
@@ -71,7 +71,7 @@ def message(patient_id: str, title: str, **payload: Any) -> Json:
         "resourceType": "MessageHeader",
         "eventUri": EVENT,
         "source": {"name": "a clinic", "endpoint": "https://clinic.example/fhir"},
-        "focus": [{"reference": f"DocumentReference/{document_id}"}],
+        "focus": [{"reference": f"urn:uuid:{document_id}"}],
     }
     document = {
         "resourceType": "DocumentReference",
@@ -304,7 +304,9 @@ def test_the_header_comes_first(redox: Redox) -> None:
 WRONG_MESSAGES: dict[str, tuple[str, Json]] = {
     "eventUri": ("MessageHeader", {"eventUri": "https://elsewhere.example"}),
     "source.endpoint": ("MessageHeader", {"source": {"name": "a clinic"}}),
+    "not a source": ("MessageHeader", {"source": {"endpoint": "urn:uuid:0c5b7e22-8a54-4f0e-9d6b-999999999999"}}),
     "focus": ("MessageHeader", {"focus": [{"reference": "DocumentReference/other"}]}),
+    "docStatus": ("DocumentReference", {"docStatus": "done"}),
     "status": ("DocumentReference", {"status": "draft"}),
     "subject": ("DocumentReference", {"subject": {"reference": "Patient/other"}}),
     "content": ("DocumentReference", {"content": [{"attachment": {"contentType": "a/b", "data": "YQ=="}}] * 2}),
@@ -321,6 +323,20 @@ def test_a_message_that_is_not_quite_right_is_refused(redox: Redox, reason: str)
     answer = redox.create(broken)
     assert (answer.status_code, reason in issue_texts(answer)) == (400, True)
     assert redox.records("wrong") == []
+
+
+def test_a_relative_reference_resolves_beside_a_restful_address_alone(redox: Redox) -> None:
+    """https://hl7.org/fhir/R4/bundle.html#references"""
+    relative = message("relative", "a.pdf", data="YQ==")
+    patient = resource(relative, "Patient")["id"]
+    resource(relative, "DocumentReference")["subject"] = {"reference": f"Patient/{patient}"}
+    assert "subject" in issue_texts(redox.create(relative))
+    for entry in relative["entry"][1:]:
+        kind, id_ = entry["resource"]["resourceType"], entry["resource"]["id"]
+        entry["fullUrl"] = f"https://clinic.example/fhir/{kind}/{id_}"
+    document = relative["entry"][1]["fullUrl"]
+    resource(relative, "MessageHeader")["focus"] = [{"reference": document}]
+    assert redox.create(relative).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tasks.closing.receipts import error_file, event_of, fields_of, public_receipt, receipt, receipt_or_error_file
+from tasks.model.document import Document, Label, LabelCoding, Relabeling
 from tasks.model.errors import Code
-from tasks.model.job import Facts, Failure, Job, Record, Stored, Uncertainty
+from tasks.model.job import Assurance, Facts, Failure, Job, Record, Stored, Uncertainty
 from tasks.model.route import Stage
 from tests.tasks.providers.doubles import job as made_job
 
@@ -42,6 +43,20 @@ def test_a_receipt_names_the_record_and_what_was_stored() -> None:
     assert content["stored"] == {"key": STORED.key, "etag": STORED.etag, "etag_verified": True}
     assert content["assurance"] == "confirmed"
     assert not {"code", "duplicate_of", "resolved_by", "remarks", "labels"} & content.keys()
+
+
+def test_a_receipt_has_a_labels_further_codings_only_if_there_are_any() -> None:
+    labels = (Label("a", "b"), Label("a", "c", None, (LabelCoding("d", "e", "E"),)))
+    document = Document("hospital", None, "", "", 0, relabeling=Relabeling("d", labels))
+    assert receipt(delivered(document=document))["labels"] == [
+        {"system": "a", "code": "b", "display": None},
+        {"system": "a", "code": "c", "display": None, "further": [{"system": "d", "code": "e", "display": "E"}]},
+    ]
+
+
+def test_a_receipt_says_when_a_document_was_only_accepted() -> None:
+    job = delivered(facts=Facts(record=Record("77"), assurance=Assurance.ACCEPTED))
+    assert receipt(job)["assurance"] == fields_of(job)["assurance"] == "accepted"
 
 
 def test_a_receipt_whose_upload_was_never_answered_names_the_key_of_the_form() -> None:

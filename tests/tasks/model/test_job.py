@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tasks.ledger.lease import Lease
-from tasks.model.document import Relabeling
+from tasks.model.document import Label, LabelCoding, Relabeling
 from tasks.model.errors import Code
 from tasks.model.job import Failure, Job, Since, Uncertainty
 from tasks.model.route import Stage, Step
@@ -31,6 +31,11 @@ def test_a_document_may_have_arrived_once_a_try_has_passed_its_commit_point(
 ) -> None:
     sent = replace(job(), uncertainty=uncertainty)
     assert (sent.uncertainty.perhaps_sent, sent.may_have_arrived) == (perhaps_sent, perhaps_sent)
+
+
+def test_a_label_of_one_coding_is_written_as_earlier_versions_have_fingerprinted_it() -> None:
+    assert repr(Label("a", "b")) == "Label(system='a', code='b', display=None)"
+    assert repr(Label("a", "b", "c", (LabelCoding("d", "e"),))) != repr(Label("a", "b", "c"))
 
 
 def test_labels_that_may_have_been_set_are_simply_set_again() -> None:

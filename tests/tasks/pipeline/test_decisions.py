@@ -441,10 +441,29 @@ NO_RECORD_IN_A_DAY = Failure(
 DOUBT = "Record 9 may be it."
 DOUBTED = replace(NO_RECORD, message=f"{NO_RECORD.message} {DOUBT}", hint=f"Look there first. {NO_RECORD.hint}")
 
+NOT_PROVEN = Failure(
+    Code.NOT_CONFIRMED,
+    f"The upload was stored, and not confirmed in time. {DOUBT}",
+    "Look there first. We go on looking for a day; put the file back into the inbox, or retry, to continue then.",
+)
+
+
+def into_a_record(job: Job) -> Job:
+    return replace(job, facts=replace(job.facts, record=Record("9")))
+
+
 EMPTY: tuple[tuple[str, Job, World, OnUnknownOutcome, str, Decision], ...] = (
     ("stored: wait", stored(MINUTE), World(), RECONCILE, "", SearchAgain(2.0)),
     ("stored: too long", stored(timedelta(minutes=30)), World(), RECONCILE, "", FailUnconfirmed(NO_RECORD)),
     ("stored: a doubt is named", stored(timedelta(minutes=30)), World(), RECONCILE, DOUBT, FailUnconfirmed(DOUBTED)),
+    (
+        "stored in a record of its own: a doubt is named",
+        into_a_record(stored(timedelta(minutes=30))),
+        World(),
+        RECONCILE,
+        DOUBT,
+        FailUnconfirmed(NOT_PROVEN),
+    ),
     (
         "stored: time parked does not count",
         stored(timedelta(minutes=30)),

@@ -35,20 +35,23 @@ class Habits:
 
     `calls` is the most that one small document may cost. `lost` is the word in a file's name by which the answer to
     the creating call is lost. `secret` names the setting by which the sandbox revokes the account. `patients`: it
-    keeps charts of patients. `validates`: it drops or refuses what is INVALID.
+    keeps charts of patients. `joins_late`: a document is in its patient's chart only once a search has found it.
+    `validates`: it drops or refuses what is INVALID.
     """
 
     calls: int
     lost: str = "LOST"
     secret: str = "api_key"
     patients: bool = True
+    joins_late: bool = False
     refuses_at_once: bool = False
 
 
 HABITS = {
     "pracsuite": Habits(calls=5),  # list, presign, upload; list, name
     "cliniko": Habits(calls=5, lost="LOSTCOMMIT"),  # presign, upload, register; list
-    "ovok": Habits(calls=6, secret="password", patients=False),  # login, create, upload; read back: two
+    # login, patient, create, upload; read back: two; its patient: two
+    "ovok": Habits(calls=8, secret="password", joins_late=True),
     "redox": Habits(calls=2, secret="client_id", refuses_at_once=True),  # token, message
     "nhn": Habits(calls=2, secret="client_id", refuses_at_once=True),  # token, bundle
     # where tokens are, token; statement, patient; create, read back
@@ -119,7 +122,7 @@ class AtWork:
 
     def chart(self, job: Job) -> list[dict[str, Any]]:
         """What the chart holds of this document, by its patient or else its name."""
-        if self.habits.patients:
+        if self.habits.patients and not self.habits.joins_late:
             return self.sandbox.charts(provider=self.kind, patient_id=job.document.patient_id)
         return self.sandbox.charts(provider=self.kind, file_name=job.document.file_name)
 

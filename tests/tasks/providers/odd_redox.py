@@ -57,7 +57,7 @@ class OddRedox(OddPracSuite):
             TOKEN: token(),
             BINARY: Reply(201, headers={"Location": BLOB}),
             CREATE: created(),
-            METADATA: Reply(404),
+            METADATA: Reply(body={"resourceType": "CapabilityStatement", "status": "active"}),
         }
 
     def sent(self, call: str) -> list[Request]:

@@ -19,16 +19,16 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from joserfc.jwk import ECKey
+from joserfc.jwk import ECKey, RSAKey
 from structlog.testing import capture_logs
 
 from config.accounts import NhnAccount
 from tasks.http.clients import Clients
-from tasks.model.document import Document, Label, Relabeling
+from tasks.model.document import Document, Label, LabelCoding, Relabeling
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StepError
-from tasks.model.job import Job, Uncertainty
+from tasks.model.job import Job, Record, Uncertainty
 from tasks.model.route import OnUnknownOutcome, Stage, Step
-from tasks.providers.nhn.answers import EARLIER
+from tasks.providers.nhn.answers import EARLIER, SHOWN
 from tasks.providers.nhn.client import Nhn
 from tasks.sources.files import Files
 from tests.tasks.providers.doubles import NO_GATE, CountingGate, DictCache, Slots, clock_ahead, connected, job
@@ -65,6 +65,7 @@ METADATA = {
     "author": {"name": "Grønn Vits", "identifier": "urn:oid:2.16.578.1.12.4.1.4.4|9144900"},
 }
 
+NOTHING = Reply(400, outcome("error", "structure"))
 BAD_LABELS: tuple[object, ...] = (5, "N", [7], [{"coding": [{"code": {}}]}])
 
 Make = Callable[..., Nhn]
@@ -224,6 +225,34 @@ def test_a_unit_of_a_legal_body_is_named_with_it(odd: OddNhn, make: Make, key: E
     assert organization["identifier"]["value"] == "NO:ORGNR:100000001:200000002"
 
 
+def test_a_client_of_several_organizations_may_name_the_legal_body_alone(odd: OddNhn, make: Make, key: ECKey) -> None:
+    odd.answers[PATCH] = Reply(body=labelled("N"))
+    make(organization={"parent": "100000001"}).relabel(relabeling("N"), NO_GATE)
+    _, claims = opened(form_of(odd.to(TOKEN)[0])["client_assertion"], key)
+    organization = claims["assertion_details"]["practitioner_role"]["organization"]
+    assert organization["identifier"]["value"] == "NO:ORGNR:100000001:"
+
+
+@pytest.mark.parametrize("organization", [{}, {"name": "Sykehuset", "number": "200000002"}])
+def test_a_client_that_acts_for_its_own_organization_sends_no_details(
+    odd: OddNhn, make: Make, key: ECKey, organization: dict[str, str]
+) -> None:
+    odd.answers[PATCH] = Reply(body=labelled("N"))
+    make(organization=organization).relabel(relabeling("N"), NO_GATE)
+    _, claims = opened(form_of(odd.to(TOKEN)[0])["client_assertion"], key)
+    assert "assertion_details" not in claims
+
+
+def test_a_jwk_signs_assertions_and_proofs_with_the_algorithm_that_it_names(odd: OddNhn, make: Make) -> None:
+    rsa = RSAKey.generate_key(2048)
+    odd.answers[PATCH] = Reply(body=labelled("N"))
+    named = {**rsa.as_dict(private=True), "alg": "RS256", "use": "sig", "key_ops": ["sign"]}
+    make(private_key=json.dumps(named)).relabel(relabeling("N"), NO_GATE)
+    for signed in (form_of(odd.to(TOKEN)[0])["client_assertion"], odd.to(PATCH)[0].headers["dpop"]):
+        header = json.loads(base64.urlsafe_b64decode(signed.partition(".")[0] + "=="))
+        assert header["alg"] == "RS256"
+
+
 def test_the_proof_of_a_token_request_holds_the_public_key_and_no_token(odd: OddNhn, nhn: Nhn, key: ECKey) -> None:
     odd.answers[PATCH] = Reply(body=labelled("N"))
     nhn.relabel(relabeling("N"), NO_GATE)
@@ -243,7 +272,7 @@ def test_a_nonce_is_sent_back_with_another_assertion_and_remembered(
             return odd.give_token(request)
         return Reply(400, {"error": "use_dpop_nonce"}, {"DPoP-Nonce": "n-1"})
 
-    odd.answers[TOKEN], odd.answers[PROBE] = answer, Reply(400)
+    odd.answers[TOKEN], odd.answers[PROBE] = answer, NOTHING
     nhn.probe()
     first, second = odd.to(TOKEN)
     claims = [opened(form_of(request)["client_assertion"], key)[1] for request in (first, second)]
@@ -263,7 +292,7 @@ def test_a_helseid_that_is_never_content_with_its_nonce_is_asked_again_later(odd
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        ("invalid_client", "client_id"),
+        ("invalid_client", "client_id, key_id, private_key, algorithm and organization, and this machine's clock"),
         ("unauthorized_client", "set up"),
         ("invalid_scope", "scope"),
         ("invalid_request", "organization"),
@@ -460,24 +489,24 @@ def test_a_refused_proof_of_a_large_document_is_reported_apart(sending: Sending)
 
 
 def test_a_probe_takes_a_new_token_and_makes_a_call_that_cannot_change_anything(odd: OddNhn, nhn: Nhn) -> None:
-    odd.answers[PATCH], odd.answers[PROBE] = Reply(body=labelled("N")), Reply(400, outcome("error", "structure"))
+    odd.answers[PATCH], odd.answers[PROBE] = Reply(body=labelled("N")), NOTHING
     nhn.relabel(relabeling("N"), NO_GATE)
     nhn.probe()
     assert odd.tokens == 2
     (request,) = odd.to(PROBE)
     assert request.headers["authorization"] == "DPoP token-2"
-    assert json.loads(request.body) == []
+    assert request.headers["content-type"] == "application/fhir+json", "the reference refuses a JSON Patch"
+    assert "securityLabel" not in json.loads(request.body)
 
 
 @pytest.mark.parametrize(
     ("reply", "meant"),
     [
-        (Reply(200, {}), None),
-        (Reply(400), None),
-        (Reply(402), None),
-        (Reply(404), None),
-        (Reply(410), None),
-        (Reply(422), None),
+        (Reply(200, labelled()), None),
+        (Reply(200, {}), AccountBlocked),
+        *((Reply(status, outcome("error", "not-found")), None) for status in (400, 402, 404, 410, 422, 500)),
+        *((Reply(status, "Not Found"), AccountBlocked) for status in (400, 402, 404, 410, 422)),
+        *((Reply(status, {"title": "Not Found"}), AccountBlocked) for status in (400, 402, 404)),
         (Reply(500), None),
         (unauthorized("invalid_token"), AccountBlocked),
         (Reply(403), AccountBlocked),
@@ -571,6 +600,52 @@ def test_other_labels_in_the_answer_are_no_delivery(odd: OddNhn, nhn: Nhn, answe
     assert refused.value.code is Code.REFUSED_BY_PROVIDER
     assert refused.value.hint
     assert len(odd.to(PATCH)) == 2, "it is tried once more"
+
+
+@pytest.mark.parametrize("status", [403, 415])
+def test_a_json_patch_that_is_refused_is_one_jobs_matter_and_the_other_form_is_named(
+    odd: OddNhn, nhn: Nhn, status: int
+) -> None:
+    odd.answers[PATCH] = Reply(status, outcome("error", "forbidden", "Unknown content type"))
+    with pytest.raises(DocumentRefused, match="JSON Patch") as refused:
+        nhn.relabel(relabeling("N", payload="json-patch"), NO_GATE)
+    assert "--payload resource" in refused.value.hint
+    with pytest.raises(AccountBlocked):
+        nhn.relabel(relabeling("N"), NO_GATE)
+
+
+def test_a_label_may_have_several_codings(odd: OddNhn, nhn: Nhn) -> None:
+    asked = relabeling().document
+    label = Label("urn:oid:2.999", "N", None, (LabelCoding("urn:oid:2.998", "normal", "Normal"),))
+    made = replace(relabeling(), document=replace(asked, relabeling=Relabeling(DOCUMENT_ID, (label,))))
+    nhn.check(made.document)
+    both = [
+        {"system": "urn:oid:2.999", "code": "N"},
+        {"system": "urn:oid:2.998", "code": "normal", "display": "Normal"},
+    ]
+    # The registry of the reference implementation shows each coding as a label of its own.
+    shown = [{"coding": [coding]} for coding in both]
+    odd.answers[PATCH] = Reply(body=labelled(securityLabel=shown))
+    nhn.relabel(made, NO_GATE)
+    assert json.loads(odd.to(PATCH)[0].body)["securityLabel"] == [{"coding": both}]
+    odd.answers[PATCH] = Reply(body=labelled("N"))
+    with pytest.raises(DocumentRefused, match="other labels"):
+        nhn.relabel(made, NO_GATE)
+
+
+def test_a_bare_oid_is_the_same_system_as_its_uri(odd: OddNhn, nhn: Nhn) -> None:
+    """A job of an earlier version may hold one; the answer has a URI, or what the registry keeps."""
+    bare = replace(
+        relabeling(),
+        document=replace(relabeling().document, relabeling=Relabeling(DOCUMENT_ID, (Label("2.999", "N"),))),
+    )
+    for shown in ("urn:oid:2.999", "2.999"):
+        label = {"coding": [{"system": shown, "code": "N"}]}
+        odd.answers[PATCH] = Reply(body=labelled(securityLabel=[label]))
+        assert nhn.relabel(bare, NO_GATE).remarks == ()
+    sent = json.loads(odd.to(PATCH)[0].body)["securityLabel"][0]["coding"][0]
+    assert sent["system"] == "urn:oid:2.999"
+    assert len(odd.to(PATCH)) == 2, "none was sent twice"
 
 
 def test_an_answer_that_was_a_moment_late_is_believed_the_second_time(odd: OddNhn, nhn: Nhn) -> None:
@@ -719,10 +794,67 @@ def test_what_could_never_arrive_is_refused_without_a_call(
     assert odd.requests == []
 
 
+ID = "57a07380-1818-460f-85bb-81f8e4e45c42"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"created": "2026-11"}, "options.created"),
+        ({"created": "2026-11-31"}, "options.created"),
+        ({"created": "2026-11-30T08:15:00"}, "options.created"),
+        ({"created": "30.11.2026"}, "options.created"),
+        ({"created": 20261130}, "options.created"),
+        ({"created": ""}, "options.created"),
+        ({"created": "9000-01-01"}, "lies in the future"),
+        ({"created": "9000-01-01T00:00:00Z"}, "lies in the future"),
+        ({"title": ""}, "options.title"),
+        ({"title": "two\nlines"}, "options.title"),
+        ({"title": ["x"]}, "options.title"),
+        ({"title": "x" * 201}, "options.title"),
+        ({"patient": []}, "options.patient"),
+        ({"patient": {"name": [{"given": ["Line"]}]}}, "options.patient"),
+        ({"patient": {"birthDate": "1980-13-01"}}, "options.patient"),
+        ({"patient": {"birthDate": "80-12-31"}}, "options.patient"),
+        ({"patient": {"gender": "f"}}, "options.patient"),
+        ({"patient": {"name": [{"family": "\udce9"}]}}, "options.patient"),
+        ({"patient": {"address": []}}, "options.patient"),
+        ({"replaces": "4711"}, "options.replaces"),
+        ({"appends": f"DocumentReference/{ID}"}, "options.appends"),
+        ({"replaces": ID, "appends": ID}, "cannot both"),
+        ({"pages": 3}, "does not take"),
+        ({"metadata": {"language": "norsk bokmål"}}, "language"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused_without_a_call(
+    odd: OddNhn, nhn: Nhn, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(DocumentRefused, match=words) as refused:
+        nhn.check(document(options=options))
+    assert refused.value.code is Code.INVALID_REQUEST
+    assert refused.value.hint
+    assert odd.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"), [("a.docx", None), ("a.html", None), ("a", None), ("a.pdf", "application/zip")]
+)
+def test_a_type_that_the_repository_does_not_take_is_refused_before_sending(
+    odd: OddNhn, nhn: Nhn, make: Make, name: str, content_type: str | None
+) -> None:
+    asked = document(file_name=name, content_type=content_type)
+    with pytest.raises(DocumentRefused, match="NHN does not take") as refused:
+        nhn.check(asked)
+    assert refused.value.code is Code.REFUSED_BY_PROVIDER
+    assert refused.value.detail.startswith("It takes application/pdf, ")
+    assert odd.requests == []
+    make(media_types=[]).check(asked)
+
+
 @pytest.mark.parametrize("name", [name for name in METADATA if name != "author"])
 def test_metadata_that_nhn_refuses_a_document_without_is_named(make: Make, name: str) -> None:
     lacking = make(metadata={**METADATA, name: ""})
-    with pytest.raises(DocumentRefused, match=f"without {name}\\.") as refused:
+    with pytest.raises(DocumentRefused, match=f"without metadata\\.{name}\\.") as refused:
         lacking.check(document())
     assert refused.value.code is Code.INVALID_REQUEST
     lacking.check(document(options={"metadata": {name: METADATA[name]}}))
@@ -730,9 +862,10 @@ def test_metadata_that_nhn_refuses_a_document_without_is_named(make: Make, name:
 
 def test_all_that_is_missing_is_named_at_once(make: Make) -> None:
     with pytest.raises(DocumentRefused) as refused:
-        make(metadata={}).check(document())
+        make(metadata={}, organization={"name": "Sykehuset"}).check(document())
     for name in ("type", "category", "format", "facility_type", "practice_setting", "security_label", "author.name"):
-        assert name in str(refused.value)
+        assert f"metadata.{name}" in str(refused.value)
+    assert "organization.number" in str(refused.value)
 
 
 def test_accounts_of_one_client_share_a_limit_that_does_not_show_it(make: Make) -> None:
@@ -784,7 +917,7 @@ def test_a_document_is_provided_with_all_that_is_said_of_it(sending: Sending) ->
     assert said["description"] == "Epikrise etter opphold"
     patient = entry_of(sending.request, "Patient")
     assert patient["identifier"] == [{"system": "urn:oid:2.16.578.1.12.4.1.4.1", "value": NATIONAL_ID}]
-    assert said["subject"] == said["context"]["sourcePatientInfo"] == {"reference": f"urn:uuid:{patient['id']}"}
+    assert said["subject"] == {"reference": f"urn:uuid:{patient['id']}"}
     assert registered.record.id == said["id"]
     assert registered.processed
     assert registered.stored.sha256 == hashlib.sha256(CONTENT).hexdigest()
@@ -807,6 +940,104 @@ def test_a_documents_own_metadata_override_the_accounts(sending: Sending) -> Non
     (person,) = [each for each in said["contained"] if each["resourceType"] == "Practitioner"]
     assert person["name"] == [{"text": "Kari Q. Nordmann", "family": "Nordmann", "given": ["Kari", "Q."]}]
     assert said["content"][0]["attachment"]["contentType"] == "text/plain"
+
+
+def test_the_bundle_has_what_ihes_profile_requires(sending: Sending) -> None:
+    """https://profiles.ihe.net/ITI/MHD/StructureDefinition-IHE.MHD.Comprehensive.DocumentReference.html"""
+    sending()
+    said = entry_of(sending.request, "DocumentReference")
+    assert said["content"][0]["attachment"]["language"] == "nb-NO"
+    assert said["masterIdentifier"]["use"] == "usual"
+    contained = {f"#{each['id']}": each for each in said["contained"]}
+    source = contained[said["context"]["sourcePatientInfo"]["reference"]]
+    assert (source["resourceType"], source["identifier"][0]["value"]) == ("Patient", NATIONAL_ID)
+    assert {each["reference"] for each in said["author"]} <= set(contained)
+
+
+def test_organization_language_and_a_documents_own_time_and_title_are_said(
+    sending: Sending, odd: OddNhn, make: Make
+) -> None:
+    sending.nhn = make(
+        organization={"child": "200000002", "name": "Sykehuset"},
+        metadata={**METADATA, "language": "se-NO", "type": "2.16.578.1.12.4.1.1.9602|I02-2"},
+    )
+    sending.of(CONTENT, options={"created": "2025-11-30T08:15+01:00", "title": "Epikrise", "replaces": ID.upper()})
+    sending()
+    said = entry_of(sending.request, "DocumentReference")
+    attachment = said["content"][0]["attachment"]
+    assert (attachment["language"], attachment["title"]) == ("se-NO", "Epikrise")
+    assert attachment["creation"] == "2025-11-30T08:15:00+01:00"
+    assert said["relatesTo"] == [{"code": "replaces", "target": {"reference": f"DocumentReference/{ID}"}}]
+    (organization,) = [each for each in said["contained"] if each["resourceType"] == "Organization"]
+    assert (organization["name"], organization["identifier"][0]["value"]) == ("Sykehuset", "200000002")
+    assert said["type"]["coding"][0]["system"] == "urn:oid:2.16.578.1.12.4.1.1.9602", "settings name OIDs without urn:"
+    sending.of(CONTENT, options={"created": "2025-11-30", "appends": ID, "metadata": {"language": "en"}})
+    sending()
+    said = entry_of(sending.request, "DocumentReference")
+    assert said["relatesTo"][0]["code"] == "appends"
+    assert said["content"][0]["attachment"]["creation"] == "2025-11-30"
+    assert said["content"][0]["attachment"]["language"] == "en"
+
+
+def test_a_patients_name_and_birth_date_are_said_in_both_places(sending: Sending) -> None:
+    known = {"name": [{"family": "Danser", "given": ["Line"]}], "birthDate": "1969-11-13", "gender": "female"}
+    sending.of(CONTENT, options={"patient": known})
+    sending()
+    contained = entry_of(sending.request, "DocumentReference")["contained"]
+    (inside,) = [each for each in contained if each["resourceType"] == "Patient"]
+    for patient in (entry_of(sending.request, "Patient"), inside):
+        assert {name: patient[name] for name in known} == known
+        assert patient["identifier"][0]["value"] == NATIONAL_ID
+    sending.of(CONTENT, options={"patient": {"name": [{"family": "Danser"}]}})
+    sending()
+    patient = entry_of(sending.request, "Patient")
+    assert (patient["name"], "gender" in patient) == ([{"family": "Danser"}], False), "FHIR allows no empty elements"
+
+
+@pytest.mark.parametrize(
+    ("organization", "number"),
+    [({"number": "1", "child": "2", "parent": "3"}, "1"), ({"child": "2", "parent": "3"}, "2"), ({"parent": "3"}, "3")],
+)
+def test_a_document_has_the_number_of_the_nearest_organization(
+    sending: Sending, make: Make, organization: dict[str, str], number: str
+) -> None:
+    sending.nhn = make(organization=organization)
+    sending()
+    for kind in ("List", "DocumentReference"):
+        contained = entry_of(sending.request, kind)["contained"]
+        (said,) = [each for each in contained if each["resourceType"] == "Organization"]
+        assert said["identifier"][0]["value"] == number
+
+
+@pytest.mark.parametrize("said", [{"file_name": "a.rtf"}, {"file_name": "a.txt", "content_type": "application/rtf"}])
+def test_rich_text_is_called_as_the_repository_calls_it(sending: Sending, make: Make, said: dict[str, str]) -> None:
+    content = b"{\\rtf1 epikrise}"
+    sending.of(content, **said)
+    sending()
+    assert entry_of(sending.request, "Binary")["contentType"] == "text/rtf"
+    sending.nhn = make(media_types=["application/rtf"])
+    sending.of(content, **said)
+    sending()
+    attachment = entry_of(sending.request, "DocumentReference")["content"][0]["attachment"]
+    assert attachment["contentType"] == "application/rtf"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.pdf", b"\x89PNG\r\n\x1a\n and so on"),
+        ("a.txt", b"%PDF-1.7 and so on"),
+        ("a.rtf", b"PK\x03\x04 and so on" + bytes(40)),
+        ("a.xml", b"\xff\xd8\xff\xe0\x00\x10JFIF"),
+    ],
+)
+def test_a_document_whose_bytes_are_of_another_type_does_not_leave(sending: Sending, name: str, content: bytes) -> None:
+    sending.of(content, file_name=name)
+    with pytest.raises(DocumentRefused, match="of another kind") as refused:
+        sending()
+    assert refused.value.code is Code.REFUSED_BY_PROVIDER
+    assert sending.gate.commits == 0
+    assert sending.odd.requests == []
 
 
 def test_a_second_sending_is_the_same_to_the_byte(sending: Sending) -> None:
@@ -992,13 +1223,14 @@ def test_an_address_without_an_endpoint_is_the_accounts_fault(sending: Sending, 
         "XDSDocumentUniqueIdError: Non unique ID in repository",
         "XDSDuplicateUniqueIdInRegistry: Duplicate UUIDs in request and registry urn:uuid:{}",
         "Non unique ID in Repository urn:uuid:{}",
+        "XDSError_Code: XDSDocumentUniqueIdError, XDSError_CodeContext: Non unique ID in repository {binary}",
     ],
 )
 def test_our_own_ids_being_there_already_mean_that_an_earlier_sending_was_stored(
     sending: Sending, words: str, inside: bool
 ) -> None:
     def answer(request: Request) -> Reply:
-        said = outcome("error", "duplicate", words.format(ours(request)))
+        said = outcome("error", "duplicate", words.format(ours(request), binary=entry_of(request, "Binary")["id"]))
         return Reply(200, transaction({"resource": said})) if inside else Reply(400, said)
 
     sending.odd.answers[BUNDLE] = answer
@@ -1034,6 +1266,117 @@ def test_ids_of_others_and_what_is_wrong_besides_are_no_delivery(
     sending.answered(400, said)
     with pytest.raises(DocumentRefused):
         sending()
+
+
+# --- a dry run -------------------------------------------------------------------------------------------------------
+
+VALIDATE = "POST /R4/fhir/Bundle/$validate"
+
+
+def validated(sending: Sending, reply: Reply) -> Any:
+    sending.odd.answers[VALIDATE] = reply
+    ready = replace(sending.job, facts=sending.nhn.before_sending(sending.job))
+    return sending.nhn.validate(ready, sending.gate)
+
+
+def test_a_dry_run_sends_the_bundle_to_be_validated_and_nothing_else(sending: Sending) -> None:
+    remarks = validated(sending, Reply(200, outcome("warning", "business-rule", "no department")))
+    assert list(remarks) == ["warning: business-rule: no department"]
+    assert sending.odd.to(BUNDLE) == []
+    (request,) = sending.odd.to(VALIDATE)
+    assert base64.b64decode(entry_of(request, "Binary")["data"]) == CONTENT
+
+
+def test_a_dry_run_tells_what_would_be_refused_and_whether_nhn_was_asked_at_all(sending: Sending) -> None:
+    for reply in (
+        Reply(400, outcome("fatal", "required", "no List")),
+        Reply(200, outcome("error", "value", "no List")),
+    ):
+        with pytest.raises(DocumentRefused) as refused:
+            validated(sending, reply)
+        assert "no List" in refused.value.detail
+    for status in (404, 405):
+        (remark,) = validated(sending, Reply(status, ""))
+        assert "only chartpost's own checks" in remark
+    with pytest.raises(RetryLater):
+        validated(sending, Reply(503))
+    with pytest.raises(AccountBlocked, match="not understood"):
+        validated(sending, Reply(200, {"resourceType": "Bundle"}))
+
+
+# --- looking for a document ------------------------------------------------------------------------------------------
+
+
+def lost(sending: Sending) -> str:
+    """Let the answer to a first sending be lost. Returns the call that asks for the document."""
+    sending.odd.answers[BUNDLE] = Reply(504)
+    with pytest.raises(OutcomeUnknown):
+        sending()
+    sending.job = replace(sending.job, uncertainty=Uncertainty(earlier_sending_unknown=True))
+    return f"GET /R4/fhir/DocumentReference/{ours(sending.request)}"
+
+
+def test_after_a_lost_answer_a_document_that_nhn_shows_is_not_sent_again(sending: Sending) -> None:
+    shown = lost(sending)
+    document_id = shown.rpartition("/")[2]
+    resource = {"resourceType": "DocumentReference", "id": document_id, "status": "current"}
+    sending.odd.answers[shown] = Reply(body=resource)
+    registered = sending()
+    assert (registered.record.id, registered.remarks) == (document_id, (SHOWN,))
+    assert registered.stored.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert len(sending.odd.to(BUNDLE)) == 1
+    (request,) = sending.odd.to(shown)
+    assert request.query == {"homeCommunityId": ["2.16.578.1.12.4.5.100.3.15"]}
+    assert "content-type" not in request.headers, "the reference implementation judges a GET by its having none"
+    assert proof_of(request)[1]["htm"] == "GET"
+
+
+NOT_SHOWN = [
+    Reply(401, outcome("error", "login")),
+    Reply(403, outcome("error", "forbidden")),
+    Reply(404, outcome("error", "not-found")),
+    Reply(404, "<html>", {"Content-Type": "text/html"}),
+    Reply(405),
+    Reply(410),
+    Reply(500),
+    Reply(200, "null"),
+    Reply(200, ""),
+    Reply(200, outcome("error", "not-found")),
+    Reply(200, {"resourceType": "DocumentReference", "id": "another", "status": "current"}),
+    Reply(200, {"resourceType": "Patient", "id": DOCUMENT_ID}),
+]
+
+
+@pytest.mark.parametrize("reply", NOT_SHOWN, ids=lambda reply: f"{reply.status}-{str(reply.body)[:20]}")
+def test_what_nhn_does_not_show_is_sent_again_with_the_same_ids(sending: Sending, reply: Reply) -> None:
+    taken = sending.odd.answers[BUNDLE]
+    sending.odd.answers[lost(sending)] = reply
+    sending.odd.answers[BUNDLE] = taken
+    assert sending().remarks == ()
+    first, second = sending.odd.to(BUNDLE)
+    assert first.body == second.body
+    assert sending.odd.tokens == 1, "a token that may not read is no reason for a new one"
+
+
+@pytest.mark.parametrize(
+    ("reply", "there"),
+    [
+        (Reply(200, {"resourceType": "DocumentReference", "id": DOCUMENT_ID, "status": "current"}), True),
+        (Reply(200, {"resourceType": "DocumentReference", "id": DOCUMENT_ID.upper(), "status": "superseded"}), True),
+        (Reply(200, {"resourceType": "DocumentReference", "id": DOCUMENT_ID, "status": "entered-in-error"}), False),
+        (Reply(200, "null"), False),
+        (Reply(410), False),
+        (Reply(401), True),
+        (Reply(403), True),
+        (Reply(404), True),
+        (Reply(200, "<html>", {"Content-Type": "text/html"}), True),
+    ],
+)
+def test_an_earlier_record_stands_unless_nhn_lets_us_read_and_no_longer_has_it(
+    odd: OddNhn, nhn: Nhn, reply: Reply, there: bool
+) -> None:
+    odd.answers[f"GET /R4/fhir/DocumentReference/{DOCUMENT_ID}"] = reply
+    assert nhn.still_there(document(), Record(DOCUMENT_ID)) is there
 
 
 # --- whatever it answers ---------------------------------------------------------------------------------------------
@@ -1086,6 +1429,17 @@ def test_no_answer_to_labels_raises_anything_but_our_errors(odd: OddNhn, nhn: Nh
         return
     assert status == 200
     assert relabeled.remarks, "by chance only an outcome can say that it is done"
+
+
+@fuzzed
+@given(st.sampled_from([200, 400, 404]), kind("DocumentReference") | kind("OperationOutcome"))
+def test_no_answer_to_a_look_or_a_probe_raises_anything_but_our_errors(
+    odd: OddNhn, nhn: Nhn, status: int, body: Any
+) -> None:
+    odd.answers[f"GET /R4/fhir/DocumentReference/{DOCUMENT_ID}"] = odd.answers[PROBE] = Reply(status, body)
+    assert nhn.still_there(document(), Record(DOCUMENT_ID)) or body is None or isinstance(body, dict)
+    with suppress(StepError):
+        nhn.probe()
 
 
 @fuzzed

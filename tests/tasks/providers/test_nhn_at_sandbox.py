@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from config.keys import new_key, public_jwk, read_key
 from tasks.http.clients import Clients
 from tasks.model.document import Label, Relabeling
 from tasks.model.errors import AccountBlocked, DocumentRefused, OutcomeUnknown, RetryLater
+from tasks.model.job import Record, Uncertainty
 from tasks.providers.nhn.client import Nhn
 from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.at_work import AtWork
@@ -138,6 +142,64 @@ def test_a_wrong_organization_or_key_id_blocks_the_account(
         with pytest.raises(AccountBlocked) as blocked:
             at_work.provider.probe()
         assert blocked.value.credentials
+
+
+@pytest.mark.parametrize("algorithm", ["PS256", "RS256", "ES384"])
+def test_a_key_whose_public_half_was_handed_in_gets_tokens_and_one_for_another_algorithm_does_not(
+    world: SandboxProcess, clients: Clients, tmp_path: Path, algorithm: str
+) -> None:
+    private, key_id = new_key(algorithm, f"handed-in-{algorithm}")
+    public = public_jwk(read_key(private), key_id, algorithm)
+    assert httpx.post(f"{world.base}/_sandbox/helseid/keys", json=public, trust_env=False).status_code == 204
+    AtWork(world, clients, tmp_path, "nhn_hospital", private_key=private, key_id=key_id).provider.probe()
+    nameless = json.dumps({name: value for name, value in json.loads(private).items() if name != "alg"})
+    if algorithm == "RS256":  # without alg the key signs with PS256, for which it is not registered
+        at_work = AtWork(world, clients, tmp_path, "nhn_hospital", private_key=nameless, key_id=key_id)
+        with pytest.raises(AccountBlocked, match="key_id, private_key, algorithm"):
+            at_work.provider.probe()
+
+
+@pytest.mark.parametrize("organization", [{}, {"parent": "100000001"}, {"child": "200000002"}])
+def test_a_client_names_a_unit_a_legal_body_or_none(
+    world: SandboxProcess, clients: Clients, tmp_path: Path, organization: dict[str, str]
+) -> None:
+    AtWork(world, clients, tmp_path, "nhn_hospital", organization=organization).provider.probe()
+
+
+def test_where_machines_may_read_a_document_is_looked_for_and_not_sent_again(
+    world: SandboxProcess, at_work: AtWork
+) -> None:
+    world.world(nhn_reads=True)
+    ready = at_work.ready(at_work.named("LOST"))
+    with pytest.raises(OutcomeUnknown):
+        at_work.registered(ready)
+    world.forget_requests()
+    again = at_work.registered(replace(ready, uncertainty=Uncertainty(earlier_sending_unknown=True)))
+    (record,) = at_work.chart(again)
+    assert at_work.record_of(again).id == record["record_id"]
+    assert list(world.requests()["counts"]) == ["GET /nhn/R4/fhir/DocumentReference/{id} 200"], "only looked for"
+    assert at_work.provider.still_there(again.document, at_work.record_of(again))
+    assert not at_work.provider.still_there(again.document, Record("00000000-0000-4000-8000-000000000009"))
+
+
+def test_a_dry_run_says_what_nhn_would_say_and_leaves_nothing(at_work: AtWork) -> None:
+    provider = at_work.provider
+    assert isinstance(provider, Nhn)
+    good = at_work.begun(at_work.job())
+    remarks = provider.validate(good, at_work.new_gate(good))
+    assert any("0 errors" in remark for remark in remarks)
+    wrong = at_work.begun(at_work.named("INVALID"))
+    with pytest.raises(DocumentRefused) as refused:
+        provider.validate(wrong, at_work.new_gate(wrong))
+    assert "could not be stored" in refused.value.detail
+    assert at_work.chart(good) == at_work.chart(wrong) == []
+
+
+def test_a_json_patch_that_is_refused_parks_nothing(world: SandboxProcess, at_work: AtWork) -> None:
+    world.world(nhn_json_patch=False)
+    at_work.provider.probe()
+    with pytest.raises(DocumentRefused, match="JSON Patch"):
+        relabeled(at_work, "unpatched", "N", payload="json-patch")
 
 
 def test_the_document_that_was_provided_can_be_relabelled(at_work: AtWork) -> None:

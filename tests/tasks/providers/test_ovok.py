@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -21,7 +22,7 @@ from tasks.http.clients import Clients
 from tasks.http.provider_clock import ProviderClock
 from tasks.model.document import Document
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StepError
-from tasks.model.job import Counts, Facts, Job, Record, Stored, Uncertainty
+from tasks.model.job import Assurance, Counts, Facts, Job, Record, Stored, Uncertainty
 from tasks.model.route import Stage, Step
 from tasks.providers.base import Found
 from tasks.providers.ovok.client import Ovok
@@ -31,10 +32,12 @@ from tests.tasks.providers.doubles import NO_OWNERS, THEN, CountingGate, DictCac
 from tests.tasks.providers.odd_ovok import (
     API,
     CREATE,
+    FHIR,
     LIST,
     LOGIN,
     NO_SUCH_KEY,
     REFRESH,
+    STAFF,
     OddOvok,
     entry,
     listed,
@@ -70,6 +73,7 @@ class Making:
             "password": PASSWORD,
             "client_id": "the-client",
             "insecure": True,
+            "set_patient": False,  # what patients add is in test_ovok_patients.py
         }
         account = OvokAccount.model_validate(said | changed)
         connection = connected(self._clients, self._slots, self._cache, insecure=account.insecure, clock=clock)
@@ -134,6 +138,77 @@ def test_a_login_serves_all_calls_and_all_workers(odd: OddOvok, making: Making) 
     assert "authorization" not in odd.requests[0].headers
     assert set(tokens(odd, LIST)) == {"Bearer token-1"}
     assert odd.requests[1].query["_count"] == ["1"]
+
+
+def staff_begins(odd: OddOvok, **more: Any) -> None:
+    odd.answers[f"{STAFF}/start"] = Reply(body={"sessionCode": "the-code", "nextStep": "token"} | more)
+    odd.answers[f"{STAFF}/token"] = Reply(body=session())
+
+
+def profiles(*codes: str) -> list[dict[str, Any]]:
+    return [{"tenantCode": code, "profile": {"id": "1"}} for code in codes]
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer", "tenant"),
+    [
+        ({}, {"tenantCode": "north"}, "north"),  # as the vendor's page has it
+        ({}, {"profiles": profiles("north")}, "north"),  # as callers have seen it
+        ({"tenant": "south"}, {"profiles": profiles("north", "south")}, "south"),
+        ({"tenant": "south"}, {}, "south"),
+    ],
+)
+def test_staff_log_in_with_a_proof_that_they_have_begun(
+    odd: OddOvok, making: Making, settings: dict[str, Any], answer: dict[str, Any], tenant: str
+) -> None:
+    """PKCE: RFC 7636."""
+    odd.lists()
+    staff_begins(odd, **answer)
+    making(login="staff", client_id="", **settings).probe()
+    assert odd.paths() == [f"{STAFF}/start", f"{STAFF}/token", LIST]
+    began, proved = (json.loads(request.body) for request in odd.requests[:2])
+    digest = hashlib.sha256(proved.pop("codeVerifier").encode()).digest()
+    challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    assert began == {
+        "email": "worker@clinic.example",
+        "password": PASSWORD,
+        "codeChallenge": challenge,
+        "codeChallengeMethod": "S256",
+    }
+    assert proved == {"sessionCode": "the-code", "tenantCode": tenant}
+
+
+@pytest.mark.parametrize(
+    ("settings", "answer", "named"),
+    [
+        ({}, {"nextStep": "mfa", "tenantCode": "north"}, "second factor"),
+        ({}, {"profiles": profiles("north", "south")}, r"north, south"),
+        ({}, {}, "tenant"),
+        ({"tenant": "east"}, {"profiles": profiles("north")}, "north"),
+        ({}, {"profiles": profiles("<Meier>", "north")}, r"\(north\)"),
+    ],
+)
+def test_a_staff_login_that_cannot_go_on_says_why(
+    odd: OddOvok, making: Making, settings: dict[str, Any], answer: dict[str, Any], named: str
+) -> None:
+    staff_begins(odd, **answer)
+    with pytest.raises(AccountBlocked, match=named) as blocked:
+        making(login="staff", client_id="", **settings).probe()
+    assert blocked.value.credentials
+    assert_quotes_no_secret(blocked.value)
+
+
+def test_b2b_users_log_in_with_their_tenant_and_are_refreshed_as_all_are(odd: OddOvok, making: Making) -> None:
+    odd.lists()
+    odd.answers |= {f"POST {API}/auth/b2b/login": Reply(body=session()), REFRESH: Reply(body=refreshed(2))}
+    ovok = making(login="b2b", tenant="the-tenant")
+    ovok.probe()
+    assert json.loads(odd.requests[0].body)["tenantId"] == "the-tenant"
+    assert json.loads(odd.requests[0].body)["clientId"] == "the-client"
+    answers = [Reply(401), Reply(body={"resources": []})]
+    odd.answers[LIST] = lambda request: answers.pop(0)
+    ovok.probe()
+    assert tokens(odd, LIST) == ["Bearer token-1", "Bearer token-1", "Bearer token-2"]
 
 
 def test_another_login_has_another_session(odd: OddOvok, making: Making) -> None:
@@ -712,8 +787,6 @@ def test_a_storage_that_is_not_understood_proves_nothing(
         (Reply(429), RetryLater),
         (Reply(500), RetryLater),
         (Reply(0), RetryLater),
-        (Reply(307, headers={"Location": "https://elsewhere.example/file?secret"}), AccountBlocked),
-        (Reply(307, headers={"Location": "https://amazonaws.com.evil.example/file"}), AccountBlocked),
         (Reply(307, headers={"Location": "/file"}), AccountBlocked),
         (Reply(307, headers={"Location": "file:///etc/passwd"}), AccountBlocked),
         (Reply(307, headers={"Location": "https://me:pw@s3.amazonaws.com/file"}), AccountBlocked),
@@ -727,10 +800,48 @@ def test_an_address_that_is_none_is_not_visited(odd: OddOvok, ovok: Ovok, reply:
     assert odd.visits() == []
 
 
+def test_a_file_that_lies_at_a_foreign_host_is_accepted_and_not_read_back(odd: OddOvok, ovok: Ovok) -> None:
+    for host in ("elsewhere.example", "amazonaws.com.evil.example"):
+        odd.leads("d-1", f"https://{host}/file?secret")
+        seen = found(ovok, sending(record=Record("d-1"), stored=stored()))
+        assert seen is not None
+        assert (seen.stage, seen.assurance, seen.doubt) == (Stage.DELIVERED, Assurance.ACCEPTED, "")
+        (remark,) = seen.remarks
+        assert f" {host}," in remark
+        assert "download_hosts" in remark
+        assert "secret" not in remark
+        # An upload whose answer was lost is repeated until the storage acknowledges it.
+        unseen = replace(sending(record=Record("d-1")), uncertainty=Uncertainty(committed=True, unknown_step=Step.POST))
+        again = found(ovok, unseen)
+        assert again is not None
+        assert again.stage is Stage.RECEIVED
+        assert ovok.before_sending(sending(record=Record("d-1"))).record is not None
+        assert ovok.still_there(document(), Record("d-1", version="e"))
+    assert odd.visits() == []
+
+
+def test_where_files_may_be_read_back_is_a_setting_of_its_own(odd: OddOvok, making: Making) -> None:
+    odd.leases("d-1", CONTENT)
+    ours = sending(record=Record("d-1"), stored=stored())
+    elsewhere = making(upload_hosts=["s3.example.org"], download_hosts=["files.example.org"])
+    assert found(elsewhere, ours) is not None  # insecure: this machine is allowed as well
+    odd.leads("d-1", "https://files.example.org/d-1?X-Amz-Signature=s")
+    with pytest.raises((RetryLater, AccountBlocked)):  # it is visited: there is no such host
+        found(elsewhere, ours)
+    odd.leads("d-1", "https://s3.example.org/d-1?X-Amz-Signature=s")
+    seen = found(elsewhere, ours)
+    assert seen is not None
+    assert seen.assurance is Assurance.ACCEPTED
+
+
 def test_a_document_that_is_gone_proves_nothing(odd: OddOvok, ovok: Ovok) -> None:
     unseen = replace(sending(record=Record("gone")), uncertainty=Uncertainty(committed=True, unknown_step=Step.POST))
-    assert found(ovok, unseen) is None
+    seen = found(ovok, unseen)  # a 404 may also say that it has no file yet: then the upload is repeated
+    assert seen is not None
+    assert seen.stage is Stage.RECEIVED
     assert found(ovok, sending(record=Record("gone"), stored=stored())) is None
+    into = sending("gone")
+    assert found(ovok, replace(into, uncertainty=unseen.uncertainty)) is None
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -794,6 +905,30 @@ def test_a_document_that_has_a_file_or_is_gone_is_not_ours(odd: OddOvok, ovok: O
     seen = found(ovok, lost())
     assert seen is not None
     assert seen.record.id == "empty"
+
+
+def test_a_listed_document_that_answers_404_has_no_file_yet(odd: OddOvok, ovok: Ovok) -> None:
+    odd.lists(listed("full"), listed("empty"))
+    odd.leases("full", "x")
+    seen = found(ovok, lost())
+    assert seen is not None
+    assert (seen.record.id, seen.stage, seen.doubt) == ("empty", Stage.RECEIVED, "")
+
+
+def test_a_document_without_a_file_is_kept_as_long_as_ovok_gives_a_form_for_it(odd: OddOvok, ovok: Ovok) -> None:
+    """One more would be a second document of the same file."""
+    odd.answers[f"{CREATE}/d-1"] = Reply(body=entry("d-1"))
+    facts = ovok.before_sending(sending(record=Record("d-1")))
+    assert facts.record is not None
+    assert presigned(ovok, sending(record=facts.record)).record.id == "d-1"
+    assert ovok.before_sending(sending("d-1")).record is not None
+
+
+def test_a_document_that_has_just_been_made_is_waited_for(odd: OddOvok, ovok: Ovok) -> None:
+    young, old = (datetime.now(UTC) - timedelta(minutes=minutes) for minutes in (1, 10))
+    with pytest.raises(RetryLater, match="does not show yet"):
+        ovok.before_sending(sending(record=Record("d-1"), provider={"since": young.isoformat()}))
+    assert ovok.before_sending(sending(record=Record("d-1"), provider={"since": old.isoformat()})).record is None
 
 
 def test_a_document_that_is_another_jobs_is_not_ours(odd: OddOvok, ovok: Ovok) -> None:
@@ -887,20 +1022,53 @@ def test_a_list_ends_where_nothing_new_comes(odd: OddOvok, ovok: Ovok, total: ob
     assert len(odd.requests) == (2 if total == 2 else 3)
 
 
-@pytest.mark.parametrize(
-    ("documents", "words"),
-    [
-        ((listed("d-3", "yesterday"),), "without lastUpdated"),
-        ((listed("d-3", meta=None),), "without lastUpdated"),
-    ],
-)
-def test_a_list_that_would_have_to_be_guessed_at_blocks_the_account(
-    odd: OddOvok, ovok: Ovok, documents: tuple[dict[str, Any], ...], words: str
+@pytest.mark.parametrize("untimed", [{"meta": {"lastUpdated": "yesterday"}}, {"meta": None}])
+def test_an_entry_that_does_not_say_when_it_was_made_is_asked_for_by_fhir(
+    odd: OddOvok, ovok: Ovok, untimed: dict[str, Any]
 ) -> None:
-    odd.lists(*documents)
+    """The vendor's own example of a list has entries without a time."""
+    odd.lists(listed("old", **untimed), listed("ours", **untimed), listed("other", name="other.pdf", **untimed))
+    for each in ("old", "ours"):
+        odd.leases(each, None)
+    odd.keeps("old", meta={"versionId": "1", "lastUpdated": "2025-01-01T00:00:00Z"})
+    odd.keeps("ours")
+    seen = found(ovok, lost())
+    assert seen is not None
+    assert (seen.record.id, seen.stage, seen.doubt) == ("ours", Stage.RECEIVED, "")
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(404), Reply(403), Reply(body={"resourceType": "DocumentReference", "id": "d-3"})]
+)
+def test_where_nothing_says_when_it_was_made_one_job_is_in_doubt_and_no_account_parked(
+    odd: OddOvok, ovok: Ovok, reply: Reply
+) -> None:
+    odd.lists(listed("d-3", meta=None))
     odd.leases("d-3", None)
-    with pytest.raises(AccountBlocked, match=words):
-        found(ovok, lost())
+    odd.answers[f"GET {FHIR}/d-3"] = reply
+    seen = found(ovok, lost())
+    assert seen is not None
+    assert "d-3" in seen.doubt
+    assert seen.stage is Stage.RECEIVED
+    odd.leases("d-3", "x")
+    assert found(ovok, lost()) is None  # it has a file: that is another upload's
+
+
+def test_pages_without_times_are_turned_until_fhir_says_that_they_are_old(odd: OddOvok, ovok: Ovok) -> None:
+    odd.lists(*(listed(f"o-{number}", name="other.pdf", meta=None) for number in range(500)))
+    odd.keeps("o-49", meta={"lastUpdated": "2026-11-21T10:00:05Z"})
+    odd.keeps("o-99", meta={"lastUpdated": "2025-01-01T00:00:00Z"})
+    assert found(ovok, lost()) is None
+    assert odd.paths().count(LIST) == 2
+
+
+def test_a_foreign_host_leaves_a_lost_create_in_doubt(odd: OddOvok, ovok: Ovok) -> None:
+    odd.lists(listed("d-3"))
+    odd.leads("d-3", "https://elsewhere.example/file?secret")
+    seen = found(ovok, lost())
+    assert seen is not None
+    assert "elsewhere.example" in seen.doubt
+    assert "secret" not in seen.doubt
 
 
 def test_a_list_in_motion_is_read_again_later(odd: OddOvok, ovok: Ovok) -> None:
@@ -1039,10 +1207,11 @@ def test_a_lost_create_leads_to_one_document(at_work: AtWork, ahead: float, has_
 
 
 def test_a_document_is_replaced_by_one_of_the_same_size(at_work: AtWork) -> None:
-    first = at_work.sent(at_work.job(b"version 1"))
+    patient = f"patient-{fresh()}"
+    first = at_work.sent(at_work.job(b"version 1", patient_id=patient))
     earlier = at_work.record_of(first)
     into = earlier.id
-    second = at_work.presigned(at_work.job(b"version 2", options={"document_id": into}))
+    second = at_work.presigned(at_work.job(b"version 2", patient_id=patient, options={"document_id": into}))
     unseen = replace(second, uncertainty=Uncertainty(committed=True, unknown_step=Step.POST), counts=Counts(presigns=1))
     seen = at_work.found(unseen)
     assert seen is not None

@@ -20,7 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import RSAKey
+from pydantic import ValidationError
 
+from config.accounts import RedoxAccount
 from tasks.http.clients import Clients
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, LeaseLost, OutcomeUnknown, RetryLater, StepError
 from tasks.model.job import Job, Record, Stored, Uncertainty
@@ -230,29 +232,88 @@ def test_a_probe_never_trusts_a_token_that_is_remembered(at: AtOdd) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "meant"),
-    [(403, None), (404, None), (405, None), (401, AccountBlocked), (429, RetryLater)]
-    + [(status, RetryLater) for status in (500, 502, 503, 504)],
+    ("reply", "meant", "named"),
+    [
+        (Reply(401), AccountBlocked, "401"),
+        (Reply(429), RetryLater, "429"),
+        *[(Reply(status), RetryLater, str(status)) for status in (500, 502, 503, 504)],
+        (outcome("error", "not-found", status=404), AccountBlocked, "destination"),
+        (outcome("error", "forbidden", status=403), AccountBlocked, "environment"),
+        (Reply(403), AccountBlocked, "destination"),
+        # What answers in something else than FHIR is not its FHIR API.
+        (Reply(404), AccountBlocked, "base_url"),
+        (Reply(404, {"message": "Cannot GET"}), AccountBlocked, "base_url"),
+        (Reply(405), AccountBlocked, "base_url"),
+        (Reply(302, headers={"Location": "https://example.org"}), AccountBlocked, "base_url"),
+        (Reply(200, "welcome"), AccountBlocked, "base_url"),
+        (Reply(200, {"name": "an API"}), AccountBlocked, "base_url"),
+        # A destination that is there, and does not tell what it can do.
+        (outcome("error", "not-supported", status=404), None, ""),
+        (outcome("error", "not-supported", status=405), None, ""),
+        (outcome("error", "invalid", status=400), None, ""),
+    ],
 )
-def test_a_probe_asks_the_api_as_well_as_the_token_server(
-    at: AtOdd, status: int, meant: type[StepError] | None
+def test_a_probe_says_yes_only_to_a_destination_that_is_there(
+    at: AtOdd, reply: Reply, meant: type[StepError] | None, named: str
 ) -> None:
-    at.odd.answers[METADATA] = Reply(status)
+    at.odd.answers[METADATA] = reply
     if meant is None:
         at.redox.probe()
     else:
-        with pytest.raises(meant):
+        with pytest.raises(meant, match=named):
             at.redox.probe()
     (request,) = at.odd.sent(METADATA)
     assert request.headers["authorization"] == "Bearer a-token"
 
 
-def test_a_probe_is_not_content_with_any_success(at: AtOdd) -> None:
-    at.odd.answers[METADATA] = Reply(200, {"resourceType": "CapabilityStatement"})
-    at.redox.probe()
-    at.odd.answers[METADATA] = Reply(200, "welcome")
-    with pytest.raises(AccountBlocked, match="not understood"):
+def test_a_refused_client_is_told_what_may_be_wrong(at: AtOdd) -> None:
+    at.odd.answers[TOKEN] = Reply(401, {"error": "invalid_client"})
+    with pytest.raises(AccountBlocked) as blocked:
         at.redox.probe()
+    for word in ("client_id", "key_id", "algorithm", "RS384", "clock"):
+        assert word in str(blocked.value)
+
+
+def test_tokens_come_from_where_the_api_is_unless_the_settings_say_otherwise(making: Callable[..., AtOdd]) -> None:
+    said = making().settings.model_dump(exclude={"token_url", "base_url", "private_key"})
+    said["private_key"] = private_key()
+
+    def token_url(**more: str) -> str:
+        return RedoxAccount.model_validate(said | more).token_url
+
+    assert token_url() == "https://api.redoxengine.com/v2/auth/token"
+    assert token_url(base_url="https://api.ca.example/fhir/R4/") == "https://api.ca.example/v2/auth/token"
+    assert token_url(base_url="https://proxy.example/redox/fhir/R4") == "https://proxy.example/redox/v2/auth/token"
+    assert token_url(base_url="https://proxy.example") == "https://proxy.example/v2/auth/token"
+    assert token_url(base_url="https://a.example/fhir/R4", token_url="https://b.example/t") == "https://b.example/t"
+
+
+# --- the source ------------------------------------------------------------------------------------------------------
+
+
+def test_a_source_is_named_in_every_call_and_in_the_message(making: Callable[..., AtOdd]) -> None:
+    source = "0C5B7E22-8a54-4f0e-9d6b-000000000002"
+    at = making(source_id=source)
+    at.redox.probe()
+    at.redox.register(at.job(LARGE), gate_for(LARGE))
+    calls = [at.odd.sent(call)[0] for call in (METADATA, BINARY, CREATE)]
+    assert {call.headers["redox-source-id"] for call in calls} == {source.lower()}
+    assert "redox-source-id" not in at.odd.sent(TOKEN)[0].headers
+    assert at.odd.resource("MessageHeader")["source"]["endpoint"] == f"urn:uuid:{source.lower()}"
+
+
+def test_without_a_source_nothing_looks_like_the_id_of_one(at: AtOdd) -> None:
+    at.redox.register(at.job(), gate_for())
+    assert "redox-source-id" not in at.odd.sent(CREATE)[0].headers
+    assert at.odd.resource("MessageHeader")["source"]["endpoint"].startswith("https://")
+
+
+@pytest.mark.parametrize(
+    "source", ["our-source", "0c5b7e22-8a54-4f0e-9d6b", "urn:uuid:0c5b7e22-8a54-4f0e-9d6b-000000000002"]
+)
+def test_a_source_id_that_is_none_is_a_fault_of_the_settings(making: Callable[..., AtOdd], source: str) -> None:
+    with pytest.raises(ValidationError, match="source ID"):
+        making(source_id=source)
 
 
 # --- routes ----------------------------------------------------------------------------------------------------------
@@ -343,6 +404,34 @@ def test_what_could_never_arrive_is_refused_without_a_call_and_without_naming_an
     assert at.odd.requests == []
 
 
+WRONG_OPTIONS: dict[str, list[Any]] = {
+    "patient_reference": ["Meier", "Patient/", "Patient/a b", "Encounter/1", 17, {"id": "1"}],
+    "encounter": ["Meier", "Patient/1", "Encounter/a/b", "|17", "urn:oid:1|", 17],
+    "authenticator": ["Dr Meier", "Patient/1", {"name": ""}, {"nam": "Meier"}, {"identifier": "Meier"}, 1],
+    "doc_status": ["done", "Final", "", ["final"], True],
+    "period": [
+        *({}, {"start": "31.12.1980"}, {"start": "2026-02-30"}, {"begin": "2026"}, "2026", []),
+        {"start": "2026-05-02", "end": "2026-05-01"},
+        {"start": "2026-05-02T10:00:00"},
+        {"start": "2026-05-02T10:00:00Z", "end": "2026-05-02T10:30:00+02:00"},
+        {"start": "2026-05", "end": "2026-04-30"},
+    ],
+    "title": ["", " ", "Meier\nAnna", "x" * 256, 5],
+}
+
+
+def test_an_option_that_is_wrong_is_refused_by_its_name_and_says_what_it_takes(at: AtOdd) -> None:
+    for name, values in WRONG_OPTIONS.items():
+        for value in values:
+            with pytest.raises(DocumentRefused) as refused:
+                at.redox.check(at.job(options={name: value}).document)
+            assert refused.value.code is Code.INVALID_REQUEST
+            assert f"options.{name}" in refused.value.message
+            assert refused.value.hint.startswith(f"{name} takes ")
+            assert "Meier" not in shown(refused.value) + refused.value.hint
+    assert at.odd.requests == []
+
+
 def test_an_account_without_a_type_for_its_documents_takes_those_that_have_one(making: Callable[..., AtOdd]) -> None:
     at = making(metadata={})
     with pytest.raises(DocumentRefused, match=r"metadata\.type is missing"):
@@ -382,8 +471,7 @@ def test_the_message_is_what_fhir_and_the_vendor_ask_for(making: Callable[..., A
     assert (message["resourceType"], message["type"]) == ("Bundle", "message")
     header = at.odd.resource("MessageHeader")
     assert header["eventUri"] == "https://fhir.redoxengine.com/EventDefinition/DocumentReferenceCreate"
-    assert header["focus"] == [{"reference": f"DocumentReference/{document['id']}"}]
-    assert header["source"]["endpoint"].startswith("urn:uuid:")
+    assert header["focus"] == [{"reference": f"urn:uuid:{document['id']}"}]
     assert document["type"]["coding"] == [{"system": "http://loinc.org", "code": "11502-2", "display": "Lab report"}]
     assert document["category"][0]["coding"][0]["code"] == "11488-4"
     assert document["securityLabel"][0]["coding"][0]["code"] == "N"
@@ -394,9 +482,43 @@ def test_the_message_is_what_fhir_and_the_vendor_ask_for(making: Callable[..., A
     assert (document["status"], document["description"]) == ("current", "of May")
     assert at.odd.attachment() == {"contentType": "application/pdf", "data": "YWJj", "title": "Über.pdf"}
     patient = at.odd.resource("Patient")
-    assert document["subject"] == {"reference": f"Patient/{patient['id']}"}
+    assert document["subject"] == {"reference": f"urn:uuid:{patient['id']}"}
     assert {name: patient[name] for name in PATIENT} == PATIENT
     assert patient["identifier"] == [{"system": "urn:oid:2.999.1", "value": "4711"}]
+
+
+def test_options_say_more_of_the_document(at: AtOdd) -> None:
+    period = {"start": "2026-05-01", "end": "2026-05-02T10:00:00+02:00"}
+    options = {
+        "encounter": "urn:oid:2.999.7|visit 17",
+        "authenticator": {"name": "Dr North", "identifier": "urn:oid:5.3|17"},
+        "doc_status": "final",
+        "period": period,
+        "title": "Discharge summary",
+    }
+    at.redox.check(at.job(options=options).document)
+    at.redox.register(at.job(options=options), gate_for())
+    document = at.odd.resource("DocumentReference")
+    visit = {"type": "Encounter", "identifier": {"system": "urn:oid:2.999.7", "value": "visit 17"}}
+    assert document["context"] == {"encounter": [visit], "period": period}
+    assert document["authenticator"] == {"display": "Dr North", "identifier": {"system": "urn:oid:5.3", "value": "17"}}
+    assert document["docStatus"] == "final"
+    assert document["content"][0]["attachment"]["title"] == "Discharge summary"
+
+
+def test_what_the_destination_has_already_is_named_by_its_whole_address(at: AtOdd) -> None:
+    """A relative reference would not resolve beside a fullUrl of urn:uuid."""
+    options = {"patient_reference": "Patient/p-1", "encounter": "Encounter/e.1", "authenticator": "Practitioner/7"}
+    at.redox.register(at.job(options=options | {"patient": PATIENT}), gate_for())
+    there = at.settings.base_url + "/north-hospital/Staging"
+    document = at.odd.resource("DocumentReference")
+    assert document["subject"] == {"reference": f"{there}/Patient/p-1"}
+    assert document["context"]["encounter"] == [{"reference": f"{there}/Encounter/e.1", "type": "Encounter"}]
+    assert document["authenticator"] == {"reference": f"{there}/Practitioner/7"}
+    (entry,) = (each for each in at.odd.message()["entry"] if each["resource"]["resourceType"] == "Patient")
+    assert (entry["fullUrl"], entry["resource"]["id"]) == (f"{there}/Patient/p-1", "p-1")
+    assert entry["resource"]["identifier"] == [{"system": "urn:oid:2.999.1", "value": "4711"}]
+    assert entry["resource"]["birthDate"] == PATIENT["birthDate"]
 
 
 def test_fields_without_a_value_are_left_out_of_the_message(at: AtOdd) -> None:
@@ -656,6 +778,37 @@ def test_an_error_in_a_200_refuses_the_document(at: AtOdd, reply: Reply) -> None
     assert "its own words" not in shown(refused.value)
 
 
+@pytest.mark.parametrize("resource", [{}, {"resourceType": "OperationOutcome", "issue": []}, created().body])
+def test_issues_of_an_unknown_form_in_a_200_go_into_the_receipt(at: AtOdd, resource: dict[str, Any]) -> None:
+    issues = [
+        "the room is not known",
+        {"severity": "warning", "code": "value", "details": {"text": "no such category"}},
+        {"Message": "x"},
+        {"text": "it is late", "severity": "Low"},
+        17,
+    ]
+    at.odd.answers[CREATE] = Reply(body=resource | {"issues": issues})
+    job = at.job()
+    registered = at.redox.register(job, gate_for())
+    assert registered.record.id
+    (remark,) = registered.remarks
+    assert "unknown unknown (4), warning value (1)" in remark
+    assert not any(word in remark for word in ("room", "category", "late", "17"))  # they may name the patient
+
+
+def test_an_issue_that_calls_itself_an_error_refuses_the_document(at: AtOdd) -> None:
+    at.odd.answers[CREATE] = Reply(body={"issues": [{"severity": "error", "details": {"text": "no such patient"}}]})
+    with pytest.raises(DocumentRefused) as refused:
+        at.redox.register(at.job(), gate_for())
+    assert "no such patient" in refused.value.detail
+
+
+def test_very_many_issues_do_not_swell_a_receipt(at: AtOdd) -> None:
+    at.odd.answers[CREATE] = Reply(body={"issues": [f"{number} " + "x" * 5000 for number in range(100)]})
+    (remark,) = at.redox.register(at.job(), gate_for()).remarks
+    assert len(remark) < 300
+
+
 def test_the_providers_words_are_kept_apart(at: AtOdd) -> None:
     for reply in (outcome("error", text="No Anna Meier here"), outcome("error", text="No Anna Meier here", status=400)):
         at.odd.answers[CREATE] = reply
@@ -847,7 +1000,14 @@ def test_no_answer_raises_anything_but_our_errors(at: AtOdd, call: str, status: 
     patient=st.dictionaries(st.sampled_from(["name", "birthDate", "gender", "telecom", "identifier", "x"]), JSON)
     | JSON,
     metadata=st.dictionaries(st.sampled_from(["type", "author", "category", "x"]), JSON) | JSON,
+    others=st.dictionaries(
+        st.sampled_from([*WRONG_OPTIONS]),
+        JSON | st.dictionaries(st.sampled_from(["start", "end", "name", "identifier"]), JSON | st.text("0-:TZ+.")),
+    ),
 )
-def test_no_options_raise_anything_but_our_errors(at: AtOdd, patient: object, metadata: object) -> None:
-    with suppress(DocumentRefused):
-        at.redox.check(at.job(options={"patient": patient, "metadata": metadata}).document)
+def test_no_options_raise_anything_but_our_errors(
+    at: AtOdd, patient: object, metadata: object, others: dict[str, Any]
+) -> None:
+    for options in ({"patient": patient, "metadata": metadata}, others):
+        with suppress(DocumentRefused):
+            at.redox.check(at.job(options=options).document)

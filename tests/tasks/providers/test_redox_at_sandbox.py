@@ -18,6 +18,7 @@ from tests.harness.sandbox import ROOT, SandboxProcess
 from tests.tasks.providers.at_work import AtWork, fresh
 
 LARGE = b"x" * 300_000
+NOBODY = "0c5b7e22-8a54-4f0e-9d6b-999999999999"
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_the_example_of_its_page_delivers(making: Callable[..., AtWork], sandbox
     example = tomllib.loads(page.partition("```toml\n")[2].partition("```")[0])["accounts"]["north_hospital"]
     del example["private_key_file"]
     ours = sandbox.settings["accounts"]["redox_hospital"]
-    where = {name: ours[name] for name in ("client_id", "key_id", "destination", "environment")}
+    where = {name: ours[name] for name in ("client_id", "key_id", "source_id", "destination", "environment")}
     at_work = making(**(example | where))
     at_work.record_of(at_work.sent(at_work.job()))
     at_work.record_of(at_work.sent(at_work.job(LARGE)))
@@ -171,3 +172,24 @@ def test_options_of_other_providers_are_refused(at_work: AtWork) -> None:
     with pytest.raises(DocumentRefused) as refused:
         at_work.sent(at_work.job(options=options))
     assert refused.value.code is Code.INVALID_REQUEST
+
+
+def test_a_destination_or_a_source_that_is_not_there_is_named(making: Callable[..., AtWork]) -> None:
+    making().provider.probe()
+    for wrong in ({"destination": "no-such-destination"}, {"environment": "Staging"}, {"source_id": NOBODY}):
+        at_work = making(**wrong)
+        with pytest.raises(AccountBlocked, match=next(iter(wrong))):
+            at_work.provider.probe()
+
+
+def test_options_arrive_as_the_destination_reads_them(making: Callable[..., AtWork]) -> None:
+    at_work = making(source_id="")
+    options = {
+        "patient_reference": "Patient/p-1",
+        "encounter": "urn:oid:2.999.7|17",
+        "authenticator": {"name": "Dr North"},
+        "doc_status": "amended",
+        "period": {"start": "2026-05"},
+    }
+    job = at_work.sent(at_work.job(options=options))
+    assert len(at_work.chart(job)) == 1

@@ -34,7 +34,9 @@ def test_every_failure_is_explained_without_commands(language: str, provider: st
             assert told.what_happened
             assert all(told.what_to_do)
             assert told.what_to_do
-            assert not COMMANDS.search(texts(told)), texts(told)
+            for shown in (told, told.for_page(), told.for_sending_page()):
+                assert shown.what_to_do
+                assert not COMMANDS.search(texts(shown)), texts(shown)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from tests.harness.sandbox import ROOT
+from tests.harness.template import run_forked
 from tests.worker.cli.jobs import Jobs
 from worker.cli.main import COMMANDS, cli
 
@@ -69,6 +70,7 @@ def test_a_missing_settings_file_is_wrong_usage() -> None:
 
 @pytest.mark.parametrize("command", ["run", "worker", "watch", "intake"])
 def test_a_service_without_any_account_is_refused_and_says_which_file_it_read(tmp_path: Path, command: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CHARTPOST_")}
     for arguments, says in (
         (
             (),
@@ -77,12 +79,12 @@ def test_a_service_without_any_account_is_refused_and_says_which_file_it_read(tm
         (("--config", str(tmp_path / "empty.toml")), f"Settings file: {tmp_path / 'empty.toml'}."),
     ):
         (tmp_path / "empty.toml").write_text("")
-        result = chartpost(*arguments, command, folder=tmp_path)
+        result = run_forked(("worker", *arguments, command), environ, tmp_path, timeout=300)
         assert result.returncode == 2, result.stderr
         assert "They name no account" in result.stderr
         assert says in result.stderr
         assert [path.name for path in tmp_path.iterdir()] == ["empty.toml"], "nothing was made"
-        assert says in chartpost(*arguments, "check", folder=tmp_path).stdout
+        assert says in run_forked(("worker", *arguments, "check"), environ, tmp_path, timeout=300).stdout
 
 
 def test_a_service_that_is_told_so_starts_without_any_account(

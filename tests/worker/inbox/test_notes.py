@@ -50,7 +50,28 @@ def test_a_folder_that_is_put_back_whole_sends_its_document_alone(
     failed.rename(folders.inbox / PLACE)
     once(folders, ledger)
     assert taken(ledger) == [NAME]
-    assert names(folders.inbox / PLACE) == [f"{NAME}.error.json"]
+    assert names(folders.inbox / PLACE) == []
+
+
+def test_an_error_file_goes_with_its_document_also_to_the_right_patient(
+    folders: Folders, ledger: RecordingLedger, failed: Path
+) -> None:
+    failed.rename(folders.inbox / "north_clinic" / "4712")
+    once(folders, ledger)
+    assert taken(ledger) == [NAME]
+    assert names(folders.inbox / "north_clinic" / "4712") == []
+
+
+@pytest.mark.parametrize("change", [b'{"job_id": "%s", "code": "mine"}' % JOB.encode(), b"not ours", b""])
+def test_an_error_file_that_is_not_as_we_wrote_it_stays(
+    folders: Folders, ledger: RecordingLedger, failed: Path, change: bytes
+) -> None:
+    (failed / f"{NAME}.error.json").write_bytes(change)
+    (failed / "other.pdf.error.json").write_bytes(b"of nothing here")
+    failed.rename(folders.inbox / PLACE)
+    once(folders, ledger)
+    assert taken(ledger) == [NAME]
+    assert names(folders.inbox / PLACE) == ["other.pdf.error.json", f"{NAME}.error.json"]
 
 
 def test_a_document_that_is_put_back_alone_leaves_no_note_in_failed(
@@ -95,7 +116,7 @@ def test_a_document_that_is_called_as_a_note_has_notes_of_its_own_when_it_fails(
     place.rename(path.parent)
     found = scan(folders.inbox, ["north_clinic"])
     (candidate,) = found.candidates.values()
-    assert (candidate.path.name, len(candidate.notes), found.lone_notes) == (HTML, 2, [])
+    assert (candidate.path.name, len(candidate.notes), found.lone_notes) == (HTML, 3, [])
 
 
 @pytest.mark.parametrize("called", ["what to do.html", f"{NAME}{NOT_SENT} (1).html", f"Copy of {TEXT}", "letter.txt"])
@@ -156,7 +177,7 @@ def test_the_scan_leaves_notes_alone_and_says_so(folders: Folders, failed: Path)
     failed.rename(folders.inbox / PLACE)
     found = scan(folders.inbox, ["north_clinic"])
     (candidate,) = found.candidates.values()
-    assert set(candidate.notes) == {HTML, TEXT}
+    assert set(candidate.notes) == {HTML, TEXT, f"{NAME}.error.json"}
     assert {entry.path.name: entry.reason for entry in found.ignored} == {
         HTML: Reason.OUTCOME_FILE,
         TEXT: Reason.OUTCOME_FILE,

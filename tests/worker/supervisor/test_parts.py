@@ -22,15 +22,20 @@ PARTS = {"watch", "intake", "worker"}
 WITH_AN_OPEN_FILE = ("sh", "-c", 'exec 7</etc/hostname && exec "$@"', "sh")
 
 
+@pytest.fixture(scope="module")
+def world() -> Iterator[SandboxProcess]:
+    with SandboxProcess() as sandbox:
+        yield sandbox
+
+
 @pytest.fixture
-def embedded(tmp_path: Path) -> Iterator[Installation]:
+def embedded(tmp_path: Path, world: SandboxProcess) -> Iterator[Installation]:
     """A clinic without a Redis of its own: `run` brings one."""
-    with SandboxProcess() as world:
-        clinic = Installation(tmp_path, world, redis_url="")
-        clinic.inside = WITH_AN_OPEN_FILE
-        yield clinic
-        for child in clinic.children:
-            child.stop()  # in order, so that what it has started ends too
+    clinic = Installation(tmp_path, world, redis_url="")
+    clinic.inside = WITH_AN_OPEN_FILE
+    yield clinic
+    for child in clinic.children:
+        child.stop()  # in order, so that what it has started ends too
 
 
 def started(clinic: Installation) -> Child:

@@ -16,7 +16,7 @@ from tasks.model.errors import Code
 from tasks.model.job import Facts, Failure, Record, Statement
 from tasks.model.route import Step
 from tasks.model.times import from_ms
-from worker.web.job_index import JobIndex, Search
+from worker.web.job_index import Counted, JobIndex, Search
 
 NORTH = Search(["north"])
 
@@ -62,7 +62,9 @@ def test_it_follows_a_job_through_failure_dismissal_and_another_try(ledger: Ledg
     assert ids(index, Search(["north"], state="open")) == [other]
     failed = ledger.get(job)
     assert failed
+    assert index.counted_since(0) == {"north": Counted(attention=1)}
     ledger.take_over(failed, moves.dismissed(Statement("anna", from_ms("1"))))
+    assert index.counted_since(0) == {}
     assert ids(index, attention) == []
     assert ids(index, Search(["north"], state="failed", codes=[Code.FILE_EMPTY])) == [job]
     again = ledger.get(job)
@@ -71,8 +73,8 @@ def test_it_follows_a_job_through_failure_dismissal_and_another_try(ledger: Ledg
     assert ids(index, Search(["north"], state="open")) == [other, job]
     deliver(ledger, job)
     assert ids(index, Search(["north"], state="delivered")) == [job]
-    assert index.delivered_since(0) == {"north": 1}
-    assert index.delivered_since(10**15) == {}
+    assert index.counted_since(0) == {"north": Counted(delivered=1)}
+    assert index.counted_since(10**15) == {}
 
 
 def test_it_finds_by_patient_name_time_and_record_only_at_the_accounts_asked_for(

@@ -20,14 +20,22 @@ from worker.cli.startup import open_runtime
 
 
 class LabelText(click.ParamType[Any]):
-    """`SYSTEM|CODE[|DISPLAY]`, as an item of the field `labels` of a relabel request."""
+    """`SYSTEM|CODE[|DISPLAY]`, as an item of the field `labels` of a relabel request; further codings after `||`."""
 
-    name = "system|code[|display]"
+    name = "system|code[|display][||system|code...]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        parts = str(value).split("|")
+        first, *further = (self._coding(text, param, ctx) for text in str(value).split("||"))
+        return {**first, "further": further} if further else first
+
+    def _coding(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        parts = text.split("|")
         if len(parts) not in (2, 3) or not (parts[0].strip() and parts[1].strip()):
-            self.fail("A label is written SYSTEM|CODE, or SYSTEM|CODE|DISPLAY.", param, ctx)
+            self.fail(
+                "A label is written SYSTEM|CODE, or SYSTEM|CODE|DISPLAY; further codings of it follow after ||.",
+                param,
+                ctx,
+            )
         return {name: part for name, part in zip(("system", "code", "display"), parts, strict=False) if part}
 
 

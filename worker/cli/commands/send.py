@@ -23,7 +23,8 @@ from tasks.runtime import Runtime
 from tasks.sources.base import empty, incomplete, irregular, still_written
 from tasks.sources.writers import Writers
 from worker.cli.context import Context, pass_context
-from worker.cli.output import Output, output_option
+from worker.cli.dry_run import ask
+from worker.cli.output import Output, note, output_option
 from worker.cli.params import KeyAndValue, TextOrFile, require_account
 from worker.cli.progress import JobProgress, print_accepted, print_end
 from worker.cli.startup import open_runtime
@@ -42,6 +43,9 @@ _WRITER_SECONDS = 1.0
 @click.option("--description", type=TextOrFile(), help="What the document is; @FILE or @- reads it.")
 @click.option("--option", "options", type=KeyAndValue(), multiple=True, help="An option of the provider; also k=@FILE.")
 @click.option("--as-it-is", is_flag=True, help="Send it even if its end is missing or a program is writing it.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would be refused, also by a provider that can tell; send nothing."
+)
 @click.option("--wait", is_flag=True, help="Wait until it is delivered or has failed, and print the receipt.")
 @output_option
 @pass_context
@@ -53,6 +57,7 @@ def send(
     description: str | None,
     options: tuple[tuple[str, Any], ...],
     as_it_is: bool,
+    dry_run: bool,
     wait: bool,
     output: Output,
 ) -> None:
@@ -76,7 +81,14 @@ def send(
         options=dict(options),
         as_it_is=as_it_is,
     )
+    if dry_run and wait:
+        raise click.UsageError("With --dry-run nothing is sent that could be waited for: leave out --wait.")
     try:
+        if dry_run:
+            sender.check(file, document)
+            output.sheet(ask(runtime.accounts[account].provider, file, document))
+            note("Nothing was sent.")
+            return
         job_id = sender.take_in(file, document)
     except DocumentRefused as refusal:
         output.error(_error_fields(file, document, refusal))
@@ -97,7 +109,8 @@ def _error_fields(file: Path, document: Document, refusal: DocumentRefused) -> d
         "file_name": file.name,
         "state": "failed",
         "code": refusal.code,
-        "message": refusal.message,
+        # The provider's own words, too, as in an error file.
+        "message": f"{refusal.message} {refusal.detail}".strip(),
         "hint": refusal.hint,
     }
 
@@ -132,9 +145,8 @@ class Sender:
 
         A document that an earlier one of unknown outcome equals continues that one's job.
         """
-        job_file = JobFile(str(uuid4()), document, file.name, received_at=datetime.now(UTC))
         # Before the copy is made, which may be large: everything that can be refused or missing.
-        self._check(file, job_file)
+        job_file = self.check(file, document)
         self._ledger.redis.ping()
         path = self._claims.adopt_copy(file, job_file.job_id, job_file)
         continued = self._opener.continued(job_file, path)
@@ -150,8 +162,9 @@ class Sender:
         self._inbox_claims.open_orphan(claimed)
         return claimed.job_id
 
-    def _check(self, file: Path, job_file: JobFile) -> None:
-        """Raises DocumentRefused."""
+    def check(self, file: Path, document: Document) -> JobFile:
+        """What the job of a file that may be taken in begins with. Raises DocumentRefused for one that may not."""
+        job_file = JobFile(str(uuid4()), document, file.name, received_at=datetime.now(UTC))
         check_is_text(job_file.disk_name)
         check_patient_id(job_file.document.patient_id)
         check_file_name(job_file.document.file_name)
@@ -162,6 +175,7 @@ class Sender:
         if not job_file.document.as_it_is:
             self._check_whole(file)
         self._opener.check(job_file.document_at(file.absolute()))
+        return job_file
 
     def _check_whole(self, file: Path) -> None:
         """Raises DocumentRefused."""

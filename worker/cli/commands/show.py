@@ -15,6 +15,7 @@ from tasks.ledger_runtime import LedgerRuntime
 from tasks.model.errors import UNCERTAIN_CODES
 from tasks.model.job import Job
 from tasks.model.route import Stage, Step
+from tasks.wording.waiting import WaitingReason
 from worker.cli.context import Context, pass_context
 from worker.cli.lookup import JobOnDisk, RejectedMessage, find_job, find_rejected, not_found
 from worker.cli.open_ledger import open_ledger
@@ -102,32 +103,33 @@ class NextStep:
     """Says what happens next to a job, and what to do if that is not enough."""
 
     def __init__(self, runtime: LedgerRuntime) -> None:
-        self._ledger = runtime.ledger
-        self._workers = runtime.workers
-        self._accounts = runtime.settings.accounts
-        self._statuses = runtime.account_statuses
+        self._runtime = runtime
+        self._reasons = runtime.waiting_reasons()
 
     def of(self, job: Job) -> str:
         if job.stage.final:
             ends = "Nothing: it has arrived." if job.stage is Stage.DELIVERED else _after_failure(job)
             return f"{ends} {_closing_trouble(job)}".strip()
-        account = self._accounts.get(job.account)
-        if account is None:
-            return "The settings no longer name its account: add it again, or cancel the job."
-        # What holds the whole account up comes before what holds this job up.
-        health = self._statuses.health(job.account)
-        if health.status != "ok":
-            return _while_account_waits(job, health)
-        machine = MachinesWaitedFor(self._ledger.redis, self._workers).of_job(job)
-        if machine:
-            return waits_for(machine)
-        if job.uncertainty.unknown_since:
-            return _while_reconciling(job, account.confirm.look_seconds)
-        if job.uncertainty.earlier_sending_unknown:
-            return "An answer was lost. The same document is sent again under the same ids, so it cannot be doubled."
-        holder = self._ledger.name_holder(job.document) if job.stage is Stage.RECEIVED else None
-        if holder and holder != job.id:
-            return f"It waits for another of the same name and patient, whose outcome is open: chartpost show {holder}"
+        machine = MachinesWaitedFor(self._runtime.redis, self._runtime.workers).of_job(job)
+        wait = self._reasons.why(job, machine_is_idle=bool(machine))
+        if wait.health:
+            return _while_account_waits(job, wait.health)
+        match wait.reason:
+            case WaitingReason.NOT_IN_SETTINGS:
+                return "The settings no longer name its account: add it again, or cancel the job."
+            case WaitingReason.ANOTHER_MACHINE:
+                return waits_for(machine)
+            case WaitingReason.UNKNOWN_OUTCOME if wait.since:
+                return _while_reconciling(job, wait.patience_seconds)
+            case WaitingReason.UNKNOWN_OUTCOME:
+                return (
+                    "An answer was lost. The same document is sent again under the same ids, so it cannot be doubled."
+                )
+            case WaitingReason.SAME_NAME:
+                return (
+                    "It waits for another of the same name and patient, whose outcome is open: "
+                    f"chartpost show {wait.holder}"
+                )
         next_in = f"It continues automatically{_when(job)}."
         # What may have arrived cannot be cancelled any more.
         too_late = job.uncertainty.committed or job.step is Step.CONFIRM

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.responses import Response
 
@@ -29,11 +29,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Failures of one clinic for one reason."""
+    """Failures of one clinic for one reason, with one thing to do."""
 
     account: str
-    title: str
+    explained: Explained
     rows: Sequence[Row]
+    # What happened differs: it names a number, or has the provider's words.
+    told_of_each: bool
     # The acts that fit all of them.
     acts: Sequence[Act]
     may_act: bool
@@ -53,10 +55,8 @@ def _page(visit: Visit, told: Sequence[Told] = ()) -> Response:
     account, code = visit.query.get("account", ""), visit.query.get("code", "")
     accounts = [name for name in visit.accounts() if account in ("", name)]
     search = Search(accounts, state="attention", codes=[code] if code in {str(each) for each in Code} else None)
-    entries = visit.services.index.find(search, _MOST)
-    jobs = [visit.services.runtime.ledger.get(entry.job_id) for entry in entries]
-    kinds = _by_kind(visit, [job for job in jobs if job])
-    total = visit.services.index.count(search)
+    entries, total = visit.services.index.find_and_count(search, _MOST)
+    kinds = _by_kind(visit, visit.services.runtime.ledger.get_all([entry.job_id for entry in entries]))
     return visit.render(
         "attention.html", kinds=kinds, total=total, shown=sum(len(kind.rows) for kind in kinds), told=told
     )
@@ -64,15 +64,18 @@ def _page(visit: Visit, told: Sequence[Told] = ()) -> Response:
 
 def _by_kind(visit: Visit, jobs: Sequence[Job]) -> Sequence[Kind]:
     explainer = Explainer(visit.services.runtime, visit.language)
-    grouped: dict[tuple[str, str], list[Row]] = {}
+    grouped: dict[tuple[str, str, Sequence[str]], list[Row]] = {}
     for job in jobs:
-        explained = explainer.failure(job)
-        row = Row(job, Shown.of(job), explained, acts_for(job, trying_again_helps=explained.trying_again_helps))
-        grouped.setdefault((job.account, explained.title), []).append(row)
-    return [
-        Kind(account, title, rows, _shared(rows), visit.user.may(Right.ACT, account))
-        for (account, title), rows in grouped.items()
-    ]
+        explained = explainer.failure(job, may_act=visit.user.may(Right.ACT, job.account))
+        row = Row(job, Shown.of(job), explained, acts_for(job, explained.again))
+        grouped.setdefault((job.account, explained.title, explained.what_to_do), []).append(row)
+    return [_kind(visit, account, rows) for (account, _, _), rows in grouped.items()]
+
+
+def _kind(visit: Visit, account: str, rows: Sequence[Row]) -> Kind:
+    told_of_each = len({row.explained.what_happened for row in rows}) > 1
+    explained = replace(rows[0].explained, what_happened="") if told_of_each else rows[0].explained
+    return Kind(account, explained, rows, told_of_each, _shared(rows), visit.user.may(Right.ACT, account))
 
 
 def _shared(rows: Sequence[Row]) -> Sequence[Act]:

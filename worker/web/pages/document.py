@@ -81,12 +81,12 @@ def _job(visit: Visit) -> Job:
 
 def _page(visit: Visit, job: Job, told: Sequence[Told] = ()) -> Response:
     explainer = Explainer(visit.services.runtime, visit.language)
-    explained = None
+    explained, may_act = None, visit.user.may(Right.ACT, job.account)
     if job.stage in (Stage.FAILED, Stage.CANCELLED):
-        explained = explainer.failure(job)
+        explained = explainer.failure(job, may_act=may_act)
     elif not job.stage.final:
         explained = explainer.waiting(job)
-    acts = acts_for(job, trying_again_helps=explained is None or explained.trying_again_helps)
+    acts = acts_for(job, explained.again) if explained and may_act else ()
     return visit.render(
         "document.html",
         job=job,
@@ -94,7 +94,7 @@ def _page(visit: Visit, job: Job, told: Sequence[Told] = ()) -> Response:
         explained=explained,
         events=_events(visit, job),
         receipt=receipt(job) if job.stage is Stage.DELIVERED else None,
-        acts=acts if visit.user.may(Right.ACT, job.account) else (),
+        acts=acts,
         has_file=_has_file(visit, job),
         told=told,
     )

@@ -23,6 +23,7 @@ from worker.web.visit import Refused, Visit
 _MOST = 30
 _LAST_PAGE = 200
 _FIELDS = ("patient", "file_name", "reference", "since", "until", "state", "account")
+_IN_LINKS = ("state", "account")  # never what names a patient
 _STATES = ("", "open", "attention", "delivered", "failed", "cancelled")
 _NEVER = datetime.fromtimestamp(0, UTC)
 _ID = re.compile(r"[0-9a-f-]{6,36}")
@@ -45,9 +46,22 @@ class OnDisk:
     at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """How many of the failures that were found are of one clinic and one reason."""
+
+    account: str
+    title: str
+    documents: int
+
+
 def find(visit: Visit) -> Response:
+    """The form; with the state or the clinic that a link of ours names, also what it finds."""
+    asked = dict.fromkeys(_FIELDS, "") | {name: visit.query.get(name, "") for name in _IN_LINKS}
+    if any(asked.values()):
+        return _page(visit, asked, _search(visit, asked))
     return visit.render(
-        "find.html", asked=dict.fromkeys(_FIELDS, ""), found=None, older=(), more=False, number=0, states=_STATES
+        "find.html", asked=asked, found=None, older=(), reasons=(), more=False, number=0, states=_STATES
     )
 
 
@@ -57,24 +71,38 @@ def search(visit: Visit) -> Response:
     if reference and (job_id := _by_reference(visit, reference)):
         visit.looked("find", job=job_id)
         return RedirectResponse(f"/document/{job_id}", status_code=303)
-    wanted = None if reference else _search(visit, asked)
+    return _page(visit, asked, None if reference else _search(visit, asked))
+
+
+def _page(visit: Visit, asked: Mapping[str, str], wanted: Search | None) -> Response:
     number = _page_number(visit)
     entries = visit.services.index.find(wanted, _MOST + 1, number * _MOST) if wanted else ()
     if wanted and wanted.patients is not None:
         visit.searched(dict.fromkeys(wanted.accounts, asked["patient"]))
     else:
         visit.looked("find")
-    jobs = [visit.services.runtime.ledger.get(entry.job_id) for entry in entries[:_MOST]]
-    found = _explained(visit, [job for job in jobs if job])
+    jobs = visit.services.runtime.ledger.get_all([entry.job_id for entry in entries[:_MOST]])
+    found = _explained(visit, jobs)
     return visit.render(
         "find.html",
         asked=asked,
         found=found,
         older=() if number or not wanted else _older(visit, wanted, asked["patient"]),
+        reasons=() if number or not wanted else _reasons(visit, wanted),
         more=len(entries) > _MOST,
         number=number,
         states=_STATES,
     )
+
+
+def _reasons(visit: Visit, wanted: Search) -> Sequence[Reason]:
+    """Where failures are asked for: all of them by clinic and reason, the most frequent of each clinic first."""
+    if wanted.state not in ("failed", "attention"):
+        return ()
+    explainer = Explainer(visit.services.runtime, visit.language)
+    counts = visit.services.index.count_by_code(wanted)
+    reasons = [Reason(account, explainer.usual_title(account, code), n) for (account, code), n in counts.items()]
+    return sorted(reasons, key=lambda reason: (reason.account, -reason.documents, reason.title))
 
 
 def _older(visit: Visit, wanted: Search, patient: str) -> Sequence[OnDisk]:
@@ -112,7 +140,7 @@ def _ended_at(content: Mapping[str, Any]) -> datetime | None:
         return None
 
 
-def _search(visit: Visit, asked: dict[str, str]) -> Search:
+def _search(visit: Visit, asked: Mapping[str, str]) -> Search:
     """Raises Refused for what our form cannot have sent."""
     seal = visit.services.runtime.seal
     accounts = [name for name in visit.accounts() if asked["account"] in ("", name)]
@@ -167,4 +195,5 @@ def _explained(visit: Visit, jobs: Sequence[Job]) -> Sequence[Found]:
 def _why(explainer: Explainer, job: Job) -> Explained | None:
     if job.stage is Stage.DELIVERED:
         return None
-    return explainer.failure(job) if job.stage.final else explainer.waiting(job)
+    # Its title alone is shown, which is the same with and without buttons.
+    return explainer.failure(job, may_act=False) if job.stage.final else explainer.waiting(job)

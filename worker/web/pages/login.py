@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import structlog
@@ -11,15 +11,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from config.redaction import crash_site
-from tasks.ledger.redis import REDIS_ERRORS
 from worker.web.language import LANGUAGE_COOKIE, LANGUAGES, language_of
 from worker.web.origin import address_of
 from worker.web.passwords import is_password_of
 from worker.web.services import Services
 from worker.web.templates import render
-from worker.web.users import UsersDamaged
-from worker.web.visit import Refused, Visit, check_origin, cookie_name, page, read_form, refusal
+from worker.web.visit import Endpoint, Visit, check_origin, cookie_name, page, read_form, refusals_told
 
 log = structlog.get_logger()
 
@@ -105,25 +102,14 @@ def _login_page(request: Request, problem: str = "", status: int = 200, there: s
 
 def _for_strangers(
     handler: Callable[[Request, dict[str, str]], Response],
-) -> Callable[[Request], Awaitable[Response]]:
+) -> Endpoint:
     """An endpoint for a form that needs no session: from our own page all the same."""
     threads = anyio.CapacityLimiter(_THREADS)
 
-    async def endpoint(request: Request) -> Response:
-        try:
-            check_origin(request)
-            async with read_form(request, _FORM_BYTES) as form:
-                fields = {name: value for name, value in form.items() if isinstance(value, str)}
-            return await anyio.to_thread.run_sync(handler, request, fields, limiter=threads)
-        except Refused as refused:
-            return refusal(request, refused)
-        except UsersDamaged as error:
-            log.error("web_users_damaged", reason=str(error))
-            return refusal(request, Refused(503, "users"))
-        except REDIS_ERRORS:
-            return refusal(request, Refused(503, "redis"))
-        except OSError as error:
-            log.error("page_failed", **crash_site(error))
-            return refusal(request, Refused(500, "disk"))
+    async def answer(request: Request) -> Response:
+        check_origin(request)
+        async with read_form(request, _FORM_BYTES) as form:
+            fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        return await anyio.to_thread.run_sync(handler, request, fields, limiter=threads)
 
-    return endpoint
+    return refusals_told(answer)

@@ -13,7 +13,7 @@ from tasks.model.job import Job
 from tasks.model.times import to_ms
 from worker.cli.commands.accounts import resumed
 from worker.web.explain import Explained, Explainer
-from worker.web.job_index import Search
+from worker.web.job_index import Counted
 from worker.web.left_in_inbox import LeftAlone
 from worker.web.users import EVERY_ACCOUNT, Right
 from worker.web.visit import Refused, Visit
@@ -57,15 +57,15 @@ def resume(visit: Visit) -> Response:
 def _clinics(visit: Visit, accounts: Collection[str]) -> Sequence[Clinic]:
     services = visit.services
     explainer = Explainer(services.runtime, visit.language)
-    delivered = services.index.delivered_since(to_ms(_midnight()))
+    counted = services.index.counted_since(to_ms(_midnight()))
     left = services.left_in_inbox.by_account()
     return [
         Clinic(
             status=status,
             trouble=explainer.account(status),
-            delivered=delivered.get(status.name, 0),
+            delivered=counted.get(status.name, Counted()).delivered,
             on_the_way=status.waiting + status.in_flight,
-            attention=services.index.count(Search([status.name], state="attention")),
+            attention=counted.get(status.name, Counted()).attention,
             waiting=_waiting(visit, status, explainer),
             left=left.get(status.name, ())[:_MOST_LEFT],
             may_resume=visit.user.may(Right.ADMIN, status.name),
@@ -81,8 +81,8 @@ def _waiting(visit: Visit, status: AccountStatus, explainer: Explainer) -> Seque
     before = datetime.now(UTC) - timedelta(minutes=after)
     if status.oldest_at is None or status.oldest_at > before:
         return ()
-    jobs = map(ledger.get, visit.services.runtime.queries.oldest_open(status.name, before, _MOST_WAITING))
-    return [(job, explainer.waiting(job)) for job in jobs if job and not job.stage.final]
+    jobs = ledger.get_all(visit.services.runtime.queries.oldest_open(status.name, before, _MOST_WAITING))
+    return [(job, explainer.waiting(job)) for job in jobs if not job.stage.final]
 
 
 def _midnight() -> datetime:

@@ -6,6 +6,9 @@ import hashlib
 import os
 import re
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,12 @@ import pytest
 import redis
 
 from tasks.providers.base import ChartRecord
+from tests.harness.sandbox import ROOT
+from tests.harness.waiting import wait_until
 from tests.tasks.providers.odd_server import OddServer, Reply, Request
 from tests.worker.cli.conftest import CommandLine, lines
 from worker.cli.commands.records.command import print_records
+from worker.cli.output import Output
 
 LIST = "GET /v1/patients/4711/patient_attachments"
 ALL = "GET /v1/patient_attachments"
@@ -86,6 +92,8 @@ def test_a_case_is_asked_for_together_with_its_patient(chart: CommandLine, odd: 
     odd.answers["GET /v1/patient_cases/12/patient_attachments"] = Reply(body={"patient_attachments": []})
     assert chart.rows(*of("list", "--patient", "4711", "--case", "12")) == []
     assert odd.requests[-1].query["q[]"] == ["patient_id:=4711"]
+    unknown = chart(*of("list", "--patient", "4711", "--case", "13"))
+    assert (unknown.exit_code, "Cliniko knows no such case" in unknown.stderr) == (1, True)
 
 
 def test_a_record_is_shown_archived_or_not(chart: CommandLine, odd: OddServer) -> None:
@@ -222,10 +230,16 @@ def test_a_limit_ends_the_reading_of_pages(chart: CommandLine, odd: OddServer) -
     assert len(odd.requests) == 3
 
 
-def test_what_came_before_a_list_broke_off_is_printed(chart: CommandLine, odd: OddServer) -> None:
+def test_what_came_before_a_list_broke_off_is_printed(
+    chart: CommandLine, odd: OddServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     odd.answers[ALL] = Reply(body={"patient_attachments": [RECORD], "total_entries": 2, "links": {}})
     result = chart(*of("list", "--all", "--json"))
     assert (result.exit_code, [row["id"] for row in lines(result)]) == (1, ["7"])
+    assert "fewer records than it announced" in result.stderr
+    monkeypatch.setattr(Output, "at_terminal", True)
+    result = chart(*of("list", "--all"))
+    assert (result.exit_code, "referral.pdf" in result.stdout) == (1, True)
     assert "fewer records than it announced" in result.stderr
 
 
@@ -371,6 +385,22 @@ def test_a_file_has_no_name_while_it_is_being_written(with_file: CommandLine, od
     odd.answers[FILE] = answer
     assert with_file(*of("download", "7", "--out", str(folder / "saved.pdf"))).exit_code == 0
     assert seen == [[]]
+
+
+def test_a_kill_in_the_middle_leaves_no_file_under_the_name(
+    with_file: CommandLine, odd: OddServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    half = {**S3, "Content-Length": str(len(CONTENT))}  # and the rest never comes
+    odd.answers[FILE] = Reply(200, CONTENT[:5], half)
+    command = ("--config", str(with_file.config), *of("download", "7", "--out", str(folder / "saved.pdf")))
+    with subprocess.Popen([sys.executable, "-m", "worker", *command], cwd=ROOT) as process:
+        wait_until(lambda: FILE in odd.paths() or process.poll() is not None, "storage is asked for the file")
+        time.sleep(0.2)
+        assert process.poll() is None
+        process.kill()
+    assert [path for path in folder.iterdir() if not path.name.endswith(".part")] == []
 
 
 def test_a_file_larger_than_was_allowed_is_not_saved(with_file: CommandLine, odd: OddServer, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.model.document import Door, Label
+from tasks.model.document import Door, Label, LabelCoding
 from tasks.model.route import Stage, Step
 from tests.worker.cli.conftest import SETTINGS, CommandLine
 from tests.worker.cli.jobs import Jobs
@@ -65,6 +65,9 @@ def test_the_whole_new_list_becomes_a_job(chartpost: CommandLine, jobs: Jobs) ->
         ["--label", "|N"],
         ["--label", "system|"],
         ["--label", "a|b|c|d"],
+        ["--label", f"{BLOCKED}||"],
+        ["--label", f"{BLOCKED}||a"],
+        ["--label", f"{BLOCKED}|||a|b"],
         ["--label", BLOCKED, "--payload", "xml"],
     ],
 )
@@ -83,6 +86,22 @@ def test_a_list_that_would_unblock_the_document_must_be_allowed(chartpost: Comma
     assert chartpost.rows("jobs") == []
     code, output = relabel(chartpost, "--label", label, "--allow-unblock")
     assert code == 0, output
+
+
+def test_a_label_may_have_further_codings_and_a_bare_oid_is_its_uri(chartpost: CommandLine, jobs: Jobs) -> None:
+    blocked = BLOCKED.removeprefix("urn:oid:")
+    for given in (f"2.999|a||urn:oid:2.998|b|B||{blocked}", f"{blocked}||2.999|a||2.998|b|B"):
+        code, output = relabel(chartpost, "--label", given)
+        assert code == 0, output  # any of a label's codings may be the one that blocks
+        relabeling = jobs.get(output.split()[0]).document.relabeling
+        assert relabeling is not None
+        (label,) = relabeling.labels
+        assert set(label.codings) == {
+            LabelCoding("urn:oid:2.999", "a"),
+            LabelCoding("urn:oid:2.998", "b", "B"),
+            LabelCoding("urn:oid:2.16.578.1.12.4.1.1.9603", "NORS", "Sperret"),
+        }
+        assert len(label.further) == 2
 
 
 def test_an_account_without_labels_or_without_settings_is_wrong_usage(chartpost: CommandLine, jobs: Jobs) -> None:

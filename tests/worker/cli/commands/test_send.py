@@ -116,6 +116,20 @@ def test_what_cannot_be_sent_is_not_even_copied(
     assert not jobs.runtime.folders.processing.exists()
 
 
+def test_a_dry_run_takes_nothing_in_and_says_what_would_be_refused(
+    chartpost: CommandLine, jobs: Jobs, scan: Path
+) -> None:
+    command = ("send", str(scan), "--account", "north_clinic", "--dry-run")
+    assert lines(chartpost(*command, "--patient", "4711", "--json")) == [
+        {"account": "north_clinic", "file_name": "Meier scan.pdf", "asked": False, "remarks": []}
+    ]
+    refused = chartpost(*command)
+    assert (refused.exit_code, "patient_required" in refused.stderr) == (1, True)
+    assert chartpost(*command, "--patient", "4711", "--wait").exit_code == 2
+    assert not jobs.runtime.folders.processing.exists()
+    assert chartpost.rows("jobs") == []
+
+
 def test_no_patient_where_one_is_needed_is_refused(chartpost: CommandLine, scan: Path) -> None:
     result = chartpost("send", str(scan), "--account", "north_clinic")
     assert result.exit_code == 1

@@ -23,6 +23,7 @@ from worker.cli.commands.check.ledger import check_ledger
 from worker.cli.commands.check.machines import check_machines
 from worker.cli.commands.check.name import COLUMNS as COLUMNS_OF_NAMES
 from worker.cli.commands.check.name import check_name
+from worker.cli.commands.check.page import check_page
 from worker.cli.commands.check.redis import check_identity, check_redis
 from worker.cli.commands.check.result import CheckResult, failed
 from worker.cli.commands.check.settings import check_settings
@@ -46,8 +47,8 @@ _COLUMNS = ("check", "account", "ok", "message")
 def check(context: Context, deep: bool, file: str | None, output: Output) -> None:
     """Check that everything is set up as it must be.
 
-    That is settings, folders, staging, Redis, the clock, machines, messages that became no job, and each account's
-    credentials. Also lists the files in the inbox that are not accepted.
+    That is settings, folders, the page, staging, Redis, the clock, machines, messages that became no job, and each
+    account's credentials. Also lists the files in the inbox that are not accepted.
     """
     if file is not None:
         readings = check_name(file, context.settings.inbox.name_patterns)
@@ -94,6 +95,7 @@ def _results(context: Context, *, deep: bool) -> Iterator[CheckResult]:
         disk_folders(settings.data_dir).values(), (account.max_bytes for account in settings.accounts.values())
     )
     yield from check_file_roots(settings)
+    yield from check_page(settings)
     try:
         runtime = open_runtime(context, examine=False)
     except click.ClickException as error:  # there is no address to ask

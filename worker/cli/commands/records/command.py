@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from tasks.model.errors import DocumentRefused
+from tasks.model.errors import DocumentRefused, StepError
 from tasks.providers.base import (
     ArchivesRecords,
     DeletesRecords,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("id", "file_name", "size_bytes", "processed", "created_at", "description", "patient_id")
 _AT_A_TERMINAL = 50
+_LARGEST_PAGE = 100
 _NOTED_SECONDS = 2.0  # a shorter wait needs no words
 
 account_option = click.option("--account", required=True, help="The account whose chart it is.")
@@ -83,8 +84,8 @@ def list_records(
 ) -> None:
     """List a patient's records, or with --all those of all patients.
 
-    Oldest first, without archived ones, unless options say otherwise. A long list comes page by page; while the
-    account's limit of calls is used up, it waits.
+    Archived ones are left out unless they are asked for. A long list comes page by page; while the account's limit of
+    calls is used up, it waits.
     """
     if (patient is not None) == everyone:
         raise click.UsageError("Name a patient with --patient, or say --all.")
@@ -100,8 +101,15 @@ def list_records(
     if not output.at_terminal:
         output.rows(_COLUMNS, islice(rows, limit))
         return
-    shown = limit or _AT_A_TERMINAL
-    print_records(list(islice(rows, shown + 1)), shown)  # one more tells that there are more
+    shown = limit or (_AT_A_TERMINAL if page is None else _LARGEST_PAGE)
+    read: list[dict[str, Any]] = []
+    try:
+        read.extend(islice(rows, shown + 1))  # one more tells that there are more
+    except StepError:
+        if read:  # a list that breaks off, or does not add up, is shown as far as it came
+            print_records(read, shown)
+        raise
+    print_records(read, shown)
 
 
 @records.command

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any
 
 from tasks.folders.claims import ClaimedDocument, Claims, NotBelieved
@@ -19,6 +20,7 @@ from worker.inbox.claim import InboxClaims
 from worker.inbox.opening import JobOpener, commit_of
 from worker.inbox.sidecar import Sidecar
 
+_FILE_AWAY = "its file is not in failed/ on this machine; put it into the inbox instead."
 # What the commit in job.json says of a document of which nothing was sent. A record that was made for it stays.
 _NOTHING_SENT: dict[str, Any] = {
     "stands": False,
@@ -29,8 +31,23 @@ _NOTHING_SENT: dict[str, Any] = {
 }
 
 
+class WhyNot(StrEnum):
+    """Why a document is not sent again, for who shows it in words of its own."""
+
+    FILE_AWAY = "file_away"  # it does not lie in failed/ on this machine
+    NOT_BELIEVED = "not_believed"  # what lies beside it does not bear our signature
+    FAULTY = "faulty"  # the document or its sidecar cannot be sent as it is
+    BUSY = "busy"  # it is still being moved
+    CHANGED = "changed"  # since it was read
+    OTHER = "other"
+
+
 class NotRetried(Exception):
     """Why a document is not sent again, as the end of a sentence."""
+
+    def __init__(self, message: str, why: WhyNot = WhyNot.OTHER) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 @contextmanager
@@ -39,7 +56,7 @@ def refusals_as_not_retried() -> Iterator[None]:
     try:
         yield
     except DocumentRefused as refusal:
-        raise NotRetried(f"{refusal.message} {refusal.hint}".strip()) from None
+        raise NotRetried(f"{refusal.message} {refusal.hint}".strip(), WhyNot.FAULTY) from None
     except RetryLater as error:
         raise NotRetried(str(error)) from None
 
@@ -90,9 +107,9 @@ class FailedDocuments:
                 # The ledger is asked again: since `job` was read, another process may have let it go on.
                 if self._opener.has_come_back(job_id):
                     return
-                raise NotRetried("its file is not in failed/ on this machine; put it into the inbox instead.")
+                raise NotRetried(_FILE_AWAY, WhyNot.FILE_AWAY)
         if job is None and not error_file.believed:
-            raise NotRetried(str(NotBelieved()))
+            raise NotRetried(str(NotBelieved()), WhyNot.NOT_BELIEVED)
         if error_file.sidecar.exists():
             # A sidecar that is still faulty keeps its document in failed/: it must not go out without what it asks for.
             with refusals_as_not_retried():
@@ -111,9 +128,9 @@ class FailedDocuments:
             with _not_retried_for_the_folder():
                 return self._claims.reopen_failed(job_id, account, patient_id, _job_file_of(job) if job else None)
         except NotBelieved as error:
-            raise NotRetried(str(error)) from None
+            raise NotRetried(str(error), WhyNot.NOT_BELIEVED) from None
         except FileNotFoundError:
-            raise NotRetried("its file is not in failed/ on this machine; put it into the inbox instead.") from None
+            raise NotRetried(_FILE_AWAY, WhyNot.FILE_AWAY) from None
 
     def forget_sending(self, document: ClaimedDocument) -> ClaimedDocument:
         """Let job.json say that nothing was sent yet, so that the document is not searched for.

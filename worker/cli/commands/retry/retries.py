@@ -14,7 +14,7 @@ from tasks.ledger.ledger import Ledger
 from tasks.model.document import Document
 from tasks.model.job import Job
 from tasks.sources.documents import Documents
-from worker.cli.commands.retry.failed_documents import FailedDocuments, NotRetried, refusals_as_not_retried
+from worker.cli.commands.retry.failed_documents import FailedDocuments, NotRetried, WhyNot, refusals_as_not_retried
 from worker.cli.commands.retry.targets import Target
 from worker.inbox.claim import InboxClaims
 
@@ -63,11 +63,12 @@ class Retries:
         if job is None and target.on_disk is None:
             raise NotRetried(target.problem or "no such job is known.")
         if target.on_disk and not target.on_disk.believed:
-            raise NotRetried(_RECEIPT_NOT_BELIEVED if target.on_disk.delivered else str(NotBelieved()))
+            reason = _RECEIPT_NOT_BELIEVED if target.on_disk.delivered else str(NotBelieved())
+            raise NotRetried(reason, WhyNot.NOT_BELIEVED)
         if target.delivered:
-            raise NotRetried("it has arrived.")
+            raise NotRetried("it has arrived.", WhyNot.CHANGED)
         if job and not job.stage.final:
-            raise NotRetried("it is still on its way.")
+            raise NotRetried("it is still on its way.", WhyNot.CHANGED)
         if target.account not in self._accounts:
             raise NotRetried("the settings no longer name its account.")
         document = job.document if job and not job.document.door.has_folder else None
@@ -120,7 +121,7 @@ class Retries:
         now: Job | None = job
         while now and "files" not in now.closed:
             if time.monotonic() > deadline:
-                raise NotRetried("it is still being moved to failed/; try again in a moment.")
+                raise NotRetried("it is still being moved to failed/; try again in a moment.", WhyNot.BUSY)
             time.sleep(_POLL_SECONDS)
             now = self._ledger.get(job.id)
 
@@ -133,4 +134,5 @@ class Retries:
         # Another command or the watcher may have been faster: then the document is on its way, as was asked.
         now = self._ledger.get(job.id) if result == "moved" else None
         if now is None or now.stage.final:
-            raise NotRetried(f"it was changed meanwhile; see `chartpost show {job.id}`, then repeat the command.")
+            message = f"it was changed meanwhile; see `chartpost show {job.id}`, then repeat the command."
+            raise NotRetried(message, WhyNot.CHANGED)
