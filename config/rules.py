@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from config.accounts import Account, OvokAccount
+from config.accounts import Account, FhirAccount, OvokAccount
 from config.errors import KeyPath, Problem, did_you_mean, dotted, missing
 from config.hosts import is_loopback
 from config.keys import read_key, signing_algorithm
@@ -44,6 +44,8 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
             yield Problem(((*at, "api_key"), (*at, "base_url")), message)
         yield from _unfit_algorithm(at, account)
         yield from _unfit_login(at, account)
+        if isinstance(account, FhirAccount):
+            yield from _unfit_fhir_login(at, account)
         if not account.insecure:
             yield from _insecure_hosts(at, account)
 
@@ -190,6 +192,31 @@ def _unfit_login(at: KeyPath, account: Account) -> Iterator[Problem]:
     if account.login == "client" and account.tenant:
         message = 'is for the logins "staff" and "b2b": set login, or remove it'
         yield Problem(((*at, "tenant"), (*at, "login")), message)
+
+
+# What each way to show a FHIR server who we are needs, and which of it is a secret.
+_LOGINS = {
+    "smart": {"client_id": False, "key_id": False, "private_key": True},
+    "secret": {"client_id": False, "client_secret": True},
+    "bearer": {"token": True},
+    "basic": {"user": False, "password": True},
+    "none": {},
+}
+
+
+def _unfit_fhir_login(at: KeyPath, account: FhirAccount) -> Iterator[Problem]:
+    """A login that is not whole, and settings that promise what others of them take away."""
+    for name, is_secret in _LOGINS[account.auth].items():
+        if not getattr(account, name):
+            reason = f'auth = "{account.auth}" needs it'
+            problem = missing((*at, name), may_have_secret_file=is_secret, reason=reason)
+            yield Problem(((*at, name), (*at, "auth")), problem.message)
+    if account.auth == "none" and not account.insecure:
+        message = "is none, which is for sandboxes only: choose another, or set insecure = true"
+        yield Problem(((*at, "auth"), (*at, "insecure")), message)
+    if account.on_unknown_outcome == "resend" and account.conditional == "never":
+        message = "is resend, which would make second copies without conditional requests: change it, or conditional"
+        yield Problem(((*at, "on_unknown_outcome"), (*at, "conditional")), message)
 
 
 def _insecure_hosts(at: KeyPath, account: Account) -> Iterator[Problem]:

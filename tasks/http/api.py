@@ -144,6 +144,26 @@ class ApiClient:
             raise not_from(self.provider, answer, outcome_unknown=sending.may_be_whole)
         return answer
 
+    def read_file(
+        self, *segments: str, take: Callable[[bytes], object], most_bytes: int, headers: Mapping[str, str]
+    ) -> Answer:
+        """GET a file with the keys: all blocks of a 200 go to `take`, and its answer has no body.
+
+        `headers` say what is accepted. Raises TooManyBytes, RetryLater (also if the answer breaks off), AccountBlocked.
+        """
+        target = self._target(segments, ())
+        self._limiter()
+        request = self._request("GET", target, {**API_HEADERS, **headers})
+        self._on_call()
+        answer = receive(
+            self._clients.fresh(), request, take, most_bytes=most_bytes, expected_bytes=most_bytes, whom=self.provider
+        )
+        if answer.lost:
+            raise RetryLater(f"The answer of {self.provider} broke off.", unreachable=True)
+        if _is_strangers(answer):
+            raise not_from(self.provider, answer)
+        return answer
+
     def _exchange(self, client: Client, request: httpx.Request) -> Answer:
         began = self._clock.begin()
         answer = exchange(client, request, most_bytes=JSON_BYTES, whom=self.provider)

@@ -285,7 +285,7 @@ def test_callbacks_need_a_secret(problems: Problems) -> None:
 def test_an_unknown_provider_names_the_known_ones(problems: Problems, provider: str) -> None:
     assert problems(f"[accounts.a]\nprovider = {provider}") == (
         "accounts.a.provider is not a provider that this version speaks: "
-        "it speaks pracsuite, cliniko, ovok, redox, nhn.",
+        "it speaks pracsuite, cliniko, ovok, redox, nhn, fhir.",
     )
 
 
@@ -351,10 +351,11 @@ def test_no_variable_is_offered_where_none_can_be_written(problems: Problems) ->
 
 
 def test_every_kind_of_account_has_its_row() -> None:
-    for kind in ACCOUNT_KINDS.values():
-        assert {"requests_per_minute", "max_bytes", "base_url"} <= {
-            key for key, field in kind.model_fields.items() if not field.is_required()
-        }
+    for name, kind in ACCOUNT_KINDS.items():
+        own = {"requests_per_minute", "max_bytes"} | (
+            {"base_url"} if name != "fhir" else set()
+        )  # no vendor, no address
+        assert own <= {key for key, field in kind.model_fields.items() if not field.is_required()}
 
 
 @pytest.mark.parametrize("name", ["North", "1st", '"a b"', '"a\\n"', '""', "a-b", "_a", '"ä"'])

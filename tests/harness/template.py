@@ -50,6 +50,7 @@ _PRELOADED = (
     "boto3",
     "sandbox.__main__",
     "tasks.providers.cliniko.client",
+    "tasks.providers.fhir_server.client",
     "tasks.providers.nhn.client",
     "tasks.providers.ovok.client",
     "tasks.providers.pracsuite.client",
