@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Python keeps what it has compiled, whatever the environment says: the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint browser pictures bench mutants chaos hostile lock clean licences audit translations
+.PHONY: demo test lint browser witnesses interop pictures bench mutants chaos hostile lock clean licences audit translations
 
 .venv: .venv/.stamp
 
@@ -26,7 +26,7 @@ endef
 demo: .venv/.stamp
 	$(BIN)/chartpost demo
 
-test: lint browser
+test: lint browser witnesses
 	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.stamp
@@ -35,14 +35,28 @@ lint: .venv/.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# npm_ci <folder> <options> <what is skipped>: what the folder's lock file names, into its node_modules/. npm is the one
+# that pip has brought.
+define npm_ci
+	@cmp -s $(1)/package-lock.json $(1)/node_modules/.lock || \
+		(cd $(1) && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error $(2) \
+			&& cp package-lock.json node_modules/.lock) || \
+		echo "npm brings nothing: $(3) are skipped."
+endef
+
 # What the tests in a browser need from npm: axe-core, and a Chromium where the machine has none. Without them those tests
 # are skipped, with a sentence.
 browser: .venv/.stamp
-	@cmp -s tests/browser/package-lock.json tests/browser/node_modules/.lock || \
-		(cd tests/browser && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error \
-			$$({ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null \
-				&& echo --omit=optional) && cp package-lock.json node_modules/.lock) || \
-		echo "npm brings nothing: the tests in a browser are skipped."
+	$(call npm_ci,tests/browser,$$({ command -v chromium || command -v chromium-browser || command -v google-chrome; } \
+		>/dev/null && echo --omit=optional),the tests in a browser)
+
+# The servers of others that chartpost is tried against; docs/interop.md.
+witnesses: .venv/.stamp
+	$(call npm_ci,tests/interop,,the tests with servers from npm)
+
+# What those say of chartpost, as a table.
+interop: witnesses
+	$(BIN)/pytest -q tests/interop
 
 # The pictures in docs/, from the page as it is.
 pictures: browser
@@ -89,4 +103,4 @@ audit:
 	.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements.lock
 
 clean:
-	rm -rf .venv .audit build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis tests/browser/node_modules
+	rm -rf .venv .audit build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis tests/browser/node_modules tests/interop/node_modules

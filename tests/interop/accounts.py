@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from joserfc.jwk import ECKey, RSAKey
@@ -15,32 +14,26 @@ from tests.tasks.providers.test_nhn import METADATA
 SCOPE = "nhn:phr/mhd/create-documents-with-reference"
 KEY_ID = "the-key"
 
-RSA, EC_256, EC_384 = "RSA", "P-256", "P-384"
+RSA, EC_256, EC_384 = "RSA", "P-256", "P-384"  # kinds of keys
 
 
 @dataclass(frozen=True)
 class Client:
-    """A client of a token server, and the key by which that server knows it."""
+    """A client of a token server. Its key is made when it is first asked for."""
 
     id: str
-    key: RSAKey | ECKey
+    kind: str
     algorithm: str
     # Its tokens are bound to a key of the client's (DPoP).
     bound: bool = False
 
-    @classmethod
-    def make(cls, name: str, kind: str, algorithm: str, *, bound: bool = False) -> Client:
-        key = RSAKey.generate_key(2048) if kind == RSA else ECKey.generate_key(kind)
-        return cls(name, key, algorithm, bound)
+    @cached_property
+    def key(self) -> RSAKey | ECKey:
+        return RSAKey.generate_key(2048) if self.kind == RSA else ECKey.generate_key(self.kind)
 
     @property
     def private_key(self) -> str:
         return self.key.as_pem(private=True).decode()
-
-    @property
-    def private_jwk(self) -> str:
-        """The private key as vendors hand it out: as a JWK that names its algorithm."""
-        return json.dumps({**self.key.as_dict(private=True), "alg": self.algorithm, "kid": KEY_ID})
 
     def registered(self) -> dict[str, Any]:
         """What the token server is told about it (RFC 7591)."""
@@ -94,8 +87,3 @@ def redox_account(client: Client, base: str, **said: Any) -> RedoxAccount:
             **said,
         }
     )
-
-
-def claims_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What an introspection (RFC 7662) says of a token."""
-    return answer

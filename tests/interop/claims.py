@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.docs.licences import locked
+from tests.harness.sandbox import ROOT
 from tests.interop import node
 
+LOCK = ROOT / "requirements-dev.lock"
 HEAD = ("claim", "witness", "result")
 PROVEN, REFUTED, NOT_TRIED = "✓", "✘", "not tried here"
 
@@ -27,10 +29,12 @@ class Witness:
 
     @property
     def with_version(self) -> str:
-        """Its name and the version that runs here."""
+        """Its name and the version that the lock files name."""
         if self.registry == "npm":
             return f"{self.name} {node.version(self.source)}"
-        return f"{self.name} {installed(self.source)}" if self.registry == "pypi" else f"{self.name} {self.source}"
+        if self.registry == "pypi":
+            return f"{self.name} {locked(LOCK)[self.source]}"
+        return f"{self.name} {self.source}"
 
 
 MEDPLUM = Witness("Medplum's FHIR server", "npm", "@medplum/fhir-router")
@@ -68,6 +72,19 @@ def results(reports: Iterable[pytest.TestReport]) -> Mapping[tuple[str, str], st
     }
 
 
+def show(reporter: pytest.TerminalReporter) -> None:
+    """Prints the table, if the run has tried any of it."""
+    reports = [
+        report
+        for outcome in ("passed", "failed", "skipped", "error")
+        for report in reporter.getreports(outcome)
+        if isinstance(report, pytest.TestReport)
+    ]
+    if found := results(reports):
+        reporter.section("what others say of chartpost")
+        reporter.write_line(table(found))
+
+
 def claimed() -> Iterator[tuple[str, Witness]]:
     """All claims of this folder's tests, in their order, each once."""
     seen: set[tuple[str, str]] = set()
@@ -91,5 +108,5 @@ def table(found: Mapping[tuple[str, str], str]) -> str:
     lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
     for words, witness in claimed():
         result = found.get((words, witness.name), NOT_TRIED)
-        lines.append(f"| {words} | {witness.with_version if result != NOT_TRIED else witness.name} | {result} |")
+        lines.append(f"| {words} | {witness.with_version} | {result} |")
     return "\n".join(lines)

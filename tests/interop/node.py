@@ -22,8 +22,9 @@ def are_there() -> bool:
 
 
 def version(package: str) -> str:
-    said: dict[str, str] = json.loads((PACKAGES / package / "package.json").read_text())
-    return said["version"]
+    """The version of a package that the lock file names."""
+    locked = json.loads((HERE / "package-lock.json").read_text())["packages"]
+    return str(locked[f"node_modules/{package}"]["version"])
 
 
 class NodeServer:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -66,7 +67,7 @@ class Seaweed:
         self._process.wait()
 
     def form(
-        self, key: str, *, seconds: int = 300, conditions: tuple[Any, ...] = (), **fields: str
+        self, key: str, *, seconds: int = 300, fields: Mapping[str, str] = {}, conditions: Sequence[Any] = ()
     ) -> tuple[str, dict[str, str]]:
         """The address and the fields of a form; each of `fields` has a condition of its own."""
         each = [*conditions, *({name: value} for name, value in fields.items())]

@@ -71,7 +71,7 @@ def test_an_upload_is_stored_as_it_was_sent(
     engine: Seaweed, clients: Clients, key: str, fields: dict[str, str]
 ) -> None:
     folder = "-".join(fields.values()).replace("/", "-") or "plain"
-    form = Form(*engine.form(key.format(folder), **fields))
+    form = Form(*engine.form(key.format(folder), fields=fields))
     stored = sent(form, clients)
     assert stored.key == f"inbox/{folder}/scan 1.pdf"
     assert stored.md5 == MD5
@@ -149,7 +149,7 @@ def test_a_form_with_a_wrong_signature_is_presigned_again(engine: Seaweed) -> No
 )
 def test_a_file_of_the_wrong_size_is_refused(engine: Seaweed, least: int, most: int, code: Code) -> None:
     key = f"inbox/size-{least}.pdf"
-    refusal = meaning(Form(*engine.form(key, conditions=(["content-length-range", least, most],))))
+    refusal = meaning(Form(*engine.form(key, conditions=[["content-length-range", least, most]])))
     assert isinstance(refusal, DocumentRefused)
     assert refusal.code is code
     assert engine.stored(key) is None

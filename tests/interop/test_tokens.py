@@ -26,11 +26,11 @@ MINUTES_LATE = 600
 INSPECTOR = ("inspector", "the inspector's secret")
 
 HELSEID = {
-    "PS256": Client.make("helseid-ps256", RSA, "PS256", bound=True),
-    "ES256": Client.make("helseid-es256", EC_256, "ES256", bound=True),
-    "RS256": Client.make("helseid-rs256", RSA, "RS256", bound=True),
+    "PS256": Client("helseid-ps256", RSA, "PS256", bound=True),
+    "ES256": Client("helseid-es256", EC_256, "ES256", bound=True),
+    "RS256": Client("helseid-rs256", RSA, "RS256", bound=True),
 }
-REDOX = Client.make("redox", RSA, "RS384")
+REDOX = Client("redox", RSA, "RS384")
 
 Obtain = Callable[..., Tokens]
 
@@ -87,7 +87,9 @@ def inspected(relay: Relay, token: str) -> dict[str, Any]:
 # --- given -----------------------------------------------------------------------------------------------------------
 
 
-@claim("NHN: an assertion and a DPoP proof with the nonce that is required bring a token bound to our key", OIDC_PROVIDER)
+@claim(
+    "NHN: an assertion and a DPoP proof with the nonce that is required bring a token bound to our key", OIDC_PROVIDER
+)
 @pytest.mark.parametrize("name", HELSEID)
 def test_helseid_gives_a_token_that_is_bound_to_our_key(relay: Relay, connection: Connection, name: str) -> None:
     token = of_helseid(relay, connection, name, algorithm=HELSEID[name].algorithm).current()
@@ -145,7 +147,7 @@ def test_a_client_registered_for_another_algorithm_is_refused(relay: Relay, conn
     assert "key_id, private_key" in sentence
 
 
-@claim("An assertion that has expired on its way is refused, and the sentence names the settings", OIDC_PROVIDER)
+@claim("An assertion that has expired on its way is refused, and the account is blocked", OIDC_PROVIDER)
 @ACCOUNTS
 def test_an_expired_assertion_is_refused(relay: Relay, clients: Clients, name: str) -> None:
     sentence = refusal(each_account(relay, connected_late(clients))[name].current)
@@ -153,7 +155,7 @@ def test_an_expired_assertion_is_refused(relay: Relay, clients: Clients, name: s
     assert "jwt expired" in relay.last_reason()
 
 
-@claim("A request that something repeats on its way is refused for its `jti`, and nobody is told that it was given", OIDC_PROVIDER)
+@claim("An assertion that arrives twice (`jti`) is refused, and the account is blocked", OIDC_PROVIDER)
 @ACCOUNTS
 def test_an_assertion_that_arrives_twice_is_refused(relay: Relay, connection: Connection, name: str) -> None:
     relay.repeating = True
