@@ -5,10 +5,13 @@
 // the next answer to a POST or PUT get lost, after the request was carried out.
 import { createServer } from "node:http";
 import {
+  allOk,
   badRequest,
+  getSearchParameters,
   getStatus,
   indexSearchParameterBundle,
   indexStructureDefinitionBundle,
+  MEDPLUM_VERSION,
   normalizeOperationOutcome,
   validateResource,
 } from "@medplum/core";
@@ -51,12 +54,28 @@ function parsed(url, type, bytes) {
   return JSON.parse(bytes.toString());
 }
 
+// As Medplum's own server says of itself, for the kinds that a document needs (https://hl7.org/fhir/R4/capabilitystatement.html).
+function capabilities() {
+  const interaction = ["create", "read", "vread", "update", "search-type"].map((code) => ({ code }));
+  const resource = ["Patient", "DocumentReference", "Binary"].map((type) => ({
+    type,
+    interaction,
+    conditionalCreate: true,
+    conditionalUpdate: true,
+    searchParam: Object.values(getSearchParameters(type) ?? {}).map((each) => ({ name: each.code, type: each.type })),
+  }));
+  const rest = [{ mode: "server", interaction: [{ code: "transaction" }], resource }];
+  const software = { name: "medplum", version: MEDPLUM_VERSION };
+  return { resourceType: "CapabilityStatement", status: "active", kind: "instance", software, fhirVersion: "4.0.1", format: ["json"], rest };
+}
+
 async function answered(request) {
   const bytes = await bodyOf(request);
   if (request.url === "/validate") {
-    return [{ id: "ok", resourceType: "OperationOutcome", issue: validateResource(JSON.parse(bytes.toString())) }];
+    return [{ ...allOk, issue: validateResource(JSON.parse(bytes.toString())) }];
   }
   if (!request.url.startsWith(BASE)) return [badRequest("Not an address of FHIR")];
+  if (request.url === `${BASE}/metadata`) return [allOk, capabilities()];
   const { method, headers } = request;
   const url = request.url.slice(BASE.length);
   const body = parsed(url, headers["content-type"], bytes);

@@ -114,3 +114,58 @@ def test_a_server_carries_out_the_transaction(medplum: str, bundle: Bundle) -> N
 @pytest.mark.parametrize("name", OF_NHN)
 def test_the_bundle_conforms_to_the_profile_that_it_names(bundle: Bundle) -> None:
     assert faults_by_mhd(bundle) == []
+
+
+Path = Callable[[Bundle], dict[str, Any]]
+
+
+def submission(bundle: Bundle) -> dict[str, Any]:
+    return dict_in(bundle, "List")
+
+
+def document(bundle: Bundle) -> dict[str, Any]:
+    return dict_in(bundle, "DocumentReference")
+
+
+def attachment(bundle: Bundle) -> dict[str, Any]:
+    found: dict[str, Any] = document(bundle)["content"][0]["attachment"]
+    return found
+
+
+def dict_in(bundle: Bundle, kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == kind)
+    return found
+
+
+# A part of the Bundle, a field in it, and what is wrong there: None leaves it out.
+AGAINST_MHD: list[tuple[Path, str, object]] = [
+    (lambda bundle: bundle, "type", "batch"),
+    (lambda bundle: bundle["meta"], "profile", ["https://profiles.example/another"]),
+    (lambda bundle: bundle["entry"][0]["request"], "method", "PUT"),
+    (submission, "subject", None),
+    (submission, "source", {"reference": "Practitioner/1"}),
+    (submission, "emptyReason", {"text": "none"}),
+    (lambda bundle: submission(bundle)["identifier"][0], "value", "urn:uuid:57a07380-1818-460f-85bb-81f8e4e45c42"),
+    (document, "securityLabel", None),
+    (document, "docStatus", "final"),
+    (document, "status", "entered-in-error"),
+    (document, "author", [{"reference": "Practitioner/1"}]),
+    (lambda bundle: document(bundle)["masterIdentifier"], "use", None),
+    (lambda bundle: document(bundle)["context"], "sourcePatientInfo", {"reference": "Patient/1"}),
+    (attachment, "language", None),
+    (attachment, "data", "c29tZQ=="),
+    (attachment, "url", "urn:uuid:57a07380-1818-460f-85bb-81f8e4e45c42"),
+    (attachment, "size", 3),
+    (attachment, "hash", "c29tZQ=="),
+]
+
+
+@pytest.mark.parametrize(("part", "name", "wrong"), AGAINST_MHD, ids=[f"{name}" for _, name, _ in AGAINST_MHD])
+def test_each_rule_of_mhd_is_noticed_where_it_is_broken(clients: Clients, part: Path, name: str, wrong: object) -> None:
+    bundle = WRITTEN["nhn"](clients)
+    before = faults_by_mhd(bundle)
+    if wrong is None:
+        part(bundle).pop(name, None)
+    else:
+        part(bundle)[name] = wrong
+    assert set(faults_by_mhd(bundle)) - set(before)
