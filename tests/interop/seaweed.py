@@ -14,6 +14,7 @@ import boto3
 import httpx
 from botocore.config import Config
 
+from sandbox.s3.engine import die_with_parent
 from tests.harness.ports import free_ports
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class Seaweed:
         options = ["-filer", "-s3", "-s3.config", str(folder / "users.json"), f"-s3.port={port}", "-volume.max=4"]
         options += ["-dir", str(folder), "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64"]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen([PROGRAM, "server", *options, *ports], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [PROGRAM, "server", *options, *ports], stdout=log, stderr=log, preexec_fn=die_with_parent()
+            )
         self.url = f"http://127.0.0.1:{port}"
         self.s3: S3Client = boto3.client(
             "s3",
