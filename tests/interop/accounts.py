@@ -49,13 +49,13 @@ class Client:
         }
 
 
-def nhn_account(client: Client, base: str, **said: Any) -> NhnAccount:
-    """NHN's account of this client, whose HelseID is at `base`."""
+def nhn_account(client: Client, issuer: str, api: str, **said: Any) -> NhnAccount:
+    """This client's account at NHN, whose token server and API are at these addresses."""
     return NhnAccount.model_validate(
         {
             "provider": "nhn",
-            "base_url": base + "/R4/fhir",
-            "issuer": base,
+            "base_url": api + "/R4/fhir",
+            "issuer": issuer,
             "client_id": client.id,
             "key_id": KEY_ID,
             "private_key": client.private_key,
@@ -69,13 +69,13 @@ def nhn_account(client: Client, base: str, **said: Any) -> NhnAccount:
     )
 
 
-def redox_account(client: Client, base: str, **said: Any) -> RedoxAccount:
-    """Redox's account of this client, whose token server is at `base`."""
+def redox_account(client: Client, issuer: str, api: str, **said: Any) -> RedoxAccount:
+    """This client's account at Redox, whose token server and API are at these addresses."""
     return RedoxAccount.model_validate(
         {
             "provider": "redox",
-            "base_url": base + "/fhir/R4",
-            "token_url": base + "/connect/token",
+            "base_url": api + "/fhir/R4",
+            "token_url": issuer + "/connect/token",
             "client_id": client.id,
             "key_id": KEY_ID,
             "private_key": client.private_key,
