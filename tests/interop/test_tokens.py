@@ -55,12 +55,8 @@ def relay(server: Relay) -> Iterator[Relay]:
 class Api(OddNhn):
     """The vendor's API, which only shows with which token it was asked."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.otherwise = self.say
-
-    @staticmethod
-    def say(request: Request) -> Reply:
+    def answer(self, request: Request) -> Reply:
+        self.requests.append(request)
         if request.path.endswith("/metadata"):
             return Reply(body={"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1"})
         return Reply(404, outcome("error", "not-found"))
