@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 
 from config.fingerprint import fingerprint
 from config.hosts import AMAZON_S3
@@ -18,7 +18,12 @@ from config.types import (
     HeaderText,
     HostPattern,
     Identifier,
+    Number,
+    OptionalHeaderSecret,
+    OptionalPrivateKey,
     OptionalProxy,
+    OptionalReference,
+    OptionalSecret,
     OptionalWebAddress,
     PathSegment,
     PrivateKey,
@@ -244,12 +249,54 @@ class NhnAccount(Account):
         return (self.base_url, self.client_id)
 
 
+class FhirAccount(Account):
+    """Any FHIR R4 server (https://hl7.org/fhir/R4/http.html), and one of the ways to show it who we are."""
+
+    provider: Literal["fhir"]
+    requests_per_minute: Count = 120
+    max_bytes: Count = 50_000_000
+    # smart: SMART Backend Services (https://hl7.org/fhir/smart-app-launch/backend-services.html). secret: OAuth client
+    # credentials (RFC 6749, 4.4). none: for sandboxes alone.
+    auth: Literal["smart", "secret", "bearer", "basic", "none"]
+    token_url: OptionalWebAddress = ""  # empty: as the server's .well-known/smart-configuration or /metadata says
+    scope: Annotated[str, StringConstraints(max_length=1000)] = (
+        "system/DocumentReference.crs system/Binary.crs system/Patient.rs"
+    )
+    client_id: str = ""
+    key_id: str = ""
+    private_key: OptionalPrivateKey = SecretStr("")
+    algorithm: Algorithm = ""  # empty: RS384 for RSA keys, else as the key's curve has it
+    client_secret: OptionalSecret = SecretStr("")
+    client_auth: Literal["header", "body"] = "header"  # where the secret goes (RFC 6749, 2.3.1)
+    token: OptionalHeaderSecret = SecretStr("")
+    user: str = ""
+    password: OptionalSecret = SecretStr("")
+    # How the bytes travel. auto: in the DocumentReference below embed_below_bytes, else as a Binary before it.
+    payload: Literal["auto", "inline", "binary", "transaction"] = "auto"
+    embed_below_bytes: Annotated[int, Field(ge=0, le=1_000_000_000), Number] = 1_000_000
+    download_hosts: tuple[HostPattern, ...] = ()  # besides the API's: from which a document may be read back
+    read_back_below_bytes: Count = 20_000_000  # the bytes of larger documents are not read back
+    on_unknown_outcome: Literal["reconcile", "resend", "hold"] = "reconcile"
+    conditional: Literal["create", "update", "never"] = "create"
+    patient_system: str = ""  # of the identifiers that patients are known by; empty: by the server's own ids
+    check_patient: bool = True  # read the patient before anything is sent for it
+    author: OptionalReference = ""
+    custodian: OptionalReference = ""
+    doc_status: Literal["", "preliminary", "final", "amended"] = "final"
+    metadata: Metadata = Metadata()
+
+    def _limited_by(self) -> tuple[str, ...]:
+        """Servers differ; limits are taken to be for each client at one API."""
+        return (self.base_url, self.client_id or self.user or fingerprint(self.token.get_secret_value()))
+
+
 ACCOUNT_KINDS: dict[str, type[Account]] = {
     "pracsuite": PracsuiteAccount,
     "cliniko": ClinikoAccount,
     "ovok": OvokAccount,
     "redox": RedoxAccount,
     "nhn": NhnAccount,
+    "fhir": FhirAccount,
 }
 
 

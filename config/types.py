@@ -286,6 +286,12 @@ def _identifier(value: str) -> str:
     return value
 
 
+def _reference(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Z][A-Za-z]{1,63}/[A-Za-z0-9.-]{1,64}", value):
+        raise ValueError('must be written "Type/id", as in "Practitioner/123"')
+    return value
+
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 HeaderText = Annotated[str, Field(min_length=1), AfterValidator(_header_text)]
 PathSegment = Annotated[str, AfterValidator(_path_segment)]
@@ -293,6 +299,8 @@ Contact = Annotated[str, AfterValidator(_contact)]
 Sentence = Annotated[str, AfterValidator(_sentence)]
 Coding = Annotated[str, AfterValidator(_coding)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
+OptionalReference = Annotated[str, AfterValidator(_reference)]
+"""A FHIR reference on the account's own server."""
 
 
 # Languages
@@ -378,6 +386,12 @@ OptionalSecret = Annotated[SecretStr, MayHaveSecretFile()]
 Secret = Annotated[SecretStr, MayHaveSecretFile(), Field(min_length=1)]
 ApiKey = Annotated[SecretStr, MayHaveSecretFile(), Field(min_length=1), AfterValidator(_header_secret)]
 PrivateKey = Annotated[SecretStr, MayHaveSecretFile(), Field(min_length=1), AfterValidator(_private_key)]
+OptionalHeaderSecret = Annotated[
+    SecretStr, MayHaveSecretFile(), AfterValidator(lambda value: value and _header_secret(value))
+]
+OptionalPrivateKey = Annotated[
+    SecretStr, MayHaveSecretFile(), AfterValidator(lambda value: value and _private_key(value))
+]
 # The address of a proxy is a secret, since it may hold a password.
 Proxy = Annotated[SecretStr, MayHaveSecretFile(), AfterValidator(_proxy)]
 OptionalProxy = Annotated[SecretStr | None, MayHaveSecretFile(), AfterValidator(_proxy)]

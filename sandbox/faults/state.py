@@ -40,6 +40,9 @@ class State:
     redox_outcomes: bool = False
     helseid_token_seconds: int = 600
     helseid_rejected_scopes: list[str] = field(default_factory=list)
+    fhir_token_seconds: int = 300
+    fhir_without: list[str] = field(default_factory=list)
+    fhir_index_seconds: float = 0.0
     dpop_nonce: int = 0  # 0: none is required; else how often one was asked for, so that each time has another
     tokens_dead_before: dict[str, float] = field(default_factory=dict)  # provider → time.time()
     revoked: set[str] = field(default_factory=set)
@@ -138,6 +141,9 @@ PLAIN: dict[str, Callable[[Any], object]] = {
     "redox_outcomes": bool,
     "helseid_token_seconds": int,
     "helseid_rejected_scopes": list,
+    "fhir_token_seconds": int,
+    "fhir_without": list,
+    "fhir_index_seconds": float,
 }
 
 

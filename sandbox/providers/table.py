@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from sandbox.context import Context, Provider
 from sandbox.providers.cliniko import Cliniko
+from sandbox.providers.fhir_server import FhirServer
 from sandbox.providers.nhn import Nhn
 from sandbox.providers.ovok import Ovok
 from sandbox.providers.pracsuite import PracSuite
@@ -15,5 +16,6 @@ PROVIDERS: dict[str, Callable[[Context], Provider]] = {
     "ovok": Ovok,
     "redox": Redox,
     "nhn": Nhn,
+    "fhir": FhirServer,
 }
 DEFAULT_PROVIDERS = ("pracsuite",)

@@ -110,6 +110,11 @@ class Objects:
     async def put(self, bucket: str, key: str, content: bytes) -> None:
         await self._do("PUT", self._signed("put_object", bucket, key), data=content)
 
+    async def get(self, bucket: str, key: str) -> bytes:
+        async with self._http.get(self.address(bucket, key)) as answer:
+            answer.raise_for_status()
+            return await answer.read()
+
     async def delete(self, bucket: str, key: str) -> None:
         await self._do("DELETE", self._signed("delete_object", bucket, key))
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from tasks.http.addresses import check_address, check_handed_out, encode_segment
 from tasks.http.clients import API_HEADERS, Client, Clients
 from tasks.http.commit_gate import CommitGate, GatedBody
-from tasks.http.exchange import JSON_BYTES, XML_BYTES, Answer, download, exchange
+from tasks.http.exchange import JSON_BYTES, XML_BYTES, Answer, download, exchange, receive
 from tasks.http.provider_clock import ProviderClock
 from tasks.model.errors import AccountBlocked, OutcomeUnknown, RetryLater
 
@@ -142,6 +142,23 @@ class ApiClient:
             raise RetryLater(f"{self.provider} answered before it had the whole request.", unreachable=True)
         if _is_strangers(answer):  # what stands between may have let the request pass
             raise not_from(self.provider, answer, outcome_unknown=sending.may_be_whole)
+        return answer
+
+    def receive(
+        self, *segments: str, take: Callable[[bytes], object], most_bytes: int, headers: Mapping[str, str]
+    ) -> Answer:
+        """GET a document with the keys: all blocks of a 200 go to `take`, and its answer has no body.
+
+        `headers` say what is accepted. `take` raises for more than `most_bytes`, which comes out. Raises RetryLater if
+        the answer breaks off, and AccountBlocked.
+        """
+        target = self._target(segments, ())
+        self._limiter()
+        request = self._request("GET", target, {**API_HEADERS, **headers})
+        self._on_call()
+        answer = receive(self._clients.fresh(), request, take, most_bytes, whom=self.provider)
+        if _is_strangers(answer):
+            raise not_from(self.provider, answer)
         return answer
 
     def _exchange(self, client: Client, request: httpx.Request) -> Answer:

@@ -82,6 +82,22 @@ def download(client: Client, request: httpx.Request, take: Callable[[bytes], obj
     return response.status_code == 200 and received == size
 
 
+def receive(
+    client: Client, request: httpx.Request, take: Callable[[bytes], object], most_bytes: int, *, whom: str
+) -> Answer:
+    """Give the blocks of a 200 to `take`, which must raise for more than `most_bytes`: that comes out.
+
+    The answer to a 200 has no body. Raises as `exchange` does, and RetryLater if the answer breaks off or is too slow.
+    """
+    request.extensions["take"] = take
+    request.extensions["most_bytes"] = JSON_BYTES
+    response = _send(client, request, whom, most_bytes)
+    if response.extensions["lost"]:
+        raise RetryLater(f"The answer of {whom} broke off, or was too slow.", unreachable=True)
+    body = b"" if response.status_code == 200 else response.content[: JSON_BYTES + 1]
+    return Answer(response.status_code, response.headers, body)
+
+
 class _TooLong(Exception):
     pass
 

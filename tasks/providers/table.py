@@ -38,6 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "ovok": Kind("tasks.providers.ovok.client:Ovok", Assurance.CONFIRMED),
     "redox": Kind("tasks.providers.redox.client:Redox", Assurance.ACCEPTED),
     "nhn": Kind("tasks.providers.nhn.client:Nhn", Assurance.CONFIRMED),
+    "fhir": Kind("tasks.providers.fhir_server.client:FhirServer", Assurance.CONFIRMED),
 }
 
 

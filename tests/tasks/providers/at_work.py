@@ -51,6 +51,8 @@ HABITS = {
     "ovok": Habits(calls=6, secret="password", patients=False),  # login, create, upload; read back: two
     "redox": Habits(calls=2, secret="client_id", refuses_at_once=True),  # token, message
     "nhn": Habits(calls=2, secret="client_id", refuses_at_once=True),  # token, bundle
+    # where tokens are, token; statement, patient; create, read back
+    "fhir": Habits(calls=6, secret="client_id", refuses_at_once=True),
 }
 
 
