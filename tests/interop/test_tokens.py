@@ -13,7 +13,17 @@ from tasks.http.clients import Clients
 from tasks.model.errors import AccountBlocked
 from tasks.providers.connection import Connection
 from tasks.providers.table import build
-from tests.interop.accounts import EC_256, RSA, SCOPE, Client, nhn_account, redox_account
+from tests.interop.accounts import (
+    EC_256,
+    EC_384,
+    RSA,
+    SCOPE,
+    SMART_SCOPE,
+    Client,
+    fhir_account,
+    nhn_account,
+    redox_account,
+)
 from tests.interop.claims import OIDC_PROVIDER, claim
 from tests.interop.node import NodeServer
 from tests.interop.relay import Relay
@@ -30,7 +40,8 @@ HELSEID = {
     "RS256": Client("helseid-rs256", RSA, "RS256", bound=True),
 }
 REDOX = Client("redox", RSA, "RS384")
-CLIENTS = (*HELSEID.values(), REDOX)
+SMART = {"RS384": Client("smart-rs384", RSA, "RS384"), "ES384": Client("smart-es384", EC_384, "ES384")}
+CLIENTS = (*HELSEID.values(), REDOX, *SMART.values())
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +50,7 @@ def server(packages: None) -> Iterator[Relay]:
     inspector = {"client_id": INSPECTOR[0], "client_secret": INSPECTOR[1], "grant_types": [], "response_types": []}
     with Relay() as relay:
         clients = [*(client.registered() for client in CLIENTS), {**inspector, "redirect_uris": []}]
-        settings = {"issuer": relay.base, "scopes": [SCOPE], "clients": clients}
+        settings = {"issuer": relay.base, "scopes": [SCOPE, *SMART_SCOPE.split()], "clients": clients}
         with NodeServer("token_server.mjs", settings) as process:
             relay.upstream, relay.log = process.url, process.log
             yield relay
@@ -53,12 +64,23 @@ def relay(server: Relay) -> Iterator[Relay]:
 
 
 class Api(OddNhn):
-    """The vendor's API, which only shows with which token it was asked."""
+    """The vendor's API, which only shows with which token it was asked, and where those are to be had."""
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__()
+        self._issuer = issuer
 
     def answer(self, request: Request) -> Reply:
         self.requests.append(request)
+        if request.path.endswith("/.well-known/smart-configuration"):
+            return Reply(body={"token_endpoint": f"{self._issuer}/connect/token"})
         if request.path.endswith("/metadata"):
-            return Reply(body={"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1"})
+            can_do = {"interaction": [{"code": "create"}, {"code": "search-type"}], "conditionalCreate": True}
+            documents = {"type": "DocumentReference", "searchParam": [{"name": "identifier"}], **can_do}
+            rest = [{"mode": "server", "resource": [documents]}]
+            return Reply(body={"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "rest": rest})
+        if request.path.endswith("/fhir/R4/DocumentReference"):
+            return Reply(body={"resourceType": "Bundle", "type": "searchset", "total": 0})
         return Reply(404, outcome("error", "not-found"))
 
     @property
@@ -68,8 +90,8 @@ class Api(OddNhn):
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    with Api() as server:
+def api(relay: Relay) -> Iterator[Api]:
+    with Api(relay.base) as server:
         yield server
 
 
@@ -127,6 +149,19 @@ def test_redox_gives_a_token(relay: Relay, api: Api, connection: Connection) -> 
     assert said["token_type"] == "Bearer"
 
 
+@claim(
+    "FHIR: SMART Backend Services: the token server is found, and an assertion brings a token for the scopes",
+    OIDC_PROVIDER,
+)
+@pytest.mark.parametrize("name", SMART)
+def test_smart_backend_services_give_a_token(relay: Relay, api: Api, connection: Connection, name: str) -> None:
+    ask(fhir_account(SMART[name], relay.base, api.base), connection)
+    said = inspected(relay, api.token)
+    assert said["active"]
+    assert said["client_id"] == SMART[name].id
+    assert set(said["scope"].split()) == set(SMART_SCOPE.split())
+
+
 # --- refused ---------------------------------------------------------------------------------------------------------
 
 
@@ -142,9 +177,13 @@ def refusal(account: Account, connection: Connection) -> str:
 ACCOUNTS: dict[str, Callable[..., Account]] = {
     "nhn": lambda *places, **said: nhn_account(HELSEID["PS256"], *places, **said),
     "redox": lambda *places, **said: redox_account(REDOX, *places, **said),
+    # With its address given: to be discovered it would be asked for first, and its answer would tell the time.
+    "fhir": lambda issuer, api, **said: fhir_account(
+        SMART["RS384"], issuer, api, token_url=f"{issuer}/connect/token", **said
+    ),
 }
 # What the account signs with, where the server knows it for another algorithm.
-OTHERS = {"nhn": "RS256", "redox": "PS256"}
+OTHERS = {"nhn": "RS256", "redox": "PS256", "fhir": "PS256"}
 
 each_account = pytest.mark.parametrize("kind", ACCOUNTS)
 

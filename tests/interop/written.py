@@ -1,21 +1,24 @@
-"""The FHIR that chartpost writes, as the providers' servers receive it: each Bundle of each kind of account."""
+"""The FHIR that chartpost writes, as the providers' servers receive it: Bundles, and DocumentReferences alone."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from config.accounts import FhirAccount
 from tasks.http.clients import Clients
+from tasks.providers.fhir_server.client import FhirServer
 from tasks.providers.nhn.client import Nhn
 from tests.tasks.providers.doubles import DictCache, Slots, connected, job
 from tests.tasks.providers.odd_nhn import BUNDLE, OddNhn, bundle_of, located, transaction
 from tests.tasks.providers.odd_redox import AtOdd, OddRedox, gate_for
-from tests.tasks.providers.odd_server import Reply
+from tests.tasks.providers.odd_server import OddServer, Reply
 from tests.tasks.providers.test_nhn import METADATA, NATIONAL_ID, account_at
 
-Bundle = dict[str, Any]
+Resource = dict[str, Any]
 
 PATIENT = {
     "name": [{"use": "official", "family": "Meier", "given": ["Anna", "Maria"]}],
@@ -36,7 +39,7 @@ LOINC = {
 }
 
 
-def of_redox(clients: Clients, content: bytes = b"some bytes", metadata: Any = None, **document: Any) -> Bundle:
+def of_redox(clients: Clients, content: bytes = b"some bytes", metadata: Any = None, **document: Any) -> Resource:
     """The message by which a document reaches Redox."""
     with OddRedox() as odd:
         at = AtOdd(odd, clients, **({"metadata": metadata} if metadata else {}))
@@ -44,7 +47,7 @@ def of_redox(clients: Clients, content: bytes = b"some bytes", metadata: Any = N
         return odd.message()
 
 
-def of_nhn(clients: Clients, metadata: Any = METADATA, **document: Any) -> Bundle:
+def of_nhn(clients: Clients, metadata: Any = METADATA, **document: Any) -> Resource:
     """The Bundle by which a document is provided to NHN."""
     with OddNhn() as odd:
         nhn = Nhn("hospital", account_at(odd, metadata=metadata), connected(clients, Slots(), DictCache()))
@@ -55,11 +58,50 @@ def of_nhn(clients: Clients, metadata: Any = METADATA, **document: Any) -> Bundl
         return bundle_of(odd.to(BUNDLE)[-1])
 
 
+def of_fhir(clients: Clients, payload: str, metadata: Any = None, **document: Any) -> Resource:
+    """The resource by which a document reaches a FHIR server: a DocumentReference or a transaction."""
+    with OddServer() as odd:
+        kinds = dict.fromkeys(("DocumentReference", "Binary", "Patient"), CAN_DO)
+        rest = {"mode": "server", "interaction": [{"code": "transaction"}]}
+        rest["resource"] = [{"type": kind, **can_do} for kind, can_do in kinds.items()]
+        statement = {"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "rest": [rest]}
+        made = located("DocumentReference/made")
+        odd.answers = {
+            "GET /fhir/metadata": Reply(body=statement),
+            "POST /fhir/Binary": Reply(201, headers={"Location": "Binary/uploaded"}),
+            "POST /fhir/DocumentReference": Reply(201, headers={"Location": "DocumentReference/made"}),
+            "POST /fhir": Reply(body=transaction(made)),
+        }
+        account = {"provider": "fhir", "base_url": odd.base + "/fhir", "auth": "none", "insecure": True}
+        account |= {"check_patient": False, "payload": payload, "metadata": metadata or {"type": LOINC["type"]}}
+        fhir = FhirServer("hospital", FhirAccount.model_validate(account), connected(clients, Slots(), DictCache()))
+        sent = job(account="hospital")
+        sent = replace(sent, provider="fhir", document=replace(sent.document, **document))
+        fhir.register(replace(sent, facts=fhir.before_sending(sent)), gate_for())
+        found: Resource = json.loads(next(each.body for each in odd.requests[::-1] if each.method == "POST"))
+        return found
+
+
+CAN_DO = {
+    "interaction": [{"code": code} for code in ("create", "read", "update", "search-type")],
+    "searchParam": [{"name": "identifier"}],
+    "conditionalCreate": True,
+}
+FHIR_OPTIONS: dict[str, Any] = {
+    "patient": "Patient/123",
+    "author": "Practitioner/1",
+    "authenticator": "Practitioner/2",
+    "custodian": "Organization/3",
+    "encounter": "Encounter/4",
+    "title": "Discharge letter",
+    "period": {"start": "2026-11-20", "end": "2026-11-21T10:00:00+01:00"},
+}
+PAYLOADS = ("inline", "binary", "transaction")
 LARGE = b"x" * 300_000
 ALL_THERE_IS: dict[str, Any] = {"description": "Discharge, 2nd page", "options": {"patient": PATIENT}}
 
 # With as little and as much as there can be.
-WRITTEN: Mapping[str, Callable[[Clients], Bundle]] = {
+WRITTEN: Mapping[str, Callable[[Clients], Resource]] = {
     "redox, embedded": of_redox,
     "redox, embedded, with all there is": partial(of_redox, metadata=LOINC, **ALL_THERE_IS),
     "redox, uploaded before": partial(of_redox, content=LARGE),
@@ -67,4 +109,11 @@ WRITTEN: Mapping[str, Callable[[Clients], Bundle]] = {
     "nhn": of_nhn,
     "nhn, with a description": partial(of_nhn, description="Epikrise, side 2"),
     "nhn, with no more of the author than a name": partial(of_nhn, metadata={**METADATA, "author": {"name": "Vits"}}),
+    **{f"fhir, {payload}": partial(of_fhir, payload=payload) for payload in PAYLOADS},
+    **{
+        f"fhir, {payload}, with all there is": partial(
+            of_fhir, payload=payload, metadata=LOINC, description="Discharge, 2nd page", options=FHIR_OPTIONS
+        )
+        for payload in PAYLOADS
+    },
 }
