@@ -67,9 +67,9 @@ def _references(value: object) -> Iterator[str]:
 def faults_by_mhd(bundle: Resource) -> list[str]:
     """What keeps a Bundle of ITI-65 with one patient's documents from being what "Comprehensive" means in MHD.
 
-    By version 4.2.3, https://profiles.ihe.net/ITI/MHD/StructureDefinition-IHE.MHD.Comprehensive.ProvideBundle.html; there
-    IHE.MHD.Comprehensive.DocumentReference with the two that it is derived from, IHE.MHD.Comprehensive.SubmissionSet
-    and IHE.MHD.UniqueIdIdentifier; https://profiles.ihe.net/ITI/MHD/ITI-65.html, 2:3.65.4.1.2.
+    By version 4.2.3 (https://profiles.ihe.net/ITI/MHD/StructureDefinition-IHE.MHD.Comprehensive.ProvideBundle.html, and
+    there IHE.MHD.Comprehensive.DocumentReference with the two that it is derived from, IHE.MHD.UniqueIdIdentifier and
+    IHE.MHD.Comprehensive.SubmissionSet) and https://profiles.ihe.net/ITI/MHD/ITI-65.html, 2:3.65.4.1.2.
     """
     return [
         *_faults_of_bundle(bundle),
