@@ -222,6 +222,16 @@ def test_what_is_not_valid_is_refused_by_the_server(chart: Callable[..., Chart],
     assert at.documents() == []
 
 
+@claim("FHIR: a document that is too large for the server is refused, in the server's words", MEDPLUM)
+@pytest.mark.parametrize("payload", ["inline", "transaction"])
+def test_a_document_that_is_too_large_is_refused(chart: Callable[..., Chart], payload: str) -> None:
+    at = chart(payload=payload)
+    with pytest.raises(DocumentRefused) as refused:
+        at.sent(at.job(LARGE), LARGE)
+    assert "exceeds 1048576 bytes" in (refused.value.detail or "")
+    assert at.documents() == []
+
+
 @claim("FHIR: where several records have the document's identifier, a person is asked", MEDPLUM)
 def test_several_records_with_one_identifier_need_a_person(chart: Callable[..., Chart]) -> None:
     at = chart()

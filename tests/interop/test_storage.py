@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -77,6 +78,14 @@ def test_an_upload_is_stored_as_it_was_sent(
     assert stored.md5 == MD5
     assert stored.etag_verified or "success_action_redirect" in fields
     assert engine.stored(stored.key) == CONTENT
+
+
+@claim("A large upload is stored with the bytes that were sent, in pieces as the engine likes", SEAWEEDFS)
+def test_a_large_upload_is_stored_as_it_was_sent(engine: Seaweed, clients: Clients) -> None:
+    content = random.Random(7).randbytes(20_000_000)
+    stored = sent(Form(*engine.form("inbox/large.pdf")), clients, content)
+    assert stored.etag_verified
+    assert engine.stored("inbox/large.pdf") == content
 
 
 @claim("An upload whose last block is held back stores nothing", SEAWEEDFS)
