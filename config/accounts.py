@@ -273,8 +273,10 @@ class FhirAccount(Account):
     password: OptionalSecret = SecretStr("")
     # How the bytes travel. auto: in the DocumentReference below embed_below_bytes, else as a Binary before it.
     payload: Literal["auto", "inline", "binary", "transaction"] = "auto"
-    embed_below_bytes: Annotated[int, Field(ge=0, le=1_000_000_000), Number] = 1_000_000
+    # In base64 it stays below 1 MiB, which is what Medplum takes in one resource.
+    embed_below_bytes: Annotated[int, Field(ge=0, le=1_000_000_000), Number] = 700_000
     download_hosts: tuple[HostPattern, ...] = ()  # besides the API's: from which a document may be read back
+    read_back: Literal["bytes", "record"] = "bytes"  # record: of servers that convert what they are given
     read_back_below_bytes: Count = 20_000_000  # the bytes of larger documents are not read back
     on_unknown_outcome: Literal["reconcile", "resend", "hold"] = "reconcile"
     conditional: Literal["create", "update", "never"] = "create"

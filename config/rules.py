@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from config.accounts import Account, NhnAccount, RedoxAccount
+from config.accounts import Account, FhirAccount, NhnAccount, RedoxAccount
 from config.errors import KeyPath, Problem, did_you_mean, dotted, missing
 from config.hosts import is_loopback
 from config.producers import SHARED
@@ -41,6 +41,8 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
             message = "does not end in a shard, such as -au1, from which its address follows: check it, or set base_url"
             yield Problem(((*at, "api_key"), (*at, "base_url")), message)
         yield from _unfit_algorithm(at, account)
+        if isinstance(account, FhirAccount):
+            yield from _unfit_login(at, account)
         if not account.insecure:
             yield from _insecure_hosts(at, account)
 
@@ -164,12 +166,37 @@ def _unordered(at: KeyPath, table: object, smaller: str, larger: str) -> Iterato
 
 
 def _unfit_algorithm(at: KeyPath, account: Account) -> Iterator[Problem]:
-    if not isinstance(account, (RedoxAccount, NhnAccount)) or not account.algorithm:
+    if not isinstance(account, (RedoxAccount, NhnAccount, FhirAccount)) or not account.algorithm:
         return
     kind = key_kind(account.private_key.get_secret_value()) or ""
     if account.algorithm not in ALGORITHMS_OF_KEYS.get(kind, ()):
         message = "does not go with the private_key: leave it out, and it follows from the key"
         yield Problem(((*at, "algorithm"), (*at, "private_key")), message)
+
+
+# What each way to show a FHIR server who we are needs, and which of it is a secret.
+_LOGINS = {
+    "smart": {"client_id": False, "key_id": False, "private_key": True},
+    "secret": {"client_id": False, "client_secret": True},
+    "bearer": {"token": True},
+    "basic": {"user": False, "password": True},
+    "none": {},
+}
+
+
+def _unfit_login(at: KeyPath, account: FhirAccount) -> Iterator[Problem]:
+    """A login that is not whole, and settings that promise what others of them take away."""
+    for name, is_secret in _LOGINS[account.auth].items():
+        if not getattr(account, name):
+            reason = f'auth = "{account.auth}" needs it'
+            problem = missing((*at, name), may_have_secret_file=is_secret, reason=reason)
+            yield Problem(((*at, name), (*at, "auth")), problem.message)
+    if account.auth == "none" and not account.insecure:
+        message = "is none, which is for sandboxes only: choose another, or set insecure = true"
+        yield Problem(((*at, "auth"), (*at, "insecure")), message)
+    if account.on_unknown_outcome == "resend" and account.conditional == "never":
+        message = "is resend, which would make second copies without conditional requests: change it, or conditional"
+        yield Problem(((*at, "on_unknown_outcome"), (*at, "conditional")), message)
 
 
 def _insecure_hosts(at: KeyPath, account: Account) -> Iterator[Problem]:

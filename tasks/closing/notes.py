@@ -60,7 +60,7 @@ def facts_of(job: Job, accounts: Mapping[str, Account]) -> FailureFacts:
 
 def only_a_person_can_look(account: Account | None) -> bool:
     """True if this account's provider cannot be searched, and does not recognise a document that is sent again."""
-    # Of the providers only Redox has this setting, and `hold` is what it is for.
+    # Redox and FHIR servers have this setting, and `hold` is what it is for.
     return getattr(account, "on_unknown_outcome", "") == "hold"
 
 

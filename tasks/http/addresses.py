@@ -69,7 +69,10 @@ def check_handed_out(url: str, *, hosts: Sequence[str], insecure: bool, provider
     except ValueError as error:
         raise AccountBlocked(f"{provider} handed out an address that cannot be used: {error}.") from None
     if not is_host_allowed(target, hosts, insecure=insecure):
-        raise AccountBlocked(f"{provider} handed out an address of a host that is not allowed: ask why, or allow it.")
+        host = target.raw_host.decode("ascii")
+        raise AccountBlocked(
+            f"{provider} handed out an address of a host that is not allowed ({host}): ask why, or allow it."
+        )
     return target
 
 

@@ -144,19 +144,22 @@ class ApiClient:
             raise not_from(self.provider, answer, outcome_unknown=sending.may_be_whole)
         return answer
 
-    def receive(
+    def read_file(
         self, *segments: str, take: Callable[[bytes], object], most_bytes: int, headers: Mapping[str, str]
     ) -> Answer:
-        """GET a document with the keys: all blocks of a 200 go to `take`, and its answer has no body.
+        """GET a file with the keys: all blocks of a 200 go to `take`, and its answer has no body.
 
-        `headers` say what is accepted. `take` raises for more than `most_bytes`, which comes out. Raises RetryLater if
-        the answer breaks off, and AccountBlocked.
+        `headers` say what is accepted. Raises TooManyBytes, RetryLater (also if the answer breaks off), AccountBlocked.
         """
         target = self._target(segments, ())
         self._limiter()
         request = self._request("GET", target, {**API_HEADERS, **headers})
         self._on_call()
-        answer = receive(self._clients.fresh(), request, take, most_bytes, whom=self.provider)
+        answer = receive(
+            self._clients.fresh(), request, take, most_bytes=most_bytes, expected_bytes=most_bytes, whom=self.provider
+        )
+        if answer.lost:
+            raise RetryLater(f"The answer of {self.provider} broke off.", unreachable=True)
         if _is_strangers(answer):
             raise not_from(self.provider, answer)
         return answer
@@ -203,6 +206,25 @@ class ApiClient:
         request = self._handed_out(url, hosts, {})
         self._on_call()
         return download(self._clients.fresh(), request, take, size, whom="the storage")
+
+    def receive(
+        self, url: str, *, hosts: Sequence[str], take: Callable[[bytes], object], most_bytes: int, expected_bytes: int
+    ) -> Answer:
+        """GET an address that the provider has handed out and give all blocks of a 200's body to `take`.
+
+        Raises TooManyBytes, and RetryLater and AccountBlocked as `fetch` does. `expected_bytes` decides how long it may
+        take.
+        """
+        request = self._handed_out(url, hosts, {})
+        self._on_call()
+        return receive(
+            self._clients.fresh(),
+            request,
+            take,
+            most_bytes=most_bytes,
+            expected_bytes=expected_bytes,
+            whom="the storage",
+        )
 
     def _handed_out(self, url: str, hosts: Sequence[str], headers: Mapping[str, str]) -> httpx.Request:
         target = check_handed_out(url, hosts=hosts, insecure=self._insecure, provider=self.provider)

@@ -58,6 +58,38 @@ def exchange(client: Client, request: httpx.Request, *, most_bytes: int, whom: s
     return Answer(response.status_code, response.headers, body, response.extensions["lost"])
 
 
+class TooManyBytes(Exception):
+    """A body is longer than it may be."""
+
+
+def receive(
+    client: Client,
+    request: httpx.Request,
+    take: Callable[[bytes], object],
+    *,
+    most_bytes: int,
+    expected_bytes: int,
+    whom: str,
+) -> Answer:
+    """Send a request and give the blocks of a 200's body to `take`, up to `most_bytes`; any other body is the answer's.
+
+    Raises TooManyBytes, and otherwise as `exchange` does.
+    """
+    received = 0
+
+    def taken(block: bytes) -> None:
+        nonlocal received
+        received += len(block)
+        if received > most_bytes:
+            raise TooManyBytes
+        take(block)
+
+    request.extensions["take"] = taken
+    request.extensions["most_bytes"] = XML_BYTES
+    response = _send(client, request, whom, expected_bytes)
+    return Answer(response.status_code, response.headers, response.content[:XML_BYTES], response.extensions["lost"])
+
+
 def download(client: Client, request: httpx.Request, take: Callable[[bytes], object], size: int, *, whom: str) -> bool:
     """Give the blocks of the answer to `take`; False unless it is a 200 of exactly `size` bytes.
 
@@ -68,38 +100,15 @@ def download(client: Client, request: httpx.Request, take: Callable[[bytes], obj
     def taken(block: bytes) -> None:
         nonlocal received
         received += len(block)
-        if received > size:
-            raise _TooLong
         take(block)
 
-    request.extensions["take"] = taken
     try:
-        response = _send(client, request, whom, size)
-    except _TooLong:
+        answer = receive(client, request, taken, most_bytes=size, expected_bytes=size, whom=whom)
+    except TooManyBytes:
         return False
-    if response.extensions["lost"]:
+    if answer.lost:
         raise RetryLater(f"The answer of {whom} broke off, or was too slow.", unreachable=True)
-    return response.status_code == 200 and received == size
-
-
-def receive(
-    client: Client, request: httpx.Request, take: Callable[[bytes], object], most_bytes: int, *, whom: str
-) -> Answer:
-    """Give the blocks of a 200 to `take`, which must raise for more than `most_bytes`: that comes out.
-
-    The answer to a 200 has no body. Raises as `exchange` does, and RetryLater if the answer breaks off or is too slow.
-    """
-    request.extensions["take"] = take
-    request.extensions["most_bytes"] = JSON_BYTES
-    response = _send(client, request, whom, most_bytes)
-    if response.extensions["lost"]:
-        raise RetryLater(f"The answer of {whom} broke off, or was too slow.", unreachable=True)
-    body = b"" if response.status_code == 200 else response.content[: JSON_BYTES + 1]
-    return Answer(response.status_code, response.headers, body)
-
-
-class _TooLong(Exception):
-    pass
+    return answer.status == 200 and received == size
 
 
 def _send(client: Client, request: httpx.Request, whom: str, expected_bytes: int = 0) -> httpx.Response:

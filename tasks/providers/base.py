@@ -7,8 +7,9 @@ their statuses mean, in `answers.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from tasks.http.commit_gate import CommitGate
@@ -126,13 +127,56 @@ class Relabels(Protocol):
 
 @runtime_checkable
 class KeepsRecords(Protocol):
-    """The records of the chart can be listed, shown and archived, for people at a terminal."""
+    """The records of the chart can be listed and shown, for people at a terminal and for programs."""
 
-    def records(self, patient_id: str, *, case_id: str | None = None) -> Sequence[Mapping[str, Any]]: ...
+    def check_query(self, query: RecordQuery) -> None:
+        """Raises DocumentRefused (`invalid_request`) for what these lists cannot be asked for. Makes no call."""
+        ...
 
-    def record(self, record_id: str) -> Mapping[str, Any]: ...
+    def records(self, query: RecordQuery) -> Iterator[ChartRecord]:
+        """The records that fit, in the provider's order, while their pages are read. At most one page is in memory.
 
-    def archive(self, record_id: str) -> None: ...
+        Raises DocumentRefused for an unknown patient, and RetryLater for a list that does not add up at its end.
+        """
+        ...
+
+    def record(self, record_id: str) -> ChartRecord:
+        """One record. Raises DocumentRefused if there is none."""
+        ...
+
+
+@runtime_checkable
+class GivesFiles(Protocol):
+    """The file of a record can be downloaded."""
+
+    def download(self, record_id: str, take: Callable[[bytes], object], *, most_bytes: int) -> GivenFile:
+        """Give all blocks of the record's file to `take`. What was given counts only if this returns.
+
+        Raises DocumentRefused if there is no such record or no file yet, if it has more than `most_bytes`, or if what
+        came is not the file; AccountBlocked if it lies at a host that is not allowed.
+        """
+        ...
+
+
+@runtime_checkable
+class ArchivesRecords(Protocol):
+    def archive(self, record_id: str) -> None:
+        """Hide a record from the chart; the provider keeps it. Raises DocumentRefused if there is none."""
+        ...
+
+
+@runtime_checkable
+class DeletesRecords(Protocol):
+    def delete(self, record_id: str) -> None:
+        """Remove a record and its file for good. Raises DocumentRefused if there is none."""
+        ...
+
+
+@runtime_checkable
+class RenamesRecords(Protocol):
+    def rename(self, record_id: str, file_name: str) -> ChartRecord:
+        """Give a record's file another name. Raises DocumentRefused if there is no record, or the name will not do."""
+        ...
 
 
 # --- results ---------------------------------------------------------------------------------------------------------
@@ -172,3 +216,69 @@ class Relabeled:
 
     record: Record
     remarks: tuple[str, ...] = ()
+
+
+# --- records, for people ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecordQuery:
+    """Which records of a chart to list. `check_query` refuses what a provider's lists cannot be asked for."""
+
+    # None: those of all patients.
+    patient_id: str | None = None
+    case_id: str | None = None
+    # In the provider's own words; all of them must hold.
+    filters: tuple[str, ...] = ()
+    # In the provider's own words; None: its usual order.
+    sort: str | None = None
+    # Only archived records, instead of only those that are not.
+    archived: bool = False
+    # This page alone, from 1; None: all of them, one after the other.
+    page: int | None = None
+    # Records a page; None: as many as the provider allows.
+    per_page: int | None = None
+    # Also what costs a call for each record, such as PracSuite's file names.
+    whole: bool = True
+    # Called with seconds when the account's limit of calls is used up.
+    wait: Callable[[float], object] = time.sleep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChartRecord:
+    """A record as people and programs see it. None: the provider does not say. Times are as the provider writes them.
+
+    It never holds an address that opens the file without the account's keys.
+    """
+
+    id: str
+    file_name: str | None = None
+    description: str | None = None
+    content_type: str | None = None
+    size_bytes: int | None = None
+    created_at: str | None = None
+    processed_at: str | None = None
+    # Whether the provider has finished with the upload, so that there is a file.
+    processed: bool | None = None
+    archived: bool | None = None
+    url: str | None = None
+    updated_at: str | None = None
+    pinned_at: str | None = None
+    patient_id: str | None = None
+    # Who has put it there.
+    user_id: str | None = None
+    # Where the provider gives the file out to whoever has the keys.
+    content_url: str | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """As the public contract has it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenFile:
+    """A file that was downloaded whole."""
+
+    size_bytes: int
+    # As storage gave it, without quotes.
+    etag: str | None = None

@@ -13,6 +13,7 @@ Meaning = Callable[[Answer], StepError]
 Words = Callable[[Answer], str]
 """Finds the provider's own words in an answer, for the error file only."""
 
+_PAGE = " The answer is a web page: base_url may lead to another server, or a proxy may want a login of its own."
 _BREAK_SECONDS = 60.0  # from here on, a Retry-After with a 5xx is a break of the service
 
 
@@ -90,8 +91,8 @@ def refused(message: str, hint: str, words: Words, about: About | None = None) -
 
 
 def locked_out(message: str) -> Meaning:
-    """The account is refused, as with wrong credentials."""
-    return lambda answer: AccountBlocked(message, credentials=True)
+    """The account is refused, as with wrong credentials. A page says so as well, and it may be another server's."""
+    return lambda answer: AccountBlocked(message + _PAGE * answer.is_page, credentials=True)
 
 
 def blocked(message: str) -> Meaning:

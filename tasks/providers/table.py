@@ -33,7 +33,7 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "pracsuite": Kind("tasks.providers.pracsuite:PracSuite", Assurance.CONFIRMED),
+    "pracsuite": Kind("tasks.providers.pracsuite.client:PracSuite", Assurance.CONFIRMED),
     "cliniko": Kind("tasks.providers.cliniko.client:Cliniko", Assurance.CONFIRMED),
     "ovok": Kind("tasks.providers.ovok.client:Ovok", Assurance.CONFIRMED),
     "redox": Kind("tasks.providers.redox.client:Redox", Assurance.ACCEPTED),

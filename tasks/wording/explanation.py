@@ -43,6 +43,7 @@ PROVIDERS: Final[Mapping[str, str]] = {
     "ovok": "Ovok",
     "redox": "Redox",
     "nhn": "NHN",
+    "fhir": "the FHIR server",
 }
 """The kind of provider, as the settings name it -> what people call it."""
 _PAGES_SHOW_PATIENTS = ("pracsuite", "cliniko", "ovok")

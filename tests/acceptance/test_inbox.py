@@ -106,7 +106,7 @@ def test_each_kind_of_wrong_file_fails_or_stays_and_the_good_one_behind_is_deliv
     os.mkfifo(folder / "pipe.pdf")
     (folder / "half.pdf.part").write_bytes(b"half")
     at_work.drop(patient, "elsewhere.pdf", b"x", account="nobody_clinic")
-    (folder / "good.pdf.meta.json").write_text('{"file_name": "Given name.pdf", "description": "A referral"}')
+    (folder / "good.pdf.meta.json").write_text('{"file_name": "Given name.pdf"}')
     at_work.drop(patient, "good.pdf", b"good")
     wait_until(lambda: settled(at_work, [patient], 1), "the good one is delivered")
     patients = (patient, "404" + patient, None)

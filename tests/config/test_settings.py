@@ -285,7 +285,7 @@ def test_callbacks_need_a_secret(problems: Problems) -> None:
 def test_an_unknown_provider_names_the_known_ones(problems: Problems, provider: str) -> None:
     assert problems(f"[accounts.a]\nprovider = {provider}") == (
         "accounts.a.provider is not a provider that this version speaks: "
-        "it speaks pracsuite, cliniko, ovok, redox, nhn.",
+        "it speaks pracsuite, cliniko, ovok, redox, nhn, fhir.",
     )
 
 

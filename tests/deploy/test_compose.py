@@ -140,7 +140,7 @@ def test_flower_asks_for_the_password_everywhere_that_shows_anything(house: Hous
 def test_flower_shows_tasks_but_neither_patients_nor_files_and_a_deferral_is_no_failure(house: House) -> None:
     worker = house.running["worker"].log
     wait_until(lambda: "Events of group {task} enabled" in worker.read_text(), "Flower has asked for events")
-    busy = call(house, "BUSY-1 Befund.pdf", b"deferred once", description=f"about {PATIENT}")
+    busy = call(house, "BUSY-1 Befund.pdf", b"deferred once")
     busy.get(timeout=120)
     call(house, "BUSY-1 Befund.pdf", b"deferred once", file_name="BUSY-1 Befund.pdf").get(timeout=120)  # a duplicate
     call(house, "leer.pdf", b"").get(timeout=120, propagate=False)

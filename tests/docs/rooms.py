@@ -9,7 +9,7 @@ from tests.harness.sandbox import ROOT
 
 PLACES = ("config", "tasks", "worker", "sandbox")
 NOT_ROOMS = tuple(
-    f"worker/cli/commands/{name}" for name in ("check", "report", "retry")
+    f"worker/cli/commands/{name}" for name in ("check", "records", "report", "retry")
 )  # commands of more than one file
 
 

@@ -28,7 +28,7 @@ from tasks.model.document import Document, Label, Relabeling
 from tasks.model.errors import Code
 from tasks.model.job import Facts, Failure, Job, Record, Statement, Stored
 from tasks.model.route import Stage, Step
-from tasks.providers.cliniko.answers import Attachment
+from tasks.providers.base import ChartRecord
 from tests.docs.pages import first_column, page
 from worker.cli.commands.check.name import check_name
 from worker.inbox.sidecar import Sidecar
@@ -111,8 +111,7 @@ def test_a_reading_as_json_has_the_fields_of_the_contract() -> None:
 
 
 def test_a_record_as_json_has_the_fields_of_the_contract() -> None:
-    shown = Attachment(id="1").shown("https://cliniko.example", archived=False)
-    assert first_column(CONTRACT.section("A record as JSON")) == set(shown)
+    assert first_column(CONTRACT.section("A record as JSON")) == set(ChartRecord(id="1").fields())
 
 
 def test_events_have_the_fields_of_the_contract() -> None:

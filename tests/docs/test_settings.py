@@ -41,7 +41,14 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
 GLOBAL = keys_of(Settings)
 OF_ACCOUNTS = keys_of(Account)
 OF_KINDS = {kind: keys_of(model) for kind, model in ACCOUNT_KINDS.items()}
-HEADINGS = {"pracsuite": "PracSuite", "cliniko": "Cliniko", "ovok": "Ovok", "redox": "Redox", "nhn": "NHN"}
+HEADINGS = {
+    "pracsuite": "PracSuite",
+    "cliniko": "Cliniko",
+    "ovok": "Ovok",
+    "redox": "Redox",
+    "nhn": "NHN",
+    "fhir": "FHIR",
+}
 
 
 def test_the_page_has_every_setting_and_no_other() -> None:

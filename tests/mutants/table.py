@@ -791,14 +791,14 @@ MUTANTS = (
     ),
     Mutant(
         "a record that the list had not shown is taken for the document",
-        "tasks/providers/pracsuite.py",
+        "tasks/providers/pracsuite/client.py",
         "    if shown <= known.announced - announced:\n",
         "    if True:\n",
         (LISTS,),
     ),
     Mutant(
         "sent again after a search that trusts what was read before",
-        "tasks/providers/pracsuite.py",
+        "tasks/providers/pracsuite/client.py",
         ".read_alone()",
         ".latest()",
         (LISTS,),

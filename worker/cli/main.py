@@ -39,7 +39,10 @@ COMMANDS = {
     "resolve": Entry("worker.cli.commands.resolve:resolve", "Record that a person found a JOB's document."),
     "report": Entry("worker.cli.commands.report.command:report", "Report what became of documents."),
     "accounts": Entry("worker.cli.commands.accounts:accounts", "List the accounts, their status and what waits."),
-    "records": Entry("worker.cli.commands.records:records", "List, show and archive the records in a chart."),
+    "records": Entry(
+        "worker.cli.commands.records.command:records",
+        "List, show, download and change the records in a chart.",
+    ),
     "dead": Entry("worker.cli.commands.dead:dead", "Look at messages that no worker takes."),
     "flower": Entry("worker.cli.commands.flower:flower", "Show workers, queues and steps in a browser."),
     "web": Entry("worker.web.command:web", "Serve the page for the clinic's staff."),

@@ -85,6 +85,9 @@ def _other_providers() -> Iterator[DemoDocument]:
     yield DemoDocument("", "consent.pdf", 0, "Ovok: read back", "ovok_clinic")
     yield DemoDocument(_BEN, "mri.pdf", 400_000, "Redox: uploaded, then accepted", "redox_hospital")
     yield DemoDocument(_NATIONAL_ID, "epikrise LOST.pdf", 0, "NHN: answer lost, same ids again", "nhn_hospital")
+    yield DemoDocument(
+        _CLEO, "ultrasound LOST.pdf", 900_000, "FHIR: answer lost, found by our identifier", "fhir_clinic"
+    )
 
 
 def _ordinary() -> Iterator[DemoDocument]:

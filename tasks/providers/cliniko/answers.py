@@ -14,7 +14,7 @@ from tasks.http.api import not_understood, parse_answer
 from tasks.http.exchange import Answer
 from tasks.http.json_values import whole_number
 from tasks.model.errors import About, Code, DocumentRefused
-from tasks.model.job import Job
+from tasks.model.job import Form, Job
 from tasks.model.names import composed
 from tasks.model.route import Stage
 from tasks.providers.cliniko.naming import sent_name
@@ -29,17 +29,23 @@ _UNKNOWN_TYPE = "invalid/invalid"  # https://github.com/redguava/cliniko-api/iss
 
 class Presigned(BaseModel):
     url: StrictStr | None
-    fields: dict[StrictStr, StrictStr] = {}
+    fields: dict[StrictStr, StrictStr] | None = {}
 
 
-def presigned_in(answer: Answer) -> Presigned | None:
-    """The upload form. The reference has the whole answer as nullable, and its `url` too."""
+def form_in(answer: Answer) -> Form | None:
+    """The upload form; None if there is none yet.
+
+    The reference has the whole answer as nullable, and `url` and `fields` too
+    (https://docs.api.cliniko.com/openapi/reference/tag/Patient-Attachment/, AttachmentPresignedPost).
+    """
     if answer.body.strip() == b"null":
         return None
     presigned = parse_answer(answer, Presigned, NAME)
-    if presigned.url and not presigned.fields:
+    if not presigned.url or presigned.fields is None:
+        return None
+    if not presigned.fields:
         raise not_understood(NAME, "an upload form without fields")
-    return presigned
+    return Form(presigned.url, presigned.fields)
 
 
 # --- records ---------------------------------------------------------------------------------------------------------
@@ -56,8 +62,13 @@ class Attachment(BaseModel):
     content_type: Any = None
     description: Any = None
     created_at: Any = None
+    updated_at: Any = None
     processed_at: Any = None
+    pinned_at: Any = None
     archived_at: Any = None
+    patient: Any = None
+    user: Any = None
+    content: Any = None
     links: Any = None
 
     model_config = {"alias_generator": lambda name: name.rstrip("_"), "populate_by_name": True}
@@ -73,21 +84,6 @@ class Attachment(BaseModel):
 
     def bears(self, token: str) -> bool:
         return isinstance(self.description, str) and token in self.description
-
-    def shown(self, url: str, *, archived: bool) -> Mapping[str, Any]:
-        """For people and programs: our field names, times as Cliniko writes them (ISO 8601, UTC), size in bytes."""
-        return {
-            "id": self.id,
-            "file_name": self.filename,
-            "description": self.description,
-            "content_type": self.content_type,
-            "size_bytes": whole_number(self.size),
-            "created_at": self.created_at,
-            "processed_at": self.processed_at,
-            "processed": bool(self.processing_completed),
-            "archived": archived,
-            "url": url,
-        }
 
 
 class AttachmentList(BaseModel):

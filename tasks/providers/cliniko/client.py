@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 from urllib.parse import unquote
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,11 +21,19 @@ from config.fingerprint import fingerprint
 from tasks.http.api import Body, parse_answer
 from tasks.http.exchange import Answer
 from tasks.model.document import Document
-from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown, PresignAgain, RetryLater, invalid_request
+from tasks.model.errors import (
+    AccountBlocked,
+    Code,
+    DocumentRefused,
+    OutcomeUnknown,
+    PresignAgain,
+    RetryLater,
+    invalid_request,
+)
 from tasks.model.job import Assurance, Facts, Form, Job, Record
 from tasks.model.names import check_file_name
 from tasks.model.route import Route, Stage
-from tasks.providers.base import DocumentGate, Found, Registered
+from tasks.providers.base import ChartRecord, DocumentGate, Found, GivenFile, RecordQuery, Registered
 from tasks.providers.checks import check_patient, check_size, patient_of
 from tasks.providers.cliniko.answers import (
     ACCOUNT_STATUSES,
@@ -35,21 +42,16 @@ from tasks.providers.cliniko.answers import (
     Attachment,
     AttachmentList,
     fault,
-    no_such_record,
-    presigned_in,
+    form_in,
     refused_fields,
     remarks,
     upload_not_found,
 )
+from tasks.providers.cliniko.chart import Chart
+from tasks.providers.cliniko.lists import ARCHIVED_TOO, ATTACHMENTS, Attachments, as_filter
 from tasks.providers.cliniko.naming import description, sent_name, token
 from tasks.providers.connection import Connection
-from tasks.providers.pages import Page, Pages, Query, own_link
 
-_ATTACHMENTS = "patient_attachments"
-_PAGE_SIZE = 100
-_MAX_PAGES = 1000
-# Lists leave archived records out unless they are asked for (https://docs.api.cliniko.com/developer-portal).
-_ARCHIVED_TOO = ("q[]", "archived_at:*")
 _CLOCKS_DIFFER = timedelta(days=1)  # so wide, since a patient gets few documents in a day
 
 _RECENT = timedelta(hours=1)
@@ -62,7 +64,10 @@ _PRESIGNED_AGAIN_SECONDS = 86_400.0
 _SINCE = "since"
 
 _CACHED = TypeAdapter(list[Attachment])
-_NOT_CACHED = {"description", "created_at", "processed_at", "archived_at"}
+_NOT_CACHED = {
+    *("description", "created_at", "updated_at", "processed_at", "pinned_at", "archived_at"),
+    *("patient", "user", "content"),
+}
 _OTHER_PROVIDERS_OPTIONS = ("document_id", "metadata", "patient")
 # The error names another field than the one that was sent: https://github.com/redguava/cliniko-api/issues/283
 _UPLOAD_FIELDS = {"temp_attachment_url", "upload_url"}
@@ -96,6 +101,10 @@ class Cliniko:
         basic = base64.b64encode(f"{key}:".encode()).decode()  # the key as user name, no password (RFC 7617)
         headers = {"Authorization": f"Basic {basic}", "User-Agent": account.contact}
         self._api = connection.api(account.base_url, provider=NAME, headers=headers)
+        self._attachments = Attachments(self._api)
+        # For the addresses of files, which hold their own signature: no key goes there.
+        storage = connection.api(account.base_url, provider=NAME, headers={})
+        self._chart = Chart(self._api, self._attachments, storage, account.upload_hosts, connection.list_limiter)
 
     # --- before any call -------------------------------------------------------------------------------------
 
@@ -125,10 +134,10 @@ class Cliniko:
     def presign(self, job: Job, gate: DocumentGate) -> Form:
         """Obtain a form, whose key ends in `${filename}`. It is a GET and creates nothing."""
         answer = self._api.call("GET", "patients", patient_of(job.document), "attachment_presigned_post")
-        presigned = presigned_in(PATIENT_STATUSES.success(answer))
-        if presigned is None or not presigned.url:
+        form = form_in(PATIENT_STATUSES.success(answer))
+        if form is None:
             raise RetryLater("Cliniko gave no address to upload to.")
-        return Form(presigned.url, presigned.fields)
+        return form
 
     def register(self, job: Job, gate: DocumentGate) -> Registered:
         """Make the upload a record of the patient's. Raises PresignAgain if the upload is missing."""
@@ -142,7 +151,7 @@ class Cliniko:
             # https://github.com/redguava/cliniko-api/issues/290
             "upload_url": f"{stored.form_url.removesuffix('/')}/{stored.key}",
         }
-        answer = self._api.create("POST", _ATTACHMENTS, body=Body.of(json.dumps(attachment).encode()), gate=gate)
+        answer = self._api.create("POST", ATTACHMENTS, body=Body.of(json.dumps(attachment).encode()), gate=gate)
         if answer.success:
             return self._registered(job, self._created(answer))
         if refused_fields(answer) & _UPLOAD_FIELDS:
@@ -165,49 +174,38 @@ class Cliniko:
             seen = {**listed, **seen}
             found |= self._match(without_record, listed, owners)
         for record_id, job in known.items():
-            if attachment := seen.get(record_id) or self._read(record_id, archived_too=True):
+            if attachment := seen.get(record_id) or self._attachments.read(record_id, archived_too=True):
                 found[job.id] = self._found(job, attachment)
         return found
 
     def still_there(self, document: Document, record: Record) -> bool:
         """Whether the record is there and not archived."""
-        attachment = self._read(record.id, archived_too=False)
+        attachment = self._attachments.read(record.id, archived_too=False)
         return attachment is not None and not attachment.archived_at
 
     def probe(self) -> None:
         """Ask for the shortest list: the answer shows whether the key works."""
-        answer = self._api.call("GET", _ATTACHMENTS, params=[("per_page", "1")])
+        answer = self._api.call("GET", ATTACHMENTS, params=[("per_page", "1")])
+        if not answer.success and isinstance(error := ACCOUNT_STATUSES.error(answer), DocumentRefused):
+            raise AccountBlocked(f"Cliniko answered {answer.status} to the shortest list: check base_url.") from error
         parse_answer(ACCOUNT_STATUSES.success(answer), AttachmentList, NAME)
 
     # --- records, for people ---------------------------------------------------------------------------------
 
-    def records(self, patient_id: str, *, case_id: str | None = None) -> Sequence[Mapping[str, Any]]:
-        """The patient's records that are not archived, oldest first; only those of a case if one is given."""
-        path, only = ["patients", patient_id, _ATTACHMENTS], []
-        if case_id is not None:
-            path, only = ["patient_cases", case_id, _ATTACHMENTS], [("q[]", f"patient_id:={patient_id}")]
-        listed = self._pages(path, only, "created_at:asc").all()
-        return [self._shown(attachment, archived=False) for attachment in listed.values()]
+    def check_query(self, query: RecordQuery) -> None:
+        self._chart.check_query(query)
 
-    def record(self, record_id: str) -> Mapping[str, Any]:
-        """One record, archived or not. Raises DocumentRefused."""
-        # Whether it is archived is known only from which of the two requests finds it.
-        for archived in (False, True):
-            if attachment := self._read(record_id, archived_too=archived):
-                return self._shown(attachment, archived=archived)
-        raise no_such_record()
+    def records(self, query: RecordQuery) -> Iterator[ChartRecord]:
+        return self._chart.records(query)
+
+    def record(self, record_id: str) -> ChartRecord:
+        return self._chart.record(record_id)
+
+    def download(self, record_id: str, take: Callable[[bytes], object], *, most_bytes: int) -> GivenFile:
+        return self._chart.download(record_id, take, most_bytes=most_bytes)
 
     def archive(self, record_id: str) -> None:
-        """Hide a record from the chart (`POST …/archive`; `DELETE` is deprecated). Raises DocumentRefused."""
-        answer = self._api.call("POST", _ATTACHMENTS, record_id, "archive")
-        if answer.status == 404:
-            if self._read(record_id, archived_too=True) is None:
-                raise no_such_record()
-            return  # archived already
-        ACCOUNT_STATUSES.success(answer)
-
-    def _shown(self, attachment: Attachment, *, archived: bool) -> Mapping[str, Any]:
-        return attachment.shown(self._record(attachment).url or "", archived=archived)
+        self._chart.archive(record_id)
 
     # --- private: registering --------------------------------------------------------------------------------
 
@@ -217,13 +215,15 @@ class Cliniko:
             return Attachment.model_validate_json(answer.body[:1_000_000])
         except ValidationError:
             base, _, record_id = answer.headers.get("location", "").rpartition("/")
-        if record_id and base == self._api.url(_ATTACHMENTS):
+        if record_id and base == self._api.url(ATTACHMENTS):
             return Attachment(id_=unquote(record_id)[:200])
         raise OutcomeUnknown("Cliniko has registered the document, and its answer does not say as what.")
 
     def _registered(self, job: Job, attachment: Attachment) -> Registered:
         processed = attachment.stage is Stage.DELIVERED and fault(job, attachment) is None
-        return Registered(self._record(attachment), processed, remarks=remarks(job, attachment) if processed else ())
+        return Registered(
+            self._attachments.reference(attachment), processed, remarks=remarks(job, attachment) if processed else ()
+        )
 
     def _after_refused_upload(self, job: Job, answer: Answer) -> Registered:
         """An earlier registering, unseen, may have consumed the upload; if not, Cliniko has removed it."""
@@ -248,8 +248,10 @@ class Cliniko:
             with self._cache.lock("recent", self._scope, _RECENT_LOCK_SECONDS):
                 known = self._cached_recent()
                 if known is None:
-                    since = ("q[]", f"updated_at:>={_written(self._now() - _RECENT)}")
-                    pages = self._pages([_ATTACHMENTS], [since, _ARCHIVED_TOO], "updated_at:desc", most=_RECENT_PAGES)
+                    since = ("q[]", f"updated_at:>={as_filter(self._now() - _RECENT)}")
+                    pages = self._attachments.pages(
+                        [ATTACHMENTS], [since, ARCHIVED_TOO], "updated_at:desc", most=_RECENT_PAGES
+                    )
                     known = pages.until(lambda records: wanted <= records.keys())
                     kept = _CACHED.dump_json(list(known.values()), by_alias=True, exclude={"__all__": _NOT_CACHED})
                     self._cache.put("recent", self._scope, kept.decode(), _RECENT_SECONDS)
@@ -270,37 +272,17 @@ class Cliniko:
         created = []
         if all(since):
             earliest = datetime.fromisoformat(min(since)) - _CLOCKS_DIFFER
-            created = [("q[]", f"created_at:>={_written(earliest)}")]
-        path = ["patients", patient_of(jobs[0].document), _ATTACHMENTS]
+            created = [("q[]", f"created_at:>={as_filter(earliest)}")]
+        path = ["patients", patient_of(jobs[0].document), ATTACHMENTS]
         try:
-            pages = self._pages(path, [*created, _ARCHIVED_TOO], "created_at:desc")
-            pages = replace(pages, limiter=self._list_limiter)
+            filters = [*created, ARCHIVED_TOO]
+            pages = self._attachments.pages(path, filters, "created_at:desc", limiter=self._list_limiter)
             # By our token a record is recognised in any part of a list, so a part will do unless it is the last search.
             return pages.all() if thorough else pages.once().records
         except DocumentRefused as error:
             if error.code is Code.GAVE_UP:
                 raise
             return {}  # a missing patient proves nothing about the document: the search goes on until its deadline
-
-    def _pages(self, path: Sequence[str], filters: Query, sort: str, *, most: int = _MAX_PAGES) -> Pages[Attachment]:
-        statuses = ACCOUNT_STATUSES if len(path) == 1 else PATIENT_STATUSES
-
-        def ask(query: Query) -> Page[Attachment]:
-            answer = self._api.call("GET", *path, params=query)
-            listed = parse_answer(statuses.success(answer), AttachmentList, NAME)
-            return Page.of(listed.patient_attachments, listed.total_entries, listed.links)
-
-        def numbered(page: int) -> Query:
-            return [*filters, ("sort", sort), ("page", str(page)), ("per_page", str(_PAGE_SIZE))]
-
-        return Pages(NAME, self._api.url(*path), ask, numbered, most)
-
-    def _read(self, record_id: str, *, archived_too: bool) -> Attachment | None:
-        params = [_ARCHIVED_TOO] if archived_too else []
-        answer = self._api.call("GET", _ATTACHMENTS, record_id, params=params)
-        if answer.status == 404:
-            return None
-        return parse_answer(ACCOUNT_STATUSES.success(answer), Attachment, NAME)
 
     def _match(
         self, jobs: Sequence[Job], listed: Mapping[str, Attachment], owners: Mapping[str, str]
@@ -316,23 +298,17 @@ class Cliniko:
 
     def _found(self, job: Job, attachment: Attachment, copies: int = 1) -> Found:
         return Found(
-            self._record(attachment), attachment.stage, remarks(job, attachment, copies), fault(job, attachment)
+            self._attachments.reference(attachment),
+            attachment.stage,
+            remarks(job, attachment, copies),
+            fault(job, attachment),
         )
-
-    def _record(self, attachment: Attachment) -> Record:
-        constructed = self._api.url(_ATTACHMENTS, attachment.id)
-        return Record(attachment.id, own_link(attachment.links, self._api.base_url, constructed))
 
 
 def _with_token(job: Job, attachments: Iterable[Attachment]) -> Attachment | None:
     """The record that bears the job's token: a processed one first, else the newest."""
     ours = [attachment for attachment in attachments if attachment.bears(token(job))]
     return next((attachment for attachment in ours if attachment.processing_completed), ours[0] if ours else None)
-
-
-def _written(moment: datetime) -> str:
-    """A time as Cliniko's filters take it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _check_options(document: Document) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from tasks.http.api import not_understood
 from tasks.http.exchange import Answer
-from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown
+from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown, RetryLater
 from tasks.model.job import Record
 from tasks.providers.fhir import words_of
 from tasks.providers.statuses import StatusTable, blocked, locked_out, refused
@@ -41,8 +42,9 @@ def created(answer: Answer, kind: str, base_url: str) -> Record:
     By the Location, which may be absolute or relative, with or without a version; else by the resource in the body.
     Raises OutcomeUnknown if the answer is empty and has neither, AccountBlocked (of unknown outcome) for other answers.
     """
-    if record := located(answer.headers.get("location") or answer.headers.get("content-location"), kind, base_url):
-        return record
+    location = answer.headers.get("location") or answer.headers.get("content-location")
+    if record := located(location, kind, base_url):
+        return record if record.version else replace(record, version=_version(answer))
     if not answer.body.strip():
         raise OutcomeUnknown(f"{NAME} answered {answer.status} without a Location, so its record is not known yet.")
     try:
@@ -50,7 +52,7 @@ def created(answer: Answer, kind: str, base_url: str) -> Record:
     except ValidationError:
         named = Named()
     if named.resourceType == kind and isinstance(named.id, str) and re.fullmatch(ID, named.id):
-        return Record(named.id, f"{base_url}/{kind}/{named.id}")
+        return Record(named.id, f"{base_url}/{kind}/{named.id}", version=_version(answer))
     raise not_understood(NAME, f"a success that names no {kind}", outcome_unknown=True)
 
 
@@ -61,6 +63,12 @@ def located(location: object, kind: str, base_url: str) -> Record | None:
         return None
     # A Location may name the server as it sees itself. The record's address is where this account reaches it.
     return Record(match[1], f"{base_url}/{kind}/{match[1]}", version=match[2] or None)
+
+
+def _version(answer: Answer) -> str | None:
+    """A versioned resource's ETag is weak, its value the version (https://hl7.org/fhir/R4/http.html#concurrency)."""
+    match = re.fullmatch(rf'(?:W/)?"({ID})"', answer.headers.get("etag", ""))
+    return match[1] if match else None
 
 
 class _Response(BaseModel):
@@ -103,6 +111,11 @@ def _too_large(answer: Answer) -> DocumentRefused:
     )
 
 
+def _conflict(answer: Answer) -> RetryLater:
+    """Two writes at once (https://hl7.org/fhir/R4/http.html#update): this one was not done, and may be later."""
+    return RetryLater(f"{NAME} answered 409: it was changing the same resource for another caller.")
+
+
 def several(answer: Answer) -> DocumentRefused:
     """A conditional request met several records with this document's own identifier."""
     return DocumentRefused(
@@ -130,7 +143,7 @@ CREATE_STATUSES = StatusTable(
         **_COMMON,
         400: _UNACCEPTABLE,
         404: blocked(f"{NAME} knows no such resource or address (404): check base_url of this account."),
-        409: _UNACCEPTABLE,
+        409: _conflict,
         412: several,
         413: _too_large,
         415: blocked(f"{NAME} does not take application/fhir+json, or this file's type (415): check payload."),

@@ -58,7 +58,7 @@ _HEADERS = {"Accept": ACCEPT, "Prefer": "return=minimal"}
 _ACCEPT = {"Accept": ACCEPT}
 _NO_DOCUMENT = [("identifier", f"{URIS}|urn:uuid:{fixed_id('fhir', 'no document')}")]
 _SUMMARY = [("_summary", "true")]
-_INLINE_READ_BACK_BYTES = 3_000_000  # in base64 it still fits into what is read of an answer
+_INLINE_READ_BACK_BYTES = 2_000_000  # in base64 it still fits into what is read of an answer, and into memory
 _SEVERAL = "The server has several records with this document's identifier: remove all but one of them there."
 
 
@@ -145,7 +145,7 @@ class FhirServer:
     def find(self, jobs: Sequence[Job], owners: Mapping[str, str], *, thorough: bool = False) -> Mapping[str, Found]:
         """The jobs whose records are there under their identifiers, each read back."""
         capabilities = self._statement.current()
-        found = {job.id: self._found(job, self._searched(job, capabilities)) for job in jobs}
+        found = {job.id: self._found(job, self._records_of(job, capabilities)) for job in jobs}
         return {id_: each for id_, each in found.items() if each is not None}
 
     def still_there(self, document: Document, record: Record) -> bool:
@@ -208,7 +208,7 @@ class FhirServer:
 
         def holding(data: str) -> dict[str, Any]:
             if account.payload == "transaction":
-                return transaction(job, account, patient, digests, data, put=put)
+                return transaction(job, account, patient, digests, data, put=put, once=capabilities.conditional_create)
             return document_reference(job, account, patient, digests, {"data": data})
 
         record = self._create(job, body.in_json(CONTENT_TYPE, holding), gate, capabilities)
@@ -247,12 +247,17 @@ class FhirServer:
     def _made(self, job: Job, record: Record, capabilities: Capabilities) -> Sequence[DocumentReference]:
         """The record that was made; none if the server cannot be asked just now, since it is made already."""
         try:
-            if not capabilities.reads:
-                return self._searched(job, capabilities)
-            reference = self._read(record.id, job.document.size_bytes)
-            return [reference] if reference else []
+            return self._records_of(replace(job, facts=replace(job.facts, record=record)), capabilities)
         except (RetryLater, AccountBlocked):
             return []
+
+    def _records_of(self, job: Job, capabilities: Capabilities) -> Sequence[DocumentReference]:
+        """By the id that the server has named, which every server can; else by the identifier."""
+        record = job.facts.record
+        if record is None or not capabilities.reads:
+            return self._searched(job, capabilities)
+        reference = self._read(record.id, job.document.size_bytes)
+        return [reference] if reference else []
 
     def _read_back(self, job: Job, references: Sequence[DocumentReference]) -> Registered | None:
         """The job's record, if it is there and its document with it. Raises DocumentRefused if it is not ours."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -70,14 +70,21 @@ def options_of(document: Document) -> DocumentOptions:
 
 def check_text(document: Document) -> None:
     """Raises DocumentRefused for a description or metadata that UTF-8 or FHIR's strings cannot hold."""
-    for what, value in (
-        ("description", document.description or ""),
-        ("options.metadata", json.dumps(document.options.get(_METADATA), ensure_ascii=False, default=repr)),
-    ):
+    for what, value in (("description", document.description), ("options.metadata", document.options.get(_METADATA))):
         try:
-            _text(value)
+            for text in _texts_in(value):
+                _text(text)
         except ValueError:
             raise invalid_request(f"The {what} holds characters that are not text.") from None
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for pair in value.items() for part in pair for text in _texts_in(part))
+    elif isinstance(value, list | tuple):
+        yield from (text for part in value for text in _texts_in(part))
 
 
 def _not_understood(error: Exception) -> DocumentRefused:

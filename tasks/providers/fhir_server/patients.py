@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel
@@ -54,16 +55,19 @@ class Patients:
             return self._remembered(reference, self._read)
         return reference
 
-    def _remembered(self, who: str, look_up: Any) -> str:
+    def _remembered(self, who: str, look_up: Callable[[str], str]) -> str:
         key = f"{self._account.base_url}\0{self._account.patient_system}\0{who}"
         if known := self._cache.get(_TOPIC, key):
             return known
-        found: str = look_up(who)
+        found = look_up(who)
         self._cache.put(_TOPIC, key, found, _KEEP_SECONDS)
         return found
 
     def _read(self, reference: str) -> str:
-        answer = self._api.send(lambda api: api.call("GET", *reference.split("/"), headers={"Accept": ACCEPT}))
+        params = [("_elements", "id,active")]  # no more of the patient's data than is needed
+        answer = self._api.send(
+            lambda api: api.call("GET", *reference.split("/"), params=params, headers={"Accept": ACCEPT})
+        )
         if answer.status in (404, 410):
             raise _unknown(words_of(answer))
         patient = parse_answer(READ_STATUSES.success(answer), _Patient, NAME)
@@ -75,7 +79,11 @@ class Patients:
 
     def _found(self, value: str) -> str:
         """https://hl7.org/fhir/R4/search.html#token: `system|value` matches both, exactly."""
-        params = [("identifier", f"{_escaped(self._account.patient_system)}|{_escaped(value)}"), ("_count", "3")]
+        params = [
+            ("identifier", f"{_escaped(self._account.patient_system)}|{_escaped(value)}"),
+            ("_elements", "id,active,identifier"),
+            ("_count", "3"),
+        ]
         answer = self._api.send(lambda api: api.call("GET", "Patient", params=params, headers={"Accept": ACCEPT}))
         bundle = parse_answer(READ_STATUSES.success(answer), _Bundle, NAME)
         if bundle.resourceType != "Bundle":

@@ -93,10 +93,13 @@ def document_reference(
     )
 
 
-def transaction(job: Job, account: FhirAccount, patient: str, digests: Digests, data: str, *, put: bool) -> Resource:
+def transaction(
+    job: Job, account: FhirAccount, patient: str, digests: Digests, data: str, *, put: bool, once: bool
+) -> Resource:
     """The Bundle that makes Binary and DocumentReference at once; `data` is the document in base64.
 
-    `put`: the Binary has an id of ours, and is the same one each time (https://hl7.org/fhir/R4/http.html#transaction).
+    `put`: the Binary has an id of ours, and is the same one each time. `once`: the server offers conditional create
+    (https://hl7.org/fhir/R4/http.html#transaction).
     """
     # Servers replace every text that equals a fullUrl, also the identifier's value: the ids of entries are their own.
     binary, document = (f"urn:uuid:{fixed_id('fhir', 'entry', part, job.id)}" for part in ("binary", "document"))
@@ -113,7 +116,7 @@ def transaction(job: Job, account: FhirAccount, patient: str, digests: Digests, 
     creating = {"method": "POST", "url": "DocumentReference"}
     if account.conditional == "update":
         creating = {"method": "PUT", "url": f"DocumentReference?{identifier_query(job)}"}
-    elif account.conditional == "create":
+    elif account.conditional == "create" and once:
         creating["ifNoneExist"] = identifier_query(job)
     return {
         "resourceType": "Bundle",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -25,7 +25,7 @@ from tasks.model.job import Assurance, Facts, Form, Job, Record
 from tasks.model.names import check_file_name, upload_name
 from tasks.model.route import OnUnknownOutcome, Route, Stage
 from tasks.providers.auth.bearer import FORGET_LAST, KEEP_LAST, BearerApi
-from tasks.providers.base import DocumentGate, Found
+from tasks.providers.base import ChartRecord, DocumentGate, Found, GivenFile, RecordQuery
 from tasks.providers.checks import check_size
 from tasks.providers.connection import Connection
 from tasks.providers.media_types import media_type
@@ -41,6 +41,7 @@ from tasks.providers.ovok.answers import (
 )
 from tasks.providers.ovok.file import FIRST_BYTE, File, file_in, is_ours, noted
 from tasks.providers.ovok.login import Login
+from tasks.providers.ovok.records import Chart
 
 _DOCUMENT = "document"
 _PAGE_SIZE = 50
@@ -76,6 +77,7 @@ class Ovok:
         )
         # For the addresses of files, which hold their own signature: no token goes there.
         self._storage = connection.api(account.base_url, provider=NAME, headers={})
+        self._chart = Chart(self._api, self._storage, self._hosts, connection.list_limiter)
 
     # --- before any call -------------------------------------------------------------------------------------
 
@@ -151,6 +153,26 @@ class Ovok:
         """List one Ovok document: the answer shows whether the login works."""
         answer = self._api.send(lambda api: api.call("GET", _DOCUMENT, params=[("_count", "1")]))
         parse_answer(READ_STATUSES.success(answer), EntryList, NAME)
+
+    # --- records, for people ---------------------------------------------------------------------------------
+
+    def check_query(self, query: RecordQuery) -> None:
+        self._chart.check_query(query)
+
+    def records(self, query: RecordQuery) -> Iterator[ChartRecord]:
+        return self._chart.records(query)
+
+    def record(self, record_id: str) -> ChartRecord:
+        return self._chart.record(record_id)
+
+    def download(self, record_id: str, take: Callable[[bytes], object], *, most_bytes: int) -> GivenFile:
+        return self._chart.download(record_id, take, most_bytes=most_bytes)
+
+    def delete(self, record_id: str) -> None:
+        self._chart.delete(record_id)
+
+    def rename(self, record_id: str, file_name: str) -> ChartRecord:
+        return self._chart.rename(record_id, file_name)
 
     # --- private: the Ovok document that the file goes into --------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 
 from config.accounts import PracsuiteAccount
 from tasks.http.clients import Clients
-from tasks.providers.pracsuite import PracSuite
+from tasks.providers.pracsuite.client import PracSuite
 from tasks.providers.table import KINDS
 from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.doubles import DictCache, Slots, connected

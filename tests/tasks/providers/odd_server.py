@@ -90,7 +90,7 @@ class OddServer:
                 request = Request(self.command, address.path, parse_qs(address.query), headers, body)
                 self._say(world.answer(request))
 
-            do_POST = do_GET  # noqa: N815 (http.server names it)
+            do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 (http.server names them)
 
             def _say(self, reply: Reply) -> None:
                 if not reply.status:

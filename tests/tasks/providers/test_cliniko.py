@@ -31,6 +31,7 @@ from tasks.model.errors import (
 )
 from tasks.model.job import Counts, Job, Record, Stored
 from tasks.model.route import Stage
+from tasks.providers.base import RecordQuery
 from tasks.providers.cliniko.client import Cliniko
 from tasks.providers.cliniko.naming import MAX_DESCRIPTION, MAX_NAME, description, sent_name, token
 from tests.harness.sandbox import SandboxProcess
@@ -133,6 +134,10 @@ def test_the_key_is_never_carried_along_a_redirect(odd: OddServer, cliniko: Clin
             with pytest.raises(AccountBlocked, match="redirect"):
                 act()
         assert elsewhere.requests == []
+
+
+def no_wait(_: float) -> None:
+    """Time passes by itself."""
 
 
 def every_call(cliniko: Cliniko) -> Sequence[Callable[[], object]]:
@@ -266,7 +271,17 @@ def test_a_form_keeps_the_order_of_its_fields_and_obtaining_it_creates_nothing(
     assert not cliniko.route(job().document).upload_creates
 
 
-@pytest.mark.parametrize("body", ["null", {"url": None, "fields": {}}, {"url": None}, {"url": "", "fields": {}}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "null",
+        {"url": None, "fields": None},
+        {"url": None, "fields": {}},
+        {"url": None},
+        {"url": "", "fields": {}},
+        {"url": BUCKET, "fields": None},
+    ],
+)
 def test_an_address_that_is_not_there_yet_is_asked_for_later(odd: OddServer, cliniko: Cliniko, body: object) -> None:
     odd.answers[PRESIGN] = Reply(body=body)
     with pytest.raises(RetryLater) as later:
@@ -770,7 +785,9 @@ def test_no_answer_leads_to_anything_but_our_own_errors(
     headers = {"Location": f"{odd.base}/v1/patient_attachments/{location}"} if location else {}
     odd.otherwise = Reply(status, json.dumps(body), headers)
     by_people: Sequence[Callable[[], object]] = (
-        lambda: cliniko.records("4711"),
+        lambda: list(cliniko.records(RecordQuery("4711", wait=no_wait))),
+        lambda: list(cliniko.records(RecordQuery(filters=("archived_at:*",), page=2, wait=no_wait))),
+        lambda: cliniko.download("7", bytes, most_bytes=10),
         lambda: cliniko.record("7"),
         lambda: cliniko.still_there(job().document, Record("7")),
     )
@@ -852,8 +869,8 @@ def test_what_a_person_archived_meanwhile_is_found_and_does_not_stand(at_work: A
     provider.archive(asked.facts.record.id)
     assert at_work.record_of(asked) == asked.facts.record
     assert not provider.still_there(asked.document, asked.facts.record)
-    assert provider.records(str(asked.document.patient_id)) == []
-    assert provider.record(asked.facts.record.id)["processed"]
+    assert list(provider.records(RecordQuery(asked.document.patient_id))) == []
+    assert provider.record(asked.facts.record.id).processed
 
 
 def test_sixty_documents_of_sixty_patients_cost_three_calls_each_and_few_lists(at_work: AtWork) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.model.errors import DocumentRefused, RetryLater
 from tasks.model.job import Job, Record
-from tasks.providers.pracsuite import PracSuite
+from tasks.providers.pracsuite.client import PracSuite
 from tests.tasks.providers.doubles import NO_OWNERS, DictCache, Slots, job
 from tests.tasks.providers.odd_pracsuite import LIST, OddPracSuite
 from tests.tasks.providers.odd_server import Reply, Request

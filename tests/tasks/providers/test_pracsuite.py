@@ -16,7 +16,7 @@ from tasks.http.clients import Clients
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, RetryLater, StepError
 from tasks.model.job import Record, Uncertainty
 from tasks.model.route import Step
-from tasks.providers.pracsuite import PracSuite
+from tasks.providers.pracsuite.client import PracSuite
 from tests.tasks.providers.doubles import NO_GATE, NO_OWNERS, DictCache, Slots, connected, job
 from tests.tasks.providers.odd_pracsuite import LIST, OddPracSuite
 from tests.tasks.providers.odd_server import Reply, Request
@@ -89,6 +89,9 @@ def test_accounts_with_one_vendor_key_share_a_limit_that_does_not_show_the_key(
         ({"file_name": "a\nb.pdf"}, Code.INVALID_REQUEST),
         ({"file_name": "caf\udce9.pdf"}, Code.INVALID_REQUEST),
         ({"file_name": ""}, Code.INVALID_REQUEST),
+        ({"options": {"document_id": "7"}}, Code.INVALID_REQUEST),
+        ({"description": "A referral"}, Code.INVALID_REQUEST),
+        ({"content_type": "application/pdf"}, Code.INVALID_REQUEST),
     ],
 )
 def test_what_could_never_arrive_is_refused_without_a_call(
@@ -227,7 +230,16 @@ def test_a_refusal_that_is_a_page_is_not_pracsuites(odd: OddPracSuite, pracsuite
 
 
 @pytest.mark.parametrize("status", [200, 400, 404])
-@pytest.mark.parametrize("body", ["", "welcome", "not found", [], PAGE])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("", "welcome", "not found", [], PAGE),
+        {"message": "no Route matched with those values"},
+        {"status": "ok", "errors": []},
+        {"error": {"detail": "not here"}},
+        {"error": "Not Found", "request_id": "r-1"},
+    ],
+)
 def test_a_probe_is_not_content_with_what_pracsuite_would_not_say(
     odd: OddPracSuite, pracsuite: PracSuite, status: int, body: object
 ) -> None:
@@ -734,7 +746,8 @@ def test_a_record_stands_while_the_patients_list_has_it(odd: OddPracSuite, pracs
 def test_a_probe_needs_no_patient_and_tells_whether_the_account_is_well(
     odd: OddPracSuite, pracsuite: PracSuite, status: int, meant: type[StepError] | None
 ) -> None:
-    odd.answers["GET /v1/patient/0/patient_attachment"] = Reply(status, {"attachment_clients": []})
+    body = {"attachment_clients": [], "total_entries": 0} if status == 200 else error("NOT_FOUND")
+    odd.answers["GET /v1/patient/0/patient_attachment"] = Reply(status, body)
     if meant is None:
         pracsuite.probe()
     else:

@@ -152,8 +152,8 @@ def test_only_the_providers_of_the_accounts_are_imported(config: Path, valkey: r
         "print(*(name for name in sys.modules if name.startswith('tasks.providers.')))"
     )
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert "tasks.providers.pracsuite" in ran.stdout, ran.stderr
-    assert not {"cliniko", "ovok", "redox", "nhn"} & {name.split(".")[2] for name in ran.stdout.split()}
+    assert "tasks.providers.pracsuite.client" in ran.stdout, ran.stderr
+    assert not {"cliniko", "ovok", "redox", "nhn", "fhir_server"} & {name.split(".")[2] for name in ran.stdout.split()}
 
 
 def test_a_command_that_asks_sets_its_logs_up_with_the_first_error() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,9 +19,27 @@ from tests.worker.stream.stream import Stream
 from worker.stream.build import stream_reader
 from worker.stream.reader import StreamReader
 
+# PracSuite takes neither options nor descriptions.
+OVOK = """
+[accounts.practice]
+provider = "ovok"
+base_url = "http://127.0.0.1:1"
+insecure = true
+email = "chartpost@practice.example"
+password = "p"
+client_id = "5e505642-9024-474d-9434-e5a44f505cc5"
+"""
+
+
+@pytest.fixture
+def config(config: Path) -> Path:
+    with config.open("a") as settings:
+        settings.write(OVOK)
+    return config
+
 
 def test_a_message_becomes_a_job_and_leaves_the_stream(stream: Stream, reader: StreamReader) -> None:
-    entry = stream.add(stream.document(description="A referral", options={"document_id": "7"}))
+    entry = stream.add(stream.document(account="practice", description="A referral", options={"document_id": "7"}))
     reader.read_once()  # makes the group
     reader.read_once()
     job = stream.job(entry)

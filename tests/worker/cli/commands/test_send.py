@@ -14,6 +14,25 @@ from tasks.model.route import Stage
 from tasks.runtime import Runtime
 from tests.worker.cli.conftest import CommandLine, lines
 from tests.worker.cli.jobs import Jobs
+from worker.cli.commands.send import send as command
+
+# PracSuite takes neither options nor descriptions.
+OVOK = """
+[accounts.practice]
+provider = "ovok"
+base_url = "http://127.0.0.1:1"
+insecure = true
+email = "chartpost@practice.example"
+password = "p"
+client_id = "5e505642-9024-474d-9434-e5a44f505cc5"
+"""
+
+
+@pytest.fixture
+def config(config: Path) -> Path:
+    with config.open("a") as settings:
+        settings.write(OVOK)
+    return config
 
 
 @pytest.fixture
@@ -23,9 +42,9 @@ def scan(tmp_path: Path) -> Path:
     return path
 
 
-def send(chartpost: CommandLine, file: Path, *more: str) -> str:
+def send(chartpost: CommandLine, file: Path, *more: str, account: str = "north_clinic") -> str:
     """The id of the job that was opened."""
-    result = chartpost("send", str(file), "--account", "north_clinic", "--patient", "4711", *more)
+    result = chartpost("send", str(file), "--account", account, "--patient", "4711", *more)
     assert result.exit_code == 0, result.output
     return result.stdout.strip()
 
@@ -45,7 +64,7 @@ def test_patient_and_description_may_come_from_files(
 ) -> None:
     (tmp_path / "patient").write_text("4712\n")
     result = chartpost(
-        *("send", str(scan), "--account", "north_clinic", "--patient", f"@{tmp_path / 'patient'}"),
+        *("send", str(scan), "--account", "practice", "--patient", f"@{tmp_path / 'patient'}"),
         *("--description", "@-"),
         stdin="Überweisung\n",
     )
@@ -53,11 +72,11 @@ def test_patient_and_description_may_come_from_files(
     assert (document.patient_id, document.description) == ("4712", "Überweisung")
 
 
-def test_options_are_text_or_json(chartpost: CommandLine, jobs: Jobs, scan: Path, tmp_path: Path) -> None:
+def test_options_are_text_or_json(scan: Path, tmp_path: Path) -> None:
     (tmp_path / "patient.json").write_text('{"name": [{"family": "Meier"}]}')
     given = ("--option", "document_id=7", "--option", f"patient=@{tmp_path / 'patient.json'}", "--option", "x=a=b")
-    document = jobs.get(send(chartpost, scan, *given)).document
-    assert document.options == {"document_id": "7", "patient": {"name": [{"family": "Meier"}]}, "x": "a=b"}
+    read = command.make_context("send", [str(scan), "--account", "north_clinic", *given]).params["options"]
+    assert dict(read) == {"document_id": "7", "patient": {"name": [{"family": "Meier"}]}, "x": "a=b"}
 
 
 @pytest.mark.parametrize(
@@ -139,14 +158,18 @@ def test_a_replacement_of_open_outcome_is_continued_only_by_the_same_replacement
     chartpost: CommandLine, jobs: Jobs, scan: Path
 ) -> None:
     into = ("--option", "document_id=d-1")
-    earlier = jobs.get(send(chartpost, scan, *into))
+
+    def sent(file: Path, *more: str) -> str:
+        return send(chartpost, file, *more, account="practice")
+
+    earlier = jobs.get(sent(scan, *into))
     jobs.not_confirmed(earlier)
-    assert send(chartpost, scan) != earlier.id, "it is to become a document of its own"
-    assert send(chartpost, scan, "--option", "document_id=d-2") != earlier.id
+    assert sent(scan) != earlier.id, "it is to become a document of its own"
+    assert sent(scan, "--option", "document_id=d-2") != earlier.id
     renamed = scan.with_name("renamed.pdf")
     renamed.write_bytes(scan.read_bytes())
-    assert send(chartpost, renamed, *into) != earlier.id
-    assert send(chartpost, scan, *into) == earlier.id
+    assert sent(renamed, *into) != earlier.id
+    assert sent(scan, *into) == earlier.id
 
 
 def test_a_source_that_continues_an_earlier_job_is_removed_only_if_its_own_sender_asks_for_it(

@@ -55,6 +55,8 @@ def _check_account(account: Account, statuses: AccountStatuses) -> CheckResult:
     except (StepError, redis.RedisError) as error:
         message = account.reason(error) if isinstance(error, StepError) else str(error)
         return failed("account", message, account.name)
+    except Exception as error:  # noqa: BLE001 (a fault of ours must not hide what the other checks say)
+        return failed("account", f"chartpost itself failed ({type(error).__name__}): please report that.", account.name)
     message = "The provider answers and accepts the credentials."
     if health.status == "ok" and health.reason:  # it works, and something of it waits all the same
         return failed("account", health.reason, account.name)

@@ -9,33 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
-
-from pydantic import BaseModel, StrictStr, ValidationError
 
 from config.accounts import PracsuiteAccount
 from config.fingerprint import fingerprint
-from tasks.http.api import check_json, not_understood, parse_answer
-from tasks.http.exchange import Answer
-from tasks.http.json_values import whole_number
+from tasks.http.api import not_understood, parse_answer
 from tasks.model.document import Document
-from tasks.model.errors import About, Code, DocumentRefused, RetryLater
+from tasks.model.errors import Code, DocumentRefused, RetryLater, invalid_request
 from tasks.model.job import Assurance, Facts, Form, Job, Record
 from tasks.model.names import check_file_name, composed, upload_name
 from tasks.model.route import Route, Stage
-from tasks.providers.base import DocumentGate, Found
+from tasks.providers.base import ChartRecord, DocumentGate, Found, GivenFile, RecordQuery
 from tasks.providers.checks import check_patient, check_size, patient_of
 from tasks.providers.connection import Connection
-from tasks.providers.pages import Page, Pages, Query, RecordId, not_adding_up, own_link
+from tasks.providers.pages import not_adding_up
 from tasks.providers.patient_list import Known, PatientList
-from tasks.providers.statuses import StatusTable, locked_out, refused
-
-NAME = "PracSuite"
-
-_ATTACHMENTS = "patient_attachment"
-_PAGE_SIZE = 100
-_MAX_PAGES = 1000
-_NAME_SECONDS = 86_400.0
+from tasks.providers.pracsuite.answers import (
+    NAME,
+    STATUSES,
+    Attachment,
+    AttachmentPage,
+    Presigned,
+    attachments_in,
+    bare,
+    check_error,
+)
+from tasks.providers.pracsuite.chart import Chart
+from tasks.providers.pracsuite.lists import ATTACHMENTS, Attachments
 
 # In `Facts.provider`: how many records the list announced, if it did not show them all.
 _ANNOUNCED = "announced"
@@ -59,6 +58,10 @@ class PracSuite:
         self._scope = f"{name} {fingerprint(account.base_url, vendor_key, clinic_key)}"
         keys = {"x-api-key": vendor_key, "a-api-key": clinic_key}
         self._api = connection.api(account.base_url, provider=NAME, headers=keys)
+        self._attachments = Attachments(self._api, self._cache, self._scope)
+        # For the addresses of files, which hold their own signature: no key goes there.
+        storage = connection.api(account.base_url, provider=NAME, headers={})
+        self._chart = Chart(self._attachments, storage, account.upload_hosts, connection.list_limiter)
 
     # --- before any call -------------------------------------------------------------------------------------
 
@@ -66,10 +69,11 @@ class PracSuite:
         return Route(self.stages)
 
     def check(self, document: Document) -> None:
-        """Patient, size and name. Raises DocumentRefused."""
+        """Patient, size, name, and what PracSuite has no place for. Raises DocumentRefused."""
         check_patient(document, NAME)
         check_size(document, self._max_bytes)
         check_file_name(document.file_name)
+        _check_all_is_taken(document)
 
     def before_sending(self, job: Job) -> Facts:
         """Note the ids of the records that the patient has. A job that was sent before keeps its first snapshot."""
@@ -89,9 +93,9 @@ class PracSuite:
 
     def presign(self, job: Job, gate: DocumentGate) -> Form:
         """Ask for a form. Repeating it harms nothing: only an upload creates something."""
-        path = ("patient", patient_of(job.document), _ATTACHMENTS)
+        path = ("patient", patient_of(job.document), ATTACHMENTS)
         answer = self._api.call("POST", *path, json={"file_name": self.sent_name(job.document)})
-        presigned = parse_answer(_STATUSES.success(answer), _Presigned, NAME)
+        presigned = parse_answer(STATUSES.success(answer), Presigned, NAME)
         return Form(presigned.url, presigned.fields)
 
     # --- finding ---------------------------------------------------------------------------------------------
@@ -125,41 +129,50 @@ class PracSuite:
 
     def probe(self) -> None:
         """List the attachments of a patient who need not exist: the answer shows whether the keys work."""
-        answer = self._api.call("GET", "patient", "0", _ATTACHMENTS, params=[("page_size", "1")])
+        answer = self._api.call("GET", "patient", "0", ATTACHMENTS, params=[("page_size", "1")])
         if answer.success:
-            _attachments_in(parse_answer(answer, _List, NAME).model_extra or {})
-        elif not isinstance(error := _STATUSES.error(answer), DocumentRefused):
+            page = parse_answer(answer, AttachmentPage, NAME)
+            # Many servers answer with some empty list; the reference has `total_entries` in each of PracSuite's.
+            if not (attachments_in(page.model_extra or {}) or page.total_entries is not None or page.links):
+                raise not_understood(NAME, "a list without total_entries")
+        elif not isinstance(error := STATUSES.error(answer), DocumentRefused):
             raise error
         else:
-            check_json(answer, NAME)
+            check_error(answer)
+
+    # --- records, for people ---------------------------------------------------------------------------------
+
+    def check_query(self, query: RecordQuery) -> None:
+        self._chart.check_query(query)
+
+    def records(self, query: RecordQuery) -> Iterator[ChartRecord]:
+        return self._chart.records(query)
+
+    def record(self, record_id: str) -> ChartRecord:
+        return self._chart.record(record_id)
+
+    def download(self, record_id: str, take: Callable[[bytes], object], *, most_bytes: int) -> GivenFile:
+        return self._chart.download(record_id, take, most_bytes=most_bytes)
 
     # --- private: lists and records --------------------------------------------------------------------------
 
     def _list_of(self, patient: str, search: str = "") -> PatientList[Attachment]:
         """The patient's list, shared by all who need it; or a reading of its own for one search."""
-
-        def ask(query: Query) -> Page[Attachment]:
-            answer = self._api.call("GET", "patient", patient, _ATTACHMENTS, params=query)
-            listed = parse_answer(_STATUSES.success(answer), _List, NAME)
-            return Page.of(_attachments_in(listed.model_extra or {}), listed.total_entries, listed.links)
-
-        def numbered(page: int) -> Query:
-            return (("page", str(page)), ("page_size", str(_PAGE_SIZE)))
-
-        url = self._api.url("patient", patient, _ATTACHMENTS)
-        pages = Pages(NAME, url, ask, numbered, _MAX_PAGES, self._list_limiter)
-        return PatientList(self._cache, pages, f"{self._scope} {search}".strip(), patient, _bare)
+        pages = self._attachments.pages(patient, limiter=self._list_limiter)
+        return PatientList(self._cache, pages, f"{self._scope} {search}".strip(), patient, bare)
 
     def _match(self, jobs: Sequence[Job], known: Known[Attachment], owners: Mapping[str, str]) -> Mapping[str, Found]:
         """Each record proves one job at most: one that came after its snapshot, with its size and its name."""
         found: dict[str, Found] = {}
         taken = dict(owners)
-        names = _Names(self._name_of)
+        names = _Names(self._attachments.name_of)
         try:
             for job in sorted(jobs, key=lambda job: job.created_at):
                 for attachment in _candidates(job, known, taken):
                     if names.match(attachment, self.sent_name(job.document)):
-                        found[job.id] = Found(self._record(attachment), doubt=_doubt(job, known, attachment))
+                        found[job.id] = Found(
+                            self._attachments.reference(attachment), doubt=_doubt(job, known, attachment)
+                        )
                         taken[attachment.id] = job.id
                         break
             return self._similar([job for job in jobs if job.id not in found], known, taken, names) | found
@@ -182,28 +195,26 @@ class PracSuite:
             for attachment in _candidates(job, known, taken):
                 if attachment.size is not None and names.known(attachment):
                     sentence = f"A record of the same size came under another name: record {attachment.id}."
-                    similar[job.id] = Found(self._record(attachment), doubt=sentence)
+                    similar[job.id] = Found(self._attachments.reference(attachment), doubt=sentence)
                     break
         return similar
 
-    def _name_of(self, attachment_id: str) -> str:
-        """The file name behind a record, asked for once and remembered; empty if it has none."""
-        known = self._cache.get(f"names {self._scope}", attachment_id)
-        if known is not None:
-            return known
-        # A record itself holds no file name. Its download does:
-        # https://docs.api.pracsuite.com/openapi/patient-attachment/getpatientattachmentpresignurl.md
-        answer = self._api.call("GET", _ATTACHMENTS, attachment_id, "presign_url")
-        try:
-            name = parse_answer(_STATUSES.success(answer), _Download, NAME).file_name or ""
-        except DocumentRefused:
-            return ""  # removed meanwhile, or without a file
-        self._cache.put(f"names {self._scope}", attachment_id, name, _NAME_SECONDS)
-        return name
 
-    def _record(self, attachment: Attachment) -> Record:
-        constructed = self._api.url(_ATTACHMENTS, attachment.id)
-        return Record(attachment.id, own_link(attachment.links, self._api.base_url, constructed))
+def _check_all_is_taken(document: Document) -> None:
+    """What PracSuite has no place for must not be dropped: the document would not become what was asked for.
+
+    A request for a form holds `file_name` alone (https://docs.api.pracsuite.com/guides/uploading-attachments).
+    """
+    given = {
+        "options": document.options,
+        "a description": document.description,
+        "a content_type": document.content_type,
+    }
+    if named := [what for what, value in given.items() if value]:
+        raise invalid_request(
+            f"PracSuite takes a file and its name alone; this document has {' and '.join(named)}.",
+            "Leave that out: PracSuite tells the type by the ending of the file name.",
+        )
 
 
 def _candidates(job: Job, known: Known[Attachment], taken: Mapping[str, str]) -> Iterator[Attachment]:
@@ -257,108 +268,3 @@ class _Names:
     def known(self, attachment: Attachment) -> bool:
         """Whether the record has a name that differs from what it was compared with. False if it is gone by now."""
         return self._asked.get(attachment.id) != ""
-
-
-# --- answers ---------------------------------------------------------------------------------------------------------
-
-
-class _Presigned(BaseModel):
-    url: StrictStr
-    fields: dict[StrictStr, StrictStr]
-
-
-class _Download(BaseModel):
-    file_name: StrictStr | None
-
-
-class _List(BaseModel, extra="allow"):
-    """A page of a list; its records are in one of the extra fields."""
-
-    total_entries: Any = None
-    links: Any = None
-
-
-class Attachment(BaseModel):
-    """A Patient Attachment record. Any field but the id may be missing or of an unexpected type."""
-
-    attachment_client_id: RecordId
-    file_size: Any = None
-    file_name: Any = None
-    name: Any = None
-    links: Any = None
-
-    @property
-    def id(self) -> str:
-        return str(self.attachment_client_id)
-
-    @property
-    def size(self) -> int | None:
-        """In bytes; None where the record does not say, in digits."""
-        return whole_number(self.file_size)
-
-
-def _bare(record_id: str, size: int | None) -> Attachment:
-    """A record that was listed before: only this is kept of it."""
-    return Attachment(attachment_client_id=record_id, file_size=size)
-
-
-def _attachments_in(fields: Mapping[str, object]) -> Sequence[Attachment]:
-    """The one top-level value that is a list of objects, whatever its name.
-
-    The reference has another name for each list (`attachment_client_folders`, `items`) and none for this one.
-    """
-    arrays = [value for value in fields.values() if isinstance(value, list)]
-    filled = [array for array in arrays if array and all(isinstance(item, dict) for item in array)]
-    if len(filled) > 1 or not arrays or (not filled and any(arrays)):
-        raise not_understood(NAME, f"{len(filled) or 'no'} lists of records in one answer")
-    try:
-        return [Attachment.model_validate(item) for item in (filled[0] if filled else ())]
-    except ValidationError:
-        raise not_understood(NAME, "records without attachment_client_id") from None
-
-
-class _ErrorBody(BaseModel):
-    class Error(BaseModel):
-        code: Any = ""
-        detail: Any = ""
-
-    error: Error
-    request_id: Any = ""
-
-
-def _words(answer: Answer) -> str:
-    """PracSuite's own words, for the error file only."""
-    try:
-        body = _ErrorBody.model_validate_json(answer.body[:65_536])
-    except ValidationError:
-        return ""
-    return f"{body.error.code}: {body.error.detail} {body.request_id}".strip()
-
-
-_UNACCEPTABLE = refused(
-    "PracSuite does not accept the patient id or the file name.",
-    "Check both, then send it again with a better one.",
-    _words,
-)
-
-# By the status alone: in the example of a 401 at https://docs.api.pracsuite.com the body says 403.
-_STATUSES = StatusTable(
-    NAME,
-    {
-        400: _UNACCEPTABLE,
-        409: _UNACCEPTABLE,
-        413: _UNACCEPTABLE,
-        422: _UNACCEPTABLE,
-        404: refused(
-            "PracSuite knows no such patient.",
-            "Check the patient id: it must be the one that PracSuite's addresses show.",
-            _words,
-            About.PATIENT,
-        ),
-        401: locked_out("PracSuite refused the keys (401): check vendor_api_key and api_key of this account."),
-        # As AWS words a wrong path too: "the requested endpoint does not exist".
-        403: locked_out(
-            "PracSuite refused access (403): check the keys, the permissions of the clinic's key, and base_url."
-        ),
-    },
-)

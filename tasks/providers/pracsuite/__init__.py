@@ -1,0 +1,1 @@
+"""PracSuite: presign, S3 form POST, and poll until the validated record appears."""

@@ -1,0 +1,1 @@
+"""`chartpost records`: what is in a provider's chart."""
