@@ -50,6 +50,26 @@ class Client:
         }
 
 
+@dataclass(frozen=True)
+class ClientWithSecret:
+    """A client of a token server that has no key. `place` is where its secret goes: the header, or the body."""
+
+    id: str
+    secret: str
+    place: str
+
+    def registered(self) -> dict[str, Any]:
+        method = {"header": "client_secret_basic", "body": "client_secret_post"}[self.place]
+        return {
+            "client_id": self.id,
+            "client_secret": self.secret,
+            "token_endpoint_auth_method": method,
+            "grant_types": ["client_credentials"],
+            "redirect_uris": [],
+            "response_types": [],
+        }
+
+
 def nhn_account(client: Client, issuer: str, api: str, **said: Any) -> NhnAccount:
     """This client's account at NHN, whose token server and API are at these addresses."""
     return NhnAccount.model_validate(
@@ -90,19 +110,21 @@ def redox_account(client: Client, issuer: str, api: str, **said: Any) -> RedoxAc
     )
 
 
-def fhir_account(client: Client, issuer: str, api: str, **said: Any) -> FhirAccount:
+def fhir_account(client: Client | ClientWithSecret, issuer: str, api: str, **said: Any) -> FhirAccount:
     """This client's account at a FHIR server that names its token server itself."""
+    if isinstance(client, Client):
+        login = {"auth": "smart", "key_id": KEY_ID, "private_key": client.private_key}
+    else:
+        login = {"auth": "secret", "client_secret": client.secret, "client_auth": client.place}
     return FhirAccount.model_validate(
         {
             "provider": "fhir",
             "base_url": api + "/fhir/R4",
-            "auth": "smart",
             "client_id": client.id,
-            "key_id": KEY_ID,
-            "private_key": client.private_key,
             "scope": SMART_SCOPE,
             "metadata": {"type": "http://loinc.org|34133-9|Summary"},
             "insecure": True,
+            **login,
             **said,
         }
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from tests.interop.accounts import (
     SCOPE,
     SMART_SCOPE,
     Client,
+    ClientWithSecret,
     fhir_account,
     nhn_account,
     redox_account,
@@ -33,7 +35,7 @@ from tests.tasks.providers.odd_nhn import OddNhn, outcome
 from tests.tasks.providers.odd_server import Reply, Request
 
 TEN_MINUTES = 600
-INSPECTOR = ("inspector", "the inspector's secret")
+INSPECTOR = ClientWithSecret("inspector", "of the inspector", "header")
 
 HELSEID = {
     "PS256": Client("helseid-ps256", RSA, "PS256", bound=True),
@@ -42,15 +44,16 @@ HELSEID = {
 }
 REDOX = Client("redox", RSA, "RS384")
 SMART = {"RS384": Client("smart-rs384", RSA, "RS384"), "ES384": Client("smart-es384", EC_384, "ES384")}
+# With characters that a header must not hold as they are (RFC 6749, 2.3.1).
+SECRETS = {place: ClientWithSecret(f"secret in {place}", 'a b+c%d:e/f="g&h', place) for place in ("header", "body")}
 CLIENTS = (*HELSEID.values(), REDOX, *SMART.values())
 
 
 @pytest.fixture(scope="module")
 def server(packages: None) -> Iterator[Relay]:
     """The token server, behind a relay at whose address it is known."""
-    inspector = {"client_id": INSPECTOR[0], "client_secret": INSPECTOR[1], "grant_types": [], "response_types": []}
     with Relay() as relay:
-        clients = [*(client.registered() for client in CLIENTS), {**inspector, "redirect_uris": []}]
+        clients = [client.registered() for client in (*CLIENTS, *SECRETS.values(), INSPECTOR)]
         settings = {"issuer": relay.base, "scopes": [SCOPE, *SMART_SCOPE.split()], "clients": clients}
         with NodeServer("token_server.mjs", settings) as process:
             relay.upstream, relay.log = process.url, process.log
@@ -109,7 +112,11 @@ def ask(account: Account, connection: Connection) -> None:
 def inspected(relay: Relay, token: str) -> dict[str, Any]:
     """What the server itself says of a token that it gave (RFC 7662)."""
     answer = httpx.post(
-        f"{relay.base}/token/introspection", data={"token": token}, auth=INSPECTOR, trust_env=False, timeout=60
+        f"{relay.base}/token/introspection",
+        data={"token": token},
+        auth=(INSPECTOR.id, quote(INSPECTOR.secret)),
+        trust_env=False,
+        timeout=60,
     )
     said: dict[str, Any] = answer.raise_for_status().json()
     return said
@@ -161,6 +168,15 @@ def test_smart_backend_services_give_a_token(relay: Relay, api: Api, connection:
     assert said["active"]
     assert said["client_id"] == SMART[name].id
     assert set(said["scope"].split()) == set(SMART_SCOPE.split())
+
+
+@claim("FHIR: a client's secret, in the header or in the body, brings a token", OIDC_PROVIDER)
+@pytest.mark.parametrize("place", SECRETS)
+def test_a_client_s_secret_brings_a_token(relay: Relay, api: Api, connection: Connection, place: str) -> None:
+    ask(fhir_account(SECRETS[place], relay.base, api.base), connection)
+    said = inspected(relay, api.token)
+    assert said["active"]
+    assert said["client_id"] == SECRETS[place].id
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------
