@@ -11,7 +11,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl
@@ -26,6 +26,7 @@ from sandbox.faults.words import Faults
 from sandbox.providers.fhir import (
     JSON,
     MIME_TYPE,
+    Issue,
     Json,
     Refused,
     Resource,
@@ -273,7 +274,8 @@ class FhirServer:
                 raise Refused(422, error("not-found", "attachment.url refers to a resource that does not exist"))
             key = binary.key
         if self._lacks("size and hash"):
-            attachment.pop("size", None), attachment.pop("hash", None)
+            attachment.pop("size", None)
+            attachment.pop("hash", None)
         witness = await self._context.objects.witness(BUCKET, key)
         id_ = earlier.id if earlier else str(self._context.uuid())
         record = Record(
@@ -429,7 +431,7 @@ class FhirServer:
         if len(entries) != 2 or set(by_kind) != {"Binary", "DocumentReference"}:
             raise Refused(422, error("not-supported", "a transaction holds one Binary and one DocumentReference"))
         binary, document = by_kind["Binary"], by_kind["DocumentReference"]
-        method, _, url = (text(binary, "request", "method"), "", text(binary, "request", "url"))
+        method, url = text(binary, "request", "method"), text(binary, "request", "url")
         if method == "PUT" and self._lacks("updateCreate"):
             raise Refused(405, error("not-supported", "the server chooses the ids"))
         id_ = url.removeprefix("Binary/") if method == "PUT" else str(self._context.uuid())
@@ -486,7 +488,7 @@ async def json_in(request: web.Request) -> Resource:
     return parsed
 
 
-def document_issues(resource: Resource):  # type: ignore[no-untyped-def]
+def document_issues(resource: Resource) -> Iterator[Issue]:
     """What R4 and US Core's profile require of a DocumentReference."""
     if resource.get("resourceType") != "DocumentReference":
         yield error("structure", "the body is not a DocumentReference")
@@ -510,7 +512,7 @@ def document_issues(resource: Resource):  # type: ignore[no-untyped-def]
     yield from (error("invalid", f"{name} is empty") for name, value in resource.items() if value in ("", [], {}, None))
 
 
-def attachment_issues(resource: Resource):  # type: ignore[no-untyped-def]
+def attachment_issues(resource: Resource) -> Iterator[Issue]:
     attachment = dig(resource, "content", 0, "attachment")
     if not isinstance(attachment, dict) or not MIME_TYPE.fullmatch(text(attachment, "contentType")):
         yield error("required", "attachment.contentType is missing")

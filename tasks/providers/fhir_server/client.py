@@ -8,7 +8,7 @@ that follows from the job. A create names it in If-None-Exist, and a search find
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnk
 from tasks.model.job import Assurance, Facts, Job, Record, Stored
 from tasks.model.names import check_file_name
 from tasks.model.route import OnUnknownOutcome, Route, Stage, Step
-from tasks.providers.base import DocumentGate, Found, Registered
+from tasks.providers.base import ChartRecord, DocumentGate, Found, GivenFile, RecordQuery, Registered
 from tasks.providers.checks import check_size
 from tasks.providers.connection import Connection
 from tasks.providers.digests import Digests
@@ -42,6 +42,7 @@ from tasks.providers.fhir_server.answers import (
 from tasks.providers.fhir_server.capabilities import Capabilities, Statement, check
 from tasks.providers.fhir_server.patients import Patients
 from tasks.providers.fhir_server.reading_back import DocumentReference, ReadingBack
+from tasks.providers.fhir_server.records import Chart
 from tasks.providers.fhir_server.resources import (
     URIS,
     binary_id,
@@ -78,6 +79,7 @@ class FhirServer:
         self._patients = Patients(account, self._api, self._statement, connection.cache)
         open_api = connection.api(account.base_url, provider=NAME, headers={})
         self._reading_back = ReadingBack(account, self._api, open_api)
+        self._chart = Chart(account, self._api, open_api, self._patients, connection.list_limiter)
 
     # --- before any call -------------------------------------------------------------------------------------
 
@@ -168,6 +170,20 @@ class FhirServer:
         # A client may be allowed to create and not to search, where that is all that it needs.
         if answer.status != 403 or self._on_unknown_outcome is OnUnknownOutcome.RECONCILE:
             parse_answer(READ_STATUSES.success(answer), Named, NAME)
+
+    # --- records for people ----------------------------------------------------------------------------------
+
+    def check_query(self, query: RecordQuery) -> None:
+        self._chart.check_query(query)
+
+    def records(self, query: RecordQuery) -> Iterator[ChartRecord]:
+        return self._chart.records(query)
+
+    def record(self, record_id: str) -> ChartRecord:
+        return self._chart.record(record_id)
+
+    def download(self, record_id: str, take: Callable[[bytes], object], *, most_bytes: int) -> GivenFile:
+        return self._chart.download(record_id, take, most_bytes=most_bytes)
 
     # --- private: what the server offers ---------------------------------------------------------------------
 

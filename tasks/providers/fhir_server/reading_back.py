@@ -124,7 +124,7 @@ class ReadingBack:
     def _downloaded(self, job: Job, attachment: Attachment, digest: Digest) -> Verdict:
         """What its url leads to: on the server itself with our login, on a host that is allowed without it."""
         accept = {"Accept": f"{media_type(job.document)}, */*;q=0.1"}
-        path = self._path(attachment.url)
+        path = path_on(self._account.base_url, attachment.url)
         try:
             if path:
                 answer = self._api.send(
@@ -172,14 +172,6 @@ class ReadingBack:
         rests = "its size in the record" if attachment.size is not None else "the record alone"
         return Verdict(remark=f"Confirmed by {rests}; its bytes were not read back: {why}.")
 
-    def _path(self, url: str) -> tuple[str, ...]:
-        """The segments of an address on this server; empty if it is elsewhere."""
-        relative = url.removeprefix(self._account.base_url + "/")
-        match = re.fullmatch(rf"([A-Z][A-Za-z]+)/({ID})(?:/_history/({ID}))?", relative)
-        if match is None:
-            return ()
-        return (match[1], match[2], "_history", match[3]) if match[3] else (match[1], match[2])
-
     def _is_allowed(self, url: str) -> bool:
         try:
             target = check_address(url, insecure=self._account.insecure)
@@ -215,6 +207,14 @@ class Digest:
     @property
     def attachment_hash(self) -> str:
         return base64.b64encode(self._sha1.digest()).decode()
+
+
+def path_on(base_url: str, url: str) -> tuple[str, ...]:
+    """The segments of a resource's address on this server; empty if it is elsewhere."""
+    match = re.fullmatch(rf"([A-Z][A-Za-z]+)/({ID})(?:/_history/({ID}))?", url.removeprefix(base_url + "/"))
+    if match is None:
+        return ()
+    return (match[1], match[2], "_history", match[3]) if match[3] else (match[1], match[2])
 
 
 def _other_bytes(why: str) -> DocumentRefused:

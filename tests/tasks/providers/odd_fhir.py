@@ -40,7 +40,7 @@ def interactions(*codes: str) -> list[dict[str, str]]:
 def statement(**changes: Any) -> dict[str, Any]:
     """One that offers everything but Binaries with ids of ours."""
     token = [{"name": "identifier", "type": "token"}]
-    resources = {
+    resources: dict[str, dict[str, Any]] = {
         "DocumentReference": {
             "interaction": interactions("create", "read", "update", "search-type"),
             "conditionalCreate": True,

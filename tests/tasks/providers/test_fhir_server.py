@@ -19,7 +19,7 @@ from tasks.http.clients import Clients
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater, StepError
 from tasks.model.job import Job, Record, Stored, Uncertainty
 from tasks.model.route import OnUnknownOutcome, Stage, Step
-from tasks.providers.base import Registered
+from tasks.providers.base import RecordQuery, Registered
 from tasks.providers.fhir_server.resources import document_identifier
 from tests.tasks.providers.doubles import NO_OWNERS
 from tests.tasks.providers.odd_fhir import (
@@ -44,7 +44,7 @@ from tests.tasks.providers.odd_fhir import (
     statement,
 )
 from tests.tasks.providers.odd_redox import forms, gate_for
-from tests.tasks.providers.odd_server import Reply
+from tests.tasks.providers.odd_server import Reply, Request
 
 LOST = Reply(201, "{", {"Content-Length": "1000", "Connection": "close"})
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -622,6 +622,95 @@ def test_a_client_that_may_not_search_is_told_only_where_it_must(odd: OddFhir, m
     making(on_unknown_outcome="resend").fhir.probe()
     with pytest.raises(AccountBlocked, match="scope"):
         making().fhir.probe()
+
+
+# --- records for people ----------------------------------------------------------------------------------------------
+
+HAPI = "{base}/R4?_getpages=a-b&_getpagesoffset=1"
+RELATIVE = "DocumentReference?_offset=1"
+
+
+@pytest.mark.parametrize("link", [HAPI, RELATIVE, "{base}/R4/DocumentReference/_search/page%2F2?x="])
+def test_a_page_leads_to_the_next_by_the_servers_own_address(odd: OddFhir, at: AtOdd, link: str) -> None:
+    job = at.job()
+    second = Reply(200, bundle(document(job) | {"id": "d-2"}))
+
+    def answer(request: Request) -> Reply:
+        if "_offset" in request.query:
+            return second
+        return Reply(200, bundle(document(job), link=[{"relation": "next", "url": link.format(base=odd.base)}]))
+
+    odd.answers |= {SEARCH: answer, "GET /R4": second, "GET /R4/DocumentReference/_search/page%2F2": second}
+    assert [each.id for each in at.fhir.records(RecordQuery("4711"))] == ["d-1", "d-2"]
+
+
+ELSEWHERE = (
+    "https://elsewhere.example/R4/DocumentReference?page=2",
+    "//elsewhere.example/R4/DocumentReference",
+    "{base}/other/DocumentReference",
+    "{base}/R4/../admin",
+    "{base}/R4/%2e%2e/admin",
+    "http://user@127.0.0.1:1/R4/DocumentReference",
+    "http://[",
+)
+
+
+@pytest.mark.parametrize("link", ELSEWHERE)
+def test_a_page_that_leads_elsewhere_is_never_followed_with_the_login(odd: OddFhir, at: AtOdd, link: str) -> None:
+    next_page = {"relation": "next", "url": link.format(base=odd.base)}
+    odd.answers[SEARCH] = Reply(200, bundle(document(at.job()), link=[next_page]))
+    shown = at.fhir.records(RecordQuery("4711"))
+    assert next(shown).id == "d-1"
+    with pytest.raises(AccountBlocked, match="below base_url"):
+        next(shown)
+    assert {request.path for request in odd.requests} <= {"/R4/metadata", "/R4/Patient/4711", "/R4/DocumentReference"}
+
+
+def test_a_list_that_leads_back_to_itself_ends(odd: OddFhir, at: AtOdd) -> None:
+    itself = [{"relation": "next", "url": "DocumentReference"}]
+    odd.answers[SEARCH] = Reply(200, bundle(document(at.job()), link=itself))
+    assert len(list(at.fhir.records(RecordQuery("4711")))) == 1
+
+
+def test_filters_and_order_are_the_servers_search_parameters(odd: OddFhir, at: AtOdd) -> None:
+    query = RecordQuery(filters=("date=ge2026-01-01", "type=http://loinc.org|34133-9"), sort="-date")
+    at.fhir.check_query(query)
+    assert list(at.fhir.records(query)) == []
+    sent = odd.sent(SEARCH)[-1].query
+    assert (sent["date"], sent["type"], sent["_sort"]) == (["ge2026-01-01"], ["http://loinc.org|34133-9"], ["-date"])
+    assert sent["_summary"] == ["true"]
+    assert "patient" not in sent
+    odd.answers[SEARCH] = Reply(400, outcome("invalid", "no such parameter"))
+    with pytest.raises(DocumentRefused) as refused:
+        list(at.fhir.records(query))
+    assert (refused.value.code, refused.value.detail) == (Code.INVALID_REQUEST, "invalid: no such parameter.")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        RecordQuery("4711", page=2),
+        RecordQuery("4711", filters=("nonsense",)),
+        RecordQuery("4711", filters=("=x",)),
+        RecordQuery("4711", case_id="c"),
+        RecordQuery("4711", archived=True),
+        RecordQuery("a@b"),
+    ],
+)
+def test_what_cannot_be_listed_is_refused_without_a_call(at: AtOdd, query: RecordQuery) -> None:
+    with pytest.raises(DocumentRefused):
+        at.fhir.check_query(query)
+    assert at.slots.calls == 0
+
+
+def test_a_record_shows_no_address_that_opens_without_the_login(odd: OddFhir, at: AtOdd) -> None:
+    job = at.job()
+    odd.answers[READ] = Reply(200, document(job, data=None, url="https://storage.example/b?signature=secret"))
+    assert at.fhir.record("d-1").content_url is None
+    odd.answers[READ] = Reply(200, document(job, data=None, url="Binary/b-1"))
+    assert at.fhir.record("d-1").content_url == f"{odd.base}/R4/Binary/b-1"
+    with pytest.raises(DocumentRefused, match="no such record"):
+        at.fhir.record("d-2")
 
 
 # --- anything at all -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from tasks.http.clients import Clients
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater
 from tasks.model.job import Job, Uncertainty
 from tasks.model.route import Stage
-from tasks.providers.base import Registers
+from tasks.providers.base import GivesFiles, KeepsRecords, RecordQuery, Registers
 from tests.harness.sandbox import SandboxProcess
 from tests.tasks.providers.at_work import AtWork, fresh
 
@@ -85,7 +85,7 @@ def test_a_dead_token_is_replaced_within_the_call(making: Making) -> None:
 # --- ways to send ----------------------------------------------------------------------------------------------------
 
 
-_LACKING = ([], ["updateCreate"], ["raw Binary"], ["size and hash"], ["absolute Location"])
+_LACKING: tuple[list[str], ...] = ([], ["updateCreate"], ["raw Binary"], ["size and hash"], ["absolute Location"])
 
 
 @pytest.mark.parametrize(
@@ -294,3 +294,30 @@ def test_a_throttled_patient_look_up_waits(making: Making) -> None:
     with pytest.raises(RetryLater) as later:
         at_work.sent(at_work.job(patient_id=f"429-{fresh()}"))
     assert later.value.after_seconds == 1
+
+
+def test_a_patients_records_are_listed_shown_and_downloaded(making: Making) -> None:
+    for settings in ({}, {"payload": "binary"}, {"patient_system": PATIENT_SYSTEM}):
+        at_work = making(**settings)
+        provider = at_work.provider
+        assert isinstance(provider, KeepsRecords)
+        assert isinstance(provider, GivesFiles)
+        patient = f"patient-{fresh()}"
+        jobs = [at_work.sent(at_work.job(LARGE, patient_id=patient)) for _ in range(5)]
+        query = RecordQuery(patient, per_page=2)
+        provider.check_query(query)
+        listed = list(provider.records(query))
+        assert [row.id for row in listed] == [at_work.record_of(job).id for job in jobs]
+        assert [row.id for row in provider.records(RecordQuery(patient, page=1, per_page=2))] == [
+            row.id for row in listed[:2]
+        ]
+        shown = provider.record(listed[0].id)
+        assert shown == listed[0]
+        assert (shown.file_name, shown.size_bytes) == (jobs[0].document.file_name, len(LARGE))
+        assert (shown.patient_id, shown.archived) == (patient, False)
+        taken = bytearray()
+        assert provider.download(shown.id, taken.extend, most_bytes=len(LARGE)).size_bytes == len(LARGE)
+        assert bytes(taken) == LARGE
+        with pytest.raises(DocumentRefused) as refused:
+            provider.download(shown.id, taken.extend, most_bytes=len(LARGE) - 1)
+        assert refused.value.code is Code.FILE_TOO_LARGE
