@@ -15,7 +15,7 @@ from tasks.http.clients import Clients
 from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown
 from tasks.model.job import Job, Uncertainty
 from tasks.model.route import Stage, Step
-from tasks.providers.base import Registered
+from tasks.providers.base import RecordQuery, Registered
 from tasks.providers.fhir_server.client import FhirServer
 from tests.interop.claims import MEDPLUM, claim
 from tests.interop.node import NodeServer
@@ -174,6 +174,27 @@ def test_a_record_that_was_removed_is_no_longer_there(chart: Callable[..., Chart
     assert at.fhir.still_there(made.document, record)
     at.server.delete(f"/fhir/R4/DocumentReference/{record.id}").raise_for_status()
     assert not at.fhir.still_there(made.document, record)
+
+
+@claim("FHIR: a chart's documents are listed, filtered and in order, and their files downloaded", MEDPLUM)
+def test_a_chart_is_listed_and_its_files_are_downloaded(chart: Callable[..., Chart]) -> None:
+    at = chart(payload="binary")
+    named = [at.job(file_name=name) for name in ("one.pdf", "two.pdf")]
+    made = [at.sent(each).record.id for each in named]
+    at.sent(at.job(options={"doc_status": "preliminary"}))
+
+    query = RecordQuery(patient_id=at.patient, filters=("type=http://loinc.org|34133-9",), sort="-date")
+    at.fhir.check_query(query)
+    listed = [record.id for record in at.fhir.records(query)]
+    assert len(listed) == 3
+    assert [each for each in listed if each in made] == made[::-1]
+    assert list(at.fhir.records(replace(query, filters=("type=http://loinc.org|11502-2",)))) == []
+
+    record = at.fhir.record(made[0])
+    assert (record.file_name, record.size_bytes, record.patient_id) == ("one.pdf", len(CONTENT), at.patient)
+    received: list[bytes] = []
+    assert at.fhir.download(made[0], received.append, most_bytes=1000).size_bytes == len(CONTENT)
+    assert b"".join(received) == CONTENT
 
 
 # --- patients --------------------------------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ CLIENTS = (*HELSEID.values(), REDOX, *SMART.values())
 def server(packages: None) -> Iterator[Relay]:
     """The token server, behind a relay at whose address it is known."""
     with Relay() as relay:
-        clients = [client.registered() for client in (*CLIENTS, *SECRETS.values(), INSPECTOR)]
+        clients = [client.registered() for client in CLIENTS]
+        clients += [client.registered() for client in (*SECRETS.values(), INSPECTOR)]
         settings = {"issuer": relay.base, "scopes": [SCOPE, *SMART_SCOPE.split()], "clients": clients}
         with NodeServer("token_server.mjs", settings) as process:
             relay.upstream, relay.log = process.url, process.log
