@@ -80,7 +80,7 @@ class Seaweed:
         return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
 
     def _start(self) -> None:
-        port, *others = free_ports(8)
+        port, *others = self._ports = free_ports(8)
         self.url = f"http://127.0.0.1:{port}"
         options = ["-filer", "-s3", f"-s3.config={self._folder / 'users.json'}", f"-s3.port={port}", "-volume.max=4"]
         options += [f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64"]
@@ -90,7 +90,10 @@ class Seaweed:
         options += [f"-{name}={other}" for name, other in zip(_OTHER_PORTS, others, strict=True)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [PROGRAM, "server", *options], stdout=log, stderr=log, preexec_fn=die_with_parent()
+                [PROGRAM, "server", *options],
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent(),
             )
 
     def _is_ready(self) -> bool:
@@ -106,6 +109,9 @@ class Seaweed:
     def _end(self) -> None:
         self._process.kill()  # in order it would take ten seconds, and its data are thrown away
         self._process.wait()
+        for port in self._ports:
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # it knows no other folder
+                socket.unlink()
 
     def _answers(self) -> bool:
         try:
