@@ -11,9 +11,11 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -44,6 +46,8 @@ from sandbox.providers.fhir import (
 from sandbox.providers.fhir_login import CLIENT_ID, KEY_ID, SCOPES, Logins
 from sandbox.providers.fhir_statement import capability_statement, smart_configuration
 from sandbox.providers.token_server import TokenRefused
+
+Answered = TypeVar("Answered")
 
 NAME = "fhir"
 ACCOUNT = "fhir_clinic"
@@ -195,45 +199,46 @@ class FhirServer:
     # --- DocumentReference -------------------------------------------------------------------------------------
 
     async def _create(self, request: web.Request) -> web.Response:
+        """A create, or with a condition a conditional one (https://hl7.org/fhir/R4/http.html#ccreate)."""
         if self._lacks("create"):
             raise Refused(405, error("not-supported", "DocumentReference cannot be created"))
         resource = await json_in(request)
         condition = request.headers.get("If-None-Exist", "")
-        reply = await self._created(resource, "" if self._lacks("conditionalCreate") else condition)
-        return self._said(request, reply)
+        return self._said(request, await self._with_faults(resource, lambda: self._created(resource, condition)))
 
     async def _update_by_search(self, request: web.Request) -> web.Response:
+        """A conditional update (https://hl7.org/fhir/R4/http.html#cond-update)."""
         if self._lacks("conditionalUpdate"):
             raise Refused(405, error("not-supported", "there is no conditional update"))
-        return self._said(request, await self._updated(await json_in(request), request.query_string))
+        resource, query = await json_in(request), request.query_string
+        return self._said(request, await self._with_faults(resource, lambda: self._updated(resource, query)))
 
-    async def _created(self, resource: Resource, condition: str, binaries: Mapping[str, str] | None = None) -> Reply:
-        """A create, or with a condition a conditional one (https://hl7.org/fhir/R4/http.html#ccreate)."""
+    async def _with_faults(self, resource: Resource, act: Callable[[], Awaitable[Answered]]) -> Answered:
+        """What the document's title and the patient's id ask for, before and after it took effect."""
         document, faults = self._refuse_faults(resource)
         async with self._one_at_a_time:
-            matches = self._matching(condition) if condition else []
-            if len(matches) > 1:
-                raise Refused(412, error("multiple-matches", "several resources match the condition"))
-            if matches:
-                reply = self._reply(200, matches[0])
-            else:
-                self._check(resource)
-                reply = self._reply(201, await self._keep(resource, binaries or {}))
-        await self._after(document, faults)
-        return reply
+            answered = await act()
+        if gateway := await after_commit(document, faults, self._context.turns):
+            raise Refused(gateway.status, error("timeout", "a gateway's answer"))
+        return answered
 
-    async def _updated(self, resource: Resource, condition: str, binaries: Mapping[str, str] | None = None) -> Reply:
-        """A conditional update (https://hl7.org/fhir/R4/http.html#cond-update)."""
-        document, faults = self._refuse_faults(resource)
-        async with self._one_at_a_time:
-            matches = self._matching(condition)
-            if len(matches) > 1:
-                raise Refused(412, error("multiple-matches", "several resources match the condition"))
-            self._check(resource)
-            earlier = matches[0] if matches else None
-            reply = self._reply(200 if earlier else 201, await self._keep(resource, binaries or {}, earlier))
-        await self._after(document, faults)
-        return reply
+    async def _created(self, resource: Resource, condition: str) -> Reply:
+        earlier = None if self._lacks("conditionalCreate") or not condition else self._only_match(condition)
+        if earlier:
+            return self._reply(200, earlier)
+        self._check(resource)
+        return self._reply(201, await self._keep(resource))
+
+    async def _updated(self, resource: Resource, condition: str) -> Reply:
+        earlier = self._only_match(condition)
+        self._check(resource)
+        return self._reply(200 if earlier else 201, await self._keep(resource, earlier))
+
+    def _only_match(self, condition: str) -> Kept | None:
+        matches = self._matching(condition)
+        if len(matches) > 1:
+            raise Refused(412, error("multiple-matches", "several resources match the condition"))
+        return matches[0] if matches else None
 
     def _refuse_faults(self, resource: Resource) -> tuple[Document, Faults]:
         """The faults that the document's title asks for, and what the patient's id does."""
@@ -250,15 +255,11 @@ class FhirServer:
             raise Refused(422, error("business-rule", f"a document called {title} is not taken"))
         return document, faults
 
-    async def _after(self, document: Document, faults: Faults) -> None:
-        if gateway := await after_commit(document, faults, self._context.turns):
-            raise Refused(gateway.status, error("timeout", "a gateway's answer"))
-
     def _check(self, resource: Resource) -> None:
         if issues := list(document_issues(resource)):
             raise Refused(422, *issues)
 
-    async def _keep(self, resource: Resource, binaries: Mapping[str, str], earlier: Kept | None = None) -> Kept:
+    async def _keep(self, resource: Resource, earlier: Kept | None = None) -> Kept:
         kept = json.loads(json.dumps(resource))
         attachment = kept["content"][0]["attachment"]
         inline = attachment.pop("data", None)
@@ -267,8 +268,7 @@ class FhirServer:
             key = content_key = f"inline/{self._context.uuid()}"
             await self._context.objects.put(BUCKET, key, decode_base64(inline))
         else:
-            url = binaries.get(attachment["url"], attachment["url"])
-            attachment["url"] = url
+            url = text(attachment, "url")
             binary = self._binaries.get(url.removeprefix(self._context.base_url + API + "/").removeprefix("Binary/"))
             if binary is None:
                 raise Refused(422, error("not-found", "attachment.url refers to a resource that does not exist"))
@@ -437,21 +437,21 @@ class FhirServer:
         id_ = url.removeprefix("Binary/") if method == "PUT" else str(self._context.uuid())
         # Every text that equals a fullUrl becomes the resource's address.
         resource = replaced(document["resource"], text(binary, "fullUrl"), f"Binary/{id_}")
-        self._refuse_faults_only(resource)
-        self._check(resource)
-        first = await self._keep_binary(id_, binary["resource"])
-        if text(document, "request", "method") == "PUT":
-            second = await self._updated(resource, text(document, "request", "url").partition("?")[2])
-        else:
-            second = await self._created(resource, text(document, "request", "ifNoneExist"))
-        replies = {"Binary": first, "DocumentReference": second}
+        condition = text(document, "request", "url").partition("?")[2]
+
+        async def both() -> dict[str, Reply]:
+            # What is refused must be refused before the Binary is kept.
+            self._check(resource)
+            self._only_match(condition or text(document, "request", "ifNoneExist") or f"identifier={uuid.uuid4()}")
+            first = await self._keep_binary(id_, binary["resource"])
+            if text(document, "request", "method") == "PUT":
+                return {"Binary": first, "DocumentReference": await self._updated(resource, condition)}
+            created = await self._created(resource, text(document, "request", "ifNoneExist"))
+            return {"Binary": first, "DocumentReference": created}
+
+        replies = await self._with_faults(resource, both)
         answers = [self._as_entry(replies[text(entry, "resource", "resourceType")]) for entry in entries]
         return fhir_answer({"resourceType": "Bundle", "type": "transaction-response", "entry": answers})
-
-    def _refuse_faults_only(self, resource: Resource) -> None:
-        """What is refused must be refused before the Binary is kept."""
-        if Faults.read(text(resource, "content", 0, "attachment", "title")).invalid:
-            raise Refused(422, error("business-rule", "such a document is not taken"))
 
     def _as_entry(self, reply: Reply) -> Resource:
         said = "201 Created" if reply.status == 201 else "200 OK"
