@@ -63,11 +63,11 @@ async function createBinary({ headers }, bytes) {
 
 function parsed(type, bytes) {
   if (bytes.length === 0) return undefined;
-  if (/^application\/x-www-form-urlencoded/.test(type ?? "")) return Object.fromEntries(new URLSearchParams(bytes.toString()));
-  return JSON.parse(bytes.toString());
+  const text = bytes.toString();
+  return /^application\/x-www-form-urlencoded/.test(type ?? "") ? Object.fromEntries(new URLSearchParams(text)) : JSON.parse(text);
 }
 
-// As Medplum's own server says of itself, for the kinds that a document needs (https://hl7.org/fhir/R4/capabilitystatement.html).
+// As Medplum's own server says of itself (https://hl7.org/fhir/R4/capabilitystatement.html), of the kinds that a document needs.
 function capabilities() {
   const interaction = ["create", "read", "vread", "update", "search-type"].map((code) => ({ code }));
   const resource = ["Patient", "DocumentReference", "Binary"].map((type) => ({
@@ -78,8 +78,15 @@ function capabilities() {
     searchParam: Object.values(getSearchParameters(type) ?? {}).map((each) => ({ name: each.code, type: each.type })),
   }));
   const rest = [{ mode: "server", interaction: [{ code: "transaction" }], resource }];
-  const software = { name: "medplum", version: MEDPLUM_VERSION };
-  return { resourceType: "CapabilityStatement", status: "active", kind: "instance", software, fhirVersion: "4.0.1", format: ["json"], rest };
+  return {
+    resourceType: "CapabilityStatement",
+    status: "active",
+    kind: "instance",
+    software: { name: "medplum", version: MEDPLUM_VERSION },
+    fhirVersion: "4.0.1",
+    format: ["json"],
+    rest,
+  };
 }
 
 async function answered(request) {
@@ -91,9 +98,12 @@ async function answered(request) {
   if (request.url === `${BASE}/metadata`) return [allOk, capabilities()];
   const { method, headers } = request;
   const url = request.url.slice(BASE.length);
-  if (method === "POST" && url === "/Binary" && !isFhir(headers["content-type"])) return [created, await createBinary(request, bytes)];
+  if (method === "POST" && url === "/Binary" && !isFhir(headers["content-type"])) {
+    return [created, await createBinary(request, bytes)];
+  }
   const body = parsed(headers["content-type"], bytes);
-  return router.handleRequest({ method, url, headers, body, params: {}, query: {}, config: { transactions: true } }, repository);
+  const config = { transactions: true };
+  return router.handleRequest({ method, url, headers, body, params: {}, query: {}, config }, repository);
 }
 
 const server = createServer(async (request, response) => {
@@ -107,14 +117,16 @@ const server = createServer(async (request, response) => {
   } catch (error) {
     outcome = normalizeOperationOutcome(error);
   }
-  if (toLose > 0 && ["POST", "PUT"].includes(request.method) && request.url.startsWith(BASE) && resource?.resourceType !== "Binary") {
+  const writes = ["POST", "PUT"].includes(request.method) && request.url.startsWith(BASE);
+  if (toLose > 0 && writes && resource?.resourceType !== "Binary") {
     toLose -= 1;
     return request.socket.destroy();
   }
   const headers = { "Content-Type": "application/fhir+json" };
   if (resource?.meta?.versionId) {
     headers.ETag = `W/"${resource.meta.versionId}"`;
-    headers.Location = `http://${request.headers.host}${BASE}/${resource.resourceType}/${resource.id}/_history/${resource.meta.versionId}`;
+    const { resourceType, id, meta } = resource;
+    headers.Location = `http://${request.headers.host}${BASE}/${resourceType}/${id}/_history/${meta.versionId}`;
   }
   if (resource?.resourceType === "Binary" && request.method === "GET" && !isFhir(request.headers.accept)) {
     const bytes = bytesOf.get(resource.id) ?? Buffer.from(resource.data, "base64");
