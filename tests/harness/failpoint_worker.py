@@ -164,12 +164,15 @@ def is_source(path: Any) -> bool:
     return source.startswith("file://") and path == Path(path_of(source)).name
 
 
+_CREATES = ("/document", "$documentreference-create", "/DocumentReference")
+
+
 def call(client: Any, request: Any, *, whom: str, **_: Any) -> str:
     if whom == "the storage":
         return "call.storage"
-    if request.url.path.endswith("/Binary"):
+    if request.url.path.endswith("/Binary") or (request.method == "PUT" and "/Binary/" in request.url.path):
         return "call.binary"
-    if request.method == "POST" and request.url.path.endswith(("/document", "$documentreference-create")):
+    if request.method == "POST" and request.url.path.endswith(_CREATES):
         return "call.create"
     if request.method == "POST" and request.url.path.endswith("/patient_attachments"):
         return "call.register"

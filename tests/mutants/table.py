@@ -9,6 +9,7 @@ CALLS = "tests/acceptance/test_celery_door.py"
 INBOX = "tests/acceptance/test_inbox.py"
 CLINIKO = "tests/acceptance/test_cliniko.py"
 REDOX = "tests/acceptance/test_redox.py"
+FHIR = "tests/tasks/providers/test_fhir_server.py"
 NHN = "tests/acceptance/test_nhn.py"
 OVOK = "tests/acceptance/test_ovok.py"
 IDENTITY = "tests/tasks/ledger/test_identity.py"
@@ -538,6 +539,34 @@ MUTANTS = (
         'OnUnknownOutcome.RESEND if account.on_unknown_outcome == "resend" else OnUnknownOutcome.HOLD',
         "OnUnknownOutcome.RESEND",
         (f"{REDOX}::test_each_fault_of_a_document_ends_as_it_must_and_never_in_a_second_copy",),
+    ),
+    Mutant(
+        "a create at a FHIR server names no condition",
+        "tasks/providers/fhir_server/client.py",
+        'headers["If-None-Exist"] = identifier_query(job)',
+        "pass",
+        (f"{FHIR}::test_a_create_names_its_identifier_as_the_condition_and_wants_no_resource_back",),
+    ),
+    Mutant(
+        "a FHIR record with other bytes counts as delivered",
+        "tasks/providers/fhir_server/reading_back.py",
+        "if sent and digest.sha256 != sent:",
+        "if False:",
+        (f"{FHIR}::test_a_record_with_other_bytes_is_a_fault_and_never_a_delivery",),
+    ),
+    Mutant(
+        "the next page of a FHIR list gets our login wherever it leads",
+        "tasks/providers/fhir_server/records.py",
+        "!= origin",
+        "!= (there.scheme, there.host, there.port)",
+        (f"{FHIR}::test_a_page_that_leads_elsewhere_is_never_followed_with_the_login",),
+    ),
+    Mutant(
+        "a FHIR server's patient is taken though the identifier is another's",
+        "tasks/providers/fhir_server/patients.py",
+        "p.has(self._account.patient_system, value)",
+        "True",
+        (f"{FHIR}::test_a_patient_search_that_shows_others_finds_nobody",),
     ),
     Mutant(
         "a second sending has other ids than the first",
