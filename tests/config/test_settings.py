@@ -300,7 +300,9 @@ def test_no_variable_is_offered_where_none_can_be_written(problems: Problems) ->
 
 def test_every_kind_of_account_has_its_row() -> None:
     for name, kind in ACCOUNT_KINDS.items():
-        own = {"requests_per_minute", "max_bytes"} | ({"base_url"} if name != "fhir" else set())  # no vendor, no address
+        own = {"requests_per_minute", "max_bytes"} | (
+            {"base_url"} if name != "fhir" else set()
+        )  # no vendor, no address
         assert own <= {key for key, field in kind.model_fields.items() if not field.is_required()}
 
 

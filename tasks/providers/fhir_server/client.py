@@ -60,6 +60,9 @@ _ACCEPT = {"Accept": ACCEPT}
 _NO_DOCUMENT = [("identifier", f"{URIS}|urn:uuid:{fixed_id('fhir', 'no document')}")]
 _SUMMARY = [("_summary", "true")]
 _INLINE_READ_BACK_BYTES = 2_000_000  # in base64 it still fits into what is read of an answer, and into memory
+_EMBEDDED_REMARK = (
+    "It was too large to be embedded (413), and was uploaded instead: lower this account's embed_below_bytes."
+)
 _SEVERAL = "The server has several records with this document's identifier: remove all but one of them there."
 
 
@@ -136,11 +139,19 @@ class FhirServer:
         stored = job.facts.stored
         if stored is None and self._travels_alone(job.document):
             stored = self.store(job, gate)
-        if stored is not None and stored.location:
-            record, stored = self._create_referring(job, patient, stored, gate, capabilities), stored
-        else:
-            record, stored = self._create_holding(job, patient, gate, capabilities)
-        return self._confirmed(job, record, stored, capabilities)
+        remarks: tuple[str, ...] = ()
+        if stored is None or not stored.location:
+            try:
+                record, stored = self._create_holding(job, patient, gate, capabilities)
+                return self._confirmed(job, record, stored, capabilities)
+            except DocumentRefused as refusal:
+                if refusal.code is not Code.FILE_TOO_LARGE or not self._may_travel_alone(capabilities):
+                    raise
+            # Nothing was created (413): it goes as larger documents do.
+            stored, remarks = self.store(job, gate), (_EMBEDDED_REMARK,)
+        record = self._create_referring(job, patient, stored, gate, capabilities)
+        registered = self._confirmed(job, record, stored, capabilities)
+        return replace(registered, remarks=(*remarks, *registered.remarks))
 
     # --- finding ---------------------------------------------------------------------------------------------
 
@@ -200,6 +211,9 @@ class FhirServer:
         """Whether the document is uploaded as a Binary before its DocumentReference."""
         payload = self._account.payload
         return payload == "binary" or (payload == "auto" and document.size_bytes >= self._account.embed_below_bytes)
+
+    def _may_travel_alone(self, capabilities: Capabilities) -> bool:
+        return self._account.payload == "auto" and (capabilities.binary_creates or capabilities.binary_ids_of_ours)
 
     # --- private: creating -----------------------------------------------------------------------------------
 
@@ -300,7 +314,7 @@ class FhirServer:
         verdict = self._reading_back.verdict(job, reference)
         if verdict.absent:
             return None
-        remarks = (verdict.remark,) if verdict.remark else ()
+        remarks = tuple(filter(None, (verdict.remark, _of_another(job, reference))))
         return Found(record, remarks=remarks, fault=verdict.fault)
 
     def _read(self, record_id: str, size_bytes: int = 0) -> DocumentReference | None:
@@ -330,6 +344,14 @@ class FhirServer:
         # By the identifier once more: servers may ignore a parameter, and then show everything.
         found = [each.resource for each in bundle.entry if each.resource and each.resource.has_identifier(job)]
         return [each for each in found if isinstance(each.id, str)]
+
+
+def _of_another(job: Job, reference: DocumentReference) -> str:
+    """A sentence, if the record is another patient's than it was sent for, as after a merge."""
+    sent, subject = job.facts.provider.get("patient"), reference.subject.reference if reference.subject else None
+    if not sent or not isinstance(subject, str) or f"/{subject}".partition("/_history/")[0].endswith(f"/{sent}"):
+        return ""
+    return "The server shows the record under another patient than it was sent for: look at it in the chart."
 
 
 class NoCommit:

@@ -38,7 +38,7 @@ class Server:
         header = {"alg": "RS384", "kid": self.settings["key_id"], "typ": "JWT"}
         return signed(key or self.key, header, assertion_claims(CLIENT_ID, self.token_url, 300), **changes)
 
-    def token(self, auth: tuple[str, str] | None = None, **form: str) -> httpx.Response:
+    def token(self, auth: Any = None, **form: str) -> httpx.Response:
         grant = {"grant_type": "client_credentials", "scope": "system/DocumentReference.crs"}
         with httpx.Client(trust_env=False) as http:
             return http.post(self.token_url, data=grant | form, auth=auth)

@@ -252,8 +252,9 @@ def test_a_success_that_is_not_understood_blocks_the_account_with_an_unknown_out
     ],
 )
 def test_a_refusal_is_a_sentence_and_the_servers_words_stand_in_the_detail_alone(
-    odd: OddFhir, at: AtOdd, status: int, expected: Code
+    odd: OddFhir, making: Callable[..., AtOdd], status: int, expected: Code
 ) -> None:
+    at = making(payload="inline")
     odd.answers[CREATE] = Reply(status, outcome("invalid", "Anna Meier has no such thing"))
     with pytest.raises(DocumentRefused) as refused:
         registered(at, at.job())
@@ -411,6 +412,37 @@ def test_documents_larger_than_the_bound_are_not_downloaded(odd: OddFhir, making
     (remark,) = registered(at, job).remarks
     assert "read_back_below_bytes" in remark
     assert odd.sent(READ_BINARY) == []
+
+
+def test_what_is_too_large_to_be_embedded_goes_as_a_binary_where_there_are_binaries(
+    odd: OddFhir, making: Callable[..., AtOdd]
+) -> None:
+    job = making().job()
+
+    def answer(request: Request) -> Reply:
+        inline = "data" in json.loads(request.body)["content"][0]["attachment"]
+        return Reply(413, outcome("too-long")) if inline else Reply(201, headers={"Location": "DocumentReference/d-1"})
+
+    read = document(job, data=None, url="Binary/b-1")
+    odd.answers |= {CREATE: answer, BINARY: Reply(201, headers={"Location": "Binary/b-1"}), READ: Reply(200, read)}
+    odd.answers[READ_BINARY] = Reply(200, CONTENT.decode())
+    seen = registered(making(), job)
+    assert seen.processed
+    assert "embed_below_bytes" in "".join(seen.remarks)
+    with pytest.raises(DocumentRefused) as refused:
+        registered(making(payload="inline"), job)
+    assert refused.value.code is Code.FILE_TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("subject", "same"),
+    [("Patient/4711", True), ("https://x.example/R4/Patient/4711/_history/2", True), ("Patient/14711", False)],
+)
+def test_a_record_under_another_patient_is_remarked_upon(odd: OddFhir, at: AtOdd, subject: str, same: bool) -> None:
+    job = at.job()
+    job = replace(job, facts=at.fhir.before_sending(job))
+    odd.answers[READ] = Reply(200, document(job) | {"subject": {"reference": subject}})
+    assert ("another patient" in "".join(registered(at, job).remarks)) != same
 
 
 # --- finding ---------------------------------------------------------------------------------------------------------
