@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,6 +36,11 @@ class Client:
     @property
     def private_key(self) -> str:
         return self.key.as_pem(private=True).decode()
+
+    @property
+    def private_jwk(self) -> str:
+        """The key as vendors hand it out: a JWK that names its algorithm and its id."""
+        return json.dumps({**self.key.as_dict(private=True), "alg": self.algorithm, "kid": KEY_ID, "use": "sig"})
 
     def registered(self) -> dict[str, Any]:
         """What the token server is told about it (RFC 7591)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -63,10 +64,13 @@ def broken(bundle: Resource, how: str) -> Resource:
 
 
 def said_by_medplum(medplum: str, resource: Resource) -> list[dict[str, Any]]:
-    """The issues that Medplum's validator finds, but for its warnings that a urn:uuid: does not show a type."""
+    """The issues that Medplum's validator finds, but for its warnings that a whole address does not show a type."""
     answer = httpx.post(f"{medplum}/validate", json=resource, trust_env=False, timeout=60)
     issues: list[dict[str, Any]] = answer.json()["issue"]
-    return [issue for issue in issues if not issue["details"]["text"].startswith('Invalid reference: got "urn:uuid:')]
+    return [issue for issue in issues if not re.match(_NO_TYPE_SHOWN, issue["details"]["text"])]
+
+
+_NO_TYPE_SHOWN = 'Invalid reference: got "(urn:uuid:|https?:")'
 
 
 # --- validators ------------------------------------------------------------------------------------------------------

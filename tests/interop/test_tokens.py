@@ -140,6 +140,17 @@ def test_helseid_gives_a_token_that_is_bound_to_our_key(
     assert said["scope"] == SCOPE
 
 
+@claim("NHN, Redox, FHIR: a key that names its algorithm signs with it", OIDC_PROVIDER)
+@pytest.mark.parametrize("kind", ["nhn", "redox", "fhir"])
+def test_a_key_that_names_its_algorithm_signs_with_it(
+    relay: Relay, api: Api, connection: Connection, kind: str
+) -> None:
+    client = {"nhn": HELSEID["RS256"], "redox": REDOX, "fhir": SMART["RS384"]}[kind]
+    account = {"nhn": nhn_account, "redox": redox_account, "fhir": fhir_account}[kind]
+    ask(account(client, relay.base, api.base, private_key=client.private_jwk), connection)
+    assert inspected(relay, api.token)["client_id"] == client.id
+
+
 @claim("NHN: the nonce that an answer brought is used by the next proof", OIDC_PROVIDER)
 def test_the_last_nonce_is_good_for_the_next_token(relay: Relay, api: Api, connection: Connection) -> None:
     account = nhn_account(HELSEID["ES256"], relay.base, api.base)
@@ -206,14 +217,17 @@ OTHERS = {"nhn": "RS256", "redox": "PS256", "fhir": "PS256"}
 each_account = pytest.mark.parametrize("kind", ACCOUNTS)
 
 
-@claim("A client that is registered for another algorithm is told to check its key", OIDC_PROVIDER)
+@claim(
+    "A client that is registered for another algorithm is told to check algorithm, key_id, private_key and clock",
+    OIDC_PROVIDER,
+)
 @each_account
 def test_a_client_registered_for_another_algorithm_is_refused(
     relay: Relay, api: Api, connection: Connection, kind: str
 ) -> None:
     sentence = refusal(ACCOUNTS[kind](relay.base, api.base, algorithm=OTHERS[kind]), connection)
     assert relay.last_reason() == "alg mismatch"
-    assert {"client_id", "key_id", "private_key"} <= set(re.findall(r"\w+", sentence))
+    assert {"client_id", "key_id", "private_key", "algorithm", "clock"} <= set(re.findall(r"\w+", sentence))
 
 
 @claim(

@@ -39,10 +39,12 @@ LOINC = {
 }
 
 
-def of_redox(clients: Clients, content: bytes = b"some bytes", metadata: Any = None, **document: Any) -> Resource:
+def of_redox(
+    clients: Clients, content: bytes = b"some bytes", settings: Mapping[str, Any] | None = None, **document: Any
+) -> Resource:
     """The message by which a document reaches Redox."""
     with OddRedox() as odd:
-        at = AtOdd(odd, clients, **({"metadata": metadata} if metadata else {}))
+        at = AtOdd(odd, clients, **(settings or {}))
         at.redox.register(at.job(content, **document), gate_for(content))
         return odd.message()
 
@@ -98,16 +100,42 @@ FHIR_OPTIONS: dict[str, Any] = {
 }
 PAYLOADS = ("inline", "binary", "transaction")
 LARGE = b"x" * 300_000
-ALL_THERE_IS: dict[str, Any] = {"description": "Discharge, 2nd page", "options": {"patient": PATIENT}}
+SOURCE = "57a07380-1818-460f-85bb-81f8e4e45c42"
+REDOX_OPTIONS: dict[str, Any] = {
+    "patient": PATIENT,
+    "encounter": "urn:oid:2.999.3|V-17",
+    "authenticator": {"name": "Berta Ohm", "identifier": "urn:oid:2.999.8|17"},
+    "doc_status": "final",
+    "period": {"start": "2026-11-20", "end": "2026-11-21T10:00:00Z"},
+    "title": "Discharge letter",
+}
+OF_THE_DESTINATION: dict[str, Any] = {
+    "patient_reference": "Patient/17",
+    "encounter": "Encounter/17",
+    "authenticator": "Practitioner/17",
+}
+ALL_OF_REDOX: dict[str, Any] = {
+    "settings": {"metadata": LOINC, "source_id": SOURCE},
+    "description": "Discharge, 2nd page",
+    "options": REDOX_OPTIONS,
+}
+NHN_OPTIONS: dict[str, Any] = {
+    "patient": {"name": [{"family": "Lie", "given": ["Kari"]}], "birthDate": "1969-11-13", "gender": "female"},
+    "created": "2026-11-20T08:15:00+01:00",
+    "title": "Epikrise",
+    "replaces": "57a07380-1818-460f-85bb-81f8e4e45c42",
+}
 
 # With as little and as much as there can be.
 WRITTEN: Mapping[str, Callable[[Clients], Resource]] = {
     "redox, embedded": of_redox,
-    "redox, embedded, with all there is": partial(of_redox, metadata=LOINC, **ALL_THERE_IS),
+    "redox, embedded, with all there is": partial(of_redox, **ALL_OF_REDOX),
+    "redox, embedded, about what is at the destination": partial(of_redox, options=OF_THE_DESTINATION),
     "redox, uploaded before": partial(of_redox, content=LARGE),
-    "redox, uploaded before, with all there is": partial(of_redox, content=LARGE, metadata=LOINC, **ALL_THERE_IS),
+    "redox, uploaded before, with all there is": partial(of_redox, content=LARGE, **ALL_OF_REDOX),
     "nhn": of_nhn,
     "nhn, with a description": partial(of_nhn, description="Epikrise, side 2"),
+    "nhn, with all there is": partial(of_nhn, options=NHN_OPTIONS),
     "nhn, with no more of the author than a name": partial(of_nhn, metadata={**METADATA, "author": {"name": "Vits"}}),
     **{f"fhir, {payload}": partial(of_fhir, payload=payload) for payload in PAYLOADS},
     **{
