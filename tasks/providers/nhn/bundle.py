@@ -6,19 +6,15 @@ nothing, the reference implementation (https://github.com/timmo-nhn/XcaDocumentS
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from config.accounts import NhnAccount, NhnMetadata
 from tasks.model.job import Job
-from tasks.providers.base import DocumentGate
+from tasks.providers.digests import Digests
 from tasks.providers.fhir import coding, concept, fixed_id, identifier
 from tasks.providers.nhn.options import Options
-from tasks.sources.stream import HashingReader
-from tasks.sources.whole import HEAD_BYTES
 
 CONTENT_TYPE = "application/fhir+json"
 _MHD = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/"
@@ -40,30 +36,6 @@ def missing_metadata(account: NhnAccount, metadata: NhnMetadata) -> list[str]:
     if not metadata.author.name.strip():
         names.append("metadata.author.name")
     return names if account.organization.documents_number else [*names, "organization.number"]
-
-
-@dataclass(frozen=True, slots=True)
-class Digests:
-    """Of the document's bytes. The Bundle holds the SHA-1; the SHA-256 shows whether the document changes meanwhile.
-
-    `head` is the beginning of the document.
-    """
-
-    sha1: bytes
-    sha256: str
-    md5: str
-    head: bytes
-
-    @classmethod
-    def of(cls, gate: DocumentGate) -> Digests:
-        """Reads the document once. Raises DocumentRefused, RetryLater and LeaseLost."""
-        sha1, head = hashlib.sha1(usedforsecurity=False), b""
-        with gate.open() as source:
-            reader = HashingReader(source, gate.check)
-            for block in reader:
-                sha1.update(block)
-                head = head or block[:HEAD_BYTES]
-            return cls(sha1.digest(), reader.sha256, reader.md5, head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +144,7 @@ class Bundle:
             "url": _urn(self.ids.binary),
             "size": self.job.document.size_bytes,
             # SHA-1 of the raw bytes, as FHIR's Attachment has it.
-            "hash": base64.b64encode(self.digests.sha1).decode(),
+            "hash": self.digests.attachment_hash,
             "title": self.options.title or self.job.document.file_name,
             "creation": self.options.created or self.at,
         }

@@ -33,6 +33,7 @@ from tasks.providers.auth.jwt import Signer
 from tasks.providers.base import DocumentGate, Found, Registered, Relabeled
 from tasks.providers.checks import check_patient, check_size
 from tasks.providers.connection import Connection
+from tasks.providers.digests import Digests
 from tasks.providers.document_body import DocumentBody
 from tasks.providers.fhir import metadata_of
 from tasks.providers.nhn.answers import (
@@ -47,7 +48,7 @@ from tasks.providers.nhn.answers import (
     relabeled,
     validated,
 )
-from tasks.providers.nhn.bundle import CONTENT_TYPE, Bundle, Digests, Ids, missing_metadata
+from tasks.providers.nhn.bundle import CONTENT_TYPE, Bundle, Ids, missing_metadata
 from tasks.providers.nhn.helseid import HelseId
 from tasks.providers.nhn.media_types import check_content, type_for
 from tasks.providers.nhn.options import options_of
