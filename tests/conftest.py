@@ -9,10 +9,16 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from tests.harness.valkey import emptied, running_valkey
+from tests.interop import claims
 
 # An example may take as long as it takes: how long says something of the machine, not of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What parties that nobody here wrote have said, if they were asked."""
+    claims.show(terminalreporter)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from tests.harness.sandbox import ROOT
 
 PAGE = ROOT / "docs" / "adding-a-provider.md"
 _FENCE = re.compile(r"^```python title=(\S+)(?: (before|after)=(\"[^\n]*\"))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache", "data", "*.egg-info")
+_LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache", "data", "*.egg-info", "node_modules")
 
 
 @dataclass(frozen=True)

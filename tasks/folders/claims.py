@@ -87,8 +87,8 @@ class Claims:
 
         `seen` is the file that was checked; another file of its name is not taken. `continues`: the document belongs
         to a job that has failed, and came back by the inbox. `notes` are the names of our notes that came with it, and
-        of its error file: they go, as the notes that were left behind in failed/ do. `has_writer` tells whether a program has the file open for
-        writing. The folder of the file is reached without following a link.
+        of its error file: they go, as the notes that were left behind in failed/ do. `has_writer` tells whether a
+        program has the file open for writing. The folder of the file is reached without following a link.
         Raises ChangedMeanwhile, StillWritten, AlreadyInCare and OSError; the file is then where it was.
         """
         folder = self._folders.job_folder(job_id)

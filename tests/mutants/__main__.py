@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.harness.sandbox import ROOT
 from tests.mutants.table import MUTANTS, Mutant
 
-_LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache", "data", "*.egg-info")
+_LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache", "data", "*.egg-info", "node_modules")
 _NOTICED = "noticed"
 
 

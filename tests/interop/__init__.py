@@ -1,0 +1,1 @@
+"""What chartpost does, judged by parties that nobody here wrote. docs/interop.md has the table."""
