@@ -20,6 +20,14 @@ class CommitGate(Protocol):
         ...
 
 
+class NoCommit:
+    """The gate of a call that may be repeated freely, so that it has no commit point."""
+
+    def __init__(self, gate: CommitGate) -> None:
+        self.check = gate.check
+        self.commit = gate.check
+
+
 class GatedBody(httpx.SyncByteStream):
     """The `blocks` of a request's body; the last one waits for `commit`.
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from config.accounts import FhirAccount
 from tasks.http.api import Body, not_understood, parse_answer
+from tasks.http.commit_gate import NoCommit
 from tasks.http.exchange import Answer
 from tasks.model.document import Document
 from tasks.model.errors import AccountBlocked, Code, DocumentRefused, OutcomeUnknown, RetryLater
@@ -352,14 +353,6 @@ def _of_another(job: Job, reference: DocumentReference) -> str:
     if not sent or not isinstance(subject, str) or f"/{subject}".partition("/_history/")[0].endswith(f"/{sent}"):
         return ""
     return "The server shows the record under another patient than it was sent for: look at it in the chart."
-
-
-class NoCommit:
-    """The gate of a call that may be repeated freely, so that it has no commit point."""
-
-    def __init__(self, gate: DocumentGate) -> None:
-        self.check = gate.check
-        self.commit = gate.check
 
 
 class _Entry(BaseModel):

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from config.accounts import RedoxAccount
 from tasks.http.addresses import check_handed_out
 from tasks.http.api import Body
+from tasks.http.commit_gate import NoCommit
 from tasks.http.exchange import Answer
 from tasks.model.document import Document
 from tasks.model.errors import Code, DocumentRefused, OutcomeUnknown, RetryLater
@@ -95,7 +96,7 @@ class Redox:
         """Upload the document as a Binary. Repeating it harms nothing: a Binary that no message names is never used."""
         path = ("redox", self._account.environment, "Binary")  # "redox" itself stands where messages have a destination
         body = DocumentBody(job.document, gate)
-        no_commit = _NoCommit(gate)
+        no_commit = NoCommit(gate)
         try:
             answer = self._api.send(
                 lambda api: api.create("POST", *path, body=body.raw(), gate=no_commit, headers=self._headers)
@@ -188,11 +189,3 @@ class Redox:
             # It may be refused because the earlier message has arrived.
             hint = "Look into Redox's log or the chart; then chartpost resolve, or retry with --send-again."
             raise DocumentRefused(Code.OUTCOME_UNKNOWN, _REFUSED_AGAIN, hint=hint, detail=refusal.detail) from None
-
-
-class _NoCommit:
-    """The gate of a call that may be repeated freely, so that it has no commit point."""
-
-    def __init__(self, gate: DocumentGate) -> None:
-        self.check = gate.check
-        self.commit = gate.check

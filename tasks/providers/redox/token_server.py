@@ -5,12 +5,8 @@ https://developer.redoxengine.com/api-reference/fhir-api-reference/authenticate-
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BaseModel, Field, StringConstraints
-
 from config.accounts import RedoxAccount
-from tasks.http.api import parse_answer
+from tasks.providers.auth.client_credentials import granted
 from tasks.providers.auth.jwt import ASSERTION_TYPE, Signer
 from tasks.providers.auth.tokens import Token, Tokens
 from tasks.providers.connection import Connection
@@ -18,7 +14,6 @@ from tasks.providers.redox.answers import NAME
 from tasks.providers.statuses import StatusTable, blocked, locked_out
 
 _ASSERTION_SECONDS = 240  # of 300 that Redox allows: clocks differ
-_DEFAULT_SECONDS = 300.0  # where the answer does not say how long its token is good
 _KEEP_SECONDS = 3600.0
 
 
@@ -42,18 +37,10 @@ class TokenServer:
             "client_assertion_type": ASSERTION_TYPE,
             "client_assertion": assertion,
         }
-        granted = parse_answer(_STATUSES.success(self._api.call("POST", form=form)), _Granted, NAME)
-        return Token(access=granted.access_token, seconds=granted.expires_in)
+        return granted(self._api.call("POST", form=form), _STATUSES, NAME)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
-
-
-class _Granted(BaseModel):
-    """RFC 6749, 5.1; the characters of a token are those of RFC 6750, 2.1."""
-
-    access_token: Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9._~+/=-]{1,8000}$")]
-    expires_in: Annotated[float, Field(ge=0, le=10**9, allow_inf_nan=False)] = _DEFAULT_SECONDS
 
 
 _NO_TOKEN = locked_out(
