@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -21,6 +22,36 @@ AnyMetadata = TypeVar("AnyMetadata", bound=Metadata)
 def fixed_id(*parts: str) -> str:
     """An id that follows from these parts alone (UUIDv5), so that a second sending carries the same one."""
     return str(uuid.uuid5(_IDS, "\0".join(parts)))
+
+
+def is_text(value: str) -> bool:
+    """Whether UTF-8 can write it, and FHIR's strings can hold it (https://hl7.org/fhir/R4/datatypes.html#string)."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a character
+        return False
+    return not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", value)
+
+
+def holds_text(value: object) -> bool:
+    """The same of all texts in parsed JSON, keys included."""
+    return all(map(is_text, _texts_in(value)))
+
+
+def check_text(document: Document) -> None:
+    """Raises DocumentRefused for a description or metadata that is not text."""
+    for what, value in (("description", document.description), ("options.metadata", document.options.get("metadata"))):
+        if not holds_text(value):
+            raise invalid_request(f"The {what} holds characters that are not text.")
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for pair in value.items() for part in pair for text in _texts_in(part))
+    elif isinstance(value, list | tuple):
+        yield from (text for part in value for text in _texts_in(part))
 
 
 def coding(text: str) -> dict[str, str]:

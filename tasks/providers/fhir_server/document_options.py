@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -12,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from config.types import OptionalReference
 from tasks.model.document import Document
 from tasks.model.errors import About, DocumentRefused, invalid_request
+from tasks.providers.fhir import is_text
 
 _METADATA = "metadata"
 
@@ -26,8 +26,7 @@ def _moment(value: str) -> str:
 
 
 def _text(value: str) -> str:
-    value.encode()  # no lone surrogates
-    if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", value):
+    if not is_text(value):
         raise ValueError("no text")
     return value
 
@@ -66,25 +65,6 @@ def options_of(document: Document) -> DocumentOptions:
         return DocumentOptions.model_validate(given)
     except (ValidationError, UnicodeEncodeError) as error:
         raise _not_understood(error) from None
-
-
-def check_text(document: Document) -> None:
-    """Raises DocumentRefused for a description or metadata that UTF-8 or FHIR's strings cannot hold."""
-    for what, value in (("description", document.description), ("options.metadata", document.options.get(_METADATA))):
-        try:
-            for text in _texts_in(value):
-                _text(text)
-        except ValueError:
-            raise invalid_request(f"The {what} holds characters that are not text.") from None
-
-
-def _texts_in(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from (text for pair in value.items() for part in pair for text in _texts_in(part))
-    elif isinstance(value, list | tuple):
-        yield from (text for part in value for text in _texts_in(part))
 
 
 def _not_understood(error: Exception) -> DocumentRefused:

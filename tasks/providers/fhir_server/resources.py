@@ -15,8 +15,8 @@ from tasks.model.document import Document
 from tasks.model.errors import invalid_request
 from tasks.model.job import Job
 from tasks.providers.digests import Digests
-from tasks.providers.fhir import coding, concept, fixed_id, identifier, metadata_of
-from tasks.providers.fhir_server.document_options import check_text, options_of
+from tasks.providers.fhir import check_text, coding, concept, fixed_id, identifier, metadata_of
+from tasks.providers.fhir_server.document_options import options_of
 from tasks.providers.media_types import media_type
 
 URIS = "urn:ietf:rfc:3986"

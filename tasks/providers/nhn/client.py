@@ -35,7 +35,7 @@ from tasks.providers.checks import check_patient, check_size
 from tasks.providers.connection import Connection
 from tasks.providers.digests import Digests
 from tasks.providers.document_body import DocumentBody
-from tasks.providers.fhir import metadata_of
+from tasks.providers.fhir import check_text, is_text, metadata_of
 from tasks.providers.nhn.answers import (
     NAME,
     SHOWN,
@@ -99,7 +99,7 @@ class Nhn:
         check_file_name(document.file_name)
         type_for(document, self._account.media_types)
         options_of(document, self._clock.now())
-        _check_text(document)
+        check_text(document)
         if missing := missing_metadata(self._account, metadata_of(document, self._account.metadata)):
             raise invalid_request(
                 f"NHN takes no document without {', '.join(missing)}.",
@@ -273,25 +273,9 @@ def _check_relabeling(wanted: Relabeling) -> None:
         raise invalid_request("There are no labels: the whole new list must be given.")
     codings = [(number, coding) for number, label in enumerate(wanted.labels, 1) for coding in label.codings]
     for number, label in codings:
-        if not _URI.fullmatch(label.system) or not _is_text(label.system):
+        if not _URI.fullmatch(label.system) or not is_text(label.system):
             raise invalid_request(f"The system of label {number} is not a URI, such as urn:oid:2.16.840.1.113883.5.25.")
-        if not _CODE.fullmatch(label.code) or not _is_text(label.code):
+        if not _CODE.fullmatch(label.code) or not is_text(label.code):
             raise invalid_request(f"The code of label {number} is empty, or holds what no code can.")
-        if not _is_text(label.display or ""):
+        if not is_text(label.display or ""):
             raise invalid_request(f"The display of label {number} is not text.")
-
-
-def _check_text(document: Document) -> None:
-    if not _is_text(document.description or ""):
-        raise invalid_request("The description holds characters that are not text.")
-    if not _is_text(json.dumps(document.options.get("metadata"), ensure_ascii=False, default=repr)):
-        raise invalid_request("options.metadata holds characters that are not text.")
-
-
-def _is_text(text: str) -> bool:
-    """Whether UTF-8 can write it, and FHIR's strings can hold it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", text)

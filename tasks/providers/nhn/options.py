@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from tasks.model.document import Document
 from tasks.model.errors import DocumentRefused, invalid_request
+from tasks.providers.fhir import holds_text
 
 # FHIR's dateTime (https://hl7.org/fhir/R4/datatypes.html#dateTime), from the day on: NHN's registry wants no less.
 _CREATED = re.compile(r"\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?(?:Z|[+-]\d{2}:\d{2}))?")
@@ -78,8 +78,9 @@ class _Patient(BaseModel, extra="forbid", strict=True):
 def _patient(value: Any) -> Mapping[str, Any]:
     try:
         elements = _Patient.model_validate(value).model_dump()
-        json.dumps(elements, ensure_ascii=False).encode()
-    except ValueError:  # a ValidationError is one, and so is half a character
+        if not holds_text(elements):
+            raise ValueError("characters that are not text")
+    except ValueError:  # a ValidationError is one
         raise invalid_request(
             "options.patient is not understood: NHN takes its name, birthDate and gender.",
             'Write it as in {"name": [{"family": "…", "given": ["…"]}], "birthDate": "1980-12-31", "gender": "male"}.',

@@ -15,7 +15,7 @@ from config.accounts import RedoxAccount
 from tasks.model.document import Document
 from tasks.model.errors import invalid_request
 from tasks.model.job import Job
-from tasks.providers.fhir import coding, concept, fixed_id, identifier, metadata_of
+from tasks.providers.fhir import check_text, coding, concept, fixed_id, identifier, metadata_of
 from tasks.providers.media_types import media_type
 from tasks.providers.redox.options import Options, Target, options_of
 
@@ -30,6 +30,7 @@ _NO_ENDPOINT = "https://chartpost.invalid"
 def check_parts(document: Document, account: RedoxAccount) -> None:
     """Refuse a document of which no message can be made. Raises DocumentRefused that names what is missing or wrong."""
     media_type(document)
+    check_text(document)
     options_of(document)
     if not metadata_of(document, account.metadata).type:
         raise invalid_request(
