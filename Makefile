@@ -26,11 +26,11 @@ endef
 demo: .venv/.stamp
 	$(BIN)/chartpost demo
 
-# The tests that wait most come first, so three processes a core keep two cores busy. The types are checked meanwhile, and
+# The tests that wait most come first, so more processes than cores keep these busy. The types are checked meanwhile, and
 # what is wrong with them is said at the end.
 test: style browser witnesses
 	@$(BIN)/mypy > .venv/.types 2>&1 & types=$$!; \
-		$(BIN)/pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder; tests=$$?; \
+		$(BIN)/pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder; tests=$$?; \
 		wait $$types; types=$$?; cat .venv/.types; exit $$((tests + types))
 
 lint: style

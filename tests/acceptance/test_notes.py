@@ -77,7 +77,6 @@ def test_a_document_of_a_parked_account_has_a_note_until_it_is_delivered_whoever
     wait_until(lambda: receipts_of(clinic, patient), "it is delivered")
     assert note.exists(), "nobody was there to remove it"
     clinic.start("worker", "watch")
-    wait_until(lambda: not notes(clinic), "it goes")
-    assert list((clinic.data / "waiting").iterdir()) == []
+    wait_until(lambda: not list((clinic.data / "waiting").iterdir()), "it goes, and its folders with it")
     assert len(clinic.chart(patient_id=patient)) == 1
     assert patient not in "".join(child.log for child in clinic.children)

@@ -175,7 +175,7 @@ MEMBERS = st.sampled_from(
 )
 
 
-@settings(max_examples=80)
+@settings(max_examples=30)
 @given(
     st.sampled_from(["RSA", "P-256", "P-521"]),
     st.dictionaries(MEMBERS, VALUES, max_size=3),

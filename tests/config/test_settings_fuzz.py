@@ -15,7 +15,7 @@ from config.schema import Schema
 from config.settings import Settings
 
 SECRET = "hunter2-zq9x"
-FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+FUZZ = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 KEYS = sorted({str(part) for path in Schema(Settings, {"a": "pracsuite"}).leaves() for part in path})
 NAMES = st.sampled_from([*KEYS, *(f"{key}_file" for key in KEYS), "provider", "north"]) | st.text(max_size=6)

@@ -96,13 +96,14 @@ class SandboxProcess:
     def stop(self) -> int:
         """Ask it to stop; its exit code."""
         self._http.close()
-        self.process.stdin.close()
         with self._log, self._output:
             self.process.terminate()
             try:
                 return self.process.wait(STOP_WITHIN_SECONDS)
             finally:
                 self.process.kill()
+                # Only now: it would end by that too, and meet the signal when it has no handler any more.
+                self.process.stdin.close()
 
     def _read_settings(self) -> str:
         lines: list[str] = []

@@ -123,9 +123,11 @@ class Reloader:
             self._asked.clear()
             # 0 is a Redis that was wiped, or that nobody has asked yet.
             requested = bool(number) and self._seen not in (None, number)
+            # Who asked before this part was there awaits no answer from it. But its settings may be older than that.
+            came_before = bool(number) and self._seen is None
             if number is not None:
                 self._seen = number
-            if asked or requested or self._files_changed():
+            if asked or requested or came_before or self._files_changed():
                 self._consider(number if requested else None)
             if self._due:
                 self._wait_for_the_end()

@@ -39,11 +39,13 @@ class ReloadRequests:
 
     def poll(self, part: str) -> int:
         """Say now and then that this part is there. Returns the number of the last request; 0 before the first one."""
+        # Read before it says so: whoever sees the part then asks by a number that is new to it.
+        number = int(self._redis.get(keys.RELOAD) or 0)
         if self._clock() - self._said_at >= _SAY_SECONDS:
             self._redis.set(keys.part(part), "1", px=_ALIVE_MS)
             self._redis.sadd(keys.PARTS, part)
             self._said_at = self._clock()
-        return int(self._redis.get(keys.RELOAD) or 0)
+        return number
 
     def leave(self, part: str) -> None:
         """The part has ended. If Redis is away, its key expires."""

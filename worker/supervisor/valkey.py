@@ -40,7 +40,7 @@ save ""
 # A full memory refuses writes, and is seen. Evicted keys would be jobs that are silently gone.
 maxmemory-policy noeviction
 # How often it wakes up with nothing to do, to sync the file, to look at timeouts and to remove expired keys: at the
-# default of 10 that was a sixth of an idle installation.
+# default of 10 that was an eighth of an idle installation.
 hz 2
 loglevel warning
 """

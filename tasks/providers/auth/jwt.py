@@ -7,6 +7,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from joserfc import jwt
@@ -15,6 +16,13 @@ from joserfc.jwk import ECKey, RSAKey
 from config.keys import read_key, signing_algorithm
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+
+@lru_cache(maxsize=32)  # importing an RSA key takes 50 ms
+def _imported(private_key: str) -> RSAKey | ECKey:
+    key = read_key(private_key)
+    material: Any = key.material  # joserfc declares a dict of its own kind
+    return RSAKey.import_key(material) if key.kind == "RSA" else ECKey.import_key(material)
 
 
 class Signer:
@@ -34,10 +42,8 @@ class Signer:
         usual: Sequence[str] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        key = read_key(private_key)
-        self.algorithm = signing_algorithm(key, algorithm, usual)
-        material: Any = key.material  # joserfc declares a dict of its own kind
-        self._key: RSAKey | ECKey = (RSAKey if key.kind == "RSA" else ECKey).import_key(material)
+        self.algorithm = signing_algorithm(read_key(private_key), algorithm, usual)
+        self._key = _imported(private_key)
         self._now = now
 
     @property

@@ -13,6 +13,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
+from tests.harness.keys import signing_key
 from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.pracsuite_clinic import eventually
 from tests.sandbox.providers.signing import ASSERTION_TYPE, Key, assertion_claims, dpop, signed
@@ -33,7 +34,7 @@ class Nhn:
         self.sandbox = sandbox
         self.settings = sandbox.settings["accounts"]["nhn_hospital"]
         self.issuer: str = self.settings["issuer"]
-        self.client_key = RSAKey.import_key(self.settings["private_key"])
+        self.client_key = signing_key(self.settings["private_key"])
         self.key: Key = ECKey.generate_key("P-256")
         self.http = httpx.Client(trust_env=False, timeout=60)
         self.described: Json = self.http.get(f"{self.issuer}/.well-known/openid-configuration").json()

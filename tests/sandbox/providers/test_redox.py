@@ -11,6 +11,7 @@ import httpx
 import pytest
 from joserfc.jwk import RSAKey
 
+from tests.harness.keys import signing_key
 from tests.harness.sandbox import SandboxProcess
 from tests.sandbox.providers.pracsuite_clinic import eventually
 from tests.sandbox.providers.signing import ASSERTION_TYPE, assertion_claims, signed
@@ -27,7 +28,7 @@ class Redox:
         self.settings = sandbox.settings["accounts"]["redox_hospital"]
         self.sandbox = sandbox
         self.token_url: str = self.settings["base_url"].replace("/fhir/R4", "/v2/auth/token")
-        self.key = RSAKey.import_key(self.settings["private_key"])
+        self.key = signing_key(self.settings["private_key"])
         self.http = httpx.Client(base_url=self.settings["base_url"], trust_env=False, timeout=60)
         self.authorization = {"Authorization": f"Bearer {self.token()}"}
 

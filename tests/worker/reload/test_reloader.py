@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
+from config.load import load
 from tests.harness.installation import Child
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import PATIENCE_SECONDS, wait_until
+from worker.reload.reloader import Reloader
 from worker.reload.requests import Answer, ReloadRequests
 
 
@@ -55,6 +58,40 @@ def test_a_request_is_answered_once_the_new_process_stands_and_survives_a_wipe(
     again = requests.ask()
     answer = wait_until(lambda: requests.answers(again).get(part), "it hears the first request after the wipe")
     assert answer == Answer(True, "Nothing has changed.")
+
+
+def test_a_request_of_somebody_who_sees_the_part_is_new_to_it(
+    valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    add = valkey.sadd
+
+    def seen_at_once(*entry: str) -> None:
+        add(*entry)
+        asked.append(ReloadRequests(valkey).ask())
+
+    monkeypatch.setattr(valkey, "sadd", seen_at_once)
+    part = ReloadRequests(valkey)
+    assert part.poll("watch here:1") == 0
+    assert [part.poll("watch here:1")] == asked
+
+
+def test_a_part_whose_settings_are_older_than_a_request_takes_the_new_ones(
+    valkey: redis.Redis, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings change, and somebody asks, after it has read them and before it is there to be asked."""
+    monkeypatch.delenv("_CHARTPOST_RELOADED", raising=False)
+    config.write_text(config.read_text() + "[inbox]\nrescan_seconds = 5\n")
+    old = load(config, {})
+    change(config, "5", "6")
+    ReloadRequests(valkey).ask()
+    ended: list[str] = []
+    reloader = Reloader(old, "watch", ReloadRequests(valkey), lambda: ended.append("it"), load=lambda: load(config, {}))
+    thread = threading.Thread(target=reloader._run, daemon=True)
+    thread.start()
+    wait_until(lambda: ended, "it begins to end, to be started with the new ones")
+    reloader.end_for_good()
+    thread.join(PATIENCE_SECONDS)
 
 
 def test_one_that_is_gone_is_no_part_any_more(valkey: redis.Redis) -> None:
