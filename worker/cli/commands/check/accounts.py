@@ -31,11 +31,12 @@ def check_accounts(accounts: Accounts, statuses: AccountStatuses) -> Iterator[Ch
             # By the date of the answer that the credentials got; None if there was none.
             if clock.ahead_seconds is None:
                 continue
+            server = clock.server.replace("The ", "the ", 1)  # a FHIR server has no other name
             if abs(clock.ahead_seconds) <= _CLOCK_SECONDS:
-                agreeing.add(clock.server)
+                agreeing.add(server)
                 continue
             difference = length(clock.ahead_seconds)
-            message = f"This machine's clock and {clock.server}'s differ by {difference}: set this one by NTP."
+            message = f"This machine's clock and {server}'s differ by {difference}: set this one by NTP."
             yield failed("clock", message, result.account)
     if agreeing:
         names = " and ".join(f"{server}'s" for server in sorted(agreeing))
