@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 import shutil
 import subprocess
@@ -49,7 +50,9 @@ def find_redis() -> Path | None:
         return Path(found)
     if found := shutil.which("redis-check-rdb"):
         # Debian's redis-tools have the server under this name; it looks at its name to know what to be.
-        program = Path(tempfile.mkdtemp(prefix="redis-")) / "redis-server"
+        folder = tempfile.mkdtemp(prefix="redis-")
+        atexit.register(shutil.rmtree, folder)
+        program = Path(folder) / "redis-server"
         program.symlink_to(found)
         return program
     return None

@@ -62,7 +62,10 @@ def rights_can_be_tried() -> bool:
     """Whether processes can be started here for which the rights of files count."""
     if os.geteuid() != 0:
         return True
-    check = "import os, sys, tempfile; f = tempfile.mkdtemp(); os.chmod(f, 0o555); sys.exit(os.access(f, os.W_OK))"
+    check = (
+        "import os, sys, tempfile; f = tempfile.mkdtemp(); os.chmod(f, 0o555); may = os.access(f, os.W_OK); "
+        "os.rmdir(f); sys.exit(may)"
+    )
     return subprocess.run([*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", check], check=False).returncode == 0
 
 
